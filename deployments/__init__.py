@@ -1,0 +1,1 @@
+"""WHERE things run: deployments, the command line, the local stack."""

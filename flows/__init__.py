@@ -1,0 +1,1 @@
+"""WHEN the work happens: Prefect flows and the order they follow."""

@@ -1,0 +1,1 @@
+"""PAPER: nouns in, documents out; pure, without network or Prefect."""

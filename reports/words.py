@@ -1,0 +1,77 @@
+"""How things are written for people: sizes, counts, keys."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+
+
+def human_bytes(size: int) -> str:
+    """``1.5 MB``; decimal units, as storage is sold and billed."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 group``, ``2 groups``, ``1,200 copies``."""
+    word = noun if number == 1 else (plural or noun + "s")
+    return f"{number:,} {word}"
+
+
+def shown_key(key: str) -> str:
+    """A key with everything invisible made visible.
+
+    Newlines, control characters and the marks that turn text around could make one key look like
+    another, or break out of a line.
+    """
+    return "".join(
+        char if unicodedata.category(char)[0] != "C" and char not in "\u2028\u2029"
+        else char.encode("unicode_escape").decode()
+        for char in key
+    )  # fmt: skip
+
+
+def moment(when: datetime) -> str:
+    """``2026-11-22 14:05 UTC``."""
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
+#: What a reason code means, for people who did not write this program.
+REASONS: dict[str, str] = {
+    "folder": "folder markers",
+    "zero_bytes": "empty objects",
+    "sidecar": "XMP sidecars, attached to their assets",
+    "not_an_image": "not an image",
+    "archived": "archived: restore them first to have them scanned",
+    "gone": "removed while the scan ran",
+    "unreadable": "the storage refused; tried again by the next scan",
+    "filtered": "outside the filter",
+    "format_svg": "SVG, a format that is not read",
+    "format_pdf": "PDF, a format that is not read",
+    "format_eps": "EPS, a format that is not read",
+    "format_raw": "camera raw, a format that is not read",
+    "format_jxl": "JPEG XL, a format that is not read",
+    "format_video": "video",
+    "raw": "camera raw (DNG): the embedded preview is not the picture",
+    "truncated": "cut off: the file ends before the picture does",
+    "cannot_decode": "broken, or not what it claims to be",
+    "too_many_pixels": "more pixels than allowed",
+    "too_many_bytes": "more bytes than allowed",
+    "too_many_scans": "a JPEG made to cost time",
+    "too_long_side": "a side longer than allowed",
+    "too_much_memory": "needs more memory than allowed",
+    "timeout": "takes longer to decode than allowed",
+    "crashed": "kills the decoder",
+    "format_not_supported": "a format that is not read",
+    "storage_error": "the storage failed; tried again by the next scan",
+    "not_read": "not read: please report this",
+}
+
+
+def reason_words(code: str) -> str:
+    """The reason in words."""
+    return REASONS.get(code, code.replace("_", " "))

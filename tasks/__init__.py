@@ -1,0 +1,1 @@
+"""WHAT the work is: plain, typed stages and rooms; Prefect only in steps.py."""

@@ -1,0 +1,90 @@
+"""Begin a scan: settle what will be scanned, and write it down."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from datetime import datetime
+
+from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog
+from tasks.catalog.filters import render_filter
+from tasks.errors import SettingsError
+from tasks.records import Scan, ScanRequest, now
+from tasks.session import open_catalog, open_source, pa_table
+from tasks.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
+    """The scan that a request asks for, checked before any work is done.
+
+    Raises:
+        SettingsError: when no source is given.
+        FilterError: when the filter is wrong.
+        SourceError: when the source cannot be reached.
+        CatalogError: when the catalog cannot be opened.
+    """
+    uri = request.source or settings.source.uri
+    if not uri:
+        raise SettingsError(
+            "no source: set DAM_DEDUP_SOURCE__URI to s3://bucket/prefix or a folder, or give one "
+            "with the request (--source)"
+        )
+    started = now()
+    source = open_source(uri, settings)
+    scan = Scan(
+        id=f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+        kind=request.kind,
+        source=f"{source.id}/{source.prefix}" if source.prefix else source.id,
+        where=_same_text(request.where),
+        threshold=request.threshold or settings.match.threshold,
+        dry_run=request.dry_run,
+        refresh_metadata=request.refresh_metadata,
+        started=started,
+        settings=settings,
+    )
+    catalog = open_catalog(settings)
+    with catalog.writing(settings.catalog.busy_seconds):
+        record_scan(catalog, scan, "running")
+    log.info("scan %s: %s of %s%s", scan.id, scan.kind, scan.source, _filtered(scan))
+    return scan
+
+
+def record_scan(
+    catalog: Catalog,
+    scan: Scan,
+    state: str,
+    *,
+    finished: datetime | None = None,
+    space: str | None = None,
+    counts: dict[str, int] | None = None,
+) -> None:
+    """Write the scan's row."""
+    row = {
+        "scan_id": scan.id,
+        "kind": scan.kind.value,
+        "source": scan.source,
+        "where": scan.where,
+        "scope": scan.scope,
+        "threshold": scan.threshold,
+        "dry_run": scan.dry_run,
+        "state": state,
+        "started": scan.started,
+        "finished": finished,
+        "space": space,
+        "counts": json.dumps(counts or {}),
+    }
+    catalog.upsert("scans", pa_table([row], schema.SCANS))
+
+
+def _same_text(where: str) -> str:
+    """Refuse a wrong filter now, and keep what the user wrote."""
+    render_filter(where)
+    return where.strip()
+
+
+def _filtered(scan: Scan) -> str:
+    return f" where {scan.where}" if scan.where else ""

@@ -1,0 +1,1 @@
+"""What we know: the LanceDB catalog."""

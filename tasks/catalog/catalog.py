@@ -1,0 +1,280 @@
+"""The catalog: what is known of every asset, in LanceDB tables on disk or on S3.
+
+Reads return polars frames sorted by key, so that the same catalog always gives the same answer.
+Writes are idempotent upserts by key and need the writer's lease (:meth:`Catalog.writing`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lancedb
+import polars as pl
+import pyarrow as pa
+
+from tasks.catalog import schema
+from tasks.catalog.lease import file_lease, s3_lease
+from tasks.errors import CatalogError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
+
+#: Beyond this many fragments reads slow down (244 ms against 7 ms a look-up at 1,000 fragments).
+_FRAGMENTS = 40
+#: Half-written files a killed process left; Lance's own cleanup never removes them.
+_STALE_SECONDS = 24 * 3600
+#: Keys in one IN list.
+_KEYS_PER_QUERY = 1000
+
+
+def quote(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Catalog:
+    """One catalog.
+
+    Args:
+        uri: a folder, or ``s3://bucket/prefix``.
+        storage_options: for S3: endpoint, credentials, region (Lance's names).
+        client: a boto3 S3 client, needed for a catalog on S3 (the writer's lease).
+
+    Raises:
+        CatalogError: when it cannot be opened, or was written by another schema version.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        storage_options: dict[str, str] | None = None,
+        client: S3Client | None = None,
+    ) -> None:
+        self.uri = uri
+        self._client = client
+        self._leases = 0
+        self._tables: dict[str, Any] = {}
+        try:
+            if not self.on_s3:
+                Path(uri).mkdir(parents=True, exist_ok=True)
+            self._db = lancedb.connect(
+                uri,
+                storage_options=storage_options or None,
+                read_consistency_interval=timedelta(0),
+                # The default caches are 7 GiB per session.
+                session=lancedb.Session(
+                    index_cache_size_bytes=256 * 1024**2, metadata_cache_size_bytes=128 * 1024**2
+                ),
+            )
+            self._names = set(self._db.list_tables(limit=10_000).tables)
+        except Exception as error:
+            raise CatalogError(f"cannot open the catalog {uri}: {error}") from error
+        self._check_version()
+
+    @property
+    def on_s3(self) -> bool:
+        """Whether the catalog lies on S3."""
+        return self.uri.startswith("s3://")
+
+    # ---- writing -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def writing(self, wait: float = 600.0) -> Iterator[None]:
+        """Hold the writer's lease; may be entered again inside itself.
+
+        Raises:
+            CatalogBusyError: when another process writes for longer than ``wait`` seconds.
+        """
+        if self._leases:
+            lease: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        elif self.on_s3:
+            if self._client is None:
+                raise CatalogError("a catalog on S3 needs an S3 client for its lease")
+            lease = s3_lease(self._client, self.uri, wait)
+        else:
+            lease = file_lease(Path(self.uri), wait)
+        with lease:
+            self._leases += 1
+            try:
+                yield
+            finally:
+                self._leases -= 1
+
+    def upsert(self, name: str, rows: pa.Table, *, only_new: bool = False) -> int:
+        """Insert rows, or update those whose key is there; returns how many rows were written.
+
+        A table of some of the columns updates those columns only. A key that comes twice is
+        written once, as it came last.
+
+        Args:
+            name: the table.
+            rows: any columns of its schema, the key among them.
+            only_new: leave existing rows alone.
+        """
+        if rows.num_rows == 0:
+            return 0
+        if not self._leases:
+            raise CatalogError("upsert outside of Catalog.writing()")
+        key = rows.schema.names[0]
+        last = pl.DataFrame({"k": rows[key], "i": range(rows.num_rows)}).group_by("k").last()
+        if last.height < rows.num_rows:
+            rows = rows.take(last["i"].sort().to_arrow())
+        table = self.table(name)
+        merge = table.merge_insert(key)
+        if not only_new:
+            merge = merge.when_matched_update_all()
+        # No scalar index on the key: with one, Lance's duplicate protection is bypassed.
+        result = merge.when_not_matched_insert_all().use_index(False).execute(rows)
+        return int(result.num_inserted_rows + result.num_updated_rows)
+
+    def delete_keys(self, name: str, keys: Sequence[str]) -> None:
+        """Delete rows by key."""
+        if not self._leases:
+            raise CatalogError("delete outside of Catalog.writing()")
+        if name not in self._names:
+            return
+        column = schema.key_of(self.table(name).schema)
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            self.table(name).delete(_in(column, keys[start : start + _KEYS_PER_QUERY]))
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    def table(self, name: str) -> Any:
+        """A table's handle, the table made when missing."""
+        if name not in self._tables:
+            if name in self._names:
+                self._tables[name] = self._db.open_table(name)
+            else:
+                self._tables[name] = self._db.create_table(name, schema=schema.TABLES[name])
+                self._names.add(name)
+        return self._tables[name]
+
+    def vectors_table(self, space: str, dim: int) -> str:
+        """The name of a space's vector table, made when missing."""
+        name = f"vectors_{space}"
+        if name not in self._names:
+            self._tables[name] = self._db.create_table(name, schema=schema.embeddings(dim))
+            self._names.add(name)
+        return name
+
+    def read(
+        self, name: str, columns: Sequence[str], where: str = "", order: str | None = None
+    ) -> pl.DataFrame:
+        """Some columns of the rows that match, sorted by ``order`` (default: first column)."""
+        frame = pl.from_arrow(self.read_arrow(name, columns, where))
+        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table is never a series
+        return frame.sort(order or columns[0])
+
+    def read_arrow(self, name: str, columns: Sequence[str], where: str = "") -> pa.Table:
+        """As :meth:`read`, unsorted, as Arrow; JSON columns come as text."""
+        if name not in self._names:
+            known = schema.TABLES[name]
+            return plain(known.empty_table().select(list(columns)))
+        query = self.table(name).search()
+        if where:
+            query = query.where(where)
+        try:
+            return plain(query.select(list(columns)).to_arrow())
+        except (ValueError, RuntimeError) as error:
+            raise CatalogError(f"cannot read {name} from the catalog {self.uri}: {error}") from error
+
+    def read_keys(self, name: str, columns: Sequence[str], keys: Iterable[str]) -> pl.DataFrame:
+        """Rows by key; missing keys give no row."""
+        wanted = sorted(set(keys))
+        if name not in self._names or not wanted:
+            return self.read(name, columns, "false") if name in schema.TABLES else pl.DataFrame()
+        column = schema.key_of(self.table(name).schema)
+        parts = [
+            self.read(name, columns, _in(column, wanted[start : start + _KEYS_PER_QUERY]))
+            for start in range(0, len(wanted), _KEYS_PER_QUERY)
+        ]
+        return pl.concat(parts).sort(columns[0])
+
+    def count(self, name: str, where: str | None = None) -> int:
+        """How many rows match."""
+        return int(self.table(name).count_rows(where)) if name in self._names else 0
+
+    def known_contents(self, space: str) -> pl.Series:
+        """The contents that have a vector in a space."""
+        name = f"vectors_{space}"
+        if name not in self._names:
+            return pl.Series("content", [], dtype=pl.String)
+        return self.read(name, ["content"])["content"]
+
+    # ---- upkeep ------------------------------------------------------------------------------
+
+    def duplicate_keys(self) -> dict[str, int]:
+        """How many surplus rows each table has; empty when every key is unique, as it must be."""
+        surplus = {}
+        for name in sorted(self._names):
+            keys = self.read(name, [schema.key_of(self.table(name).schema)]).to_series()
+            if keys.n_unique() < len(keys):
+                surplus[name] = len(keys) - keys.n_unique()
+        return surplus
+
+    def tidy(self, *, rebuild: bool = False) -> list[str]:
+        """Compact tables that have many fragments; with ``rebuild`` all, and index them anew.
+
+        Old versions stay for seven days, for readers at work and for looking back.
+        """
+        done = []
+        for name in sorted(self._names):
+            table = self.table(name)
+            if rebuild:
+                for column, kind in schema.INDEXES.get(name, {}).items():
+                    if table.count_rows():
+                        table.create_scalar_index(column, index_type=kind, replace=True)
+            if rebuild or table.stats()["fragment_stats"]["num_fragments"] > _FRAGMENTS:
+                table.optimize(cleanup_older_than=timedelta(days=7))
+                done.append(name)
+        self._sweep()
+        return done
+
+    def _sweep(self) -> None:
+        if self.on_s3:
+            return  # there, half-written files are multipart uploads: a lifecycle rule's work
+        old = time.time() - _STALE_SECONDS
+        for path in Path(self.uri).rglob(".tmp*"):
+            with contextlib.suppress(OSError):
+                if path.is_file() and path.stat().st_mtime < old:
+                    path.unlink()
+                    log.info("removed a half-written file of a killed process: %s", path)
+
+    def _check_version(self) -> None:
+        if "about" in self._names:
+            found = self._db.open_table("about").to_arrow()["schema_version"][0].as_py()
+            if found != schema.SCHEMA_VERSION:
+                raise CatalogError(
+                    f"the catalog {self.uri} has schema {found}, this program {schema.SCHEMA_VERSION};"
+                    " use the program that wrote it, or scan into a new catalog"
+                )
+            return
+        if self._names:
+            raise CatalogError(f"{self.uri} holds LanceDB tables that are not a dam-dedup catalog")
+        about = pa.schema(
+            [pa.field("name", pa.string(), nullable=False), pa.field("schema_version", pa.int32())]
+        )
+        rows = pa.table({"name": ["dam-dedup"], "schema_version": [schema.SCHEMA_VERSION]}, about)
+        self._db.create_table("about", rows, exist_ok=True)
+        self._names.add("about")
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """JSON columns as text, which polars takes without a warning."""
+    columns = []
+    for column in table.columns:
+        kind = column.type
+        columns.append(column.cast(pa.string()) if isinstance(kind, pa.JsonType) else column)
+    return pa.table(dict(zip(table.schema.names, columns, strict=True)))
+
+
+def _in(column: str, keys: Sequence[str]) -> str:
+    return f"{column} IN ({', '.join(quote(key) for key in keys)})"

@@ -1,0 +1,194 @@
+"""The ``where`` language: parsed, whitelisted and rendered anew.
+
+LanceDB's own parser ignores whatever follows the first complete expression (``x = 1 garbage``,
+``x > 1) OR (1=1``), so a user's text never reaches it. sqlglot parses it, every node must be on
+the whitelist below, and what the engine gets is rendered from the tree alone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+from collections.abc import Callable
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from tasks.errors import FilterError
+
+#: Column name to its kind. ``tags.NAME`` and ``metadata.NAME`` reach any tag or user-metadata key.
+COLUMNS: dict[str, str] = {
+    "key": "text",
+    "prefix": "text",
+    "name": "text",
+    "extension": "text",
+    "label": "text",
+    "format": "text",
+    "content_type": "text",
+    "storage_class": "text",
+    "etag": "text",
+    "version_id": "text",
+    "sha256": "text",
+    "mode": "text",
+    "size": "number",
+    "width": "number",
+    "height": "number",
+    "last_modified": "time",
+}
+MAPS = ("tags", "metadata")
+
+_COMPARE: dict[type[exp.Expression], str] = {
+    exp.EQ: "=",
+    exp.NEQ: "<>",
+    exp.GT: ">",
+    exp.GTE: ">=",
+    exp.LT: "<",
+    exp.LTE: "<=",
+}
+
+
+def render_filter(text: str) -> str:
+    """The SQL that LanceDB gets for a user's filter; empty for an empty filter.
+
+    Allowed: comparisons, ``IN``, ``BETWEEN``, ``LIKE``, ``ILIKE``, ``IS [NOT] NULL``, ``AND``,
+    ``OR``, ``NOT`` and parentheses over the columns above. A column stands at the left, values at
+    the right. The same filter, spaced or written differently, renders the same.
+
+    Raises:
+        FilterError: with the offending column or construct.
+    """
+    if not text.strip():
+        return ""
+    if len(text) > 4000:
+        raise FilterError("the filter is longer than 4,000 characters")
+    try:
+        tree = sqlglot.parse_one(f"SELECT 1 FROM t WHERE {text}", dialect="postgres")  # noqa: S608
+    except (SqlglotError, RecursionError) as error:
+        first = (str(error).splitlines() or ["too deeply nested"])[0]
+        raise FilterError(f"cannot read the filter {text!r}: {first}") from None
+    given = {name for name, value in tree.args.items() if value} - {"kind"}
+    if not isinstance(tree, exp.Select) or given - {"expressions", "from", "from_", "where"}:
+        raise FilterError(f"the filter {text!r} must be one condition, without further clauses")
+    source = tree.args.get("from_") or tree.args.get("from")
+    if source is None or len(tree.expressions) != 1 or source.this.args.get("joins"):
+        raise FilterError(f"the filter {text!r} must be one condition, without further clauses")
+    try:
+        return _condition(tree.args["where"].this)
+    except RecursionError:
+        raise FilterError("the filter is too deeply nested") from None
+
+
+def _condition(node: exp.Expression) -> str:
+    if isinstance(node, exp.Paren):
+        return _condition(node.this)
+    if isinstance(node, exp.And | exp.Or):
+        word = "AND" if isinstance(node, exp.And) else "OR"
+        return f"({_condition(node.left)} {word} {_condition(node.right)})"
+    if isinstance(node, exp.Not):
+        return f"(NOT {_condition(node.this)})"
+    kind = type(node)
+    if kind in _COMPARE:
+        column, literal = _column(node.this)
+        return f"({column} {_COMPARE[kind]} {literal(node.expression)})"
+    if isinstance(node, exp.Like | exp.ILike):
+        column, _ = _column(node.this, only="text")
+        word = "LIKE" if isinstance(node, exp.Like) else "ILIKE"
+        return f"({column} {word} {_text(node.expression)})"
+    if isinstance(node, exp.Between):
+        column, literal = _column(node.this)
+        low, high = literal(node.args["low"]), literal(node.args["high"])
+        return f"({column} BETWEEN {low} AND {high})"
+    if isinstance(node, exp.In):
+        if not node.expressions or any(v for k, v in node.args.items() if k not in {"this", "expressions"}):
+            raise FilterError("IN takes a list of values: label IN ('a', 'b')")
+        column, literal = _column(node.this)
+        return f"({column} IN ({', '.join(literal(value) for value in node.expressions)}))"
+    if isinstance(node, exp.Is) and isinstance(node.expression, exp.Null):
+        column, _ = _column(node.this)
+        return f"({column} IS NULL)"
+    raise FilterError(
+        f"{node.sql(dialect='postgres')[:80]!r} is not allowed in a filter; use comparisons, IN, "
+        "BETWEEN, LIKE, IS NULL, AND, OR and NOT"
+    )
+
+
+def _column(node: exp.Expression, only: str = "") -> tuple[str, Callable[[exp.Expression], str]]:
+    """A column's rendering, and the renderer of the values it can be compared with."""
+    if isinstance(node, exp.Paren):
+        return _column(node.this, only)
+    if not isinstance(node, exp.Column) or not isinstance(node.this, exp.Identifier):
+        raise FilterError(
+            f"{node.sql(dialect='postgres')[:80]!r} stands where a column belongs; write the "
+            "column at the left, the value at the right"
+        )
+    if node.args.get("db") or node.args.get("catalog"):
+        raise FilterError(f"{node.sql()!r}: only tags.NAME and metadata.NAME have a dot")
+    name = node.name if node.this.quoted else node.name.lower()
+    if node.table:
+        if node.table.lower() not in MAPS:
+            raise FilterError(f"{node.sql()!r}: only tags.NAME and metadata.NAME have a dot")
+        # User-metadata names arrive lower-cased from S3; tag names keep their case.
+        inner = node.name.lower() if node.table.lower() == "metadata" else node.name
+        return f"json_get_string({node.table.lower()}, {_quote(inner)})", _text
+    if name not in COLUMNS:
+        near = difflib.get_close_matches(name.lower(), [*COLUMNS, *MAPS], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise FilterError(
+            f"no column {name!r}{hint} Columns: {', '.join(COLUMNS)}, tags.NAME, metadata.NAME"
+        )
+    kind = COLUMNS[name]
+    if only and kind != only:
+        raise FilterError(f"column {name!r} is a {kind}, and LIKE compares text")
+
+    def literal(value: exp.Expression) -> str:
+        try:
+            return {"text": _text, "number": _number, "time": _time}[kind](value)
+        except FilterError as error:
+            raise FilterError(f"column {name!r}: {error}") from None
+
+    return name, literal
+
+
+def _quote(text: str) -> str:
+    if "\x00" in text:
+        raise FilterError("a text may not hold a NUL character")
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _text(node: exp.Expression) -> str:
+    if isinstance(node, exp.Literal) and node.is_string:
+        return _quote(node.this)
+    raise FilterError(f"{node.sql(dialect='postgres')[:80]!r} is no text; write 'it in quotes'")
+
+
+def _number(node: exp.Expression) -> str:
+    sign = ""
+    if isinstance(node, exp.Neg):
+        sign, node = "-", node.this
+    if isinstance(node, exp.Literal) and not node.is_string:
+        try:
+            value = float(node.this)
+        except ValueError:
+            value = float("nan")
+        if value == value and abs(value) < 2**62:
+            if value.is_integer():
+                return f"{sign}{int(value)}"
+            # An integer column refuses a float literal; the cast keeps 100.5 meaningful.
+            return f"CAST({sign}{value!r} AS DOUBLE)"
+    raise FilterError(f"{node.sql(dialect='postgres')[:80]!r} is no number")
+
+
+def _time(node: exp.Expression) -> str:
+    if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal):
+        node = node.this
+    if not (isinstance(node, exp.Literal) and node.is_string):
+        raise FilterError(f"{node.sql(dialect='postgres')[:80]!r} is no date; write '2026-01-31'")
+    try:
+        moment = dt.datetime.fromisoformat(node.this)
+    except ValueError:
+        raise FilterError(
+            f"{node.this!r} is no date; write '2026-01-31' or '2026-01-31T12:00:00+00:00'"
+        ) from None
+    moment = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    return f"timestamp '{moment:%Y-%m-%d %H:%M:%S.%f}'"

@@ -1,0 +1,137 @@
+"""One writer at a time.
+
+Two writers that ``merge_insert`` the same new keys can double them without an error, and eight
+starve one another. A local catalog is guarded by an OS file lock, which a killed process gives
+up; one on S3 by a lease object written with ``If-None-Match: *`` that expires when its holder dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import filelock
+from botocore.exceptions import ClientError
+
+from tasks.errors import CatalogBusyError, CatalogError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
+
+#: A lease nobody renewed for this long is free again.
+LEASE_SECONDS = 90.0
+_POLL_SECONDS = 2.0
+
+
+@contextlib.contextmanager
+def file_lease(folder: Path, wait: float) -> Iterator[None]:
+    """Hold the writer's lock of a catalog in a folder.
+
+    Raises:
+        CatalogBusyError: when another process holds it for longer than ``wait`` seconds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".writer.lock")
+    try:
+        with lock.acquire(timeout=wait, poll_interval=0.2):
+            yield
+    except filelock.Timeout:
+        raise CatalogBusyError(
+            f"another process is writing to the catalog {folder} (waited {wait:.0f} s); "
+            "let it finish, or raise DAM_DEDUP_CATALOG__BUSY_SECONDS"
+        ) from None
+
+
+@contextlib.contextmanager
+def s3_lease(client: S3Client, uri: str, wait: float) -> Iterator[None]:
+    """Hold the writer's lease object of a catalog on S3, renewing it while the block runs.
+
+    Raises:
+        CatalogBusyError: when somebody else holds it for longer than ``wait`` seconds.
+        CatalogError: when the store ignores preconditions, so that no lease can be trusted.
+    """
+    parts = urlsplit(uri)
+    bucket, key = parts.netloc, parts.path.strip("/") + "/.writer.lease"
+    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    etag = _acquire(client, bucket, key, holder, wait)
+    _check_preconditions(client, bucket, key)
+    stop = threading.Event()
+    renewed = [etag]
+
+    def renew() -> None:
+        while not stop.wait(LEASE_SECONDS / 4):
+            try:
+                renewed[0] = client.put_object(
+                    Bucket=bucket, Key=key, Body=_body(holder), IfMatch=renewed[0]
+                )["ETag"]
+            except Exception:
+                log.exception("cannot renew the writer lease s3://%s/%s", bucket, key)
+
+    keeper = threading.Thread(target=renew, name="catalog-lease", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        keeper.join(timeout=30)
+        with contextlib.suppress(ClientError):
+            client.delete_object(Bucket=bucket, Key=key, IfMatch=renewed[0])
+
+
+def _body(holder: str) -> bytes:
+    return json.dumps({"holder": holder, "until": time.time() + LEASE_SECONDS}).encode()
+
+
+def _acquire(client: S3Client, bucket: str, key: str, holder: str, wait: float) -> str:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return client.put_object(
+                Bucket=bucket, Key=key, Body=_body(holder), IfNoneMatch="*"
+            )["ETag"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in {
+                "PreconditionFailed",
+                "ConditionalRequestConflict",
+            }:
+                raise CatalogError(f"cannot take the lease s3://{bucket}/{key}: {error}") from error
+        owner = "somebody"
+        with contextlib.suppress(ClientError):  # gone between the two requests: try again
+            found = client.get_object(Bucket=bucket, Key=key)
+            lease = json.loads(found["Body"].read())
+            owner = lease["holder"]
+            if lease["until"] < time.time():
+                # If-Match: of several that see it expired, one takes it over.
+                return client.put_object(
+                    Bucket=bucket, Key=key, Body=_body(holder), IfMatch=found["ETag"]
+                )["ETag"]
+        if time.monotonic() > deadline:
+            raise CatalogBusyError(
+                f"{owner} is writing to the catalog (lease s3://{bucket}/{key}, waited "
+                f"{wait:.0f} s); let it finish, or raise DAM_DEDUP_CATALOG__BUSY_SECONDS"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _check_preconditions(client: S3Client, bucket: str, key: str) -> None:
+    """A store that lets a second ``If-None-Match: *`` through would let two writers in."""
+    try:
+        client.put_object(Bucket=bucket, Key=key, Body=b"{}", IfNoneMatch="*")
+    except ClientError:
+        return
+    raise CatalogError(
+        f"the store of s3://{bucket} ignores If-None-Match, so a catalog there is not safe; "
+        "keep the catalog in a local folder (DAM_DEDUP_CATALOG__URI)"
+    )

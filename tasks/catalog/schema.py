@@ -1,0 +1,171 @@
+"""The catalog's tables, as Arrow schemas with a version.
+
+Keys carry Lance's primary-key metadata and no scalar index: that pair is what keeps two writers
+from inserting the same key twice (docs/design.md, "Catalog"). Key columns must not be nullable.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+#: Raised whenever a schema below changes; stored in the ``about`` table.
+SCHEMA_VERSION = 1
+
+_TIME = pa.timestamp("us", "UTC")
+
+
+def _key(name: str) -> pa.Field:
+    return pa.field(
+        name, pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"}
+    )
+
+
+#: What is kept of one object's listing and probe; written by sync.
+ASSET_LISTING: list[pa.Field] = [
+    _key("asset_id"),
+    pa.field("source", pa.string()),
+    pa.field("key", pa.string()),
+    pa.field("prefix", pa.string()),
+    pa.field("name", pa.string()),
+    pa.field("extension", pa.string()),
+    pa.field("etag", pa.string()),
+    pa.field("size", pa.int64()),
+    pa.field("version_id", pa.string()),
+    pa.field("last_modified", _TIME),
+    pa.field("storage_class", pa.string()),
+    pa.field("content_type", pa.string()),
+    pa.field("format", pa.string()),
+    pa.field("label", pa.string()),
+    pa.field("tags", pa.json_()),
+    pa.field("metadata", pa.json_()),
+    pa.field("sidecars", pa.list_(pa.string())),
+    pa.field("sidecar_xmp", pa.json_()),
+    pa.field("revision", pa.string()),
+    pa.field("skipped", pa.string()),
+    pa.field("removed_at", _TIME),
+]
+
+#: What is kept of one read of the bytes; written by embed. ``read_revision`` says of which bytes.
+ASSET_READING: list[pa.Field] = [
+    pa.field("read_revision", pa.string()),
+    pa.field("reader", pa.int32()),
+    pa.field("failed", pa.string()),
+    pa.field("message", pa.string()),
+    pa.field("sha256", pa.string()),
+    pa.field("content", pa.string()),
+    pa.field("phash", pa.uint64()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("mode", pa.string()),
+    pa.field("flags", pa.list_(pa.string())),
+    pa.field("exif", pa.json_()),
+    pa.field("xmp", pa.json_()),
+]
+
+ASSETS = pa.schema([*ASSET_LISTING, *ASSET_READING])
+LISTING = pa.schema(ASSET_LISTING)
+READING = pa.schema([ASSET_LISTING[0], *ASSET_READING])
+TOMBSTONE = pa.schema([ASSET_LISTING[0], pa.field("removed_at", _TIME)])
+
+THUMBNAILS = pa.schema([_key("content"), pa.field("jpeg", pa.large_binary())])
+
+SPACES = pa.schema(
+    [
+        _key("space"),
+        pa.field("model", pa.string()),
+        pa.field("revision", pa.string()),
+        pa.field("preprocessing", pa.string()),
+        pa.field("dim", pa.int32()),
+    ]
+)
+
+#: A verified pair, keyed by the content of its two sides: remembered over renames and copies.
+MATCHES = pa.schema(
+    [
+        _key("match_id"),
+        pa.field("left", pa.string()),
+        pa.field("right", pa.string()),
+        pa.field("space", pa.string()),
+        pa.field("rule", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("cosine", pa.float32()),
+        pa.field("phash_distance", pa.int32()),
+    ]
+)
+
+#: Which contents have been compared with everything of a scope, down to which threshold.
+MATCHED = pa.schema(
+    [
+        _key("mark_id"),
+        pa.field("scope", pa.string()),
+        pa.field("content", pa.string()),
+        pa.field("space", pa.string()),
+        pa.field("rule", pa.string()),
+        pa.field("threshold", pa.float32()),
+    ]
+)
+
+GROUPS = pa.schema(
+    [
+        _key("member_id"),
+        pa.field("scan_id", pa.string()),
+        pa.field("scope", pa.string()),
+        pa.field("group_id", pa.string()),
+        pa.field("asset_id", pa.string()),
+        pa.field("role", pa.string()),
+        pa.field("tier", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("state", pa.string()),
+    ]
+)
+
+SCANS = pa.schema(
+    [
+        _key("scan_id"),
+        pa.field("kind", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("where", pa.string()),
+        pa.field("scope", pa.string()),
+        pa.field("threshold", pa.float32()),
+        pa.field("dry_run", pa.bool_()),
+        pa.field("state", pa.string()),
+        pa.field("started", _TIME),
+        pa.field("finished", _TIME),
+        pa.field("space", pa.string()),
+        pa.field("counts", pa.string()),
+    ]
+)
+
+TABLES: dict[str, pa.Schema] = {
+    "assets": ASSETS,
+    "thumbnails": THUMBNAILS,
+    "spaces": SPACES,
+    "matches": MATCHES,
+    "matched": MATCHED,
+    "groups": GROUPS,
+    "scans": SCANS,
+}
+
+#: Filter columns that get a scalar index. Never the key column (see above).
+INDEXES: dict[str, dict[str, str]] = {
+    "assets": {
+        "key": "BTREE",
+        "prefix": "BTREE",
+        "size": "BTREE",
+        "last_modified": "BTREE",
+        "label": "BITMAP",
+        "format": "BITMAP",
+        "content": "BTREE",
+    },
+    "groups": {"scan_id": "BITMAP"},
+}
+
+
+def embeddings(dim: int) -> pa.Schema:
+    """Schema of one space's vectors: unit length, float16 (halves disk; products are fp32)."""
+    return pa.schema([_key("content"), pa.field("vector", pa.list_(pa.float16(), dim))])
+
+
+def key_of(schema: pa.Schema) -> str:
+    """The name of a table's key column: always the first."""
+    return str(schema.names[0])

@@ -1,0 +1,1 @@
+"""The heart: which pictures are the same. Pure, no I/O."""

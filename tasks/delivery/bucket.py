@@ -1,0 +1,62 @@
+"""Documents into a bucket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tasks.errors import DeliveryError
+from tasks.records import Document, Receipt
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def put_documents(
+    client: S3Client,
+    uri: str,
+    documents: list[Document],
+    *,
+    public_url: str | None,
+    link_days: int,
+) -> list[Receipt]:
+    """Put each document below ``uri`` (``s3://bucket/prefix``).
+
+    Args:
+        client: for the bucket.
+        uri: where to.
+        documents: what.
+        public_url: where people read the bucket's prefix; its links need no signature.
+        link_days: else, how long a presigned link lives; 0: no link.
+
+    Raises:
+        DeliveryError: when the bucket refuses.
+    """
+    parts = urlsplit(uri)
+    bucket, prefix = parts.netloc, parts.path.strip("/")
+    receipts = []
+    for document in documents:
+        key = f"{prefix}/{document.name}"
+        try:
+            client.put_object(
+                Bucket=bucket, Key=key, Body=document.body, ContentType=document.media_type
+            )
+            link = None
+            if public_url:
+                folder = prefix.rsplit("/", 1)[-1]
+                link = f"{public_url.rstrip('/')}/{quote(folder)}/{quote(document.name)}"
+            elif link_days:
+                link = client.generate_presigned_url(
+                    "get_object",
+                    Params={"Bucket": bucket, "Key": key},
+                    ExpiresIn=link_days * 86_400,
+                )
+        except (ClientError, BotoCoreError) as error:
+            raise DeliveryError(
+                f"cannot write s3://{bucket}/{key}: {error}; check DAM_DEDUP_DELIVERY__BUCKET and "
+                "that the credentials allow s3:PutObject there"
+            ) from error
+        receipts.append(Receipt(document.name, f"s3://{bucket}/{key}", link))
+    return receipts

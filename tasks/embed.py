@@ -1,0 +1,302 @@
+"""Embed: read each new image once, and keep all that is ever needed of it.
+
+Threads download and wait for a decoder process; the main thread runs the model on what is ready
+and writes. What is under way is bounded in number and in bytes. Work is found, not remembered:
+an asset is read when the catalog has no reading of its revision, or no vector of its content in
+this space, so a scan that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog
+from tasks.embedding.base import Embedder
+from tasks.embedding.decoder import DecoderPool
+from tasks.embedding.images import READER_VERSION
+from tasks.errors import ImageError, SourceError, TransientSourceError
+from tasks.progress import Progress, silent
+from tasks.records import Picture, Scan, Space
+from tasks.session import open_catalog, open_embedder, open_source, pa_table, scope_sql
+from tasks.sources.base import Source
+
+log = logging.getLogger(__name__)
+
+#: A crash loses at most so many readings, or so many seconds of them.
+_WRITE_ROWS = 512
+_WRITE_SECONDS = 10.0
+#: Failures that are tried again by the next scan; the others wait for new bytes.
+_PASSING = "storage_error"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedCounts:
+    """What an embed stage did.
+
+    Attributes:
+        read: images decoded.
+        embedded: contents that got a vector; equal pixels are embedded once.
+        failed: images that gave no picture.
+        space: where the vectors are.
+    """
+
+    read: int
+    embedded: int
+    failed: int
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    asset_id: str
+    revision: str
+    picture: Picture | None
+    failed: str | None = None
+    message: str | None = None
+
+
+def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
+    """Read and embed every image of the scan's scope that lacks it.
+
+    Raises:
+        ModelError: when the model cannot be loaded.
+        CatalogError: when the catalog cannot be written.
+    """
+    settings = scan.settings
+    source = open_source(scan.source, settings)
+    catalog = open_catalog(settings)
+    embedder = open_embedder(settings)
+    space = embedder.space
+    log.info("embed: %s (%s) on %s", space.model, space.revision[:12], embedder.device)
+    with catalog.writing(settings.catalog.busy_seconds):
+        _record_space(catalog, space)
+        todo = find_unread(scan, source, catalog, space)
+        progress("embed", 0, todo.height)
+        writer = _Writer(catalog, embedder, settings.embedding.batch_size)
+        with DecoderPool(settings.limits, embedder.side, settings.embedding.decoders) as pool:
+            for done, reading in enumerate(_read_all(scan, source, pool, todo), start=1):
+                writer.take(reading)
+                progress("embed", done, todo.height)
+        writer.flush()
+    log.info("embed: %d read, %d embedded, %d failed", writer.read, writer.embedded, writer.failed)
+    return EmbedCounts(writer.read, writer.embedded, writer.failed, space)
+
+
+def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> pl.DataFrame:
+    """The assets that must be read, the largest first so that the last batch is not the longest."""
+    columns = ["key", "asset_id", "etag", "size", "revision", "read_revision", "reader", "failed",
+               "content"]  # fmt: skip
+    assets = catalog.read("assets", columns, scope_sql(scan, source))
+    known = catalog.known_contents(space.id)
+    unread = pl.col("read_revision").is_null() | (pl.col("read_revision") != pl.col("revision"))
+    passing = pl.col("failed") == _PASSING
+    retry = pl.col("failed").is_not_null() & (passing | (pl.col("reader") < READER_VERSION))
+    no_vector = pl.col("content").is_not_null() & ~pl.col("content").is_in(known.implode())
+    return assets.filter(unread | retry.fill_null(False) | no_vector).sort(
+        "size", "key", descending=[True, False]
+    )
+
+
+def _record_space(catalog: Catalog, space: Space) -> None:
+    row = {
+        "space": space.id,
+        "model": space.model,
+        "revision": space.revision,
+        "preprocessing": space.preprocessing,
+        "dim": space.dim,
+    }
+    catalog.upsert("spaces", pa_table([row], schema.SPACES), only_new=True)
+
+
+def _read_all(
+    scan: Scan, source: Source, decoders: DecoderPool, todo: pl.DataFrame
+) -> Iterator[_Reading]:
+    """Readings in order, with a bounded number of images and bytes under way."""
+    budget = _ByteBudget(scan.settings.limits.inflight_bytes)
+    limit = scan.settings.limits.bytes
+    window = decoders.workers * 4 + source.workers
+    waiting: deque[Future[_Reading]] = deque()
+    with ThreadPoolExecutor(decoders.workers + source.workers, "read") as threads:
+        try:
+            for part in todo.iter_slices(1024):
+                for item in part.iter_rows(named=True):
+                    if len(waiting) >= window:
+                        yield waiting.popleft().result()
+                    waiting.append(
+                        threads.submit(_read_one, source, decoders, budget, item, limit)
+                    )
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _read_one(
+    source: Source, decoders: DecoderPool, budget: _ByteBudget, item: dict[str, Any], limit: int
+) -> _Reading:
+    asset, revision, key = item["asset_id"], item["revision"], item["key"]
+    try:
+        if item["size"] > limit:
+            raise ImageError(
+                "too_many_bytes", f"{item['size']} bytes; raise DAM_DEDUP_LIMITS__BYTES"
+            )
+        with budget.spend(item["size"]):
+            picture = decoders.decode(source.read(key, item["etag"], limit))
+        return _Reading(asset, revision, picture)
+    except ImageError as error:
+        log.warning("%r gives no picture: %s: %s", key, error.reason, error)
+        return _Reading(asset, revision, None, error.reason, str(error))
+    except TransientSourceError as error:
+        log.warning("%r is left for the next scan: %s", key, error)
+        return _Reading(asset, revision, None, _PASSING, str(error))
+    except SourceError as error:
+        log.warning("%r cannot be read: %s", key, error)
+        return _Reading(asset, revision, None, _PASSING, str(error))
+
+
+class _ByteBudget:
+    """Lets downloads start as long as all under way fit; one alone always may."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._spent = 0
+        self._free = threading.Condition()
+
+    def spend(self, amount: int) -> _Spending:
+        return _Spending(self, amount)
+
+    def take(self, amount: int) -> None:
+        with self._free:
+            self._free.wait_for(lambda: self._spent == 0 or self._spent + amount <= self._size)
+            self._spent += amount
+
+    def give(self, amount: int) -> None:
+        with self._free:
+            self._spent -= amount
+            self._free.notify_all()
+
+
+class _Spending:
+    def __init__(self, budget: _ByteBudget, amount: int) -> None:
+        self._budget, self._amount = budget, amount
+
+    def __enter__(self) -> None:
+        self._budget.take(self._amount)
+
+    def __exit__(self, *_: object) -> None:
+        self._budget.give(self._amount)
+
+
+class _Writer:
+    """Runs the model on full batches and writes full chunks.
+
+    The order of writing makes a crash harmless: vectors and thumbnails first, then the readings
+    that point to them. A reading is only ever there when its vector is.
+    """
+
+    def __init__(self, catalog: Catalog, embedder: Embedder, batch: int) -> None:
+        self._catalog, self._embedder, self._batch = catalog, embedder, batch
+        self._vectors = catalog.vectors_table(embedder.space.id, embedder.space.dim)
+        self._known = catalog.known_contents(embedder.space.id)
+        self._readings: list[_Reading] = []
+        self._pixels: dict[str, Any] = {}
+        self._ready: dict[str, Any] = {}
+        self._written = time.monotonic()
+        self.read = self.embedded = self.failed = 0
+
+    def take(self, reading: _Reading) -> None:
+        self._readings.append(reading)
+        picture = reading.picture
+        if picture is None:
+            self.failed += 1
+        else:
+            self.read += 1
+            if picture.content not in self._ready:
+                self._pixels[picture.content] = picture.pixels
+                if len(self._pixels) >= self._batch:
+                    self._embed()
+        late = time.monotonic() - self._written > _WRITE_SECONDS
+        if len(self._readings) >= _WRITE_ROWS or late:
+            self.flush()
+
+    def flush(self) -> None:
+        self._embed()
+        if self._ready:
+            self._write_vectors()
+        thumbnails = {
+            reading.picture.content: reading.picture.thumbnail
+            for reading in self._readings
+            if reading.picture
+        }
+        self._catalog.upsert(
+            "thumbnails",
+            pa_table(
+                [{"content": c, "jpeg": jpeg} for c, jpeg in thumbnails.items()], schema.THUMBNAILS
+            ),
+            only_new=True,
+        )
+        rows = [_reading_row(reading) for reading in self._readings]
+        self._catalog.upsert("assets", pa_table(rows, schema.READING))
+        self._readings = []
+        self._written = time.monotonic()
+
+    def _embed(self) -> None:
+        names = pl.Series(list(self._pixels), dtype=pl.String)
+        new = names.filter(~names.is_in(self._known.implode())).to_list()
+        if new:
+            vectors = self._embedder.embed(np.stack([self._pixels[name] for name in new]))
+            self._ready |= dict(zip(new, vectors.astype(np.float16), strict=True))
+        self._pixels = {}
+
+    def _write_vectors(self) -> None:
+        table = self._catalog.table(self._vectors)
+        flat = pa.array(np.concatenate(list(self._ready.values())), pa.float16())
+        dim = self._embedder.space.dim
+        rows = pa.table(
+            [pa.array(list(self._ready), pa.string()), pa.FixedSizeListArray.from_arrays(flat, dim)],
+            schema=table.schema,
+        )
+        self.embedded += self._catalog.upsert(self._vectors, rows, only_new=True)
+        self._known = self._known.append(pl.Series(list(self._ready), dtype=pl.String))
+        self._ready = {}
+
+
+def _reading_row(reading: _Reading) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "asset_id": reading.asset_id,
+        "read_revision": reading.revision,
+        "reader": READER_VERSION,
+        "failed": reading.failed,
+        "message": reading.message,
+        "flags": [],
+        "exif": "{}",
+        "xmp": "{}",
+    }
+    picture = reading.picture
+    if picture is None:
+        return row
+    return row | {
+        "sha256": picture.sha256,
+        "content": picture.content,
+        "phash": picture.phash,
+        "width": picture.width,
+        "height": picture.height,
+        "mode": picture.mode,
+        "flags": list(picture.flags),
+        "exif": json.dumps(picture.exif),
+        "xmp": json.dumps(picture.xmp),
+    }

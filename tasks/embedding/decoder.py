@@ -1,0 +1,195 @@
+"""Decoder processes: each may die alone, by its time limit, its memory limit or a crash.
+
+A plain subprocess with a length-prefixed pipe, not :mod:`multiprocessing`: that would import the
+parent's main module again in each child (Prefect's engine: seconds and 100 MB), and its pools
+either hang or break whole when one worker is killed. The child ends when the pipe does, so a
+killed parent leaves no orphan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import resource
+import select
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from tasks.errors import ImageError
+from tasks.records import Picture
+from tasks.settings import LimitSettings
+
+_HEADER = struct.Struct(">Q")
+_START_SECONDS = 60.0
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class DecoderPool:
+    """As many decoder processes as there are cores; threads borrow one at a time.
+
+    Args:
+        limits: what one image may cost.
+        side: width and height of the model's input.
+        workers: processes; default: the cores this process may use.
+    """
+
+    def __init__(self, limits: LimitSettings, side: int, workers: int | None = None) -> None:
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self._idle: queue.Queue[_Decoder] = queue.Queue()
+        self._all = [_Decoder(limits, side) for _ in range(self.workers)]
+        for decoder in self._all:
+            self._idle.put(decoder)
+
+    def decode(self, data: bytes) -> Picture:
+        """Decode one image.
+
+        Raises:
+            ImageError: with the reason, ``timeout`` and ``crashed`` among them.
+        """
+        decoder = self._idle.get()
+        try:
+            return decoder.decode(data)
+        finally:
+            self._idle.put(decoder)
+
+    def pids(self) -> list[int]:
+        """The processes that live now."""
+        return [decoder.pid for decoder in self._all if decoder.pid]
+
+    def __enter__(self) -> DecoderPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for decoder in self._all:
+            decoder.stop()
+
+
+class _Decoder:
+    """One process, started at its first image and again after a death."""
+
+    def __init__(self, limits: LimitSettings, side: int) -> None:
+        self._limits = limits
+        self._side = side
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def decode(self, data: bytes) -> Picture:
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        try:
+            answer = self._ask(data, self._limits.seconds)
+        except TimeoutError:
+            self.stop()
+            raise ImageError(
+                "timeout",
+                f"not decoded in {self._limits.seconds:g} s; raise DAM_DEDUP_LIMITS__SECONDS",
+            ) from None
+        except (EOFError, OSError):
+            code = self._process.wait() if self._process else None
+            self.stop()
+            raise ImageError("crashed", f"the decoder died on it (exit {code})") from None
+        if isinstance(answer, Picture):
+            return answer
+        raise ImageError(*answer)
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _start(self) -> None:
+        self.stop()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tasks.embedding.decoder"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=_ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        )
+        try:
+            self._ask(pickle.dumps((self._limits, self._side)), _START_SECONDS)
+        except (EOFError, OSError) as error:
+            self.stop()
+            raise ImageError("crashed", f"the decoder process does not start: {error!r}") from error
+
+    def _ask(self, data: bytes, seconds: float) -> Any:
+        process = self._process
+        assert process and process.stdin and process.stdout  # noqa: S101
+        deadline = time.monotonic() + seconds
+        # The pipe holds 64 kB: a child that died early must not leave us writing for ever.
+        writer = threading.Thread(target=_write, args=(process.stdin, data), daemon=True)
+        writer.start()
+        size = _HEADER.unpack(_read(process.stdout, _HEADER.size, deadline))[0]
+        answer = pickle.loads(_read(process.stdout, size, deadline))  # noqa: S301 - our own child
+        writer.join(timeout=5)
+        return answer
+
+
+def _write(pipe: IO[bytes], data: bytes) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        pipe.write(_HEADER.pack(len(data)))
+        pipe.write(data)
+        pipe.flush()
+
+
+def _read(pipe: IO[bytes], size: int, deadline: float) -> bytes:
+    parts = bytearray()
+    fd = pipe.fileno()
+    while len(parts) < size:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([fd], [], [], left)[0]:
+            raise TimeoutError
+        chunk = os.read(fd, min(size - len(parts), 1 << 20))
+        if not chunk:
+            raise EOFError
+        parts += chunk
+    return bytes(parts)
+
+
+def main() -> None:
+    """The child: settings first, then one image after another, until the pipe ends."""
+    source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a decoder library that prints must not corrupt the pipe
+    limits, side = pickle.loads(_take(source))  # noqa: S301 - from our own parent
+    # Only now: the imports are not part of what an image may cost.
+    from tasks.embedding.images import read_picture
+
+    # On top of what the libraries themselves have mapped.
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    allowed = mapped + limits.memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _write(sink, pickle.dumps("ready"))
+    while data := _take(source):
+        try:
+            answer: Any = read_picture(data, limits, side)
+        except ImageError as error:
+            answer = (error.reason, str(error))
+        except MemoryError:
+            answer = ("too_much_memory", "no memory left while decoding")
+        _write(sink, pickle.dumps(answer, protocol=5))
+
+
+def _take(pipe: IO[bytes]) -> bytes:
+    header = pipe.read(_HEADER.size)
+    return pipe.read(_HEADER.unpack(header)[0]) if len(header) == _HEADER.size else b""
+
+
+if __name__ == "__main__":
+    main()

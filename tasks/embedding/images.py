@@ -1,0 +1,272 @@
+"""Bytes to a :class:`~tasks.records.Picture`, in one decode.
+
+Runs inside a decoder process that may be killed: nothing here needs to survive hostile bytes,
+it only needs to say why. Rules and the files that taught them: docs/design.md, "Reading images".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageCms, ImageOps, ImageStat
+
+from tasks.embedding.sniff import PILLOW_FORMATS, sniff
+from tasks.embedding.xmp import parse_xmp
+from tasks.errors import ImageError
+from tasks.records import Picture, as_text
+from tasks.settings import LimitSettings
+
+#: Raised when a change here could turn a failed file into a picture, or change the pixels:
+#: failures of an older reader are tried again.
+READER_VERSION = 1
+
+THUMBNAIL_SIDE = 384
+_EXIF_FIELDS = (
+    "Make",
+    "Model",
+    "LensModel",
+    "Software",
+    "Artist",
+    "Copyright",
+    "ImageDescription",
+    "DateTime",
+    "DateTimeOriginal",
+    "ImageUniqueID",
+)
+_DNG_VERSION = 50706
+_HIGH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+
+Image.MAX_IMAGE_PIXELS = None  # our own limit, checked before any pixel is decoded
+
+
+def read_picture(data: bytes, limits: LimitSettings, side: int) -> Picture:
+    """Decode an image and take everything from it that is ever needed.
+
+    The pixels are made upright (EXIF orientation), 8-bit sRGB, over a plain background where they
+    are transparent; the first frame stands for an animation. The model's input is the whole
+    picture squeezed to a square, so that nothing at its border is lost.
+
+    Args:
+        data: the file.
+        limits: what it may cost.
+        side: width and height of the model's input.
+
+    Raises:
+        ImageError: with the reason.
+    """
+    name = sniff(data[:512])
+    if name is None or name not in PILLOW_FORMATS:
+        raise ImageError(
+            "format_not_supported", f"{name or 'unknown'} is not a format that is read"
+        )
+    if name == "jpeg" and data.count(b"\xff\xda") > limits.jpeg_scans:
+        raise ImageError("too_many_scans", f"a JPEG of more than {limits.jpeg_scans} scans")
+    if name == "heif":
+        _register_heif()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[name]) as image:
+                return _read(image, data, name, limits, side)
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError(
+            "too_much_memory",
+            f"needs more than {limits.memory_bytes // 1024**2} MiB to decode; "
+            "raise DAM_DEDUP_LIMITS__MEMORY_BYTES to read it",
+        ) from None
+    except Exception as error:
+        # Pillow's plug-ins raise OSError, ValueError, SyntaxError, NotImplementedError, EOFError,
+        # struct.error ... whatever hostile bytes lead them to.
+        text = str(error) or type(error).__name__
+        reason = "truncated" if "truncated" in text.lower() else "cannot_decode"
+        raise ImageError(reason, f"{type(error).__name__}: {text}"[:300]) from None
+
+
+def _read(
+    image: Image.Image, data: bytes, name: str, limits: LimitSettings, side: int
+) -> Picture:
+    width, height = image.size
+    if width * height > limits.pixels:
+        raise ImageError(
+            "too_many_pixels",
+            f"{width} x {height} is over {limits.pixels} pixels; raise DAM_DEDUP_LIMITS__PIXELS",
+        )
+    if max(width, height) > limits.side:
+        raise ImageError("too_long_side", f"{width} x {height}: a side over {limits.side} pixels")
+    if name == "tiff" and _DNG_VERSION in getattr(image, "tag_v2", {}):
+        raise ImageError("raw", "a camera raw file (DNG); its embedded preview is not the picture")
+    mode, info = image.mode, dict(image.info)
+    animated = bool(getattr(image, "is_animated", False))
+    if animated:
+        image.seek(0)
+    exif = _exif(image)
+    image.load()
+    with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
+        image = ImageOps.exif_transpose(image)
+    rgb, content = _canonical(image, info)
+    flags = _flags(rgb, animated)
+    return Picture(
+        sha256=hashlib.sha256(data).hexdigest(),
+        content=content,
+        phash=perceptual_hash(rgb),
+        width=rgb.width,
+        height=rgb.height,
+        mode=mode,
+        format=name,
+        thumbnail=_thumbnail(rgb),
+        pixels=np.asarray(_shrink(rgb, (side, side)), dtype=np.uint8),
+        flags=flags,
+        exif=exif,
+        xmp=parse_xmp(_bytes(info.get("xmp"))),
+    )
+
+
+def _canonical(image: Image.Image, info: dict[str, Any]) -> tuple[Image.Image, str]:
+    """Upright 8-bit RGB, and the digest of the pixels with all they hold.
+
+    The digest covers what the RGB may hide: the depth of 16-bit and float samples, and alpha.
+    Pictures that only look alike after reduction to 8 bits are so never called pixel-equal.
+    """
+    state = hashlib.blake2b(digest_size=16)
+    if image.mode in _HIGH_MODES:
+        samples = np.asarray(image)
+        state.update(f"{image.size} {samples.dtype.str}".encode())
+        state.update(np.ascontiguousarray(samples).data)
+        return _eight_bit(samples), state.hexdigest()
+    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in info:
+        layered = image.convert("RGBA")
+        if layered.getchannel("A").getextrema() != (255, 255):
+            state.update(f"{image.size} RGBA".encode())
+            state.update(layered.tobytes())
+            return _flatten(layered), state.hexdigest()
+        image = layered
+    rgb = _to_srgb(image, info.get("icc_profile"))
+    state.update(f"{rgb.size} RGB".encode())
+    state.update(np.asarray(rgb).data)
+    return rgb, state.hexdigest()
+
+
+def _eight_bit(samples: npt.NDArray[Any]) -> Image.Image:
+    """Scale 16-bit, 32-bit and float samples to 8 bits by the depth they use.
+
+    ``convert("RGB")`` clips them instead, and makes strangers equally white.
+    """
+    values = samples.astype(np.float64)
+    finite = np.isfinite(values)
+    values = np.where(finite, values, 0.0)
+    low, high = float(values.min()), float(values.max())
+    if np.issubdtype(samples.dtype, np.floating):
+        low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    else:
+        depth = next((bits for bits in (8, 10, 12, 14, 16) if high < 2**bits), 32)
+        low, high = (0.0, float(2**depth - 1)) if low >= 0 and depth < 32 else (low, high)
+    scaled = (values - low) * (255.0 / max(high - low, 1e-12))
+    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8), "L").convert("RGB")
+
+
+def _flatten(layered: Image.Image) -> Image.Image:
+    """Transparency over white; over grey where the visible part itself is nearly white."""
+    visible = layered.getchannel("A").point(lambda alpha: 255 if alpha > 127 else 0)
+    bright = ImageStat.Stat(layered.convert("L"), mask=visible)
+    shade = 128 if bright.count[0] == 0 or bright.mean[0] > 230 else 255
+    ground = Image.new("RGBA", layered.size, (shade, shade, shade, 255))
+    return Image.alpha_composite(ground, layered).convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: Any) -> Image.Image:
+    if profile and image.mode in {"RGB", "CMYK", "L", "LAB"}:
+        with contextlib.suppress(Exception):  # a broken profile: fall back to the plain conversion
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if image.mode != "L" and "sRGB" not in ImageCms.getProfileDescription(source):
+                changed = ImageCms.profileToProfile(image, source, _srgb(), outputMode="RGB")
+                if changed is not None:
+                    return changed
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+@cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+@cache
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
+def _shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+
+def _thumbnail(rgb: Image.Image) -> bytes:
+    scale = min(1.0, THUMBNAIL_SIDE / max(rgb.size))
+    size = max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))
+    buffer = io.BytesIO()
+    _shrink(rgb, size).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def _flags(rgb: Image.Image, animated: bool) -> tuple[str, ...]:
+    flags = []
+    width, height = rgb.size
+    if max(ImageStat.Stat(_shrink(rgb, (64, 64))).stddev) < 2.0:
+        flags.append("flat")
+    if min(width, height) < 32:
+        flags.append("tiny")
+    if max(width, height) > 20 * min(width, height):
+        flags.append("aspect")
+    if animated:
+        flags.append("multi_frame")
+    return tuple(flags)
+
+
+def _exif(image: Image.Image) -> dict[str, str]:
+    try:
+        exif = image.getexif()
+        values = {ExifTags.TAGS.get(tag, str(tag)): value for tag, value in exif.items()}
+        inner = exif.get_ifd(ExifTags.IFD.Exif)
+        values |= {ExifTags.TAGS.get(tag, str(tag)): value for tag, value in inner.items()}
+    except Exception:  # bad EXIF must not lose the picture
+        return {}
+    kept = {name: values[name] for name in _EXIF_FIELDS if name in values}
+    return {
+        name: value.replace("\x00", "").strip()[:500]
+        for name, value in as_text(kept).items()
+        if value.replace("\x00", "").strip()
+    }
+
+
+def _bytes(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else value if isinstance(value, bytes) else b""
+
+
+def perceptual_hash(rgb: Image.Image) -> int:
+    """64-bit pHash: signs of the 8 x 8 lowest DCT frequencies against their median.
+
+    Source: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010),
+    with the usual 32 x 32 luminance input.
+    """
+    grey = rgb.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    low = _dct() @ np.asarray(grey, dtype=np.float64) @ _dct().T
+    bits = (low > np.median(low)).ravel()
+    return int(np.packbits(bits).view(">u8")[0])
+
+
+@cache
+def _dct() -> npt.NDArray[np.float64]:
+    """The 8 lowest rows of the orthonormal 32-point DCT-II."""
+    k, n = np.arange(8)[:, None], np.arange(32)[None, :]
+    rows = np.cos(np.pi * k * (2 * n + 1) / 64) * np.sqrt(2 / 32)
+    rows[0] /= np.sqrt(2)
+    return np.asarray(rows)

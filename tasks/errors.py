@@ -1,0 +1,75 @@
+"""Every error this project raises on purpose.
+
+    DamDedupError
+    ├── SettingsError        a setting is wrong; names the variable
+    ├── FilterError          a --where text is wrong; names the column
+    ├── SourceError          the storage said no
+    │   ├── TransientSourceError   trying again may help (throttled, timed out, unreachable)
+    │   ├── AssetChangedError      the object is not the one that was listed
+    │   └── AssetGoneError         the object is no longer there
+    ├── ImageError           bytes that give no picture; carries a reason code
+    ├── ModelError           the embedding model cannot be loaded or used
+    ├── CatalogError         the catalog cannot be read or written
+    │   └── CatalogBusyError       another process is writing
+    └── DeliveryError        a document could not be delivered
+
+A message says what happened, to which asset or setting, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class DamDedupError(Exception):
+    """The root of all errors raised on purpose."""
+
+
+class SettingsError(DamDedupError):
+    """A setting is missing or wrong."""
+
+
+class FilterError(DamDedupError):
+    """A filter text cannot be used."""
+
+
+class SourceError(DamDedupError):
+    """The storage refused or failed a request."""
+
+
+class TransientSourceError(SourceError):
+    """The storage failed in a way that may pass: the asset is tried again by the next scan."""
+
+
+class AssetChangedError(TransientSourceError):
+    """The object is no longer the one that was listed."""
+
+
+class AssetGoneError(TransientSourceError):
+    """The object was removed after it was listed."""
+
+
+class ImageError(DamDedupError):
+    """Bytes that give no picture.
+
+    Attributes:
+        reason: a short, stable code (``truncated``, ``too_many_pixels`` ...) that reports count by.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ModelError(DamDedupError):
+    """The embedding model cannot be loaded or used."""
+
+
+class CatalogError(DamDedupError):
+    """The catalog cannot be read or written."""
+
+
+class CatalogBusyError(CatalogError):
+    """Another process holds the catalog's writer lease."""
+
+
+class DeliveryError(DamDedupError):
+    """A document could not be delivered."""

@@ -1,0 +1,43 @@
+"""Finish a scan: check the catalog, tidy it, and close the scan's row."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+
+from tasks.begin import record_scan
+from tasks.errors import CatalogError
+from tasks.records import Kind, Scan, Space, now
+from tasks.session import open_catalog
+
+log = logging.getLogger(__name__)
+
+
+def finish_scan(scan: Scan, space: Space, counts: dict[str, int]) -> None:
+    """Close a scan; a full one also compacts every table and rebuilds its indexes.
+
+    Raises:
+        CatalogError: when a key stands twice in a table, which two writers at once can cause.
+    """
+    catalog = open_catalog(scan.settings)
+    with catalog.writing(scan.settings.catalog.busy_seconds):
+        catalog.tidy(rebuild=scan.kind is Kind.FULL)
+        surplus = catalog.duplicate_keys()
+        if surplus:
+            raise CatalogError(
+                f"the catalog {catalog.uri} has rows with the same key: {surplus}; another writer "
+                "must have worked without the lease. Scan into a new catalog"
+            )
+        record_scan(
+            catalog, scan, "finished", finished=now(), space=space.id, counts=counts
+        )
+    log.info("scan %s finished in %.1f s", scan.id, (now() - scan.started).total_seconds())
+
+
+def fail_scan(scan: Scan, error: BaseException) -> None:
+    """Write down that a scan failed; the catalog stays as it is, the next scan goes on from it."""
+    # Whatever broke the scan may break this too; the first error is the one to show.
+    with contextlib.suppress(CatalogError):
+        catalog = open_catalog(scan.settings)
+        with catalog.writing(wait=5):
+            record_scan(catalog, scan, f"failed: {type(error).__name__}", finished=now())

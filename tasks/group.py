@@ -1,0 +1,136 @@
+"""Group: from matches to duplicate groups, and what is new since the last scan of this scope."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import polars as pl
+
+from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog, quote
+from tasks.dedup.groups import group_matches
+from tasks.dedup.verify import rule_id, tier_of
+from tasks.progress import Progress, silent
+from tasks.records import Scan, Space, digest
+from tasks.session import open_catalog, open_source, scope_sql
+
+log = logging.getLogger(__name__)
+
+#: Scans of one scope whose groups are kept.
+_KEPT_SCANS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """What a group stage found: groups in all, and of these the new and the changed ones."""
+
+    groups: int
+    members: int
+    new: int
+    changed: int
+
+
+def read_assets(catalog: Catalog, scan: Scan, columns: list[str]) -> pl.DataFrame:
+    """The scope's assets that have a picture."""
+    source = open_source(scan.source, scan.settings)
+    return catalog.read("assets", columns, scope_sql(scan, source)).drop_nulls("content")
+
+
+def read_matches(
+    catalog: Catalog, scan: Scan, space: Space, contents: pl.DataFrame
+) -> pl.DataFrame:
+    """The matches at or above the threshold whose two sides are both in scope."""
+    where = f"space = {quote(space.id)} AND rule = {quote(rule_id())}"
+    columns = ["match_id", "left", "right", "score", "cosine", "phash_distance"]
+    found = catalog.read("matches", columns, where)
+    found = found.filter(pl.col("score") >= scan.threshold)
+    for side in ("left", "right"):
+        found = found.join(contents, left_on=side, right_on="content", how="semi")
+    return found.sort("left", "right")
+
+
+def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> GroupCounts:
+    """Group everything in scope, and write the groups under the scan's id."""
+    catalog = open_catalog(scan.settings)
+    progress("group", 0, 1)
+    assets = read_assets(
+        catalog,
+        scan,
+        ["key", "asset_id", "content", "width", "height", "format", "size", "last_modified"],
+    )
+    members = group_matches(assets, read_matches(catalog, scan, space, assets.select("content")))
+    tiers = [
+        tier_of(score, same_pixels=same).value
+        for score, same in members.select("score", "same_pixels").iter_rows()
+    ]
+    members = members.with_columns(pl.Series("tier", tiers, dtype=pl.String))
+    with catalog.writing(scan.settings.catalog.busy_seconds):
+        members = members.join(
+            _states(members, _last_groups(catalog, scan)), on="group_id", maintain_order="left"
+        )
+        _write(catalog, scan, members)
+        _forget_old(catalog, scan)
+    progress("group", 1, 1)
+    state = members.unique("group_id")["state"]
+    counts = GroupCounts(
+        len(state), members.height, int((state == "new").sum()), int((state == "changed").sum())
+    )
+    log.info("group: %s", counts)
+    return counts
+
+
+def _last_groups(catalog: Catalog, scan: Scan) -> pl.DataFrame:
+    """Group and member ids as the last finished scan of this scope left them."""
+    where = f"scope = {quote(scan.scope)} AND state = 'finished'"
+    scans = catalog.read("scans", ["started", "scan_id"], where)
+    last = scans["scan_id"][-1] if scans.height else ""
+    return catalog.read("groups", ["group_id", "asset_id"], f"scan_id = {quote(last)}")
+
+
+def _states(members: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
+    """group_id, state: ``known`` (the same members), ``changed`` or ``new``."""
+    def fingerprints(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+        return frame.group_by("group_id").agg(
+            pl.col("asset_id").sort().str.join(" ").alias(name)
+        )
+
+    joined = fingerprints(members, "now").join(
+        fingerprints(before, "then"), on="group_id", how="left"
+    )
+    return joined.select(
+        "group_id",
+        pl.when(pl.col("then").is_null())
+        .then(pl.lit("new"))
+        .when(pl.col("then") == pl.col("now"))
+        .then(pl.lit("known"))
+        .otherwise(pl.lit("changed"))
+        .alias("state"),
+    )
+
+
+def _write(catalog: Catalog, scan: Scan, members: pl.DataFrame) -> None:
+    ids = [digest(scan.id, asset) for asset in members["asset_id"]]
+    rows = members.select(
+        pl.Series("member_id", ids, dtype=pl.String),
+        pl.lit(scan.id).alias("scan_id"),
+        pl.lit(scan.scope).alias("scope"),
+        "group_id",
+        "asset_id",
+        "role",
+        "tier",
+        "score",
+        "state",
+    )
+    # A retry of this step may have other groups than the try before.
+    stale = catalog.read("groups", ["member_id"], f"scan_id = {quote(scan.id)}")
+    catalog.delete_keys("groups", stale["member_id"].to_list())
+    catalog.upsert("groups", rows.to_arrow().cast(schema.GROUPS))
+
+
+def _forget_old(catalog: Catalog, scan: Scan) -> None:
+    scans = catalog.read("groups", ["scan_id"], f"scope = {quote(scan.scope)}")["scan_id"]
+    old = scans.unique().sort().to_list()[:-_KEPT_SCANS]  # ids begin with the time
+    if old:
+        listed = ", ".join(quote(name) for name in old)
+        catalog.table("groups").delete(f"scan_id IN ({listed})")

@@ -1,0 +1,256 @@
+"""The nouns. Anything counted in millions is an Arrow table or a polars frame instead."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.settings import Settings
+
+if TYPE_CHECKING:  # decoder processes import this module: they should not pay for polars
+    import numpy as np
+    import numpy.typing as npt
+    import polars as pl
+
+
+class Kind(StrEnum):
+    """The one word in which scans differ: which assets are queried, is the index rebuilt."""
+
+    INCREMENTAL = "incremental"
+    FULL = "full"
+
+
+class Tier(StrEnum):
+    """How sure a match is (see docs/design.md, "Words")."""
+
+    EXACT = "exact"
+    NEAR = "near"
+    SIMILAR = "similar"
+
+
+class Role(StrEnum):
+    """What an asset is in its duplicate group."""
+
+    KEEPER = "keeper"
+    DUPLICATE = "duplicate"
+
+
+class ScanRequest(BaseModel):
+    """What to scan, as the Prefect UI asks for it."""
+
+    model_config = ConfigDict(extra="forbid", use_enum_values=False)
+
+    kind: Kind = Field(
+        Kind.INCREMENTAL,
+        description="incremental: what is new against everything; full: everything, index rebuilt",
+    )
+    source: str | None = Field(
+        None, description="s3://bucket/prefix or a folder; empty: DAM_DEDUP_SOURCE__URI"
+    )
+    where: str = Field(
+        "",
+        description="SQL-style filter, e.g. label = 'shoes' and size > 100000 and "
+        "tags.agency = 'north'",
+        max_length=4000,
+    )
+    threshold: float | None = Field(
+        None,
+        ge=0.5,
+        le=1.0,
+        description="Lowest score reported: 0.95 and above exact, 0.7 near (default: settings)",
+    )
+    dry_run: bool = Field(
+        False, description="Compute and show, but send no mail and write nothing to the bucket"
+    )
+    refresh_metadata: bool = Field(
+        False, description="Read tags and user metadata of every asset again, not only of new ones"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One scan: handed from stage to stage; the catalog carries the bulk."""
+
+    id: str
+    kind: Kind
+    source: str
+    where: str
+    threshold: float
+    dry_run: bool
+    refresh_metadata: bool
+    started: datetime
+    settings: Settings = field(repr=False)
+
+    @property
+    def scope(self) -> str:
+        """Names the set of assets that are compared with one another."""
+        return digest(self.source, self.where)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One object as a listing shows it."""
+
+    key: str
+    etag: str
+    size: int
+    last_modified: datetime
+    storage_class: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one small request tells of an object: its head bytes and its metadata."""
+
+    head: bytes
+    etag: str
+    size: int
+    last_modified: datetime
+    version_id: str | None = None
+    content_type: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """All that one read of an image gives.
+
+    Attributes:
+        sha256: of the bytes, hex.
+        content: of the decoded, upright pixels, hex; equal pixels give equal content.
+        phash: 64-bit perceptual hash.
+        pixels: uint8 array (side, side, 3), RGB, the model's input.
+        thumbnail: JPEG, longest side at most 384 px.
+        flags: what a careful merge must know (``flat``, ``tiny``, ``aspect``, ``multi_frame``).
+    """
+
+    sha256: str
+    content: str
+    phash: int
+    width: int
+    height: int
+    mode: str
+    format: str
+    thumbnail: bytes
+    pixels: npt.NDArray[np.uint8]
+    flags: tuple[str, ...] = ()
+    exif: dict[str, str] = field(default_factory=dict)
+    xmp: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """An embedding space; scores compare only inside one."""
+
+    model: str
+    revision: str
+    preprocessing: str
+    dim: int
+
+    @property
+    def id(self) -> str:
+        """A short name for the space, the same on every machine."""
+        return digest(self.model, self.revision, self.preprocessing, str(self.dim))
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What became of every object seen: ``seen = scanned + skipped + failed``, always.
+
+    Attributes:
+        skipped: reason to count, objects that are no images of the collection.
+        failed: reason to count, images that gave no picture.
+        outcomes: frame (key, outcome, reason, message), one row for each skipped or failed object.
+    """
+
+    seen: int
+    scanned: int
+    skipped: dict[str, int]
+    failed: dict[str, int]
+    outcomes: pl.DataFrame
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether nothing was dropped silently."""
+        return self.seen == (
+            self.scanned + sum(self.skipped.values()) + sum(self.failed.values())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All a renderer needs of one scan.
+
+    Attributes:
+        groups: one row a group: group_id, tier, size, bytes, savings, score, state.
+        members: one row a member: group_id, asset_id, key, role, tier, score, content and facts.
+        pairs: one row a match: left, right (keys, left < right), score, tier and evidence.
+        thumbnails: content to JPEG bytes, for the groups that are drawn.
+    """
+
+    scan_id: str
+    kind: Kind
+    collection: str
+    source: str
+    where: str
+    threshold: float
+    dry_run: bool
+    started: datetime
+    finished: datetime
+    coverage: Coverage
+    counts: dict[str, int]
+    space: Space
+    versions: dict[str, str]
+    groups: pl.DataFrame
+    members: pl.DataFrame
+    pairs: pl.DataFrame
+    thumbnails: dict[str, bytes] = field(repr=False)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether any group is new or changed since the last scan of this scope."""
+        return bool((self.groups["state"] != "known").any())
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Something to deliver."""
+
+    name: str
+    media_type: str
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where a document went."""
+
+    name: str
+    place: str
+    link: str | None = None
+
+
+def digest(*parts: str) -> str:
+    """128-bit hex digest of a sequence of texts; ``("ab", "c")`` and ``("a", "bc")`` differ."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        state.update(len(data).to_bytes(8, "big"))
+        state.update(data)
+    return state.hexdigest()
+
+
+def now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC)
+
+
+def as_text(values: dict[str, Any]) -> dict[str, str]:
+    """Values as text, for metadata that may hold anything."""
+    return {str(key): str(value) for key, value in values.items() if value not in (None, "")}

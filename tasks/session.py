@@ -1,0 +1,72 @@
+"""Opens the rooms a stage needs, from a scan's settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+
+from tasks.catalog.catalog import Catalog, quote
+from tasks.catalog.filters import render_filter
+from tasks.errors import SettingsError
+from tasks.records import Scan
+from tasks.settings import Settings
+from tasks.sources.base import Source
+from tasks.sources.local import LocalSource
+from tasks.sources.s3 import S3Source, client_for, storage_options
+
+if TYPE_CHECKING:
+    from tasks.embedding.base import Embedder
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """The catalog of the settings, made when missing."""
+    uri = settings.catalog.uri
+    if uri.startswith("s3://"):
+        return Catalog(uri.rstrip("/"), storage_options(settings.s3), client_for(settings.s3))
+    return Catalog(uri)
+
+
+def open_source(uri: str, settings: Settings) -> Source:
+    """The source of a URI: ``s3://bucket/prefix``, ``file:///folder`` or a folder.
+
+    Raises:
+        SettingsError: when the URI is none of these.
+    """
+    if uri.startswith("s3://"):
+        return S3Source(uri, settings.s3)
+    if uri.startswith("file://"):
+        return LocalSource(urlsplit(uri).path)
+    if "://" in uri:
+        raise SettingsError(f"source {uri!r}: use s3://bucket/prefix or a folder")
+    return LocalSource(uri)
+
+
+def open_embedder(settings: Settings) -> Embedder:
+    """The embedder of the settings, its model loaded."""
+    from tasks.embedding.base import load_embedder  # torch: seconds, and only some stages need it
+
+    return load_embedder(settings.embedding)
+
+
+def scope_sql(scan: Scan, source: Source) -> str:
+    """The condition that selects the live images of a scan."""
+    parts = [
+        f"source = {quote(source.id)}",
+        "removed_at IS NULL",
+        "skipped IS NULL",
+    ]
+    if source.prefix:
+        parts.append(f"starts_with(key, {quote(source.prefix)})")
+    if scan.where:
+        parts.append(render_filter(scan.where))
+    return " AND ".join(f"({part})" for part in parts)
+
+
+def pa_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as an Arrow table of a schema; columns that no row has become null."""
+    return pa.table(
+        [pa.array([row.get(field.name) for row in rows], field.type) for field in schema],
+        schema=schema,
+    )

@@ -1,0 +1,229 @@
+"""Settings: one tree, read from ``DAM_DEDUP_...`` variables and ``.env``.
+
+Nesting is written with two underscores: ``DAM_DEDUP_LIMITS__PIXELS=50000000``. Lists are
+comma-separated or JSON. Credentials are not settings: they come from the standard AWS chain
+(environment, profile, instance role) or from a Prefect Secret block named by
+``DAM_DEDUP_S3__CREDENTIALS_BLOCK``, which is loaded at run time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tasks.errors import SettingsError
+
+PREFIX = "DAM_DEDUP_"
+#: Variables with our prefix that are not settings: read by deployments or printed by the stack.
+OTHER_VARIABLES = {"DAM_DEDUP_HOME", "DAM_DEDUP_STACK_MAIL_DIR"}
+
+
+def _split(value: Any) -> Any:
+    """Accept ``a,b`` as well as ``["a", "b"]`` for a list."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text.startswith("["):
+        return json.loads(text)
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+Words = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class S3Settings(_Part):
+    """How to reach S3."""
+
+    endpoint_url: str | None = Field(None, description="A server other than AWS")
+    region: str | None = None
+    path_style: bool = Field(False, description="bucket in the path, not in the host name")
+    credentials_block: str | None = Field(
+        None, description="Prefect Secret block: JSON with access_key_id, secret_access_key"
+    )
+    access_key_id: SecretStr | None = Field(None, exclude=True, description="Set from the block")
+    secret_access_key: SecretStr | None = Field(None, exclude=True)
+    session_token: SecretStr | None = Field(None, exclude=True)
+    connections: int = Field(16, ge=1, le=256)
+    timeout_seconds: float = Field(30, gt=0)
+
+
+class SourceSettings(_Part):
+    """Which assets there are."""
+
+    uri: str | None = Field(None, description="s3://bucket/prefix or a folder")
+    include: Words = Field(default_factory=list, description="Glob patterns; empty means all")
+    exclude: Words = Field(default_factory=list, description="Glob patterns")
+    label_keys: Words = Field(
+        default_factory=lambda: ["label"],
+        description="Tags, then user metadata, whose value becomes the asset's label",
+    )
+    minimum_listing: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Refuse a listing that lost more than this share of the known assets",
+    )
+
+
+class LimitSettings(_Part):
+    """What one image may cost. Beyond it the image is reported, and the scan goes on."""
+
+    bytes: int = Field(256 * 1024**2, gt=0)
+    pixels: int = Field(120_000_000, gt=0)
+    side: int = Field(60_000, gt=0)
+    jpeg_scans: int = Field(100, gt=0)
+    seconds: float = Field(20, gt=0)
+    memory_bytes: int = Field(2 * 1024**3, ge=512 * 1024**2)
+    inflight_bytes: int = Field(512 * 1024**2, gt=0, description="Downloads held at once")
+
+
+class EmbeddingSettings(_Part):
+    """Which model turns pictures into vectors."""
+
+    model: str = Field("bundled", description="'bundled', a Hugging Face id, or a local folder")
+    revision: str | None = None
+    pooling: Literal["auto", "cls", "mean", "gem", "pooler"] = "auto"
+    image_size: int | None = Field(None, ge=16, le=2048)
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_size: int = Field(32, ge=1, le=4096)
+    decoders: int | None = Field(None, ge=1, description="Decoder processes; default: the cores")
+
+
+class MatchSettings(_Part):
+    """When two assets are duplicates."""
+
+    threshold: float = Field(0.7, ge=0.5, le=1)
+    block: int = Field(2048, ge=16, le=65536, description="Rows per matrix product")
+
+
+class CatalogSettings(_Part):
+    """Where the catalog is."""
+
+    uri: str = Field("var/catalog", description="A folder, or s3://bucket/prefix")
+    busy_seconds: float = Field(600, ge=0, description="How long to wait for another writer")
+
+
+class DeliverySettings(_Part):
+    """Where documents go."""
+
+    folder: Path | None = Field(Path("var/reports"))
+    bucket: str | None = Field(None, description="s3://bucket/prefix")
+    public_url: str | None = Field(None, description="Where the bucket's reports can be read")
+    link_days: int = Field(7, ge=0, le=7, description="Life of a presigned link; 0: none")
+    page_groups: int = Field(500, ge=1, description="Groups drawn in report.html")
+
+
+class MailSettings(_Part):
+    """The summary mail; nobody gets one until ``to`` names somebody."""
+
+    host: str = "localhost"
+    port: int = Field(25, ge=1, le=65535)
+    tls: Literal["none", "starttls", "tls"] = "starttls"
+    username: str | None = None
+    password: SecretStr | None = None
+    sender: str = "dam-dedup@localhost"
+    to: Words = Field(default_factory=list)
+    when: Literal["news", "always"] = Field("news", description="news: only when groups changed")
+    timeout_seconds: float = Field(30, gt=0)
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+    )
+
+    collection: str = Field("default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    source: SourceSettings = SourceSettings()
+    s3: S3Settings = S3Settings()
+    limits: LimitSettings = LimitSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    match: MatchSettings = MatchSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    mail: MailSettings = MailSettings()
+
+
+def variables() -> dict[str, str]:
+    """Every settings variable with its description and default, for ``.env.example`` and errors."""
+    found: dict[str, str] = {}
+    for name, field in Settings.model_fields.items():
+        part = field.annotation
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            for inner, inner_field in part.model_fields.items():
+                if inner_field.exclude:
+                    continue
+                default = inner_field.get_default(call_default_factory=True)
+                shown = "" if default is None else default
+                found[f"{PREFIX}{name}__{inner}".upper()] = (
+                    f"{inner_field.description or ''} (default: {shown!s})".strip()
+                )
+        else:
+            found[f"{PREFIX}{name}".upper()] = f"(default: {field.default})"
+    return found
+
+
+def _unknown_variables() -> list[str]:
+    known = variables()
+    complaints = []
+    for name in os.environ:
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper in OTHER_VARIABLES or upper in known:
+            continue
+        if any(k.startswith(upper + "__") for k in known):  # a whole part as JSON
+            continue
+        near = difflib.get_close_matches(upper, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        complaints.append(f"{name}: no such setting{hint}")
+    return complaints
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and check the settings.
+
+    Args:
+        **overrides: parts given by the caller, ``{"catalog": {"uri": "x"}}``; they win over the
+            environment, which wins over ``.env``, and leave a part's other values alone.
+
+    Raises:
+        SettingsError: naming each wrong variable, its value and what is allowed.
+    """
+    complaints = _unknown_variables()
+    settings: Settings | None = None
+    try:
+        settings = Settings()
+        for name, values in overrides.items():
+            part = getattr(settings, name)
+            if isinstance(part, BaseModel):
+                merged = {**part.model_dump(), **values}
+                settings = settings.model_copy(update={name: type(part).model_validate(merged)})
+            else:
+                settings = settings.model_copy(update={name: values})
+    except ValidationError as error:
+        complaints += [_explain(detail) for detail in error.errors()]
+    except ValueError as error:
+        complaints.append(str(error))
+    if complaints or settings is None:
+        raise SettingsError("settings are wrong:\n  " + "\n  ".join(complaints))
+    return settings
+
+
+def _explain(detail: Any) -> str:
+    where = "__".join(str(part) for part in detail["loc"] if not isinstance(part, int))
+    return f"{PREFIX}{where.upper()}={detail.get('input')!r}: {detail['msg']}"

@@ -1,0 +1,207 @@
+"""Assets in an S3 bucket.
+
+Keys are opaque: never normalised, never joined as paths. Sources: the boto3 documentation of
+``list_objects_v2``, ``get_object`` and ``get_object_tagging``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from email.header import decode_header, make_header
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from tasks.errors import AssetChangedError, AssetGoneError, SourceError, TransientSourceError
+from tasks.records import Listing, Probe
+from tasks.settings import S3Settings
+from tasks.sources.base import HEAD_BYTES
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
+
+_GONE = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
+_CHANGED = {"PreconditionFailed", "412"}
+_ARCHIVED = {"InvalidObjectState"}
+_PERMANENT = {"AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+
+
+def session_for(settings: S3Settings) -> boto3.Session:
+    """A boto3 session: the block's credentials when there are any, else the AWS chain."""
+    key, secret = settings.access_key_id, settings.secret_access_key
+    token = settings.session_token
+    return boto3.Session(
+        aws_access_key_id=key.get_secret_value() if key else None,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        aws_session_token=token.get_secret_value() if token else None,
+        region_name=settings.region,
+    )
+
+
+def client_for(settings: S3Settings) -> S3Client:
+    """A boto3 S3 client that retries throttling and broken connections by itself."""
+    return session_for(settings).client(
+        "s3",
+        endpoint_url=settings.endpoint_url,
+        config=Config(
+            max_pool_connections=settings.connections,
+            connect_timeout=min(10.0, settings.timeout_seconds),
+            read_timeout=settings.timeout_seconds,
+            retries={"mode": "adaptive", "max_attempts": 6},
+            s3={"addressing_style": "path" if settings.path_style else "auto"},
+        ),
+    )
+
+
+def storage_options(settings: S3Settings) -> dict[str, str]:
+    """The same access, in Lance's words."""
+    session = session_for(settings)
+    client = client_for(settings)
+    options = {"region": session.region_name or "us-east-1"}
+    endpoint = client.meta.endpoint_url
+    if settings.endpoint_url or "amazonaws.com" not in endpoint:
+        options["endpoint"] = endpoint
+        options["allow_http"] = "true" if endpoint.startswith("http://") else "false"
+    credentials = session.get_credentials()
+    if credentials is not None:
+        frozen = credentials.get_frozen_credentials()
+        options["access_key_id"] = frozen.access_key or ""
+        options["secret_access_key"] = frozen.secret_key or ""
+        if frozen.token:
+            options["session_token"] = frozen.token
+    return options
+
+
+class S3Source:
+    """The objects of a bucket below a prefix.
+
+    Raises:
+        SourceError: when the URI names no bucket.
+    """
+
+    def __init__(self, uri: str, settings: S3Settings, client: S3Client | None = None) -> None:
+        parts = urlsplit(uri, allow_fragments=False)
+        self.bucket = parts.netloc
+        if parts.scheme != "s3" or not self.bucket:
+            raise SourceError(f"source {uri!r}: write s3://bucket or s3://bucket/prefix")
+        # Not parts.path: a '?' in a key is no query.
+        self.prefix = uri.removeprefix(f"s3://{self.bucket}").removeprefix("/")
+        self.id = f"s3://{self.bucket}"
+        self.workers = settings.connections
+        self._client = client or client_for(settings)
+
+    def list_pages(self) -> Iterator[list[Listing]]:
+        """All objects below the prefix, a page of at most 1,000 at a time."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self.prefix
+        )
+        try:
+            for page in pages:
+                yield [
+                    Listing(
+                        key=item["Key"],
+                        etag=item["ETag"],
+                        size=item["Size"],
+                        last_modified=item["LastModified"],
+                        storage_class=item.get("StorageClass"),
+                    )
+                    for item in page.get("Contents", [])
+                ]
+        except (ClientError, BotoCoreError) as error:
+            raise self._explain(f"list s3://{self.bucket}/{self.prefix}", error) from error
+
+    def probe(self, key: str) -> Probe:
+        """Head bytes, headers, user metadata and tags of one object.
+
+        A ranged GET answers all that a HEAD does and brings the signature too, so one request
+        does the work of two. An archived object, whose bytes cannot be read, gets the HEAD.
+        """
+        try:
+            found: Any = self._client.get_object(
+                Bucket=self.bucket, Key=key, Range=f"bytes=0-{HEAD_BYTES - 1}"
+            )
+            head = found["Body"].read()
+            size = int(found["ContentRange"].rsplit("/", 1)[1])
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _ARCHIVED:
+                raise self._explain(f"read {key!r}", error) from error
+            head = b""
+            found = self._head(key)
+            size = found["ContentLength"]
+        except BotoCoreError as error:
+            raise self._explain(f"read {key!r}", error) from error
+        return Probe(
+            head=head,
+            etag=found["ETag"],
+            size=size,
+            last_modified=found["LastModified"],
+            version_id=found.get("VersionId"),
+            content_type=found.get("ContentType"),
+            metadata={name.lower(): _decode(value) for name, value in found["Metadata"].items()},
+            tags=self._tags(key),
+        )
+
+    def read(self, key: str, etag: str, limit: int) -> bytes:
+        """The bytes of an object, on the condition that it still has the ETag."""
+        try:
+            found = self._client.get_object(Bucket=self.bucket, Key=key, IfMatch=etag)
+            if found["ContentLength"] > limit:
+                found["Body"].close()
+                raise SourceError(f"{key!r} holds {found['ContentLength']} bytes, over {limit}")
+            data = found["Body"].read()
+        except (ClientError, BotoCoreError) as error:
+            raise self._explain(f"read {key!r}", error) from error
+        if found["ETag"] != etag:  # a store that ignores If-Match
+            raise AssetChangedError(f"{key!r} changed while it was read; the next scan reads it")
+        return bytes(data)
+
+    def _head(self, key: str) -> Any:
+        try:
+            return self._client.head_object(Bucket=self.bucket, Key=key)
+        except (ClientError, BotoCoreError) as error:
+            raise self._explain(f"read {key!r}", error) from error
+
+    def _tags(self, key: str) -> dict[str, str]:
+        try:
+            found = self._client.get_object_tagging(Bucket=self.bucket, Key=key)
+        except (ClientError, BotoCoreError) as error:
+            raise self._explain(f"read the tags of {key!r}", error) from error
+        return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
+
+    def _explain(self, action: str, error: ClientError | BotoCoreError) -> SourceError:
+        if isinstance(error, ClientError):
+            code = error.response["Error"].get("Code", "")
+            if code in _GONE:
+                return AssetGoneError(f"cannot {action}: no longer in the bucket")
+            if code in _CHANGED:
+                return AssetChangedError(f"cannot {action}: changed; the next scan reads it")
+            if code == "NoSuchBucket":
+                return SourceError(f"cannot {action}: there is no bucket {self.bucket!r}")
+            if code in _PERMANENT:
+                return SourceError(
+                    f"cannot {action}: {code}; check the credentials and that they allow "
+                    "s3:ListBucket, s3:GetObject and s3:GetObjectTagging"
+                )
+            return TransientSourceError(f"cannot {action}: {code}: {error}")
+        if isinstance(error, NoCredentialsError):
+            return SourceError(
+                f"cannot {action}: no AWS credentials; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or DAM_DEDUP_S3__CREDENTIALS_BLOCK"
+            )
+        return TransientSourceError(f"cannot {action}: {error}")
+
+
+def _decode(value: str) -> str:
+    """User metadata as text: S3 hands out non-ASCII values as RFC 2047 words."""
+    if "=?" not in value:
+        return value
+    try:
+        return str(make_header(decode_header(value)))
+    except (ValueError, LookupError):
+        return value

@@ -1,0 +1,23 @@
+"""All stages under one name: what `flows.order` runs when there is no Prefect."""
+
+from tasks.begin import begin_scan
+from tasks.deliver import deliver_documents, send_mail
+from tasks.embed import embed_assets
+from tasks.finish import fail_scan, finish_scan
+from tasks.group import group_assets
+from tasks.match import match_assets
+from tasks.summarize import summarize_scan
+from tasks.sync import sync_assets
+
+__all__ = [
+    "begin_scan",
+    "deliver_documents",
+    "embed_assets",
+    "fail_scan",
+    "finish_scan",
+    "group_assets",
+    "match_assets",
+    "send_mail",
+    "summarize_scan",
+    "sync_assets",
+]

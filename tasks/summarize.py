@@ -1,0 +1,248 @@
+"""Summarize: all that a report of one scan needs, read back from the catalog."""
+
+from __future__ import annotations
+
+import json
+import logging
+from importlib.metadata import version
+
+import polars as pl
+
+from tasks.catalog.catalog import Catalog, quote
+from tasks.catalog.filters import render_filter
+from tasks.dedup.verify import calibration, rule_id, tier_of
+from tasks.errors import CatalogError
+from tasks.group import read_assets, read_matches
+from tasks.records import Coverage, Kind, Role, Scan, Space, Summary, now
+from tasks.session import open_catalog, open_source
+from tasks.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Up to so many equal assets all their pairs are listed; beyond, each against the first.
+_ALL_PAIRS = 32
+#: Up to so many copies a content's near matches are listed for each copy.
+_NEAR_COPIES = 8
+#: Members of one group whose thumbnails are shown.
+_DRAWN_MEMBERS = 12
+
+_FACTS = ["key", "asset_id", "content", "sha256", "size", "width", "height", "format",
+          "label", "last_modified", "flags"]  # fmt: skip
+
+
+def summarize_scan(scan: Scan, space: Space, counts: dict[str, int]) -> Summary:
+    """The summary of a scan whose groups are written.
+
+    Args:
+        scan: the scan.
+        space: where its vectors are.
+        counts: what the stages counted; ``seen`` is the number of objects listed.
+    """
+    catalog = open_catalog(scan.settings)
+    assets = read_assets(catalog, scan, _FACTS)
+    members = _members(catalog, scan, assets)
+    groups = _groups(members)
+    coverage = measure_coverage(catalog, scan, counts["seen"])
+    if not coverage.adds_up:
+        log.error("coverage does not add up: %s", coverage)
+    return Summary(
+        scan_id=scan.id,
+        kind=scan.kind,
+        collection=scan.settings.collection,
+        source=scan.source,
+        where=scan.where,
+        threshold=scan.threshold,
+        dry_run=scan.dry_run,
+        started=scan.started,
+        finished=now(),
+        coverage=coverage,
+        counts=counts,
+        space=space,
+        versions={
+            "dam-dedup": version("dam-dedup"),
+            "rule": rule_id(),
+            "calibration": calibration().version,
+        },
+        groups=groups,
+        members=members.select(pl.exclude("state")),
+        pairs=list_pairs(assets, read_matches(catalog, scan, space, assets.select("content"))),
+        thumbnails=_thumbnails(catalog, groups, members, scan.settings.delivery.page_groups),
+    )
+
+
+def last_scan(settings: Settings, scan_id: str | None = None) -> tuple[Scan, Space, dict[str, int]]:
+    """A finished scan of the catalog, to report on it again; the latest by default.
+
+    Raises:
+        CatalogError: when there is none.
+    """
+    catalog = open_catalog(settings)
+    where = "state = 'finished'" + (f" AND scan_id = {quote(scan_id)}" if scan_id else "")
+    columns = ["started", "scan_id", "kind", "source", "where", "threshold", "dry_run", "space",
+               "counts"]  # fmt: skip
+    found = catalog.read("scans", columns, where)
+    if found.is_empty():
+        raise CatalogError(
+            f"the catalog {settings.catalog.uri} holds no finished scan"
+            + (f" {scan_id!r}" if scan_id else "; run `dam-dedup scan` first")
+        )
+    row = found.row(-1, named=True)
+    kept = catalog.read("spaces", ["space", "model", "revision", "preprocessing", "dim"])
+    space = kept.filter(pl.col("space") == row["space"]).drop("space").row(0, named=True)
+    scan = Scan(
+        id=row["scan_id"],
+        kind=Kind(row["kind"]),
+        source=row["source"],
+        where=row["where"],
+        threshold=round(row["threshold"], 6),  # float32 in the table
+        dry_run=row["dry_run"],
+        refresh_metadata=False,
+        started=row["started"],
+        settings=settings,
+    )
+    return scan, Space(**space), json.loads(row["counts"])
+
+
+def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:
+    """What became of every object that was listed."""
+    source = open_source(scan.source, scan.settings)
+    place = f"source = {quote(source.id)} AND removed_at IS NULL"
+    if source.prefix:
+        place += f" AND starts_with(key, {quote(source.prefix)})"
+    columns = ["key", "asset_id", "skipped", "failed", "message", "content"]
+    rows = catalog.read("assets", columns, place)
+    if scan.where:
+        inside = catalog.read("assets", ["asset_id"], f"({place}) AND {render_filter(scan.where)}")
+        filtered = ~pl.col("asset_id").is_in(inside["asset_id"].implode())
+    else:
+        filtered = pl.lit(False)
+    rows = rows.with_columns(
+        pl.when(pl.col("skipped").is_not_null())
+        .then(pl.struct(outcome=pl.lit("skipped"), reason=pl.col("skipped")))
+        .when(filtered)
+        .then(pl.struct(outcome=pl.lit("skipped"), reason=pl.lit("filtered")))
+        .when(pl.col("failed").is_not_null())
+        .then(pl.struct(outcome=pl.lit("failed"), reason=pl.col("failed")))
+        .when(pl.col("content").is_null())
+        .then(pl.struct(outcome=pl.lit("failed"), reason=pl.lit("not_read")))
+        .otherwise(pl.struct(outcome=pl.lit("scanned"), reason=pl.lit("")))
+        .alias("became")
+    ).unnest("became")
+    outcomes = rows.filter(pl.col("outcome") != "scanned").select(
+        "key", "outcome", "reason", pl.col("message").fill_null("")
+    )
+
+    def counted(outcome: str) -> dict[str, int]:
+        chosen = outcomes.filter(pl.col("outcome") == outcome)
+        return dict(chosen.group_by("reason").len().sort("reason").iter_rows())
+
+    scanned = rows.height - outcomes.height
+    return Coverage(seen, scanned, counted("skipped"), counted("failed"), outcomes)
+
+
+def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of assets: left, right (keys, left < right), score, tier, evidence.
+
+    Args:
+        assets: key, content, sha256.
+        matches: left, right (contents), score, cosine, phash_distance.
+    """
+    ranked = assets.sort("key").with_columns(
+        pl.len().over("content").alias("copies"),
+        pl.int_range(pl.len()).over("content").alias("nth"),
+    )
+    several = ranked.filter(pl.col("copies") > 1)
+    equal = several.join(several, on="content", suffix="_r").filter(
+        (pl.col("key") < pl.col("key_r"))
+        & ((pl.col("copies") <= _ALL_PAIRS) | (pl.col("nth") == 0))
+    )
+    equal = equal.select(
+        pl.col("key").alias("left"),
+        pl.col("key_r").alias("right"),
+        pl.lit(1.0, pl.Float32).alias("score"),
+        pl.lit(True).alias("same_pixels"),
+        (pl.col("sha256") == pl.col("sha256_r")).alias("same_bytes"),
+        pl.lit(1.0, pl.Float32).alias("cosine"),
+        pl.lit(0, pl.Int32).alias("phash_distance"),
+    )
+    sides = ranked.filter((pl.col("copies") <= _NEAR_COPIES) | (pl.col("nth") == 0))
+    near = (
+        matches.join(
+            sides.select(pl.col("content").alias("left"), pl.col("key").alias("a")), on="left"
+        )
+        .join(sides.select(pl.col("content").alias("right"), pl.col("key").alias("b")), on="right")
+        .select(
+            pl.min_horizontal("a", "b").alias("left"),
+            pl.max_horizontal("a", "b").alias("right"),
+            "score",
+            pl.lit(False).alias("same_pixels"),
+            pl.lit(False).alias("same_bytes"),
+            "cosine",
+            "phash_distance",
+        )
+    )
+    pairs = pl.concat([equal, near]).sort("left", "right")
+    tiers = [
+        tier_of(score, same_pixels=same).value
+        for score, same in pairs.select("score", "same_pixels").iter_rows()
+    ]
+    evidence = (
+        pl.when("same_bytes")
+        .then(pl.lit("same bytes"))
+        .when("same_pixels")
+        .then(pl.lit("same pixels"))
+        .otherwise(
+            pl.format("cosine {}, pHash distance {} of 64", pl.col("cosine").round(3), "phash_distance")
+        )
+    )
+    return pairs.select(
+        "left",
+        "right",
+        pl.col("score").cast(pl.Float64).round(4),
+        pl.Series("tier", tiers, dtype=pl.String),
+        evidence.alias("evidence"),
+        pl.col("cosine").cast(pl.Float64).round(4),
+        "phash_distance",
+    )
+
+
+def _members(catalog: Catalog, scan: Scan, assets: pl.DataFrame) -> pl.DataFrame:
+    columns = ["group_id", "asset_id", "role", "tier", "score", "state"]
+    rows = catalog.read("groups", columns, f"scan_id = {quote(scan.id)}")
+    return (
+        rows.join(assets, on="asset_id")
+        .with_columns(pl.col("score").cast(pl.Float64).round(4))
+        .sort("group_id", pl.col("role") != Role.KEEPER.value, "key")
+    )
+
+
+def _groups(members: pl.DataFrame) -> pl.DataFrame:
+    """One row a group, what needs a decision first."""
+    duplicates = pl.col("role") == Role.DUPLICATE.value
+    rank = pl.col("tier").replace_strict({"exact": 0, "near": 1, "similar": 2}, return_dtype=pl.Int8)
+    return (
+        members.group_by("group_id")
+        .agg(
+            pl.col("state").first(),
+            pl.col("tier").sort_by(rank).last(),
+            pl.len().alias("size"),
+            pl.col("size").sum().alias("bytes"),
+            pl.col("size").filter(duplicates).sum().alias("savings"),
+            pl.col("score").filter(duplicates).min().alias("score"),
+            pl.col("key").filter(~duplicates).first().alias("keeper"),
+        )
+        .sort(
+            pl.col("state").replace_strict({"new": 0, "changed": 1, "known": 2}),
+            "savings",
+            "group_id",
+            descending=[False, True, False],
+        )
+    )
+
+
+def _thumbnails(
+    catalog: Catalog, groups: pl.DataFrame, members: pl.DataFrame, drawn: int
+) -> dict[str, bytes]:
+    shown = members.filter(pl.col("group_id").is_in(groups["group_id"].head(drawn).implode()))
+    wanted = shown.group_by("group_id", maintain_order=True).head(_DRAWN_MEMBERS)["content"]
+    return dict(catalog.read_keys("thumbnails", ["content", "jpeg"], wanted).iter_rows())
