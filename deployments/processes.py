@@ -46,7 +46,7 @@ class Service:
         try:
             found = psutil.Process(self.pid)
             same = abs(found.create_time() - self.create_time) < SAME_SECONDS
-            return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+            return found if same and not _ended(found) else None
         except psutil.NoSuchProcess:
             return None
 
@@ -170,8 +170,9 @@ def stop(processes: Collection[psutil.Process], grace: float = 15.0) -> None:
 def _ended(process: psutil.Process) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
-            with contextlib.suppress(psutil.TimeoutExpired):
-                process.wait(0)  # reaps it where it is our child
+            if process.ppid() == os.getpid():  # reap it; its last threads may still be ending
+                with contextlib.suppress(psutil.TimeoutExpired):
+                    process.wait(1)
             return True
         return not process.is_running()
     except psutil.NoSuchProcess:

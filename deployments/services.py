@@ -113,7 +113,8 @@ def exports(folder: Path, keys: Mapping[str, str], ports: Mapping[str, int]) -> 
 def inside(env: dict[str, str]) -> dict[str, str]:
     """Give the services' environment: the caller's, without what would lead them elsewhere."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(STRANGERS)}
-    direct = ",".join(filter(None, (os.environ.get("NO_PROXY"), HOST, "localhost")))
+    direct = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+    direct = ",".join(filter(None, (direct, HOST, "localhost")))
     path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
     origin = env["PREFECT_UI_URL"].removesuffix("/v2")
     return {
@@ -171,6 +172,22 @@ def _pool_exists(_service: Service, env: dict[str, str]) -> None:
         api.get("/health").raise_for_status()
         answer = api.post("/work_pools/", json={"name": POOL, "type": "process"})
         if answer.status_code != httpx.codes.CONFLICT:
+            answer.raise_for_status()
+
+
+def end_lost_runs(env: dict[str, str]) -> None:
+    """End the runs that were going on when their worker was stopped: they say Running for ever.
+
+    Call it while no worker runs. Runs outside the pool may still be alive and are left alone.
+    """
+    lost = {
+        "flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}},
+        "work_pools": {"name": {"any_": [POOL]}},
+    }
+    crashed = {"type": "CRASHED", "message": "The stack was stopped while this ran."}
+    with _api(env) as api:
+        for run in api.post("/flow_runs/filter", json=lost).raise_for_status().json():
+            answer = api.post(f"/flow_runs/{run['id']}/set_state", json={"state": crashed})
             answer.raise_for_status()
 
 

@@ -47,6 +47,7 @@ from deployments.services import (
     PROJECT,
     READY,
     WEED,
+    end_lost_runs,
     exports,
     inside,
     server_commands,
@@ -192,6 +193,7 @@ def _start_servers(folder: Path, until: float, say: Callable[[str], None]) -> St
         )
     for service in services:
         _await(service, env, until, say)
+    end_lost_runs(env)
     return StackState(tuple(services), env, folder)
 
 

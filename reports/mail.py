@@ -51,9 +51,7 @@ def scan_mail(
     return mail
 
 
-def _top_groups(
-    summary: Summary, pictures: dict[str, tuple[str, bytes]]
-) -> list[dict[str, Any]]:
+def _top_groups(summary: Summary, pictures: dict[str, tuple[str, bytes]]) -> list[dict[str, Any]]:
     found, spent = [], 0
     for group in summary.groups.head(_TOP_GROUPS).iter_rows(named=True):
         rows = summary.members.filter(summary.members["group_id"] == group["group_id"])
@@ -67,4 +65,3 @@ def _top_groups(
             members.append(row | {"cid": cid, "is_keeper": row["role"] == Role.KEEPER.value})
         found.append(group | {"members": members, "more": rows.height - len(members)})
     return found
-

@@ -43,13 +43,17 @@ def report_page(summary: Summary, drawn: int = 500) -> Document:
         summary: the scan.
         drawn: how many groups are drawn; the others are counted and in groups.json.
     """
-    body = environment().get_template("page.html").render(
-        summary=summary,
-        headline=headline(summary),
-        totals=totals(summary),
-        groups=list(_drawn(summary, drawn)),
-        hidden=max(0, summary.groups.height - drawn),
-        outcomes=_outcomes(summary),
+    body = (
+        environment()
+        .get_template("page.html")
+        .render(
+            summary=summary,
+            headline=headline(summary),
+            totals=totals(summary),
+            groups=list(_drawn(summary, drawn)),
+            hidden=max(0, summary.groups.height - drawn),
+            outcomes=_outcomes(summary),
+        )
     )
     return Document("report.html", "text/html; charset=utf-8", body.encode())
 

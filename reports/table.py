@@ -81,9 +81,9 @@ def _coverage(summary: Summary) -> dict[str, Any]:
 def _groups(summary: Summary) -> list[dict[str, Any]]:
     columns = ["key", "asset_id", "role", "tier", "score", "size", "width", "height", "format",
                "sha256", "label", "last_modified", "flags"]  # fmt: skip
-    frame = summary.members.select(
-        "group_id", pl.struct(columns).alias("member")
-    ).with_columns(pl.col("group_id"))
+    frame = summary.members.select("group_id", pl.struct(columns).alias("member")).with_columns(
+        pl.col("group_id")
+    )
     nested = frame.group_by("group_id").agg(pl.col("member"))
     found = []
     for row in summary.groups.join(nested, on="group_id", maintain_order="left").iter_rows(

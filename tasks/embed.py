@@ -135,9 +135,7 @@ def _read_all(
                 for item in part.iter_rows(named=True):
                     if len(waiting) >= window:
                         yield waiting.popleft().result()
-                    waiting.append(
-                        threads.submit(_read_one, source, decoders, budget, item, limit)
-                    )
+                    waiting.append(threads.submit(_read_one, source, decoders, budget, item, limit))
             while waiting:
                 yield waiting.popleft().result()
         finally:
@@ -267,7 +265,10 @@ class _Writer:
         flat = pa.array(np.concatenate(list(self._ready.values())), pa.float16())
         dim = self._embedder.space.dim
         rows = pa.table(
-            [pa.array(list(self._ready), pa.string()), pa.FixedSizeListArray.from_arrays(flat, dim)],
+            [
+                pa.array(list(self._ready), pa.string()),
+                pa.FixedSizeListArray.from_arrays(flat, dim),
+            ],
             schema=table.schema,
         )
         self.embedded += self._catalog.upsert(self._vectors, rows, only_new=True)

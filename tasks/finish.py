@@ -28,9 +28,7 @@ def finish_scan(scan: Scan, space: Space, counts: dict[str, int]) -> None:
                 f"the catalog {catalog.uri} has rows with the same key: {surplus}; another writer "
                 "must have worked without the lease. Scan into a new catalog"
             )
-        record_scan(
-            catalog, scan, "finished", finished=now(), space=space.id, counts=counts
-        )
+        record_scan(catalog, scan, "finished", finished=now(), space=space.id, counts=counts)
     log.info("scan %s finished in %.1f s", scan.id, (now() - scan.started).total_seconds())
 
 

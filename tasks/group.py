@@ -90,10 +90,9 @@ def _last_groups(catalog: Catalog, scan: Scan) -> pl.DataFrame:
 
 def _states(members: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
     """group_id, state: ``known`` (the same members), ``changed`` or ``new``."""
+
     def fingerprints(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-        return frame.group_by("group_id").agg(
-            pl.col("asset_id").sort().str.join(" ").alias(name)
-        )
+        return frame.group_by("group_id").agg(pl.col("asset_id").sort().str.join(" ").alias(name))
 
     joined = fingerprints(members, "now").join(
         fingerprints(before, "then"), on="group_id", how="left"

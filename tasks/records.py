@@ -178,9 +178,7 @@ class Coverage:
     @property
     def adds_up(self) -> bool:
         """Whether nothing was dropped silently."""
-        return self.seen == (
-            self.scanned + sum(self.skipped.values()) + sum(self.failed.values())
-        )
+        return self.seen == (self.scanned + sum(self.skipped.values()) + sum(self.failed.values()))
 
 
 @dataclass(frozen=True, slots=True)

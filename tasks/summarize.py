@@ -192,7 +192,9 @@ def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
         .when("same_pixels")
         .then(pl.lit("same pixels"))
         .otherwise(
-            pl.format("cosine {}, pHash distance {} of 64", pl.col("cosine").round(3), "phash_distance")
+            pl.format(
+                "cosine {}, pHash distance {} of 64", pl.col("cosine").round(3), "phash_distance"
+            )
         )
     )
     return pairs.select(
@@ -219,7 +221,9 @@ def _members(catalog: Catalog, scan: Scan, assets: pl.DataFrame) -> pl.DataFrame
 def _groups(members: pl.DataFrame) -> pl.DataFrame:
     """One row a group, what needs a decision first."""
     duplicates = pl.col("role") == Role.DUPLICATE.value
-    rank = pl.col("tier").replace_strict({"exact": 0, "near": 1, "similar": 2}, return_dtype=pl.Int8)
+    rank = pl.col("tier").replace_strict(
+        {"exact": 0, "near": 1, "similar": 2}, return_dtype=pl.Int8
+    )
     return (
         members.group_by("group_id")
         .agg(

@@ -184,7 +184,9 @@ class Catalog:
         try:
             return plain(query.select(list(columns)).to_arrow())
         except (ValueError, RuntimeError) as error:
-            raise CatalogError(f"cannot read {name} from the catalog {self.uri}: {error}") from error
+            raise CatalogError(
+                f"cannot read {name} from the catalog {self.uri}: {error}"
+            ) from error
 
     def read_keys(self, name: str, columns: Sequence[str], keys: Iterable[str]) -> pl.DataFrame:
         """Rows by key; missing keys give no row."""

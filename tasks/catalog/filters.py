@@ -100,7 +100,9 @@ def _condition(node: exp.Expression) -> str:
         low, high = literal(node.args["low"]), literal(node.args["high"])
         return f"({column} BETWEEN {low} AND {high})"
     if isinstance(node, exp.In):
-        if not node.expressions or any(v for k, v in node.args.items() if k not in {"this", "expressions"}):
+        if not node.expressions or any(
+            v for k, v in node.args.items() if k not in {"this", "expressions"}
+        ):
             raise FilterError("IN takes a list of values: label IN ('a', 'b')")
         column, literal = _column(node.this)
         return f"({column} IN ({', '.join(literal(value) for value in node.expressions)}))"

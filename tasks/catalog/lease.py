@@ -98,9 +98,9 @@ def _acquire(client: S3Client, bucket: str, key: str, holder: str, wait: float) 
     deadline = time.monotonic() + wait
     while True:
         try:
-            return client.put_object(
-                Bucket=bucket, Key=key, Body=_body(holder), IfNoneMatch="*"
-            )["ETag"]
+            return client.put_object(Bucket=bucket, Key=key, Body=_body(holder), IfNoneMatch="*")[
+                "ETag"
+            ]
         except ClientError as error:
             if error.response["Error"]["Code"] not in {
                 "PreconditionFailed",

@@ -60,11 +60,7 @@ def score_pairs(
 ) -> npt.NDArray[np.float32]:
     """Scores in 0..0.999 of n pairs; higher is closer."""
     known = calibration()
-    logit = (
-        known.bias
-        + known.cosine * cosine.astype(np.float64)
-        + known.phash * phash_distance
-    )
+    logit = known.bias + known.cosine * cosine.astype(np.float64) + known.phash * phash_distance
     return np.minimum(1.0 / (1.0 + np.exp(-logit)), _BEST_MEASURED).astype(np.float32)
 
 
@@ -91,4 +87,3 @@ def phash_distance(
 ) -> npt.NDArray[np.int32]:
     """Differing bits of n pairs of hashes."""
     return np.bitwise_count(left ^ right).astype(np.int32)
-

@@ -91,9 +91,7 @@ def read_picture(data: bytes, limits: LimitSettings, side: int) -> Picture:
         raise ImageError(reason, f"{type(error).__name__}: {text}"[:300]) from None
 
 
-def _read(
-    image: Image.Image, data: bytes, name: str, limits: LimitSettings, side: int
-) -> Picture:
+def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, side: int) -> Picture:
     width, height = image.size
     if width * height > limits.pixels:
         raise ImageError(

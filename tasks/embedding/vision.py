@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,16 @@ class VisionEmbedder:
         target = choose_device(settings.device)
         self._dtype = choose_dtype(settings.dtype, target)
         self._target = target
+        self._chunk = settings.batch_size
+        self._threads: ThreadPoolExecutor | None = None
+        if target.type == "cpu":
+            # One thread a chunk, no barriers between threads: 32 images per CPU second against 14
+            # with two threads on one batch of 32, and no collapse when decoders want the cores.
+            _keep_memory()
+            self._chunk = min(4, settings.batch_size)
+            self._threads = ThreadPoolExecutor(
+                len(os.sched_getaffinity(0)), "model", initializer=lambda: torch.set_num_threads(1)
+            )
         if isinstance(model, torch.nn.Module):
             # channels_last: 25 against 17 images/s for the default on two CPU cores.
             model = model.eval().to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -119,24 +132,46 @@ class VisionEmbedder:
         Raises:
             ModelError: when a vector is zero or not finite: the catalog would lose it silently.
         """
+        chunks = [pixels[at : at + self._chunk] for at in range(0, len(pixels), self._chunk)]
+        run = self._threads.map if self._threads else map
+        vectors = np.concatenate(list(run(self._embed_chunk, chunks)))
+        if check and not np.isfinite(vectors).all():
+            raise ModelError(f"the model {self.space.model} gives vectors that are not finite")
+        return np.asarray(vectors, dtype=np.float32)
+
+    def _embed_chunk(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        # Always the same shape: kernels are chosen by shape, and an image's vector must not
+        # depend on how many others happened to come with it.
+        padded = np.concatenate([pixels, np.repeat(pixels[-1:], self._chunk - len(pixels), 0)])
         with torch.inference_mode():
-            batch = torch.from_numpy(pixels).to(self._target, non_blocking=True)
+            batch = torch.from_numpy(padded).to(self._target)
             values = batch.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
             values = values.sub_(self._mean).div_(self._std)
             values = values.contiguous(memory_format=torch.channels_last)
             with self._precision():
                 pooled = self._pool(self._model(values))
             pooled = pooled.to(torch.float32)
-            norms = pooled.norm(dim=1, keepdim=True)
-            vectors = (pooled / norms).cpu().numpy()
-        if check and not np.isfinite(vectors).all():
-            raise ModelError(f"the model {self.space.model} gives vectors that are not finite")
-        return np.asarray(vectors, dtype=np.float32)
+            unit = pooled / pooled.norm(dim=1, keepdim=True)
+            return np.asarray(unit[: len(pixels)].cpu().numpy())
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if self._dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self._target.type, dtype=self._dtype)
+
+
+@cache
+def _keep_memory() -> None:
+    """Let glibc keep freed memory instead of returning it at every layer.
+
+    A model's activations are megabytes each, which malloc maps and unmaps anew every time: the
+    page faults were 40 % of the embedding's CPU time. Values: M_MMAP_THRESHOLD (-3) at its
+    maximum of 32 MiB, M_TRIM_THRESHOLD (-1) at 512 MiB (glibc manual, "Malloc Tunable Parameters").
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library: only slower
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 32 << 20)
+        libc.mallopt(-1, 512 << 20)
 
 
 def gem(hidden: torch.Tensor, power: float = 3.0) -> torch.Tensor:

@@ -46,9 +46,7 @@ class LocalSource:
                 except FileNotFoundError:
                     continue
                 key = path.relative_to(self.root).as_posix()
-                page.append(
-                    Listing(_to_key(key), _etag(stat), stat.st_size, _modified(stat))
-                )
+                page.append(Listing(_to_key(key), _etag(stat), stat.st_size, _modified(stat)))
                 if len(page) >= _PAGE:
                     yield page
                     page = []
@@ -104,9 +102,7 @@ def _to_key(name: str) -> str:
 
 
 def _unescape(key: str) -> str:
-    raw = re.sub(
-        rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found.group(1), 16)]), key.encode()
-    )
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found.group(1), 16)]), key.encode())
     return raw.decode("utf-8", "surrogateescape")
 
 

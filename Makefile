@@ -1,0 +1,46 @@
+# Two commands on a fresh machine: `make demo` runs the whole product once, `make test` its tests.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+IMAGES ?=
+DEMO   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast check lock deploy clean
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install everything into .venv, in the versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@touch $@
+
+demo: $(STAMP) ## Scan a small DAM on real servers, end to end; IMAGES=folder for your own pictures
+	$(BIN)/dam-dedup demo $(if $(IMAGES),--images '$(IMAGES)') $(DEMO)
+
+test: $(STAMP) ## All tests that this machine can run
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP) ## Only those without servers
+	$(BIN)/python -m pytest -m 'not e2e and not browser and not gpu and not bench'
+
+check: $(STAMP) ## Linters, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+deploy: $(STAMP) ## Create work pool and deployments on the server of PREFECT_API_URL
+	$(BIN)/dam-dedup deploy
+
+lock: ## Resolve the newest allowed versions anew into constraints.txt
+	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip install --quiet -e '.[demo,dev]'
+	$(VENV)/lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean: ## Remove what the demo and the tests left
+	rm -rf var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,138 @@
+"""Make a Prefect server ready: work pool, automation, deployments. May be run again at any time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+
+from tasks.errors import DamDedupError
+
+PROJECT = Path(__file__).resolve().parents[1]
+POOL = "dam-dedup"
+_ZOMBIES = "dam-dedup: crash runs whose worker died"
+
+
+class BootstrapError(DamDedupError):
+    """The Prefect server cannot be made ready."""
+
+
+def bootstrap(say: Callable[[str], None] = lambda _: None) -> list[str]:
+    """Create what is missing on the server of ``PREFECT_API_URL``; names of the deployments.
+
+    Raises:
+        BootstrapError: when the server does not answer or refuses.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    api = PREFECT_API_URL.value()
+    if not api:
+        raise BootstrapError(
+            "PREFECT_API_URL is not set; start a server (prefect server start) and set it, or use "
+            'the local stack: eval "$(dam-dedup stack up)"'
+        )
+    _wait_for(api)
+    with httpx.Client(base_url=api, timeout=30) as client:
+        _create_pool(client)
+    say(f"work pool {POOL} is ready")
+    _deploy(api, say)
+    _automate()
+    with httpx.Client(base_url=api, timeout=30) as client:
+        flows = {f["id"]: f["name"] for f in _filter(client, "flows")}
+        return sorted(f"{flows[d['flow_id']]}/{d['name']}" for d in _filter(client, "deployments"))
+
+
+def _wait_for(api: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            httpx.get(f"{api}/health", timeout=5).raise_for_status()
+            return
+        except httpx.HTTPError as error:
+            if time.monotonic() > deadline:
+                raise BootstrapError(
+                    f"the Prefect server {api} does not answer: {error}; check PREFECT_API_URL"
+                ) from error
+            time.sleep(1)
+
+
+def _create_pool(client: httpx.Client) -> None:
+    from prefect.workers.process import ProcessWorker
+
+    answer = client.get(f"/work_pools/{POOL}")
+    if answer.status_code == 404:
+        answer = client.post(
+            "/work_pools/",
+            json={
+                "name": POOL,
+                "type": "process",
+                "description": "Runs dam-dedup's flows, each in a process of its own",
+                "base_job_template": ProcessWorker.get_default_base_job_template(),
+            },
+        )
+    if answer.is_error and answer.status_code != 409:  # 409: somebody else was faster
+        raise BootstrapError(f"cannot create the work pool {POOL}: {answer.text}")
+
+
+def _deploy(api: str, say: Callable[[str], None]) -> None:
+    # Entrypoints are relative to the working directory, not to the file.
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy",
+         "--prefect-file", "deployments/prefect.yaml", "--all"],
+        cwd=PROJECT,
+        env={"DAM_DEDUP_HOME": str(PROJECT), **os.environ, "PREFECT_API_URL": api},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise BootstrapError(f"prefect deploy failed:\n{done.stdout}\n{done.stderr}")
+    say("deployments are up to date")
+
+
+def _automate() -> None:
+    """Runs whose worker was killed with them would stay "Running" for ever.
+
+    Source: Prefect's documentation, "Detect zombie flows".
+    """
+    from prefect.automations import Automation
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import EventTrigger, Posture
+
+    try:
+        Automation.read(name=_ZOMBIES)
+    except ValueError:
+        ends = {
+            f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")
+        }
+        Automation(
+            name=_ZOMBIES,
+            trigger=EventTrigger(
+                after={"prefect.flow-run.heartbeat"},
+                expect={"prefect.flow-run.heartbeat", *ends},
+                match={"prefect.resource.id": ["prefect.flow-run.*"]},
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=timedelta(seconds=120),
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.CRASHED, message="No heartbeat for 120 s: its worker died"
+                )
+            ],
+        ).create()
+
+
+def _filter(client: httpx.Client, what: str) -> list[dict[str, str]]:
+    answer = client.post(f"/{what}/filter", json={"limit": 200})
+    answer.raise_for_status()
+    found: list[dict[str, str]] = answer.json()
+    return found

@@ -1,0 +1,172 @@
+"""The whole product once, on real parts: ``make demo``."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from deployments import stack
+from deployments.bootstrap import bootstrap
+from deployments.pictures import Upload, demo_uploads, folder_uploads, later_uploads
+from tasks.errors import DamDedupError
+from tasks.settings import load_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Say = Callable[[str], None]
+_RUN_SECONDS = 1800
+
+
+class DemoError(DamDedupError):
+    """The demo did not end as it should."""
+
+
+def run_demo(folder: Path, *, images: Path | None, keep: bool, say: Say) -> None:
+    """Start the stack, fill a bucket, scan it through the deployments, say what was found.
+
+    Args:
+        folder: everything of the demo lies in it; may be deleted afterwards.
+        images: a folder to scan instead of the demo's own pictures.
+        keep: leave the stack running.
+        say: where the story goes.
+
+    Raises:
+        DemoError: when a run fails or finds nothing.
+    """
+    started = time.monotonic()
+    folder = folder.resolve()
+    if images is not None and not images.is_dir():
+        raise DemoError(f"{images}: no such folder")
+    say("Starting S3, mail and Prefect servers on this machine ...")
+    bucket = f"dam-{time.strftime('%Y%m%d-%H%M%S')}"
+    os.environ |= _demo_settings(folder, bucket)
+    try:
+        state = stack.up(folder / "stack", say=say)
+        os.environ |= state.env
+        _fill_and_scan(folder, bucket, images, say)
+        say(f"\nDone in {time.monotonic() - started:.0f} s.")
+        if keep:
+            say("\nThe stack is still running; to use it from a shell:")
+            for line in stack.export_lines(state):
+                say(f"  {line}")
+            say(f"Prefect UI: {state.env['PREFECT_UI_URL']}")
+            say(f"Stop it with: dam-dedup stack down --dir {folder / 'stack'}")
+    finally:
+        if not keep:
+            stack.down(folder / "stack", say=say)
+
+
+def _demo_settings(folder: Path, bucket: str) -> dict[str, str]:
+    """The settings a worker of the demo runs with."""
+    return {
+        "DAM_DEDUP_COLLECTION": "demo",
+        "DAM_DEDUP_SOURCE__URI": f"s3://{bucket}",
+        "DAM_DEDUP_CATALOG__URI": str(folder / "catalogs" / bucket),
+        "DAM_DEDUP_DELIVERY__FOLDER": str(folder / "reports"),
+        "DAM_DEDUP_DELIVERY__BUCKET": f"s3://{bucket}/.dam-dedup/reports",
+        "DAM_DEDUP_MAIL__TO": "admin@example.test",
+        "DAM_DEDUP_MAIL__SENDER": "dam-dedup@example.test",
+    }
+
+
+def _fill_and_scan(folder: Path, bucket: str, images: Path | None, say: Say) -> None:
+    from tasks.sources.s3 import client_for
+
+    client = client_for(load_settings().s3)
+    client.create_bucket(Bucket=bucket)
+    uploads = folder_uploads(images) if images else demo_uploads()
+    number = _put_all(client, bucket, uploads)
+    say(f"Put {number} objects into s3://{bucket}.")
+    bootstrap(say=say)
+    _scan("full-scan/on-demand", "full", folder, say)
+    number = _put_all(client, bucket, _later(images))
+    say(f"\nPut {number} more objects into the bucket.")
+    _scan("incremental-scan/on-demand", "incremental", folder, say)
+    _tell_mails(Path(os.environ["DAM_DEDUP_STACK_MAIL_DIR"]), say)
+
+
+def _later(images: Path | None) -> Iterable[Upload]:
+    """Five more assets: the demo's own, or five of the user's under other names."""
+    if images is None:
+        return later_uploads()
+    first = [upload for upload, _ in zip(folder_uploads(images), range(5), strict=False)]
+    return [Upload(f"inbox/{n}-{Path(u.key).name}", u.body) for n, u in enumerate(first)]
+
+
+def _put_all(client: S3Client, bucket: str, uploads: Iterable[Upload]) -> int:
+    def put(upload: Upload) -> None:
+        client.put_object(
+            Bucket=bucket,
+            Key=upload.key,
+            Body=upload.body,
+            ContentType=upload.content_type,
+            Metadata=upload.metadata,
+            Tagging=urlencode(upload.tags),
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        return sum(1 for _ in pool.map(put, uploads))
+
+
+def _scan(deployment: str, kind: str, folder: Path, say: Say) -> None:
+    """Trigger a deployment, wait for its run, and tell what it found."""
+    from prefect.deployments import run_deployment
+
+    say(f"\nRunning the deployment {deployment} ...")
+    begun = time.monotonic()
+    run: Any = run_deployment(deployment, timeout=_RUN_SECONDS, poll_interval=1)
+    name = run.state.name if run.state else "unknown"
+    if name != "Completed":
+        raise DemoError(
+            f"the run {run.name} of {deployment} ended as {name}: "
+            f"{run.state.message if run.state else ''}; its log: {folder}/stack/logs/worker.log"
+        )
+    reports = sorted((folder / "reports").iterdir())[-1]
+    found = json.loads((reports / "groups.json").read_text())
+    if found["scan"]["kind"] != kind:
+        raise DemoError(f"{reports} holds no {kind} scan")
+    _tell(found, reports, time.monotonic() - begun, say)
+
+
+def _tell(found: dict[str, Any], reports: Path, seconds: float, say: Say) -> None:
+    coverage, groups, counts = found["coverage"], found["groups"], found["counts"]
+    duplicates = sum(group["size"] - 1 for group in groups)
+    tiers = [group["tier"] for group in groups]
+    say(
+        f"The {found['scan']['kind']} scan took {seconds:.0f} s: {coverage['seen']} objects seen, "
+        f"{coverage['scanned']} images scanned, {counts['embedded']} embedded now."
+    )
+    say(
+        f"{len(groups)} groups with {duplicates} duplicates "
+        f"({tiers.count('exact')} exact, {tiers.count('near')} near); "
+        f"{sum(g['state'] == 'new' for g in groups)} new, "
+        f"{sum(g['state'] == 'changed' for g in groups)} changed."
+    )
+    for group in groups[:3]:
+        keeper, *others = group["members"]
+        say(f"  keep {keeper['key']!r}, {len(others)} duplicates, e.g. {others[0]['key']!r} "
+            f"({others[0]['tier']}, score {others[0]['score']:.2f})")  # fmt: skip
+    for outcome in ("skipped", "failed"):
+        for reason, number in coverage[outcome].items():
+            keys = coverage["keys"][f"{outcome}:{reason}"]
+            say(f"  {outcome}: {number} {reason}, e.g. {keys[0]!r}")
+    say(f"  report: {reports / 'report.html'}")
+
+
+def _tell_mails(folder: Path, say: Say) -> None:
+    mails = sorted(folder.glob("*.eml"))[-2:]
+    if not mails:
+        raise DemoError(f"no mail arrived in {folder}")
+    say("\nMails:")
+    for path in mails:
+        mail = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+        say(f"  {mail['Subject']}\n    {path}")

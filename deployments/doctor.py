@@ -1,0 +1,168 @@
+"""``dam-dedup doctor``: is everything there that a scan needs, and what to do where not."""
+
+from __future__ import annotations
+
+import shutil
+import smtplib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import DamDedupError
+from tasks.settings import Settings, load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check.
+
+    Attributes:
+        state: ``good``, ``bad``, or ``unset`` for what is optional and not configured.
+    """
+
+    name: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """For ``--json``."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """A line, and the remedy below it."""
+        mark = {"good": "ok ", "bad": "BAD", "unset": "-  "}[self.state]
+        lines = [f"{mark} {self.name:<9} {self.detail}"]
+        return "\n".join([*lines, f"              {self.remedy}"] if self.remedy else lines)
+
+
+def examine(source: str | None, catalog: str | None) -> list[Finding]:
+    """All checks, in the order in which their remedies make sense."""
+    try:
+        parts: dict[str, Any] = {"catalog": {"uri": catalog}} if catalog else {}
+        settings = load_settings(**parts)
+    except DamDedupError as error:
+        return [Finding("settings", "bad", str(error), "correct the variables named above")]
+    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("source", lambda: _source(settings, source)),
+        ("catalog", lambda: _catalog(settings)),
+        ("model", lambda: _model(settings)),
+        ("mail", lambda: _mail(settings)),
+        ("prefect", _prefect),
+    ]
+    findings = [Finding("settings", "good", f"collection {settings.collection}")]
+    for name, check in checks:
+        try:
+            findings += check()
+        except Exception as error:  # a doctor that dies of what it finds helps nobody
+            findings.append(Finding(name, "bad", f"{type(error).__name__}: {error}"))
+    return findings
+
+
+def _source(settings: Settings, given: str | None) -> Iterator[Finding]:
+    from tasks.session import open_source
+
+    uri = given or settings.source.uri
+    if not uri:
+        yield Finding("source", "unset", "none", "set DAM_DEDUP_SOURCE__URI or give --source")
+        return
+    try:
+        source = open_source(uri, settings)
+        page = next(iter(islice(source.list_pages(), 1)), [])
+        if page:
+            source.probe(page[0].key)
+    except DamDedupError as error:
+        yield Finding("source", "bad", str(error), "check the URI, the endpoint and credentials")
+        return
+    more = "or more " if len(page) >= 1000 else ""
+    yield Finding("source", "good", f"{uri}: {len(page)} {more}objects listed, the first one read")
+
+
+def _catalog(settings: Settings) -> Iterator[Finding]:
+    from tasks.session import open_catalog
+
+    uri = settings.catalog.uri
+    try:
+        catalog = open_catalog(settings)
+        with catalog.writing(wait=5):
+            assets = catalog.count("assets")
+        surplus = catalog.duplicate_keys()
+    except DamDedupError as error:
+        yield Finding("catalog", "bad", str(error), "see DAM_DEDUP_CATALOG__URI")
+        return
+    if surplus:
+        yield Finding("catalog", "bad", f"{uri}: doubled keys {surplus}", "scan into a new catalog")
+        return
+    room = (
+        ""
+        if uri.startswith("s3://")
+        else f", {shutil.disk_usage(Path(uri)).free / 1e9:.0f} GB free"
+    )
+    yield Finding("catalog", "good", f"{uri}: {assets:,} assets, writable{room}")
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    from tasks.session import open_embedder
+
+    try:
+        embedder = open_embedder(settings)
+    except DamDedupError as error:
+        yield Finding("model", "bad", str(error), "see DAM_DEDUP_EMBEDDING__MODEL")
+        return
+    space = embedder.space
+    yield Finding("model", "good", f"{space.model}, {space.dim} dimensions, on {embedder.device}")
+
+
+def _mail(settings: Settings) -> Iterator[Finding]:
+    from tasks.delivery.smtp import connect
+
+    mail = settings.mail
+    if not mail.to:
+        yield Finding("mail", "unset", "nobody gets one", "set DAM_DEDUP_MAIL__TO to get reports")
+        return
+    try:
+        with connect(mail) as server:
+            server.noop()
+    except (OSError, smtplib.SMTPException) as error:
+        yield Finding(
+            "mail", "bad", f"{mail.host}:{mail.port} (tls {mail.tls}): {error}",
+            "see DAM_DEDUP_MAIL__HOST, __PORT, __TLS, __USERNAME and __PASSWORD",
+        )  # fmt: skip
+        return
+    yield Finding("mail", "good", f"{mail.host}:{mail.port} answers; to {', '.join(mail.to)}")
+
+
+def _prefect() -> Iterator[Finding]:
+    import httpx
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        yield Finding(
+            "prefect", "unset", "no server; `dam-dedup scan` works without one",
+            "for schedules: set PREFECT_API_URL, then run `dam-dedup deploy`",
+        )  # fmt: skip
+        return
+    try:
+        with httpx.Client(base_url=url, timeout=10) as client:
+            client.get("/health").raise_for_status()
+            workers = client.post("/work_pools/dam-dedup/workers/filter", json={})
+            deployments = client.post("/deployments/count", json={}).json()
+    except httpx.HTTPError as error:
+        yield Finding(
+            "prefect", "bad", f"{url}: {error}", "start the server, check PREFECT_API_URL"
+        )
+        return
+    if workers.status_code == 404:
+        yield Finding("prefect", "bad", f"{url}: no work pool dam-dedup", "run `dam-dedup deploy`")
+        return
+    online = [w["name"] for w in workers.json() if w.get("status") == "ONLINE"]
+    if not online:
+        yield Finding(
+            "prefect", "bad", f"{url}: no worker is online",
+            "start one: prefect worker start --pool dam-dedup",
+        )  # fmt: skip
+        return
+    yield Finding("prefect", "good", f"{url}: {deployments} deployments, {len(online)} workers")

@@ -1,0 +1,50 @@
+"""The summary on a Prefect run page, as markdown."""
+
+from __future__ import annotations
+
+from reports.page import headline, totals
+from reports.words import counted, human_bytes, reason_words, shown_key
+from tasks.records import Receipt, Summary
+
+_TOP = 10
+
+
+def summary_markdown(summary: Summary, receipts: list[Receipt]) -> str:
+    """Headline, groups, coverage and where the documents are."""
+    found = totals(summary)
+    coverage = summary.coverage
+    lines = [
+        f"## {headline(summary)}",
+        "",
+        f"{summary.kind.value} scan of {_code(summary.source)}"
+        + (f" where {_code(summary.where)}" if summary.where else "")
+        + (", **dry run**" if summary.dry_run else ""),
+        "",
+        f"**{found['exact']}** exact, **{found['near']}** near, **{found['similar']}** similar; "
+        f"**{found['new']}** new, **{found['changed']}** changed since the last scan.",
+        "",
+        "| group | tier | assets | could be saved | keeper |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['group_id']} | {row['tier']} | {row['size']} | {human_bytes(row['savings'])} "
+        f"| {_code(row['keeper'])} |"
+        for row in summary.groups.head(_TOP).iter_rows(named=True)
+    ]
+    lines += [
+        "",
+        "### Coverage",
+        f"{counted(coverage.seen, 'object')} seen, {coverage.scanned:,} scanned, "
+        f"{found['skipped']:,} skipped, {found['failed']:,} failed.",
+        "",
+    ]
+    for outcome, reasons in (("failed", coverage.failed), ("skipped", coverage.skipped)):
+        lines += [f"- {outcome}: {n:,} {reason_words(reason)}" for reason, n in reasons.items()]
+    lines += ["", "### Work done", ", ".join(f"{k} {v:,}" for k, v in summary.counts.items()), ""]
+    lines += ["### Documents", *(f"- {_code(receipt.place)}" for receipt in receipts)]
+    return "\n".join(lines)
+
+
+def _code(text: str) -> str:
+    """Text as inline code, which markdown leaves alone; a table cell must not end inside it."""
+    return "`" + shown_key(text).replace("`", "'").replace("|", "¦") + "`"

@@ -1,0 +1,179 @@
+"""The stages as Prefect tasks: every retry, timeout and tag on this one page.
+
+The wrappers hold no logic. Results are never persisted or cached: what was done is known from the
+catalog, so a task that runs again finds what is left to do.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.blocks.system import Secret
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+from pydantic import SecretStr
+
+from tasks import stages
+from tasks.embed import EmbedCounts
+from tasks.errors import (
+    CatalogBusyError,
+    CatalogError,
+    DeliveryError,
+    FilterError,
+    ModelError,
+    SettingsError,
+)
+from tasks.group import GroupCounts
+from tasks.match import MatchCounts
+from tasks.progress import Progress, silent
+from tasks.records import Document, Receipt, Scan, ScanRequest, Space, Summary
+from tasks.settings import Settings, load_settings
+from tasks.sync import SyncCounts
+
+log = logging.getLogger(__name__)
+Stage = TypeVar("Stage", bound=Callable[..., Any])
+
+#: Trying again cannot help these.
+_FINAL = (SettingsError, FilterError, ModelError)
+
+
+def _worth_retrying(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+    error = state.result(raise_on_failure=False)
+    busy_or_unknown = isinstance(error, CatalogBusyError) or not isinstance(error, CatalogError)
+    return busy_or_unknown and not isinstance(error, _FINAL)
+
+
+def _step(seconds: float, *tags: str) -> Callable[[Stage], Task[..., Any]]:
+    return task(  # type: ignore[call-overload,no-any-return]
+        retries=3,
+        retry_delay_seconds=[2, 10, 60],
+        retry_jitter_factor=0.5,
+        retry_condition_fn=_worth_retrying,
+        timeout_seconds=seconds,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        log_prints=False,
+        tags=["dam-dedup", *tags],
+    )
+
+
+HOUR = 3600.0
+
+
+def settings_with_credentials() -> Settings:
+    """The settings, with the credentials of the Prefect block they name, loaded now."""
+    settings = load_settings()
+    name = settings.s3.credentials_block
+    if not name:
+        return settings
+    try:
+        value = Secret.load(name).get()  # type: ignore[union-attr]
+        given = value if isinstance(value, dict) else json.loads(value)
+        secrets = {key: SecretStr(text) for key, text in given.items()}
+    except Exception as error:
+        raise SettingsError(
+            f"DAM_DEDUP_S3__CREDENTIALS_BLOCK={name}: cannot load this Secret block ({error}); it "
+            'must hold JSON: {"access_key_id": "...", "secret_access_key": "..."}'
+        ) from None
+    return settings.model_copy(update={"s3": settings.s3.model_copy(update=secrets)})
+
+
+class _Bar:
+    """Progress as an artifact on the run page, updated every two seconds at most."""
+
+    def __init__(self) -> None:
+        self._artifact: UUID | None = None
+        self._shown = 0.0
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        if not total or (time.monotonic() - self._shown < 2 and done < total):
+            return
+        self._shown = time.monotonic()
+        percent = 100.0 * done / total
+        text = f"{stage}: {done:,} of {total:,}"
+        if self._artifact is None:
+            made = create_progress_artifact(percent, key=f"progress-{stage}", description=text)
+            self._artifact = made if isinstance(made, UUID) else None
+        else:
+            update_progress_artifact(self._artifact, percent, description=text)
+        log.info(text)
+
+
+@_step(600, "s3")
+def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
+    """Settle what will be scanned."""
+    return stages.begin_scan(request, settings)
+
+
+@_step(12 * HOUR, "s3")
+def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
+    """Bring the assets up to date with the source."""
+    return stages.sync_assets(scan, _Bar())
+
+
+@_step(72 * HOUR, "s3", "model")
+def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
+    """Read and embed what is new."""
+    return stages.embed_assets(scan, _Bar())
+
+
+@_step(72 * HOUR, "model")
+def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> MatchCounts:
+    """Compare what must be compared."""
+    return stages.match_assets(scan, space, _Bar())
+
+
+@_step(HOUR)
+def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> GroupCounts:
+    """Group the matches."""
+    return stages.group_assets(scan, space, _Bar())
+
+
+@_step(HOUR)
+def summarize_scan(scan: Scan, space: Space, counts: dict[str, int]) -> Summary:
+    """Read back what a report needs."""
+    return stages.summarize_scan(scan, space, counts)
+
+
+@_step(HOUR, "s3")
+def deliver_documents(
+    scan: Scan, documents: list[Document], folder: Path | None = None
+) -> list[Receipt]:
+    """Put the documents where people find them."""
+    return stages.deliver_documents(scan, documents, folder)
+
+
+@_step(600, "smtp")
+def post_mail(scan: Scan, mail: EmailMessage | None) -> bool:
+    """Send the mail."""
+    return stages.send_mail(scan, mail)
+
+
+def send_mail(scan: Scan, mail: EmailMessage | None) -> bool:
+    """Send the mail; a mail server that is down must not lose the scan, whose report is kept."""
+    try:
+        return bool(post_mail(scan, mail))
+    except DeliveryError as error:
+        log.error("the report was delivered, the mail was not: %s", error)
+        return False
+
+
+@_step(HOUR)
+def finish_scan(scan: Scan, space: Space, counts: dict[str, int]) -> None:
+    """Check and tidy the catalog, close the scan."""
+    stages.finish_scan(scan, space, counts)
+
+
+def fail_scan(scan: Scan, error: BaseException) -> None:
+    """Write down that the scan failed."""
+    stages.fail_scan(scan, error)
