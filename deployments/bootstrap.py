@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -106,29 +107,32 @@ def _automate() -> None:
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import EventTrigger, Posture
 
-    try:
-        Automation.read(name=_ZOMBIES)
-    except ValueError:
-        ends = {
-            f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")
-        }
-        Automation(
-            name=_ZOMBIES,
-            trigger=EventTrigger(
-                after={"prefect.flow-run.heartbeat"},
-                expect={"prefect.flow-run.heartbeat", *ends},
-                match={"prefect.resource.id": ["prefect.flow-run.*"]},
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=timedelta(seconds=120),
-            ),
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.CRASHED, message="No heartbeat for 120 s: its worker died"
-                )
-            ],
-        ).create()
+    ends = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
+    wanted = Automation(
+        name=_ZOMBIES,
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *ends},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=120),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED, message="No heartbeat for 120 s: its worker died"
+            )
+        ],
+    )
+
+    async def create_once() -> None:
+        try:
+            await Automation.aread(name=_ZOMBIES)
+        except ValueError:
+            await wanted.acreate()
+
+    asyncio.run(create_once())
 
 
 def _filter(client: httpx.Client, what: str) -> list[dict[str, str]]:

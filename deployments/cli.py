@@ -131,7 +131,7 @@ def scan(
         request = ScanRequest.model_validate(
             {
                 "kind": kind,
-                "source": source,
+                "source": source or "",
                 "where": where,
                 "threshold": threshold,
                 "dry_run": dry_run,

@@ -50,6 +50,8 @@ def run_demo(folder: Path, *, images: Path | None, keep: bool, say: Say) -> None
     bucket = f"dam-{time.strftime('%Y%m%d-%H%M%S')}"
     os.environ |= _demo_settings(folder, bucket)
     try:
+        # A worker left by a demo with --keep has that demo's settings.
+        stack.down(folder / "stack", say=say)
         state = stack.up(folder / "stack", say=say)
         os.environ |= state.env
         _fill_and_scan(folder, bucket, images, say)
@@ -139,17 +141,16 @@ def _scan(deployment: str, kind: str, folder: Path, say: Say) -> None:
 
 def _tell(found: dict[str, Any], reports: Path, seconds: float, say: Say) -> None:
     coverage, groups, counts = found["coverage"], found["groups"], found["counts"]
-    duplicates = sum(group["size"] - 1 for group in groups)
-    tiers = [group["tier"] for group in groups]
+    tiers = [m["tier"] for group in groups for m in group["members"] if m["role"] == "duplicate"]
+    states = [group["state"] for group in groups]
     say(
         f"The {found['scan']['kind']} scan took {seconds:.0f} s: {coverage['seen']} objects seen, "
         f"{coverage['scanned']} images scanned, {counts['embedded']} embedded now."
     )
     say(
-        f"{len(groups)} groups with {duplicates} duplicates "
-        f"({tiers.count('exact')} exact, {tiers.count('near')} near); "
-        f"{sum(g['state'] == 'new' for g in groups)} new, "
-        f"{sum(g['state'] == 'changed' for g in groups)} changed."
+        f"{len(groups)} groups with {len(tiers)} duplicates ({tiers.count('exact')} exact, "
+        f"{tiers.count('near')} near); groups: {states.count('new')} new, "
+        f"{states.count('changed')} changed."
     )
     for group in groups[:3]:
         keeper, *others = group["members"]

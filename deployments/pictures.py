@@ -48,12 +48,13 @@ def demo_uploads() -> Iterator[Upload]:
 
 def later_uploads() -> Iterator[Upload]:
     """Five assets that come after the first scan: four copies and one new picture."""
-    for name, label, make in (
+    again: tuple[tuple[str, str, Callable[[Image.Image], bytes]], ...] = (
         ("chelsea", "animals", lambda image: _jpeg(_half(image), 80)),
         ("coffee", "food", lambda image: _jpeg(_logo(image))),
         ("rocket", "vehicles", lambda image: _jpeg(image, 45)),
-        ("coins", "objects", lambda image: _png(image)),
-    ):
+        ("coins", "objects", _png),
+    )
+    for name, label, make in again:
         yield _upload(f"inbox/{name}-again.jpg", make(_photo(name)), label, 1)
     yield _upload("inbox/new-picture.jpg", _jpeg(_photo("logo").resize((500, 500))), "brands", 0)
 
@@ -80,7 +81,7 @@ def _upload(key: str, body: bytes, label: str, number: int) -> Upload:
 def _photo(name: str) -> Image.Image:
     import skimage
 
-    folder = Path(skimage.__file__).parent / "data"
+    folder = Path(str(skimage.__file__)).parent / "data"
     path = next(p for p in (folder / f"{name}.png", folder / f"{name}.jpg") if p.exists())
     with Image.open(path) as image:
         return image.convert("RGB")

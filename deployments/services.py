@@ -28,7 +28,14 @@ WEED = ("master", "volume", "filer", "s3", "admin")
 PORTS = (*WEED, "smtp", "prefect")
 PROBE_BUCKET = "stack-probe"
 #: The caller's variables that would send a service elsewhere.
-STRANGERS = ("AWS_", "PREFECT_", "WEED_", "S3_", "DAM_DEDUP_S3__", "DAM_DEDUP_MAIL__")
+STRANGERS = (
+    "AWS_",
+    "PREFECT_",
+    "WEED_",
+    "S3_",
+    "DAM_DEDUP_S3__",
+    *(f"DAM_DEDUP_MAIL__{part}" for part in ("HOST", "PORT", "TLS", "USERNAME", "PASSWORD")),
+)
 ADVICE = {
     "s3": "Look for a full disk or a taken port, then start the stack again.",
     "smtp": "Is the demo extra installed? pip install 'dam-dedup[demo]'",

@@ -83,7 +83,8 @@ def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
     counts = summary.counts
     typer.echo(headline(summary))
     typer.echo(
-        f"  {counts['added']:,} added, {counts['changed']:,} changed, {counts['removed']:,} removed; "
+        f"  {counts['added']:,} added, {counts['changed']:,} changed, "
+        f"{counts['removed']:,} removed; "
         f"{counts['embedded']:,} embedded, {counts['compared']:,} compared, "
         f"{(summary.finished - summary.started).total_seconds():.1f} s"
     )

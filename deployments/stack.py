@@ -91,6 +91,14 @@ class ServiceStatus:
     pid: int
     url: str
 
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """A line for people."""
+        return f"{'up  ' if self.alive else 'DOWN'} {self.name:<8} pid {self.pid:<7} {self.url}"
+
 
 def _silent(_line: str) -> None:
     pass

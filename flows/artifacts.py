@@ -36,7 +36,12 @@ def publish(outcome: Outcome) -> dict[str, int]:
     create_table_artifact(rows, key="duplicate-groups", description=f"The first {len(rows)} groups")
     for receipt in outcome.receipts:
         if receipt.name == "report.html":
-            create_link_artifact(_link(receipt), key=_key(receipt), link_text=receipt.place)
+            create_link_artifact(
+                _link(receipt),
+                key=_key(receipt),
+                link_text=receipt.place,
+                description="The report with thumbnails",
+            )
     return totals(summary)
 
 

@@ -10,7 +10,7 @@ import jinja2
 import polars as pl
 
 from reports import words
-from tasks.records import Document, Summary
+from tasks.records import Document, Role, Summary
 
 #: Members drawn per group; the rest is counted (groups.json has them all).
 _DRAWN_MEMBERS = 12
@@ -59,13 +59,17 @@ def report_page(summary: Summary, drawn: int = 500) -> Document:
 
 
 def totals(summary: Summary) -> dict[str, int]:
-    """The numbers that every document shows, counted in one place."""
+    """The numbers that every document shows, counted in one place.
+
+    ``exact``, ``near`` and ``similar`` count duplicates, ``new`` and ``changed`` groups.
+    """
     groups = summary.groups
-    tiers = dict(groups.group_by("tier").len().iter_rows())
+    duplicates = summary.members.filter(pl.col("role") == Role.DUPLICATE.value)
+    tiers = dict(duplicates.group_by("tier").len().iter_rows())
     states = dict(groups.group_by("state").len().iter_rows())
     return {
         "groups": groups.height,
-        "duplicates": summary.members.height - groups.height,
+        "duplicates": duplicates.height,
         "savings": int(groups["savings"].sum()),
         "exact": tiers.get("exact", 0),
         "near": tiers.get("near", 0),

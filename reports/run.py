@@ -20,8 +20,9 @@ def summary_markdown(summary: Summary, receipts: list[Receipt]) -> str:
         + (f" where {_code(summary.where)}" if summary.where else "")
         + (", **dry run**" if summary.dry_run else ""),
         "",
-        f"**{found['exact']}** exact, **{found['near']}** near, **{found['similar']}** similar; "
-        f"**{found['new']}** new, **{found['changed']}** changed since the last scan.",
+        f"{counted(found['duplicates'], 'duplicate')}: **{found['exact']}** exact (equal pixels), "
+        f"**{found['near']}** near, **{found['similar']}** similar. Since the last scan "
+        f"**{counted(found['new'], 'group')}** new, **{found['changed']}** changed.",
         "",
         "| group | tier | assets | could be saved | keeper |",
         "|---|---|---|---|---|",

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from tasks.catalog.catalog import Catalog
 from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import READER_VERSION
-from tasks.errors import ImageError, SourceError, TransientSourceError
+from tasks.errors import ImageError, SourceError
 from tasks.progress import Progress, silent
 from tasks.records import Picture, Scan, Space
 from tasks.session import open_catalog, open_embedder, open_source, pa_table, scope_sql
@@ -35,11 +36,15 @@ from tasks.sources.base import Source
 
 log = logging.getLogger(__name__)
 
-#: A crash loses at most so many readings, or so many seconds of them.
-_WRITE_ROWS = 512
-_WRITE_SECONDS = 10.0
+#: A crash loses at most so many readings, or so many seconds of them ...
+_WRITE_ROWS = 4096
+_WRITE_SECONDS = 2.0
+#: ... but writing, which grows slower with the catalog, never takes more than this share of time.
+_WRITE_SHARE = 0.05
 #: Failures that are tried again by the next scan; the others wait for new bytes.
 _PASSING = "storage_error"
+#: Filter columns that only a reading fills. Found in a text value too, it costs readings, no more.
+_READING_COLUMN = re.compile(r"\b(width|height|mode|sha256)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class EmbedCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
+    key: str
     asset_id: str
     revision: str
     picture: Picture | None
@@ -88,6 +94,8 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
         writer = _Writer(catalog, embedder, settings.embedding.batch_size)
         with DecoderPool(settings.limits, embedder.side, settings.embedding.decoders) as pool:
             for done, reading in enumerate(_read_all(scan, source, pool, todo), start=1):
+                if reading.failed:  # told here: loggers find the Prefect run only in this thread
+                    log.warning("%r: %s: %s", reading.key, reading.failed, reading.message)
                 writer.take(reading)
                 progress("embed", done, todo.height)
         writer.flush()
@@ -100,6 +108,12 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
     columns = ["key", "asset_id", "etag", "size", "revision", "read_revision", "reader", "failed",
                "content"]  # fmt: skip
     assets = catalog.read("assets", columns, scope_sql(scan, source))
+    if _READING_COLUMN.search(scan.where):
+        # Whether an unread image passes such a filter is not known before it is read.
+        everything = catalog.read("assets", columns, scope_sql(replace(scan, where=""), source))
+        stale = pl.col("read_revision").ne_missing(pl.col("revision"))
+        others = everything.filter(stale).join(assets, on="asset_id", how="anti")
+        assets = pl.concat([assets, others])
     known = catalog.known_contents(space.id)
     unread = pl.col("read_revision").is_null() | (pl.col("read_revision") != pl.col("revision"))
     passing = pl.col("failed") == _PASSING
@@ -154,16 +168,11 @@ def _read_one(
             )
         with budget.spend(item["size"]):
             picture = decoders.decode(source.read(key, item["etag"], limit))
-        return _Reading(asset, revision, picture)
+        return _Reading(key, asset, revision, picture)
     except ImageError as error:
-        log.warning("%r gives no picture: %s: %s", key, error.reason, error)
-        return _Reading(asset, revision, None, error.reason, str(error))
-    except TransientSourceError as error:
-        log.warning("%r is left for the next scan: %s", key, error)
-        return _Reading(asset, revision, None, _PASSING, str(error))
+        return _Reading(key, asset, revision, None, error.reason, str(error))
     except SourceError as error:
-        log.warning("%r cannot be read: %s", key, error)
-        return _Reading(asset, revision, None, _PASSING, str(error))
+        return _Reading(key, asset, revision, None, _PASSING, str(error))
 
 
 class _ByteBudget:
@@ -213,7 +222,7 @@ class _Writer:
         self._readings: list[_Reading] = []
         self._pixels: dict[str, Any] = {}
         self._ready: dict[str, Any] = {}
-        self._written = time.monotonic()
+        self._next_write = time.monotonic() + _WRITE_SECONDS
         self.read = self.embedded = self.failed = 0
 
     def take(self, reading: _Reading) -> None:
@@ -227,12 +236,12 @@ class _Writer:
                 self._pixels[picture.content] = picture.pixels
                 if len(self._pixels) >= self._batch:
                     self._embed()
-        late = time.monotonic() - self._written > _WRITE_SECONDS
-        if len(self._readings) >= _WRITE_ROWS or late:
+        if len(self._readings) >= _WRITE_ROWS or time.monotonic() > self._next_write:
             self.flush()
 
     def flush(self) -> None:
         self._embed()
+        started = time.monotonic()
         if self._ready:
             self._write_vectors()
         thumbnails = {
@@ -250,7 +259,8 @@ class _Writer:
         rows = [_reading_row(reading) for reading in self._readings]
         self._catalog.upsert("assets", pa_table(rows, schema.READING))
         self._readings = []
-        self._written = time.monotonic()
+        now = time.monotonic()
+        self._next_write = now + max(_WRITE_SECONDS, (now - started) / _WRITE_SHARE)
 
     def _embed(self) -> None:
         names = pl.Series(list(self._pixels), dtype=pl.String)

@@ -134,7 +134,7 @@ def _vectors(catalog: Catalog, space: Space, contents: pl.Series) -> npt.NDArray
     if found["row"].null_count():
         raise AssertionError("a content in scope has no vector: embed before match")
     flat = table["vector"].combine_chunks().flatten().to_numpy()
-    return flat.reshape(-1, space.dim)[found["row"].to_numpy()]
+    return np.asarray(flat.reshape(-1, space.dim)[found["row"].to_numpy()])
 
 
 def _verified(

@@ -49,8 +49,8 @@ class ScanRequest(BaseModel):
         Kind.INCREMENTAL,
         description="incremental: what is new against everything; full: everything, index rebuilt",
     )
-    source: str | None = Field(
-        None, description="s3://bucket/prefix or a folder; empty: DAM_DEDUP_SOURCE__URI"
+    source: str = Field(
+        "", description="s3://bucket/prefix or a folder; empty: DAM_DEDUP_SOURCE__URI"
     )
     where: str = Field(
         "",
@@ -62,7 +62,7 @@ class ScanRequest(BaseModel):
         None,
         ge=0.5,
         le=1.0,
-        description="Lowest score reported: 0.95 and above exact, 0.7 near (default: settings)",
+        description="Lowest score reported, 0.5 to 1; none: DAM_DEDUP_MATCH__THRESHOLD (0.7)",
     )
     dry_run: bool = Field(
         False, description="Compute and show, but send no mail and write nothing to the bucket"

@@ -10,6 +10,8 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +45,10 @@ from tasks.sync import SyncCounts
 log = logging.getLogger(__name__)
 Stage = TypeVar("Stage", bound=Callable[..., Any])
 
+# PREFECT_LOGGING_EXTRA_LOGGERS gives our loggers the handler of the Prefect UI, but not its level.
+for _name in ("tasks", "flows", "reports"):
+    logging.getLogger(_name).setLevel(logging.INFO)
+
 #: Trying again cannot help these.
 _FINAL = (SettingsError, FilterError, ModelError)
 
@@ -54,7 +60,7 @@ def _worth_retrying(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
 
 
 def _step(seconds: float, *tags: str) -> Callable[[Stage], Task[..., Any]]:
-    return task(  # type: ignore[call-overload,no-any-return]
+    return task(
         retries=3,
         retry_delay_seconds=[2, 10, 60],
         retry_jitter_factor=0.5,
@@ -89,24 +95,38 @@ def settings_with_credentials() -> Settings:
 
 
 class _Bar:
-    """Progress as an artifact on the run page, updated every two seconds at most."""
+    """Progress as an artifact on the run page, updated every two seconds at most.
+
+    Updates go out from a thread of their own and are dropped while one is under way: a Prefect
+    server that is slow for a while must not slow the scan.
+    """
 
     def __init__(self) -> None:
         self._artifact: UUID | None = None
-        self._shown = 0.0
+        self._told = 0.0
+        self._thread = ThreadPoolExecutor(1, "progress")
+        self._under_way: Future[None] | None = None
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        if not total or (time.monotonic() - self._shown < 2 and done < total):
+        if not total or (time.monotonic() - self._told < 2 and done < total):
             return
-        self._shown = time.monotonic()
-        percent = 100.0 * done / total
+        self._told = time.monotonic()
         text = f"{stage}: {done:,} of {total:,}"
-        if self._artifact is None:
-            made = create_progress_artifact(percent, key=f"progress-{stage}", description=text)
-            self._artifact = made if isinstance(made, UUID) else None
-        else:
-            update_progress_artifact(self._artifact, percent, description=text)
         log.info(text)
+        if self._under_way is None or self._under_way.done() or done == total:
+            run = copy_context().run  # artifacts find their run through the context
+            self._under_way = self._thread.submit(run, self._show, 100.0 * done / total, text)
+
+    def _show(self, percent: float, text: str) -> None:
+        try:
+            if self._artifact is None:
+                key = f"progress-{text.split(':')[0]}"
+                made = create_progress_artifact(percent, key=key, description=text)
+                self._artifact = made if isinstance(made, UUID) else None
+            else:
+                update_progress_artifact(self._artifact, percent, description=text)
+        except Exception as error:
+            log.debug("progress not shown: %s", error)
 
 
 @_step(600, "s3")
@@ -116,25 +136,25 @@ def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
 
 
 @_step(12 * HOUR, "s3")
-def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
+def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:  # noqa: ARG001
     """Bring the assets up to date with the source."""
     return stages.sync_assets(scan, _Bar())
 
 
 @_step(72 * HOUR, "s3", "model")
-def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
+def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:  # noqa: ARG001
     """Read and embed what is new."""
     return stages.embed_assets(scan, _Bar())
 
 
 @_step(72 * HOUR, "model")
-def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> MatchCounts:
+def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> MatchCounts:  # noqa: ARG001
     """Compare what must be compared."""
     return stages.match_assets(scan, space, _Bar())
 
 
 @_step(HOUR)
-def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> GroupCounts:
+def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> GroupCounts:  # noqa: ARG001
     """Group the matches."""
     return stages.group_assets(scan, space, _Bar())
 

@@ -152,10 +152,8 @@ def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
         pl.int_range(pl.len()).over("content").alias("nth"),
     )
     several = ranked.filter(pl.col("copies") > 1)
-    equal = several.join(several, on="content", suffix="_r").filter(
-        (pl.col("key") < pl.col("key_r"))
-        & ((pl.col("copies") <= _ALL_PAIRS) | (pl.col("nth") == 0))
-    )
+    lefts = several.filter((pl.col("copies") <= _ALL_PAIRS) | (pl.col("nth") == 0))
+    equal = lefts.join(several, on="content", suffix="_r").filter(pl.col("key") < pl.col("key_r"))
     equal = equal.select(
         pl.col("key").alias("left"),
         pl.col("key_r").alias("right"),

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 #: Rows written at once: a crash costs at most the probes of so many objects.
 _WRITE_ROWS = 2000
 _SIDECAR_BYTES = 4 * 1024**2
-_LISTING_SCHEMA = {
+_LISTING_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "asset_id": pl.String,
     "key": pl.String,
     "etag": pl.String,

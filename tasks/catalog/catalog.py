@@ -255,8 +255,8 @@ class Catalog:
             found = self._db.open_table("about").to_arrow()["schema_version"][0].as_py()
             if found != schema.SCHEMA_VERSION:
                 raise CatalogError(
-                    f"the catalog {self.uri} has schema {found}, this program {schema.SCHEMA_VERSION};"
-                    " use the program that wrote it, or scan into a new catalog"
+                    f"the catalog {self.uri} has schema {found}, this program "
+                    f"{schema.SCHEMA_VERSION}; use the program that wrote it, or scan into a new catalog"
                 )
             return
         if self._names:

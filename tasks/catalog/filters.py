@@ -38,7 +38,11 @@ COLUMNS: dict[str, str] = {
 }
 MAPS = ("tags", "metadata")
 
-_COMPARE: dict[type[exp.Expression], str] = {
+#: LanceDB's parser gives up beyond 50 levels, and needs exponential time for 30 nested NOTs.
+_DEPTH = 10
+_INT32 = 2**31
+
+_COMPARE: dict[type[exp.Expr], str] = {
     exp.EQ: "=",
     exp.NEQ: "<>",
     exp.GT: ">",
@@ -63,10 +67,13 @@ def render_filter(text: str) -> str:
     if len(text) > 4000:
         raise FilterError("the filter is longer than 4,000 characters")
     try:
+        if any(token.comments for token in sqlglot.tokenize(text, dialect="postgres")):
+            raise FilterError(f"the filter {text!r} must not hold comments")
         tree = sqlglot.parse_one(f"SELECT 1 FROM t WHERE {text}", dialect="postgres")  # noqa: S608
-    except (SqlglotError, RecursionError) as error:
-        first = (str(error).splitlines() or ["too deeply nested"])[0]
-        raise FilterError(f"cannot read the filter {text!r}: {first}") from None
+    except RecursionError:
+        raise FilterError("the filter is too deeply nested") from None
+    except SqlglotError as error:
+        raise FilterError(f"cannot read the filter {text!r}: {_first_line(error)}") from None
     given = {name for name, value in tree.args.items() if value} - {"kind"}
     if not isinstance(tree, exp.Select) or given - {"expressions", "from", "from_", "where"}:
         raise FilterError(f"the filter {text!r} must be one condition, without further clauses")
@@ -79,23 +86,36 @@ def render_filter(text: str) -> str:
         raise FilterError("the filter is too deeply nested") from None
 
 
-def _condition(node: exp.Expression) -> str:
-    if isinstance(node, exp.Paren):
-        return _condition(node.this)
+def _first_line(error: SqlglotError) -> str:
+    known = getattr(error, "errors", None)  # its columns count our own prefix: leave them out
+    if known and known[0].get("description"):
+        return f"{known[0]['description']} near {known[0].get('highlight') or 'the end'!r}"
+    return (str(error).splitlines() or ["it cannot be parsed"])[0]
+
+
+def _condition(node: exp.Expr, depth: int = 0) -> str:
+    if depth > _DEPTH:
+        raise FilterError(f"the filter is too deeply nested (more than {_DEPTH} levels)")
+    while isinstance(node, exp.Paren):
+        node = node.this
     if isinstance(node, exp.And | exp.Or):
-        word = "AND" if isinstance(node, exp.And) else "OR"
-        return f"({_condition(node.left)} {word} {_condition(node.right)})"
+        parts = [_condition(part, depth + 1) for part in _chain(node)]
+        return f"({(' AND ' if isinstance(node, exp.And) else ' OR ').join(parts)})"
     if isinstance(node, exp.Not):
-        return f"(NOT {_condition(node.this)})"
+        return f"(NOT {_condition(node.this, depth + 1)})"
     kind = type(node)
     if kind in _COMPARE:
+        _only(node, "this", "expression")
         column, literal = _column(node.this)
         return f"({column} {_COMPARE[kind]} {literal(node.expression)})"
     if isinstance(node, exp.Like | exp.ILike):
-        column, _ = _column(node.this, only="text")
+        _only(node, "this", "expression", "negate")
+        column, literal = _column(node.this, only="text")
         word = "LIKE" if isinstance(node, exp.Like) else "ILIKE"
-        return f"({column} {word} {_text(node.expression)})"
+        condition = f"({column} {word} {literal(node.expression)})"
+        return f"(NOT {condition})" if node.args.get("negate") else condition
     if isinstance(node, exp.Between):
+        _only(node, "this", "low", "high")
         column, literal = _column(node.this)
         low, high = literal(node.args["low"]), literal(node.args["high"])
         return f"({column} BETWEEN {low} AND {high})"
@@ -107,15 +127,36 @@ def _condition(node: exp.Expression) -> str:
         column, literal = _column(node.this)
         return f"({column} IN ({', '.join(literal(value) for value in node.expressions)}))"
     if isinstance(node, exp.Is) and isinstance(node.expression, exp.Null):
+        _only(node, "this", "expression", "negate")
         column, _ = _column(node.this)
-        return f"({column} IS NULL)"
+        return f"({column} IS {'NOT ' if node.args.get('negate') else ''}NULL)"
     raise FilterError(
         f"{node.sql(dialect='postgres')[:80]!r} is not allowed in a filter; use comparisons, IN, "
         "BETWEEN, LIKE, IS NULL, AND, OR and NOT"
     )
 
 
-def _column(node: exp.Expression, only: str = "") -> tuple[str, Callable[[exp.Expression], str]]:
+def _chain(node: exp.Expr) -> list[exp.Expr]:
+    """The links of ``a AND b AND c``: side by side they need one level, not two."""
+    links, waiting = [], [node]
+    while waiting:
+        link = waiting.pop()
+        while isinstance(link, exp.Paren):
+            link = link.this
+        if type(link) is type(node):
+            waiting += [link.expression, link.this]
+        else:
+            links.append(link)
+    return links
+
+
+def _only(node: exp.Expr, *known: str) -> None:
+    """Refuse what the parser hung on a node and we would not render: it may turn the meaning."""
+    if {name for name, value in node.args.items() if value} - set(known):
+        raise FilterError(f"{node.sql(dialect='postgres')[:80]!r} is not allowed in a filter")
+
+
+def _column(node: exp.Expr, only: str = "") -> tuple[str, Callable[[exp.Expr], str]]:
     """A column's rendering, and the renderer of the values it can be compared with."""
     if isinstance(node, exp.Paren):
         return _column(node.this, only)
@@ -126,30 +167,36 @@ def _column(node: exp.Expression, only: str = "") -> tuple[str, Callable[[exp.Ex
         )
     if node.args.get("db") or node.args.get("catalog"):
         raise FilterError(f"{node.sql()!r}: only tags.NAME and metadata.NAME have a dot")
+    _only(node, "this", "table")
     name = node.name if node.this.quoted else node.name.lower()
     if node.table:
         if node.table.lower() not in MAPS:
             raise FilterError(f"{node.sql()!r}: only tags.NAME and metadata.NAME have a dot")
         # User-metadata names arrive lower-cased from S3; tag names keep their case.
         inner = node.name.lower() if node.table.lower() == "metadata" else node.name
-        return f"json_get_string({node.table.lower()}, {_quote(inner)})", _text
+        column = f"json_get_string({node.table.lower()}, {_quote(inner)})"
+        return column, _literal(f"{node.table.lower()}.{inner}", _text)
     if name not in COLUMNS:
         near = difflib.get_close_matches(name.lower(), [*COLUMNS, *MAPS], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        close = f"{near[0]}.NAME" if near and near[0] in MAPS else "".join(near)
+        hint = f"; did you mean {close}?" if near else "."
         raise FilterError(
             f"no column {name!r}{hint} Columns: {', '.join(COLUMNS)}, tags.NAME, metadata.NAME"
         )
     kind = COLUMNS[name]
     if only and kind != only:
         raise FilterError(f"column {name!r} is a {kind}, and LIKE compares text")
+    return name, _literal(name, {"text": _text, "number": _number, "time": _time}[kind])
 
-    def literal(value: exp.Expression) -> str:
+
+def _literal(name: str, render: Callable[[exp.Expr], str]) -> Callable[[exp.Expr], str]:
+    def literal(value: exp.Expr) -> str:
         try:
-            return {"text": _text, "number": _number, "time": _time}[kind](value)
+            return render(value)
         except FilterError as error:
             raise FilterError(f"column {name!r}: {error}") from None
 
-    return name, literal
+    return literal
 
 
 def _quote(text: str) -> str:
@@ -158,13 +205,13 @@ def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _text(node: exp.Expression) -> str:
+def _text(node: exp.Expr) -> str:
     if isinstance(node, exp.Literal) and node.is_string:
         return _quote(node.this)
     raise FilterError(f"{node.sql(dialect='postgres')[:80]!r} is no text; write 'it in quotes'")
 
 
-def _number(node: exp.Expression) -> str:
+def _number(node: exp.Expr) -> str:
     sign = ""
     if isinstance(node, exp.Neg):
         sign, node = "-", node.this
@@ -175,22 +222,30 @@ def _number(node: exp.Expression) -> str:
             value = float("nan")
         if value == value and abs(value) < 2**62:
             if value.is_integer():
-                return f"{sign}{int(value)}"
+                whole = int(node.this) if node.this.isdecimal() else int(value)
+                # A 32-bit column refuses a larger literal.
+                return f"{sign}{whole}" if whole < _INT32 else f"CAST({sign}{whole} AS BIGINT)"
             # An integer column refuses a float literal; the cast keeps 100.5 meaningful.
             return f"CAST({sign}{value!r} AS DOUBLE)"
     raise FilterError(f"{node.sql(dialect='postgres')[:80]!r} is no number")
 
 
-def _time(node: exp.Expression) -> str:
-    if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal):
+_TIMES = {exp.DataType.Type.DATE, exp.DataType.Type.TIMESTAMP, exp.DataType.Type.TIMESTAMPTZ}
+
+
+def _time(node: exp.Expr) -> str:
+    if isinstance(node, exp.Cast) and node.to.this in _TIMES:
+        _only(node, "this", "to")
         node = node.this
     if not (isinstance(node, exp.Literal) and node.is_string):
         raise FilterError(f"{node.sql(dialect='postgres')[:80]!r} is no date; write '2026-01-31'")
     try:
         moment = dt.datetime.fromisoformat(node.this)
-    except ValueError:
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         raise FilterError(
             f"{node.this!r} is no date; write '2026-01-31' or '2026-01-31T12:00:00+00:00'"
         ) from None
-    moment = moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
-    return f"timestamp '{moment:%Y-%m-%d %H:%M:%S.%f}'"
+    # Not strftime: its %Y writes the year 999 without a leading zero, which LanceDB refuses.
+    shown = moment.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    return f"timestamp '{shown}'"

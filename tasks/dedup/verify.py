@@ -21,8 +21,8 @@ from tasks.records import Tier, digest
 #: No score of a measured pair reaches this: it is kept for equal pixels.
 _BEST_MEASURED = 0.999
 
-_EXACT_SCORE = 0.95
-_NEAR_SCORE = 0.7
+#: As float32, which scores are: a pair that just reaches 0.7 is near, not similar.
+_NEAR_SCORE = float(np.float32(0.7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +86,4 @@ def phash_distance(
     left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.int32]:
     """Differing bits of n pairs of hashes."""
-    return np.bitwise_count(left ^ right).astype(np.int32)
+    return np.asarray(np.bitwise_count(left ^ right), dtype=np.int32)

@@ -9,11 +9,13 @@ killed parent leaves no orphan.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import queue
 import resource
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -28,6 +30,8 @@ from tasks.settings import LimitSettings
 
 _HEADER = struct.Struct(">Q")
 _START_SECONDS = 60.0
+#: How long after the time limit a child kills itself, should nobody else do it.
+_ALARM_SECONDS = 2
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -130,7 +134,8 @@ class _Decoder:
 
     def _ask(self, data: bytes, seconds: float) -> Any:
         process = self._process
-        assert process and process.stdin and process.stdout  # noqa: S101
+        if not (process and process.stdin and process.stdout):
+            raise EOFError
         deadline = time.monotonic() + seconds
         # The pipe holds 64 kB: a child that died early must not leave us writing for ever.
         writer = threading.Thread(target=_write, args=(process.stdin, data), daemon=True)
@@ -166,7 +171,7 @@ def main() -> None:
     """The child: settings first, then one image after another, until the pipe ends."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder library that prints must not corrupt the pipe
-    limits, side = pickle.loads(_take(source))  # noqa: S301 - from our own parent
+    limits, side = pickle.loads(_take(source) or b"")  # noqa: S301 - from our own parent
     # Only now: the imports are not part of what an image may cost.
     from tasks.embedding.images import read_picture
 
@@ -176,19 +181,22 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _write(sink, pickle.dumps("ready"))
-    while data := _take(source):
+    while (data := _take(source)) is not None:
+        # A parent that was killed cannot kill us: an endless decode must end by itself.
+        signal.alarm(math.ceil(limits.seconds) + _ALARM_SECONDS)
         try:
             answer: Any = read_picture(data, limits, side)
         except ImageError as error:
             answer = (error.reason, str(error))
         except MemoryError:
             answer = ("too_much_memory", "no memory left while decoding")
+        signal.alarm(0)
         _write(sink, pickle.dumps(answer, protocol=5))
 
 
-def _take(pipe: IO[bytes]) -> bytes:
+def _take(pipe: IO[bytes]) -> bytes | None:
     header = pipe.read(_HEADER.size)
-    return pipe.read(_HEADER.unpack(header)[0]) if len(header) == _HEADER.size else b""
+    return pipe.read(_HEADER.unpack(header)[0]) if len(header) == _HEADER.size else None
 
 
 if __name__ == "__main__":

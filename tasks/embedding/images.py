@@ -41,6 +41,9 @@ _EXIF_FIELDS = (
     "ImageUniqueID",
 )
 _DNG_VERSION = 50706
+_TIFF_BITS = 258
+#: Modes that become RGB without a loss.
+_SAME_AS_RGB = {"1", "L", "P"}
 _HIGH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit, checked before any pixel is decoded
@@ -102,15 +105,20 @@ def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, sid
         raise ImageError("too_long_side", f"{width} x {height}: a side over {limits.side} pixels")
     if name == "tiff" and _DNG_VERSION in getattr(image, "tag_v2", {}):
         raise ImageError("raw", "a camera raw file (DNG); its embedded preview is not the picture")
-    mode, info = image.mode, dict(image.info)
+    mode = image.mode
+    info: dict[Any, Any] = dict(image.info)
     animated = bool(getattr(image, "is_animated", False))
     if animated:
         image.seek(0)
     exif = _exif(image)
+    deep = _loses_depth(image, data, name)
     image.load()
     with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
         image = ImageOps.exif_transpose(image)
     rgb, content = _canonical(image, info)
+    if deep:
+        # Pillow kept 8 of these bits: only equal bytes are known to be equal pixels.
+        content = hashlib.blake2b(data, digest_size=16).hexdigest()
     flags = _flags(rgb, animated)
     return Picture(
         sha256=hashlib.sha256(data).hexdigest(),
@@ -128,15 +136,17 @@ def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, sid
     )
 
 
-def _canonical(image: Image.Image, info: dict[str, Any]) -> tuple[Image.Image, str]:
+def _canonical(image: Image.Image, info: dict[Any, Any]) -> tuple[Image.Image, str]:
     """Upright 8-bit RGB, and the digest of the pixels with all they hold.
 
-    The digest covers what the RGB may hide: the depth of 16-bit and float samples, and alpha.
-    Pictures that only look alike after reduction to 8 bits are so never called pixel-equal.
+    The digest covers what the RGB may hide: the depth of 16-bit and float samples, alpha, inks and
+    colours outside of sRGB. Pictures that only look alike after reduction are so never called
+    pixel-equal.
     """
     state = hashlib.blake2b(digest_size=16)
     if image.mode in _HIGH_MODES:
         samples = np.asarray(image)
+        samples = samples.astype(samples.dtype.newbyteorder("<"))
         state.update(f"{image.size} {samples.dtype.str}".encode())
         state.update(np.ascontiguousarray(samples).data)
         return _eight_bit(samples), state.hexdigest()
@@ -146,11 +156,38 @@ def _canonical(image: Image.Image, info: dict[str, Any]) -> tuple[Image.Image, s
             state.update(f"{image.size} RGBA".encode())
             state.update(layered.tobytes())
             return _flatten(layered), state.hexdigest()
-        image = layered
+        image = layered.convert("RGB")
     rgb = _to_srgb(image, info.get("icc_profile"))
-    state.update(f"{rgb.size} RGB".encode())
-    state.update(np.asarray(rgb).data)
+    if rgb is image or image.mode in _SAME_AS_RGB:
+        state.update(f"{rgb.size} RGB".encode())
+        state.update(rgb.tobytes())
+    else:
+        state.update(f"{image.size} {image.mode}".encode())
+        state.update(image.tobytes())
+        state.update(_bytes(info.get("icc_profile")))
     return rgb, state.hexdigest()
+
+
+def _loses_depth(image: Image.Image, data: bytes, name: str) -> bool:
+    """Whether the file holds more than 8 bits a sample, and Pillow is about to drop the rest."""
+    if image.mode in _HIGH_MODES:
+        return False
+    if name == "png":
+        return data[24] > 8  # the header chunk is always the first
+    if name == "tiff":
+        return max(getattr(image, "tag_v2", {}).get(_TIFF_BITS, (1,))) > 8
+    if name == "heif":
+        return int(image.info.get("bit_depth", 8)) > 8
+    if name == "avif":  # AV1 in ISOBMFF, "AV1 Codec Configuration Box": high_bitdepth
+        return bool(_at(data, b"av1C", 6) & 0x40)
+    if name == "jpeg2000":  # ITU-T T.800, A.5.1: Ssiz of the first component, less one
+        return _at(data, b"\xff\x4f\xff\x51", 42) & 0x7F > 7
+    return False
+
+
+def _at(data: bytes, marker: bytes, offset: int) -> int:
+    start = data.find(marker)
+    return data[start + offset] if 0 <= start < len(data) - offset else 0
 
 
 def _eight_bit(samples: npt.NDArray[Any]) -> Image.Image:

@@ -236,8 +236,8 @@ def _pooling(name: str) -> Pool:
     def pool(output: Any) -> torch.Tensor:
         if isinstance(output, torch.Tensor):
             return output
-        hidden = output.last_hidden_state
-        pooled = getattr(output, "pooler_output", None)
+        hidden: torch.Tensor = output.last_hidden_state
+        pooled: torch.Tensor | None = getattr(output, "pooler_output", None)
         if name == "pooler" or (name == "auto" and pooled is not None):
             if pooled is None:
                 raise ModelError("the model has no pooler; set DAM_DEDUP_EMBEDDING__POOLING=mean")

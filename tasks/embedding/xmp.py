@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from xml.etree.ElementTree import Element
 
 from defusedxml import ElementTree
@@ -24,6 +25,8 @@ _FIELDS = {
     "CreatorTool": "creator_tool",
     "Credit": "credit",
 }
+#: In UTF-16 half of the bytes are NULs: padding must be stripped from the text instead.
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MAX_BYTES = 4 * 1024**2
 _MAX_TEXT = 2000
 
@@ -36,7 +39,10 @@ def parse_xmp(data: bytes) -> dict[str, str]:
     if len(data) > _MAX_BYTES:
         return {}
     try:
-        root = ElementTree.fromstring(data.strip(b"\x00 \t\r\n"))
+        if data[:2] in _UTF_16:
+            root = ElementTree.fromstring(data.decode("utf-16").strip("\x00 \t\r\n"))
+        else:
+            root = ElementTree.fromstring(data.strip(b"\x00 \t\r\n"))
     except Exception:
         # Not only ParseError: entity bombs, bad encodings. Broken XMP must not lose the picture.
         return {}

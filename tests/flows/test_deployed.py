@@ -1,0 +1,238 @@
+"""The main job on real parts: S3, Prefect server and worker, SMTP."""
+
+import email
+import email.policy
+import io
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from deployments import stack
+from deployments.bootstrap import bootstrap
+from tasks.settings import load_settings
+from tasks.sources.s3 import client_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+BUCKET = "photos"
+
+
+class Prefect:
+    """The few requests the tests make."""
+
+    def __init__(self, api: str) -> None:
+        self.http = httpx.Client(base_url=api, timeout=30)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        answer = self.http.post(path, json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    def trigger(self, deployment: str, **request: Any) -> str:
+        found = self.http.get(f"/deployments/name/{deployment}").json()
+        parameters = {"request": found["parameters"]["request"] | request}
+        run = self.post(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
+        return str(run["id"])
+
+    def state(self, run: str) -> str:
+        return str(self.http.get(f"/flow_runs/{run}").json()["state"]["name"])
+
+    def wait(self, run: str, *wanted: str, seconds: float = 180) -> str:
+        return until(lambda: (s := self.state(run)) in wanted and s, seconds, f"run {wanted}")
+
+    def artifacts(self, run: str) -> dict[str, dict[str, Any]]:
+        found = self.post("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+        return {artifact["key"]: artifact for artifact in found}
+
+    def logs(self, run: str) -> list[str]:
+        found = self.post("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+        return [f"{log['name']}: {log['message']}" for log in found]
+
+
+def until(check: Callable[[], Any], seconds: float, what: str) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := check():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("deployed")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith(("DAM_DEDUP_", "AWS_", "PREFECT_"))]:
+            patch.delenv(name)
+        for name, value in {
+            "DAM_DEDUP_COLLECTION": "photos",
+            "DAM_DEDUP_SOURCE__URI": f"s3://{BUCKET}",
+            "DAM_DEDUP_CATALOG__URI": str(folder / "catalog"),
+            "DAM_DEDUP_DELIVERY__FOLDER": str(folder / "reports"),
+            "DAM_DEDUP_DELIVERY__BUCKET": f"s3://{BUCKET}/reports",
+            "DAM_DEDUP_MAIL__TO": "admin@example.test",
+            "DAM_DEDUP_EMBEDDING__DECODERS": "1",
+        }.items():
+            patch.setenv(name, value)
+        try:
+            for name, value in stack.up(folder / "stack").env.items():
+                patch.setenv(name, value)
+            client_for(load_settings().s3).create_bucket(Bucket=BUCKET)
+            bootstrap()
+            yield folder
+        finally:
+            stack.down(folder / "stack")
+
+
+@pytest.fixture(scope="module")
+def prefect(place: Path) -> Prefect:
+    return Prefect(os.environ["PREFECT_API_URL"])
+
+
+def put_pictures(first: int, number: int) -> None:
+    """Pictures, each with a smaller copy, and one object that is no picture."""
+    client = client_for(load_settings().s3)
+    rng = np.random.default_rng(first)
+    for name in range(first, first + number):
+        small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        image = Image.fromarray(small).resize((640, 480), Image.Resampling.BICUBIC)
+        for key, copy in ((f"{name}.jpg", image), (f"web/{name}.jpg", image.resize((320, 240)))):
+            body = io.BytesIO()
+            copy.save(body, "JPEG", quality=85)
+            client.put_object(Bucket=BUCKET, Key=key, Body=body.getvalue(), Tagging="label=test")
+    client.put_object(Bucket=BUCKET, Key="readme.txt", Body=b"no picture")
+
+
+def mails(place: Path) -> list[Any]:
+    return [
+        email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+        for path in sorted((place / "stack" / "mail").glob("*.eml"))
+    ]
+
+
+def groups(place: Path) -> dict[str, Any]:
+    latest = sorted((place / "reports").iterdir())[-1]
+    found: dict[str, Any] = json.loads((latest / "groups.json").read_text())
+    return found
+
+
+def test_scheduled_runs_appear(prefect: Prefect) -> None:
+    wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    runs = until(lambda: prefect.post("/flow_runs/filter", wanted), 90, "scheduled runs")
+    flows = {flow["id"]: flow["name"] for flow in prefect.post("/flows/filter", {})}
+    until(
+        lambda: {flows[run["flow_id"]] for run in prefect.post("/flow_runs/filter", wanted)}
+        == {"incremental-scan", "full-scan"},
+        90,
+        "runs of both schedules",
+    )
+    assert all("auto-scheduled" in run["tags"] for run in runs)
+
+
+def test_a_killed_run_is_crashed_and_the_next_one_finds_the_rest(
+    place: Path, prefect: Prefect
+) -> None:
+    put_pictures(0, 60)
+    run = prefect.trigger("incremental-scan/on-demand")
+    until(lambda: list((place / "catalog").glob("vectors_*/data/*.lance")), 120, "vectors")
+    pid = int(prefect.http.get(f"/flow_runs/{run}").json()["infrastructure_pid"].split(":")[-1])
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    os.kill(pid, signal.SIGKILL)
+    assert prefect.wait(run, "Crashed", "Completed", seconds=60) == "Crashed"
+    until(lambda: not any(alive(process) for process in family), 20, "decoders are gone")
+
+    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    found = groups(place)
+    assert found["counts"]["added"] == 0, "sync was done before the kill"
+    assert 0 < found["counts"]["embedded"] < 120, "and some of the embedding"
+    assert found["coverage"]["scanned"] == 120
+    assert len(found["groups"]) == 60
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_full_scan_through_the_deployment(place: Path, prefect: Prefect) -> None:
+    run = prefect.trigger("full-scan/on-demand")
+    prefect.wait(run, "Completed")
+
+    found = groups(place)
+    assert found["scan"]["kind"] == "full"
+    assert found["coverage"]["skipped"] == {"not_an_image": 1}
+    assert [len(group["members"]) for group in found["groups"]] == [2] * 60
+    artifacts = prefect.artifacts(run)
+    assert {"scan-summary", "duplicate-groups", "report-file", "report-in-bucket"} <= set(artifacts)
+    assert len(json.loads(artifacts["duplicate-groups"]["data"])) == 60
+    assert any("tasks.match: match:" in line for line in prefect.logs(run)), "our logs are shown"
+
+    bucket = client_for(load_settings().s3)
+    name = f"reports/{found['scan']['id']}/groups.json"
+    stored = json.loads(bucket.get_object(Bucket=BUCKET, Key=name)["Body"].read())
+    assert stored == found
+    link = artifacts["report-in-bucket"]["data"].split("](")[1].rstrip(")")
+    assert httpx.get(link).text.startswith("<!doctype html>")
+
+
+def test_both_scans_again_have_nothing_to_do(place: Path, prefect: Prefect) -> None:
+    before, sent = groups(place), len(mails(place))
+    for deployment in ("incremental-scan/on-demand", "full-scan/on-demand"):
+        prefect.wait(prefect.trigger(deployment), "Completed")
+        found = groups(place)
+        assert found["counts"]["added"] == found["counts"]["changed"] == 0
+        assert found["counts"]["embedded"] == found["counts"]["read"] == 0
+        if found["scan"]["kind"] == "incremental":
+            assert found["counts"]["compared"] == 0
+        assert {group["state"] for group in found["groups"]} == {"known"}
+        assert found["groups"] == before["groups"]
+    assert len(mails(place)) == sent, "nothing new, nobody is mailed"
+
+
+def test_new_assets_are_found_and_mailed(place: Path, prefect: Prefect) -> None:
+    sent = len(mails(place))
+    put_pictures(1000, 2)
+    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    found = groups(place)
+    assert found["counts"]["embedded"] == 4
+    assert [group["state"] for group in found["groups"]].count("new") == 2
+    assert len(mails(place)) == sent + 1
+    mail = mails(place)[-1]
+    assert mail["To"] == "admin@example.test"
+    assert "62 groups with 62 duplicates" in mail["Subject"]
+    assert mail.get_body(("plain",)) is not None
+    assert "cid:" in mail.get_body(("html",)).get_content()
+
+
+def test_dry_run_leaves_nothing_outside(place: Path, prefect: Prefect) -> None:
+    sent = len(mails(place))
+    bucket = client_for(load_settings().s3)
+    put_pictures(2000, 1)
+    listed = bucket.list_objects_v2(Bucket=BUCKET, Prefix="reports/")["KeyCount"]
+    run = prefect.trigger("incremental-scan/on-demand", dry_run=True, where="label = 'test'")
+    prefect.wait(run, "Completed")
+    assert groups(place)["scan"]["dry_run"] is True
+    assert bucket.list_objects_v2(Bucket=BUCKET, Prefix="reports/")["KeyCount"] == listed
+    assert len(mails(place)) == sent
+
+
+def test_a_wrong_filter_fails_at_once_and_says_why(prefect: Prefect) -> None:
+    run = prefect.trigger("incremental-scan/on-demand", where="lable = 'x'")
+    assert prefect.wait(run, "Failed", "Completed", seconds=90) == "Failed"
+    message = prefect.http.get(f"/flow_runs/{run}").json()["state"]["message"]
+    assert "did you mean label?" in message
+    found = prefect.http.get("/deployments/name/incremental-scan/on-demand").json()
+    answer = prefect.http.post(
+        f"/deployments/{found['id']}/create_flow_run",
+        json={"parameters": {"request": {"threshold": 7}}},
+    )
+    assert answer.status_code == 409
+    assert "greater than the maximum of 1.0" in answer.text
