@@ -7,10 +7,10 @@ IMAGES ?=
 DEMO   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check lock deploy clean
+.PHONY: help setup demo test test-fast check lock deploy env-example clean
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv, in the versions of constraints.txt
 
@@ -41,6 +41,9 @@ lock: ## Resolve the newest allowed versions anew into constraints.txt
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet -e '.[demo,dev]'
 	$(VENV)/lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+env-example: $(STAMP) ## Write .env.example anew from the settings
+	$(BIN)/dam-dedup settings > .env.example
 
 clean: ## Remove what the demo and the tests left
 	rm -rf var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -172,6 +172,19 @@ def report(
 
 
 @app.command()
+def settings(as_json: Json = False) -> None:
+    """List every setting's variable, with its meaning and default."""
+    from tasks.settings import variables
+
+    known = variables()
+    if as_json:
+        typer.echo(json.dumps(known, indent=1))
+        return
+    for name, meaning in known.items():
+        typer.echo(f"# {meaning}\n#{name}=")
+
+
+@app.command()
 def doctor(
     source: Annotated[str | None, typer.Option(help="Check this source as well.")] = None,
     catalog: CatalogUri = None,

@@ -6,7 +6,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from typing import Any
 
-from reports.page import environment, headline, totals
+from reports.page import environment, headline, news, totals
 from tasks.records import Receipt, Role, Summary
 
 _TOP_GROUPS = 5
@@ -27,7 +27,7 @@ def scan_mail(
     """
     mail = EmailMessage()
     # Header values with a line break are refused by EmailMessage: no header can be injected.
-    mail["Subject"] = f"[{summary.collection}] {headline(summary)}"
+    mail["Subject"] = f"[{summary.collection}] {news(summary)}: {headline(summary)}"
     mail["From"] = sender
     mail["To"] = ", ".join(to)
     mail["Date"] = format_datetime(summary.finished)
@@ -37,6 +37,7 @@ def scan_mail(
     values = {
         "summary": summary,
         "headline": headline(summary),
+        "news": news(summary),
         "totals": totals(summary),
         "receipts": receipts,
         "report": next((r for r in receipts if r.name == "report.html" and r.link), None),

@@ -94,6 +94,17 @@ def headline(summary: Summary) -> str:
     )
 
 
+def news(summary: Summary) -> str:
+    """What differs from the last scan of the same assets."""
+    found = totals(summary)
+    parts = [
+        words.counted(found[state], f"{state} group")
+        for state in ("new", "changed")
+        if found[state]
+    ]
+    return " and ".join(parts) or "nothing new"
+
+
 def _drawn(summary: Summary, drawn: int) -> list[dict[str, Any]]:
     shown = summary.groups.head(drawn)
     members = summary.members.join(shown.select("group_id"), on="group_id", how="semi")

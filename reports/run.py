@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.page import headline, totals
+from reports.page import headline, news, totals
 from reports.words import counted, human_bytes, reason_words, shown_key
 from tasks.records import Receipt, Summary
 
@@ -21,8 +21,8 @@ def summary_markdown(summary: Summary, receipts: list[Receipt]) -> str:
         + (", **dry run**" if summary.dry_run else ""),
         "",
         f"{counted(found['duplicates'], 'duplicate')}: **{found['exact']}** exact (equal pixels), "
-        f"**{found['near']}** near, **{found['similar']}** similar. Since the last scan "
-        f"**{counted(found['new'], 'group')}** new, **{found['changed']}** changed.",
+        f"**{found['near']}** near, **{found['similar']}** similar. Since the last scan: "
+        f"**{news(summary)}**.",
         "",
         "| group | tier | assets | could be saved | keeper |",
         "|---|---|---|---|---|",

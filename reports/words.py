@@ -10,7 +10,7 @@ def human_bytes(size: int) -> str:
     """``1.5 MB``; decimal units, as storage is sold and billed."""
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(value) < 1000:
+        if abs(value) < (1000 if unit == "B" else 999.95):  # which rounds to 1000.0
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"

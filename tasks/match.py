@@ -53,6 +53,9 @@ def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> Match
             .unique("content", keep="first")
             .sort("content")
         )
+        # Another scan may have brought assets since ours embedded: they wait for their own scan.
+        embedded = catalog.known_contents(space.id)
+        contents = contents.filter(pl.col("content").is_in(embedded.implode()))
         marked = _prune_marks(catalog, scan, space, contents)
         if scan.kind is Kind.FULL:
             marked = marked.clear()
@@ -130,9 +133,7 @@ def _vectors(catalog: Catalog, space: Space, contents: pl.Series) -> npt.NDArray
     table = catalog.read_arrow(f"vectors_{space.id}", ["content", "vector"])
     wanted = pl.DataFrame({"content": contents}).with_row_index("at")
     have = pl.DataFrame({"content": pl.from_arrow(table["content"])}).with_row_index("row")
-    found = wanted.join(have, on="content", how="left").sort("at")
-    if found["row"].null_count():
-        raise AssertionError("a content in scope has no vector: embed before match")
+    found = wanted.join(have, on="content").sort("at")
     flat = table["vector"].combine_chunks().flatten().to_numpy()
     return np.asarray(flat.reshape(-1, space.dim)[found["row"].to_numpy()])
 

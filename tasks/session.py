@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -37,7 +36,7 @@ def open_source(uri: str, settings: Settings) -> Source:
     if uri.startswith("s3://"):
         return S3Source(uri, settings.s3)
     if uri.startswith("file://"):
-        return LocalSource(urlsplit(uri).path)
+        return LocalSource(uri.removeprefix("file://"))
     if "://" in uri:
         raise SettingsError(f"source {uri!r}: use s3://bucket/prefix or a folder")
     return LocalSource(uri)

@@ -170,9 +170,10 @@ def variables() -> dict[str, str]:
                 if inner_field.exclude:
                     continue
                 default = inner_field.get_default(call_default_factory=True)
-                shown = "" if default is None else default
+                shown = ",".join(default) if isinstance(default, list) else default
+                shown = "none" if shown in (None, "") else shown
                 found[f"{PREFIX}{name}__{inner}".upper()] = (
-                    f"{inner_field.description or ''} (default: {shown!s})".strip()
+                    f"{inner_field.description or ''} (default: {shown})".strip()
                 )
         else:
             found[f"{PREFIX}{name}".upper()] = f"(default: {field.default})"

@@ -12,7 +12,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import polars as pl
@@ -164,13 +164,16 @@ def _frame(page: list[Listing], source: Source) -> pl.DataFrame:
 
 def _own_places(scan: Scan, source: Source) -> tuple[str, ...]:
     """Prefixes of the source that hold our own reports and catalog: never assets."""
-    mine = (scan.settings.delivery.bucket, scan.settings.catalog.uri)
+    delivery = scan.settings.delivery
+    mine = [scan.settings.catalog.uri, delivery.bucket, delivery.folder]
     start = f"{source.id}/"
-    return tuple(
-        uri.removeprefix(start).rstrip("/") + "/"
-        for uri in mine
-        if uri and uri.startswith(start) and uri != start
-    )
+    places = []
+    for place in mine:
+        uri = str(place or "")
+        uri = uri if "://" in uri else f"file://{Path(uri).resolve()}"
+        if place and uri.startswith(start) and uri != start:
+            places.append(uri.removeprefix(start).rstrip("/") + "/")
+    return tuple(places)
 
 
 def _wanted(key: str, include: list[str], exclude: list[str]) -> bool:

@@ -1,21 +1,28 @@
-"""A small library of pictures that stages can be run on, with a model that costs nothing."""
+"""What tests share: a library of pictures with a model that costs nothing, and an S3 server."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
+from deployments import services, stack
+from deployments.processes import launch, marked, stop
 from flows.order import Outcome, run_scan
 from tasks import stages
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import read_picture
 from tasks.records import Kind, Picture, ScanRequest
-from tasks.settings import load_settings
+from tasks.settings import S3Settings, load_settings
+from tasks.sources.s3 import client_for
 
 
 def blobs(seed: int) -> Image.Image:
@@ -119,3 +126,57 @@ def _decode_here(pool: DecoderPool, data: bytes) -> Picture:
     """Without a process of its own, which takes longer to start than all these pictures."""
     decoder = pool._all[0]
     return read_picture(data, decoder._limits, decoder._side)
+
+
+@dataclass(frozen=True)
+class S3:
+    """An S3 server as strict as AWS where it matters: unknown keys and buckets are refused."""
+
+    endpoint: str
+    key: str
+    secret: str
+    settings: S3Settings
+    client: Any
+
+    def bucket(self, *, versioned: bool = False) -> str:
+        """Make an empty bucket."""
+        name = f"b{time.monotonic_ns()}"
+        self.client.create_bucket(Bucket=name)
+        if versioned:
+            self.client.put_bucket_versioning(
+                Bucket=name, VersioningConfiguration={"Status": "Enabled"}
+            )
+        return name
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """The local stack's S3 server alone, ready in about a second."""
+    folder = tmp_path_factory.mktemp("s3")
+    keys, ports = stack._identity(folder)
+    env = services.exports(folder, keys, ports)
+    (folder / "s3").mkdir()
+    try:
+        service = launch(
+            "s3",
+            services.server_commands(folder, ports)["s3"],
+            folder=folder,
+            env=services.inside(env),
+            cwd=folder,
+            port=ports["s3"],
+        )
+        stack._await(service, env, time.monotonic() + 60, print)
+        settings = S3Settings(
+            endpoint_url=env["AWS_ENDPOINT_URL_S3"],
+            path_style=True,
+            region="us-east-1",
+            access_key_id=SecretStr(keys["access_key"]),
+            secret_access_key=SecretStr(keys["secret_key"]),
+        )
+        client = client_for(settings)
+        yield S3(
+            env["AWS_ENDPOINT_URL_S3"], keys["access_key"], keys["secret_key"], settings, client
+        )
+    finally:
+        stop(marked(folder), grace=0)
+        stack.down(folder)

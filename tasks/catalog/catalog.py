@@ -74,10 +74,11 @@ class Catalog:
                     index_cache_size_bytes=256 * 1024**2, metadata_cache_size_bytes=128 * 1024**2
                 ),
             )
-            self._names = set(self._db.list_tables(limit=10_000).tables)
+            self._open()
+        except CatalogError:
+            raise
         except Exception as error:
             raise CatalogError(f"cannot open the catalog {uri}: {error}") from error
-        self._check_version()
 
     @property
     def on_s3(self) -> bool:
@@ -104,6 +105,7 @@ class Catalog:
         with lease:
             self._leases += 1
             try:
+                self._names |= self._list()  # the writer before us may have made some
                 yield
             finally:
                 self._leases -= 1
@@ -250,17 +252,34 @@ class Catalog:
                     path.unlink()
                     log.info("removed a half-written file of a killed process: %s", path)
 
+    def _list(self) -> set[str]:
+        return set(self._db.list_tables(limit=10_000).tables)
+
+    def _open(self) -> None:
+        """Read the tables' names and check the version, with patience for another's first scan."""
+        for pause in (0.1, 0.3, 1.0):
+            with contextlib.suppress(ValueError, RuntimeError):  # ``about`` is being made
+                self._names = self._list()
+                return self._check_version()
+            time.sleep(pause)
+        self._names = self._list()
+        return self._check_version()
+
     def _check_version(self) -> None:
         if "about" in self._names:
-            found = self._db.open_table("about").to_arrow()["schema_version"][0].as_py()
+            about = self._db.open_table("about").to_arrow()
+            if "schema_version" not in about.schema.names:
+                raise CatalogError(f"{self.uri} holds tables that are not a dam-dedup catalog")
+            found = about["schema_version"][0].as_py()
             if found != schema.SCHEMA_VERSION:
                 raise CatalogError(
                     f"the catalog {self.uri} has schema {found}, this program "
-                    f"{schema.SCHEMA_VERSION}; use the program that wrote it, or scan into a new catalog"
+                    f"{schema.SCHEMA_VERSION}; use the program that wrote it, or scan into a new "
+                    "catalog"
                 )
             return
         if self._names:
-            raise CatalogError(f"{self.uri} holds LanceDB tables that are not a dam-dedup catalog")
+            raise CatalogError(f"{self.uri} holds tables that are not a dam-dedup catalog")
         about = pa.schema(
             [pa.field("name", pa.string(), nullable=False), pa.field("schema_version", pa.int32())]
         )

@@ -175,7 +175,7 @@ def _loses_depth(image: Image.Image, data: bytes, name: str) -> bool:
     if name == "png":
         return data[24] > 8  # the header chunk is always the first
     if name == "tiff":
-        return max(getattr(image, "tag_v2", {}).get(_TIFF_BITS, (1,))) > 8
+        return bool(max(getattr(image, "tag_v2", {}).get(_TIFF_BITS, (1,))) > 8)
     if name == "heif":
         return int(image.info.get("bit_depth", 8)) > 8
     if name == "avif":  # AV1 in ISOBMFF, "AV1 Codec Configuration Box": high_bitdepth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,11 +43,13 @@ class LocalSource:
                 if path.is_symlink() and not path.resolve().is_relative_to(self.root):
                     continue
                 try:
-                    stat = path.stat()
+                    found = path.stat()
                 except FileNotFoundError:
                     continue
+                if not stat.S_ISREG(found.st_mode):
+                    continue  # reading a pipe would wait for ever
                 key = path.relative_to(self.root).as_posix()
-                page.append(Listing(_to_key(key), _etag(stat), stat.st_size, _modified(stat)))
+                page.append(Listing(_to_key(key), _etag(found), found.st_size, _modified(found)))
                 if len(page) >= _PAGE:
                     yield page
                     page = []
@@ -57,14 +60,14 @@ class LocalSource:
         """Head bytes of one file; files have no tags and no user metadata."""
         path = self._path(key)
         try:
-            stat = path.stat()
+            found = path.stat()
             with path.open("rb") as file:
                 head = file.read(HEAD_BYTES)
         except FileNotFoundError as error:
             raise AssetGoneError(f"{key!r} was removed while it was read") from error
         except OSError as error:
             raise SourceError(f"cannot read {key!r}: {error.strerror}") from error
-        return Probe(head, _etag(stat), stat.st_size, _modified(stat))
+        return Probe(head, _etag(found), found.st_size, _modified(found))
 
     def read(self, key: str, etag: str, limit: int) -> bytes:
         """The bytes of one file."""
@@ -106,9 +109,9 @@ def _unescape(key: str) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _etag(stat: os.stat_result) -> str:
-    return f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}"
+def _etag(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
 
 
-def _modified(stat: os.stat_result) -> datetime:
-    return datetime.fromtimestamp(stat.st_mtime, UTC)
+def _modified(found: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(found.st_mtime, UTC)

@@ -50,6 +50,7 @@ def client_for(settings: S3Settings) -> S3Client:
         "s3",
         endpoint_url=settings.endpoint_url,
         config=Config(
+            signature_version="s3v4",  # also for presigned links, which newer regions insist on
             max_pool_connections=settings.connections,
             connect_timeout=min(10.0, settings.timeout_seconds),
             read_timeout=settings.timeout_seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from datetime import UTC, datetime
 
@@ -30,7 +31,9 @@ MATCHES = {"left": pl.String, "right": pl.String, "score": pl.Float32}
 
 def library(*assets: tuple[str, str, int]) -> pl.DataFrame:
     """Assets of (key, content, width)."""
-    rows = [(key, f"id-{key}", content, width, 10, "jpeg", 1, DAY) for key, content, width in assets]
+    rows = [
+        (key, f"id-{key}", content, width, 10, "jpeg", 1, DAY) for key, content, width in assets
+    ]
     return pl.DataFrame(rows, schema=ASSETS, orient="row")
 
 
@@ -108,7 +111,7 @@ def test_chains_do_not_merge():
 def test_a_long_chain_gives_pairs_not_one_group():
     names = [f"c{n:03}" for n in range(300)]
     assets = library(*((name, name, 1000 - n) for n, name in enumerate(names)))
-    chain = pairs(*zip(names, names[1:], strict=False))
+    chain = pairs(*itertools.pairwise(names))
     assert group_matches(assets, chain)["group_id"].n_unique() == 150
 
 

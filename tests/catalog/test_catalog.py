@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog
+from tasks.errors import CatalogBusyError, CatalogError
+from tasks.session import pa_table
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+UPSERT = """
+import sys, time
+from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog
+from tasks.session import pa_table
+
+folder, name = sys.argv[1:]
+catalog = Catalog(folder)
+open(f"{folder}.{name}.ready", "w").close()
+sys.stdin.readline()
+rows = [{"asset_id": f"{n:03}", "source": name} for n in range(200)]
+for _ in range(2):
+    with catalog.writing(60):
+        catalog.upsert("assets", pa_table(rows, schema.LISTING))
+"""
+HOLD = """
+import sys, time
+from tasks.catalog.catalog import Catalog
+
+with Catalog(sys.argv[1]).writing(10):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return Catalog(str(tmp_path / "catalog"))
+
+
+def listing(*rows: dict[str, Any]) -> pa.Table:
+    return pa_table(list(rows), schema.LISTING)
+
+
+def upsert(catalog: Catalog, *rows: dict[str, Any], **options: Any) -> int:
+    with catalog.writing():
+        return catalog.upsert("assets", listing(*rows), **options)
+
+
+def assets(catalog: Catalog, *columns: str) -> list[tuple[Any, ...]]:
+    return catalog.read("assets", ["asset_id", *columns]).rows()
+
+
+def test_upsert_twice_is_upsert_once(catalog: Catalog) -> None:
+    rows = [{"asset_id": str(n), "key": f"k{n}", "last_modified": NOON} for n in range(3)]
+    assert upsert(catalog, *rows) == 3
+    before = catalog.read("assets", schema.ASSETS.names)
+    upsert(catalog, *rows)
+    assert catalog.read("assets", schema.ASSETS.names).equals(before)
+    assert before["last_modified"].to_list() == [NOON] * 3
+
+
+def test_a_table_of_some_columns_leaves_the_others_alone(catalog: Catalog) -> None:
+    upsert(catalog, {"asset_id": "a", "key": "k", "tags": '{"x": "1"}', "sidecars": ["s"]})
+    with catalog.writing():
+        reading = {"asset_id": "a", "sha256": "f00", "phash": 2**64 - 1, "flags": ["flat"]}
+        catalog.upsert("assets", pa_table([reading], schema.READING))
+        catalog.upsert(
+            "assets", pa_table([{"asset_id": "a", "removed_at": NOON}], schema.TOMBSTONE)
+        )
+    columns = ["key", "sidecars", "sha256", "phash", "flags", "removed_at"]
+    assert assets(catalog, *columns) == [("a", "k", ["s"], "f00", 2**64 - 1, ["flat"], NOON)]
+
+
+def test_only_new_leaves_existing_rows_alone(catalog: Catalog) -> None:
+    upsert(catalog, {"asset_id": "a", "key": "old"})
+    upsert(catalog, {"asset_id": "a", "key": "new"}, {"asset_id": "b", "key": "new"}, only_new=True)
+    assert assets(catalog, "key") == [("a", "old"), ("b", "new")]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_key_that_comes_twice_is_written_once_as_it_came_last(
+    catalog: Catalog, known: bool
+) -> None:
+    if known:
+        upsert(catalog, {"asset_id": "a", "key": "0"})
+    twice = [{"asset_id": key, "key": str(n), "tags": "{}"} for n in (1, 2) for key in ("a", "b")]
+    assert upsert(catalog, *twice) == 2
+    assert assets(catalog, "key") == [("a", "2"), ("b", "2")]
+    assert catalog.count("assets") == 2
+
+
+def test_writing_needs_the_lease(catalog: Catalog) -> None:
+    with pytest.raises(CatalogError, match="writing"):
+        catalog.upsert("assets", listing({"asset_id": "a"}))
+    with pytest.raises(CatalogError, match="writing"):
+        catalog.delete_keys("assets", ["a"])
+    assert catalog.count("assets") == 0
+
+
+def test_the_lease_may_be_entered_inside_itself(catalog: Catalog) -> None:
+    with catalog.writing():
+        with catalog.writing(0):
+            pass
+        catalog.upsert("assets", listing({"asset_id": "a"}))
+    assert catalog.count("assets") == 1
+
+
+def test_the_lease_is_given_up_after_an_error(catalog: Catalog) -> None:
+    with pytest.raises(ZeroDivisionError), catalog.writing():
+        raise ZeroDivisionError
+    with Catalog(catalog.uri).writing(0):
+        pass
+    with pytest.raises(CatalogError, match="writing"):
+        catalog.upsert("assets", listing({"asset_id": "a"}))
+
+
+def test_reads_are_sorted_and_complete(catalog: Catalog) -> None:
+    keys = [f"{n:04}" for n in range(1500)]
+    upsert(catalog, *[{"asset_id": key, "key": key[::-1]} for key in reversed(keys)])
+    assert catalog.read("assets", ["asset_id"])["asset_id"].to_list() == keys
+    assert catalog.read("assets", ["asset_id"], order=None, where="key < '1'").height == 150
+    by_key = catalog.read("assets", ["asset_id", "key"], order="key")["key"]
+    assert by_key.to_list() == sorted(key[::-1] for key in keys)
+    found = catalog.read_keys("assets", ["asset_id"], [*keys, "no such key", keys[0]])
+    assert found["asset_id"].to_list() == keys
+
+
+def test_a_table_that_was_never_written_reads_as_empty(catalog: Catalog) -> None:
+    frame = catalog.read("groups", ["group_id", "score"])
+    assert frame.is_empty()
+    assert frame.schema == {"group_id": pl.String, "score": pl.Float32}
+    assert catalog.read_keys("assets", ["asset_id"], ["a"]).columns == ["asset_id"]
+    assert catalog.count("groups") == 0
+    assert catalog.known_contents("none").is_empty()
+
+
+def test_json_columns_are_text_and_are_searched(catalog: Catalog) -> None:
+    upsert(catalog, {"asset_id": "a", "tags": '{"agency": "n\\"ö"}'}, {"asset_id": "b"})
+    assert assets(catalog, "tags") == [("a", '{"agency":"n\\"ö"}'), ("b", None)]
+    assert catalog.count("assets", "json_get_string(tags, 'agency') = 'n\"ö'") == 1
+
+
+def test_a_wrong_query_names_the_table(catalog: Catalog) -> None:
+    upsert(catalog, {"asset_id": "a"})
+    with pytest.raises(CatalogError, match="cannot read assets"):
+        catalog.read("assets", ["asset_id"], "nosuch = 1")
+
+
+def test_delete_keys(catalog: Catalog) -> None:
+    keys = ["it's", "b", *(str(n) for n in range(1200))]
+    upsert(catalog, *[{"asset_id": key} for key in keys])
+    with catalog.writing():
+        catalog.delete_keys("assets", [key for key in keys if key != "b"])
+        catalog.delete_keys("groups", ["never written"])
+    assert assets(catalog) == [("b",)]
+
+
+def test_doubled_keys_are_seen(catalog: Catalog) -> None:
+    upsert(catalog, {"asset_id": "a"}, {"asset_id": "b"})
+    assert catalog.duplicate_keys() == {}
+    lancedb.connect(catalog.uri).open_table("assets").add(
+        pa_table([{"asset_id": "a"}, {"asset_id": "a"}], schema.ASSETS)
+    )
+    assert Catalog(catalog.uri).duplicate_keys() == {"assets": 2}
+    assert catalog.duplicate_keys() == {"assets": 2}
+
+
+def test_a_rebuild_keeps_the_rows_and_makes_the_indexes(catalog: Catalog) -> None:
+    for part in range(4):
+        upsert(
+            catalog,
+            *[
+                {"asset_id": f"{part}-{n}", "key": str(n), "size": n, "last_modified": NOON}
+                for n in range(50)
+            ],
+        )
+    before = catalog.read("assets", schema.ASSETS.names)
+    with catalog.writing():
+        assert "assets" in catalog.tidy(rebuild=True)
+    assert catalog.read("assets", schema.ASSETS.names).equals(before)
+    table = lancedb.connect(catalog.uri).open_table("assets")
+    indexed = {column for index in table.list_indices() for column in index.columns}
+    assert indexed == set(schema.INDEXES["assets"])
+    assert "asset_id" not in indexed  # with one, keys could double
+    assert table.stats()["fragment_stats"]["num_fragments"] == 1
+    upsert(catalog, {"asset_id": "0-0", "key": "0", "size": 7}, {"asset_id": "new", "size": 8})
+    assert catalog.count("assets", "size IN (7, 8)") == 2 * 4 + 2  # of each part, and the two
+
+
+def test_tidy_leaves_tables_of_few_fragments_alone(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        upsert(catalog, {"asset_id": str(n)})
+    assert catalog.tidy() == []
+    monkeypatch.setattr("tasks.catalog.catalog._FRAGMENTS", 3)
+    assert catalog.tidy() == ["assets"]
+    assert assets(catalog) == [("0",), ("1",), ("2",), ("3",)]
+
+
+def test_vectors_have_a_table_of_their_own(catalog: Catalog) -> None:
+    name = catalog.vectors_table("s1", 4)
+    assert catalog.vectors_table("s1", 4) == name
+    rows = pa.table(
+        {"content": ["c2", "c1"], "vector": [[0.5] * 4] * 2}, schema=schema.embeddings(4)
+    )
+    with catalog.writing():
+        catalog.upsert(name, rows)
+    assert Catalog(catalog.uri).known_contents("s1").to_list() == ["c1", "c2"]
+
+
+def test_another_schema_version_is_refused(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
+    with pytest.raises(CatalogError, match=r"schema 1, this program 2; .*new catalog"):
+        Catalog(catalog.uri)
+
+
+@pytest.mark.parametrize("name", ["images", "about"])
+def test_a_foreign_lancedb_folder_is_refused(tmp_path: Path, name: str) -> None:
+    db = lancedb.connect(tmp_path)
+    db.create_table(name, pa.table({"x": [1]}))
+    with pytest.raises(CatalogError, match="not a dam-dedup catalog"):
+        Catalog(str(tmp_path))
+    assert db.list_tables().tables == [name]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CatalogError, match=r"cannot open the catalog .*file/catalog"):
+        Catalog(str(tmp_path / "file" / "catalog"))
+
+
+def start(code: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_leave_no_doubled_key(tmp_path: Path) -> None:
+    folder = tmp_path / "catalog"
+    Catalog(str(folder))
+    writers = [start(UPSERT, str(folder), name) for name in ("a", "b")]
+    until = time.monotonic() + 60
+    while len(list(tmp_path.glob("*.ready"))) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    for writer in writers:  # both have opened the empty catalog
+        assert writer.stdin is not None
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=60)
+    assert [writer.returncode for writer in writers] == [0, 0]
+    catalog = Catalog(str(folder))
+    assert catalog.count("assets") == 200
+    assert catalog.duplicate_keys() == {}
+    assert catalog.read("assets", ["source"])["source"].n_unique() == 1
+
+
+def test_a_writer_shuts_others_out_until_it_is_killed(catalog: Catalog) -> None:
+    holder = start(HOLD, catalog.uri)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(CatalogBusyError, match="DAM_DEDUP_CATALOG__BUSY_SECONDS"),
+            catalog.writing(0.3),
+        ):
+            pass
+    finally:
+        holder.kill()  # SIGKILL: it cannot give anything back itself
+        holder.communicate()
+    assert upsert(catalog, {"asset_id": "a"}) == 1
+
+
+def test_tables_made_meanwhile_are_seen_by_a_writer(catalog: Catalog) -> None:
+    other = Catalog(catalog.uri)
+    upsert(other, {"asset_id": "a", "key": "k"})
+    with catalog.writing():
+        assert assets(catalog, "key") == [("a", "k")]
+        catalog.upsert("assets", listing({"asset_id": "b", "key": "k"}))
+    assert assets(other, "key") == [("a", "k"), ("b", "k")]
