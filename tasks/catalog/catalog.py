@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,7 @@ class Catalog:
         self.uri = uri
         self._client = client
         self._leases = 0
+        self._check_lease: Callable[[], None] = lambda: None
         self._tables: dict[str, Any] = {}
         try:
             if not self.on_s3:
@@ -95,14 +96,16 @@ class Catalog:
             CatalogBusyError: when another process writes for longer than ``wait`` seconds.
         """
         if self._leases:
-            lease: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+            lease: contextlib.AbstractContextManager[Callable[[], None]] = contextlib.nullcontext(
+                self._check_lease
+            )
         elif self.on_s3:
             if self._client is None:
                 raise CatalogError("a catalog on S3 needs an S3 client for its lease")
             lease = s3_lease(self._client, self.uri, wait)
         else:
             lease = file_lease(Path(self.uri), wait)
-        with lease:
+        with lease as self._check_lease:
             self._leases += 1
             try:
                 self._names |= self._list()  # the writer before us may have made some
@@ -125,6 +128,7 @@ class Catalog:
             return 0
         if not self._leases:
             raise CatalogError("upsert outside of Catalog.writing()")
+        self._check_lease()
         key = rows.schema.names[0]
         last = pl.DataFrame({"k": rows[key], "i": range(rows.num_rows)}).group_by("k").last()
         if last.height < rows.num_rows:
@@ -141,6 +145,7 @@ class Catalog:
         """Delete rows by key."""
         if not self._leases:
             raise CatalogError("delete outside of Catalog.writing()")
+        self._check_lease()
         if name not in self._names:
             return
         column = schema.key_of(self.table(name).schema)

@@ -15,13 +15,13 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import filelock
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.errors import CatalogBusyError, CatalogError
 
@@ -36,8 +36,8 @@ _POLL_SECONDS = 2.0
 
 
 @contextlib.contextmanager
-def file_lease(folder: Path, wait: float) -> Iterator[None]:
-    """Hold the writer's lock of a catalog in a folder.
+def file_lease(folder: Path, wait: float) -> Iterator[Callable[[], None]]:
+    """Hold the writer's lock of a catalog in a folder; gives what raises once it is lost: never.
 
     Raises:
         CatalogBusyError: when another process holds it for longer than ``wait`` seconds.
@@ -46,7 +46,7 @@ def file_lease(folder: Path, wait: float) -> Iterator[None]:
     lock = filelock.FileLock(folder / ".writer.lock")
     try:
         with lock.acquire(timeout=wait, poll_interval=0.2):
-            yield
+            yield lambda: None
     except filelock.Timeout:
         raise CatalogBusyError(
             f"another process is writing to the catalog {folder} (waited {wait:.0f} s); "
@@ -55,8 +55,10 @@ def file_lease(folder: Path, wait: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def s3_lease(client: S3Client, uri: str, wait: float) -> Iterator[None]:
+def s3_lease(client: S3Client, uri: str, wait: float) -> Iterator[Callable[[], None]]:
     """Hold the writer's lease object of a catalog on S3, renewing it while the block runs.
+
+    Gives what is to be called before each write: it raises CatalogError once the lease is lost.
 
     Raises:
         CatalogBusyError: when somebody else holds it for longer than ``wait`` seconds.
@@ -66,32 +68,55 @@ def s3_lease(client: S3Client, uri: str, wait: float) -> Iterator[None]:
     bucket, key = parts.netloc, parts.path.strip("/") + "/.writer.lease"
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     etag = _acquire(client, bucket, key, holder, wait)
+    held_until = time.monotonic() + LEASE_SECONDS
     _check_preconditions(client, bucket, key)
     stop = threading.Event()
-    renewed = [etag]
 
     def renew() -> None:
+        nonlocal etag, held_until
         while not stop.wait(LEASE_SECONDS / 4):
+            begun = time.monotonic()
             try:
-                renewed[0] = client.put_object(
-                    Bucket=bucket, Key=key, Body=_body(holder), IfMatch=renewed[0]
-                )["ETag"]
+                etag = client.put_object(Bucket=bucket, Key=key, Body=_body(holder), IfMatch=etag)[
+                    "ETag"
+                ]
+                held_until = begun + LEASE_SECONDS
             except Exception:
                 log.exception("cannot renew the writer lease s3://%s/%s", bucket, key)
+                with contextlib.suppress(Exception):  # ours after all: only the answer was lost
+                    found, lease = _read(client, bucket, key)
+                    etag = found if lease.get("holder") == holder else etag
+
+    def check() -> None:
+        if time.monotonic() > held_until:
+            raise CatalogError(
+                f"lost the writer lease s3://{bucket}/{key}: it could not be renewed for "
+                f"{LEASE_SECONDS:.0f} s, and another process may be writing. Scan again"
+            )
 
     keeper = threading.Thread(target=renew, name="catalog-lease", daemon=True)
     keeper.start()
     try:
-        yield
+        yield check
     finally:
         stop.set()
         keeper.join(timeout=30)
-        with contextlib.suppress(ClientError):
-            client.delete_object(Bucket=bucket, Key=key, IfMatch=renewed[0])
+        with contextlib.suppress(ClientError, BotoCoreError):
+            client.delete_object(Bucket=bucket, Key=key, IfMatch=etag)
 
 
 def _body(holder: str) -> bytes:
     return json.dumps({"holder": holder, "until": time.time() + LEASE_SECONDS}).encode()
+
+
+def _read(client: S3Client, bucket: str, key: str) -> tuple[str, dict[str, Any]]:
+    """The lease's ETag and what it says; nothing, when that cannot be read."""
+    found = client.get_object(Bucket=bucket, Key=key)
+    try:
+        lease = json.loads(found["Body"].read())
+    except ValueError:
+        lease = None
+    return found["ETag"], lease if isinstance(lease, dict) else {}
 
 
 def _acquire(client: S3Client, bucket: str, key: str, holder: str, wait: float) -> str:
@@ -107,16 +132,17 @@ def _acquire(client: S3Client, bucket: str, key: str, holder: str, wait: float) 
                 "ConditionalRequestConflict",
             }:
                 raise CatalogError(f"cannot take the lease s3://{bucket}/{key}: {error}") from error
+        except BotoCoreError as error:
+            raise CatalogError(f"cannot take the lease s3://{bucket}/{key}: {error}") from error
         owner = "somebody"
         with contextlib.suppress(ClientError):  # gone between the two requests: try again
-            found = client.get_object(Bucket=bucket, Key=key)
-            lease = json.loads(found["Body"].read())
-            owner = lease["holder"]
-            if lease["until"] < time.time():
+            etag, lease = _read(client, bucket, key)
+            owner = lease.get("holder", owner)
+            if lease.get("until", 0) < time.time():
                 # If-Match: of several that see it expired, one takes it over.
-                return client.put_object(
-                    Bucket=bucket, Key=key, Body=_body(holder), IfMatch=found["ETag"]
-                )["ETag"]
+                return client.put_object(Bucket=bucket, Key=key, Body=_body(holder), IfMatch=etag)[
+                    "ETag"
+                ]
         if time.monotonic() > deadline:
             raise CatalogBusyError(
                 f"{owner} is writing to the catalog (lease s3://{bucket}/{key}, waited "

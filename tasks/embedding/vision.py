@@ -192,8 +192,11 @@ def load_vision(settings: EmbeddingSettings) -> VisionEmbedder:
     from transformers import AutoModel
 
     try:
-        model = AutoModel.from_pretrained(
-            settings.model, revision=settings.revision, trust_remote_code=False
+        model, loading = AutoModel.from_pretrained(
+            settings.model,
+            revision=settings.revision,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
     except Exception as error:
         raise ModelError(
@@ -208,6 +211,7 @@ def load_vision(settings: EmbeddingSettings) -> VisionEmbedder:
     if hasattr(model, "get_image_features"):  # CLIP, SigLIP: the image half alone
         forward = _ImageHalf(model)
     pooling = "pooler" if forward is not model else settings.pooling
+    pooling = _without_made_up(sorted(loading["missing_keys"]), pooling, settings.model)
     revision = _revision(settings, model)
     return VisionEmbedder(
         forward,
@@ -220,6 +224,30 @@ def load_vision(settings: EmbeddingSettings) -> VisionEmbedder:
         std=std,
         settings=settings,
     )
+
+
+def _without_made_up(missing: list[str], pooling: str, model: str) -> str:
+    """The pooling that uses no weight the checkpoint lacks.
+
+    transformers fills such weights with random numbers, anew in every process: vectors that no
+    other run could be compared with. A classifier's checkpoint typically lacks the pooler.
+
+    Raises:
+        ModelError: when the model cannot do without them.
+    """
+    if not missing or (pooling in {"cls", "mean", "gem"} and _only_pooler(missing)):
+        return pooling
+    if pooling == "auto" and _only_pooler(missing):
+        return "cls"
+    raise ModelError(
+        f"the checkpoint of DAM_DEDUP_EMBEDDING__MODEL={model!r} lacks weights that the model "
+        f"needs ({', '.join(missing[:3])}); give a checkpoint of the bare vision model"
+        + (", or set DAM_DEDUP_EMBEDDING__POOLING=cls" if _only_pooler(missing) else "")
+    )
+
+
+def _only_pooler(names: list[str]) -> bool:
+    return all(name.startswith("pooler.") for name in names)
 
 
 class _ImageHalf(torch.nn.Module):

@@ -33,15 +33,22 @@ _PERMANENT = {"AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId", "Sign
 
 
 def session_for(settings: S3Settings) -> boto3.Session:
-    """A boto3 session: the block's credentials when there are any, else the AWS chain."""
+    """A boto3 session: the block's credentials when there are any, else the AWS chain.
+
+    Raises:
+        SourceError: when the AWS configuration is wrong.
+    """
     key, secret = settings.access_key_id, settings.secret_access_key
     token = settings.session_token
-    return boto3.Session(
-        aws_access_key_id=key.get_secret_value() if key else None,
-        aws_secret_access_key=secret.get_secret_value() if secret else None,
-        aws_session_token=token.get_secret_value() if token else None,
-        region_name=settings.region,
-    )
+    try:
+        return boto3.Session(
+            aws_access_key_id=key.get_secret_value() if key else None,
+            aws_secret_access_key=secret.get_secret_value() if secret else None,
+            aws_session_token=token.get_secret_value() if token else None,
+            region_name=settings.region,
+        )
+    except BotoCoreError as error:
+        raise SourceError(f"{error}; check AWS_PROFILE and the AWS configuration file") from error
 
 
 def client_for(settings: S3Settings) -> S3Client:

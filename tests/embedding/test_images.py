@@ -467,9 +467,11 @@ def test_a_cut_jpeg_is_called_truncated(encode, read, scene):
 )
 def test_hostile_bytes_only_ever_raise_image_errors(read, data, head):
     try:
-        read(head + data)
+        outcome = read(head + data).format
     except ImageError as error:
-        assert error.reason in {"truncated", "cannot_decode", "too_many_pixels", "too_long_side"}
+        outcome = error.reason
+    reasons = {"truncated", "cannot_decode", "too_many_pixels", "too_long_side"}
+    assert outcome in reasons | {"gif", "bmp"}
 
 
 # ---- perceptual hash -------------------------------------------------------------------------
