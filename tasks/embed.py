@@ -30,7 +30,7 @@ from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import READER_VERSION
 from tasks.errors import ImageError, SourceError
 from tasks.progress import Progress, silent
-from tasks.records import Picture, Scan, Space
+from tasks.records import Picture, Scan, Space, digest
 from tasks.session import open_catalog, open_embedder, open_source, pa_table, scope_sql
 from tasks.sources.base import Source
 
@@ -91,7 +91,7 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
         _record_space(catalog, space)
         todo = find_unread(scan, source, catalog, space)
         progress("embed", 0, todo.height)
-        writer = _Writer(catalog, embedder, settings.embedding.batch_size)
+        writer = _Writer(catalog, embedder, settings.embedding.batch_size, reader_id(scan))
         with DecoderPool(settings.limits, embedder.side, settings.embedding.decoders) as pool:
             for done, reading in enumerate(_read_all(scan, source, pool, todo), start=1):
                 if reading.failed:  # told here: loggers find the Prefect run only in this thread
@@ -101,6 +101,12 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
         writer.flush()
     log.info("embed: %d read, %d embedded, %d failed", writer.read, writer.embedded, writer.failed)
     return EmbedCounts(writer.read, writer.embedded, writer.failed, space)
+
+
+def reader_id(scan: Scan) -> str:
+    """Names how images are read: a failure is tried again once the program or a limit differs."""
+    limits = scan.settings.limits.model_dump_json(exclude={"inflight_bytes"})
+    return digest(str(READER_VERSION), limits)[:16]
 
 
 def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> pl.DataFrame:
@@ -117,7 +123,7 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
     known = catalog.known_contents(space.id)
     unread = pl.col("read_revision").is_null() | (pl.col("read_revision") != pl.col("revision"))
     passing = pl.col("failed") == _PASSING
-    retry = pl.col("failed").is_not_null() & (passing | (pl.col("reader") < READER_VERSION))
+    retry = pl.col("failed").is_not_null() & (passing | (pl.col("reader") != reader_id(scan)))
     no_vector = pl.col("content").is_not_null() & ~pl.col("content").is_in(known.implode())
     return assets.filter(unread | retry.fill_null(False) | no_vector).sort(
         "size", "key", descending=[True, False]
@@ -215,8 +221,9 @@ class _Writer:
     that point to them. A reading is only ever there when its vector is.
     """
 
-    def __init__(self, catalog: Catalog, embedder: Embedder, batch: int) -> None:
+    def __init__(self, catalog: Catalog, embedder: Embedder, batch: int, reader: str) -> None:
         self._catalog, self._embedder, self._batch = catalog, embedder, batch
+        self._reader = reader
         self._vectors = catalog.vectors_table(embedder.space.id, embedder.space.dim)
         self._known = catalog.known_contents(embedder.space.id)
         self._readings: list[_Reading] = []
@@ -256,7 +263,7 @@ class _Writer:
             ),
             only_new=True,
         )
-        rows = [_reading_row(reading) for reading in self._readings]
+        rows = [_reading_row(reading, self._reader) for reading in self._readings]
         self._catalog.upsert("assets", pa_table(rows, schema.READING))
         self._readings = []
         now = time.monotonic()
@@ -286,11 +293,11 @@ class _Writer:
         self._ready = {}
 
 
-def _reading_row(reading: _Reading) -> dict[str, Any]:
+def _reading_row(reading: _Reading, reader: str) -> dict[str, Any]:
     row: dict[str, Any] = {
         "asset_id": reading.asset_id,
         "read_revision": reading.revision,
-        "reader": READER_VERSION,
+        "reader": reader,
         "failed": reading.failed,
         "message": reading.message,
         "flags": [],

@@ -128,6 +128,8 @@ def test_limits_are_told_by_name(library):
     outcome = library.scan(limits={"bytes": size + 100_000})
     assert outcome.summary.coverage.failed == {"too_many_bytes": 1}
     assert "DAM_DEDUP_LIMITS__BYTES" in outcome.summary.coverage.outcomes["message"][0]
+    again = library.scan(limits={"bytes": size + 300_000})
+    assert again.summary.coverage.failed == {}, "the remedy it names works"
 
 
 def test_coverage_adds_up(library):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import lancedb
 import polars as pl
 import pyarrow as pa
+from lancedb.index import Bitmap, BTree
 
 from tasks.catalog import schema
 from tasks.catalog.lease import file_lease, s3_lease
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 _FRAGMENTS = 40
 #: Half-written files a killed process left; Lance's own cleanup never removes them.
 _STALE_SECONDS = 24 * 3600
+_INDEX = {"BTREE": BTree, "BITMAP": Bitmap}
 #: Keys in one IN list.
 _KEYS_PER_QUERY = 1000
 
@@ -240,7 +242,7 @@ class Catalog:
             if rebuild:
                 for column, kind in schema.INDEXES.get(name, {}).items():
                     if table.count_rows():
-                        table.create_scalar_index(column, index_type=kind, replace=True)
+                        table.create_index(column, config=_INDEX[kind](), replace=True)
             if rebuild or table.stats()["fragment_stats"]["num_fragments"] > _FRAGMENTS:
                 table.optimize(cleanup_older_than=timedelta(days=7))
                 done.append(name)

@@ -48,7 +48,7 @@ ASSET_LISTING: list[pa.Field] = [
 #: What is kept of one read of the bytes; written by embed. ``read_revision`` says of which bytes.
 ASSET_READING: list[pa.Field] = [
     pa.field("read_revision", pa.string()),
-    pa.field("reader", pa.int32()),
+    pa.field("reader", pa.string()),
     pa.field("failed", pa.string()),
     pa.field("message", pa.string()),
     pa.field("sha256", pa.string()),

@@ -75,6 +75,13 @@ class DecoderPool:
             decoder.stop()
 
 
+def _environment() -> dict[str, str]:
+    """Ours without what a process that decodes strangers' bytes must not hold: credentials."""
+    secret = ("AWS_", "PREFECT_", "DAM_DEDUP_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(secret)}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
 class _Decoder:
     """One process, started at its first image and again after a death."""
 
@@ -124,7 +131,7 @@ class _Decoder:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+            env=_environment(),
         )
         try:
             self._ask(pickle.dumps((self._limits, self._side)), _START_SECONDS)

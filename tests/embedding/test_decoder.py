@@ -188,3 +188,13 @@ def test_many_threads_share_a_few_processes(encode):
         assert [(picture.width, picture.height) for picture in pictures] == sizes
         assert [int(picture.pixels[0, 0, 0]) for picture in pictures] == list(range(50))
         assert len(pool.pids()) <= 2
+
+
+def test_decoders_hold_no_credentials(monkeypatch, good):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    monkeypatch.setenv("DAM_DEDUP_MAIL__PASSWORD", "hidden")
+    with DecoderPool(LimitSettings(), 32, workers=1) as pool:
+        pool.decode(good)
+        environment = psutil.Process(pool.pids()[0]).environ()
+    assert "hidden" not in environment.values()
+    assert "PATH" in environment

@@ -130,8 +130,10 @@ def test_scheduled_runs_appear(prefect: Prefect) -> None:
     runs = until(lambda: prefect.post("/flow_runs/filter", wanted), 90, "scheduled runs")
     flows = {flow["id"]: flow["name"] for flow in prefect.post("/flows/filter", {})}
     until(
-        lambda: {flows[run["flow_id"]] for run in prefect.post("/flow_runs/filter", wanted)}
-        == {"incremental-scan", "full-scan"},
+        lambda: (
+            {flows[run["flow_id"]] for run in prefect.post("/flow_runs/filter", wanted)}
+            == {"incremental-scan", "full-scan"}
+        ),
         90,
         "runs of both schedules",
     )
