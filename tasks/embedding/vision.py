@@ -210,7 +210,7 @@ def load_vision(settings: EmbeddingSettings) -> VisionEmbedder:
     forward: Any = model
     if hasattr(model, "get_image_features"):  # CLIP, SigLIP: the image half alone
         forward = _ImageHalf(model)
-    pooling = "pooler" if forward is not model else settings.pooling
+    pooling: str = "pooler" if forward is not model else settings.pooling
     pooling = _without_made_up(sorted(loading["missing_keys"]), pooling, settings.model)
     revision = _revision(settings, model)
     return VisionEmbedder(

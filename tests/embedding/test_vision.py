@@ -247,7 +247,7 @@ def test_weights_the_checkpoint_lacks_are_not_made_up(tmp_path):
     pixels = noise(1, 32)
     first, second = (load(tmp_path / "vit").embed(pixels) for _ in range(2))
     assert np.array_equal(first, second)
-    with pytest.raises(ModelError, match="lacks weights.*pooler"):
+    with pytest.raises(ModelError, match=r"lacks weights.*pooler"):
         load(tmp_path / "vit", pooling="pooler")
 
 

@@ -37,7 +37,7 @@ ODD = [
     "日本/עברית/🎈.jpg",
     unicodedata.normalize("NFC", "Zoë.jpg"),
     unicodedata.normalize("NFD", "Zoë.jpg"),
-    "/".join(["x" * 255] * 4) + "/"[:0],
+    "/".join([*["x" * 255] * 3, "y" * 254, "z"]),
     "CASE.JPG",
     "case.jpg",
 ]
@@ -53,13 +53,13 @@ def keys(source: S3Source) -> list[str]:
 
 def test_a_listing_goes_on_beyond_a_page(s3: Any) -> None:
     bucket = s3.bucket()
-    names = [f"{n % 2}/{n:04}" for n in range(1203)]
+    names = [f"{n % 2}/{n:04}" for n in range(1003)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: s3.client.put_object(Bucket=bucket, Key=key, Body=b"x"), names))
     pages = list(source(s3, bucket).list_pages())
-    assert [len(page) for page in pages] == [1000, 203]
+    assert [len(page) for page in pages] == [1000, 3]
     assert keys(source(s3, bucket)) == sorted(names)
-    assert keys(source(s3, bucket, "1/")) == sorted(names)[602:]
+    assert keys(source(s3, bucket, "1/")) == sorted(names)[502:]
     assert keys(source(s3, bucket, "none/")) == []
 
 
@@ -67,7 +67,7 @@ def test_odd_keys_are_listed_probed_and_read(s3: Any) -> None:
     bucket = s3.bucket()
     for key in ODD:
         s3.client.put_object(Bucket=bucket, Key=key, Body=key.encode() * 9)
-    assert max(len(key.encode()) for key in ODD) >= 1023
+    assert max(len(key.encode()) for key in ODD) == 1024
     odd = source(s3, bucket)
     found = {item.key: item for page in odd.list_pages() for item in page}
     assert set(found) == set(ODD)
