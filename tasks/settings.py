@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv import dotenv_values
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -22,6 +23,7 @@ from tasks.errors import SettingsError
 PREFIX = "DAM_DEDUP_"
 #: Variables with our prefix that are not settings: read by deployments or printed by the stack.
 OTHER_VARIABLES = {"DAM_DEDUP_HOME", "DAM_DEDUP_STACK_MAIL_DIR"}
+_ENV_FILE = ".env"
 
 
 def _split(value: Any) -> Any:
@@ -71,7 +73,7 @@ class SourceSettings(_Part):
         0.5,
         ge=0,
         le=1,
-        description="Refuse a listing that lost more than this share of the known assets",
+        description="Refuse a listing that holds less than this share of the known assets",
     )
 
 
@@ -144,7 +146,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        env_file=".env",
+        env_file=_ENV_FILE,
         extra="ignore",
         frozen=True,
     )
@@ -183,15 +185,13 @@ def variables() -> dict[str, str]:
 def _unknown_variables() -> list[str]:
     known = variables()
     complaints = []
-    for name in os.environ:
+    for name in {**dotenv_values(_ENV_FILE), **os.environ}:
         upper = name.upper()
         if not upper.startswith(PREFIX) or upper in OTHER_VARIABLES or upper in known:
             continue
         if any(k.startswith(upper + "__") for k in known):  # a whole part as JSON
             continue
-        near = difflib.get_close_matches(upper, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        complaints.append(f"{name}: no such setting{hint}")
+        complaints.append(_unknown(name))
     return complaints
 
 
@@ -206,18 +206,15 @@ def load_settings(**overrides: Any) -> Settings:
         SettingsError: naming each wrong variable, its value and what is allowed.
     """
     complaints = _unknown_variables()
+    complaints += [
+        f"{name}: no such part" for name in overrides if name not in Settings.model_fields
+    ]
     settings: Settings | None = None
     try:
-        settings = Settings()
-        for name, values in overrides.items():
-            part = getattr(settings, name)
-            if isinstance(part, BaseModel):
-                merged = {**part.model_dump(), **values}
-                settings = settings.model_copy(update={name: type(part).model_validate(merged)})
-            else:
-                settings = settings.model_copy(update={name: values})
+        settings = Settings(**overrides)  # which merges parts
     except ValidationError as error:
-        complaints += [_explain(detail) for detail in error.errors()]
+        found = [_explain(detail) for detail in error.errors()]
+        complaints += [complaint for complaint in found if complaint not in complaints]
     except ValueError as error:
         complaints.append(str(error))
     if complaints or settings is None:
@@ -227,4 +224,12 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _explain(detail: Any) -> str:
     where = "__".join(str(part) for part in detail["loc"] if not isinstance(part, int))
-    return f"{PREFIX}{where.upper()}={detail.get('input')!r}: {detail['msg']}"
+    name = f"{PREFIX}{where}".upper()
+    if detail["type"] == "extra_forbidden":
+        return _unknown(name)  # without the value: it may be a mistyped password
+    return f"{name}={detail.get('input')!r}: {detail['msg']}"
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name.upper(), variables(), n=1)
+    return f"{name}: no such setting" + (f"; did you mean {near[0]}?" if near else "")

@@ -29,11 +29,10 @@ from tasks import stages
 from tasks.embed import EmbedCounts
 from tasks.errors import (
     CatalogBusyError,
-    CatalogError,
+    DamDedupError,
     DeliveryError,
-    FilterError,
-    ModelError,
     SettingsError,
+    TransientSourceError,
 )
 from tasks.group import GroupCounts
 from tasks.match import MatchCounts
@@ -49,14 +48,12 @@ Stage = TypeVar("Stage", bound=Callable[..., Any])
 for _name in ("tasks", "flows", "reports"):
     logging.getLogger(_name).setLevel(logging.INFO)
 
-#: Trying again cannot help these.
-_FINAL = (SettingsError, FilterError, ModelError)
-
 
 def _worth_retrying(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+    """Whether the error may pass by itself; a wrong setting, key or filter does not."""
     error = state.result(raise_on_failure=False)
-    busy_or_unknown = isinstance(error, CatalogBusyError) or not isinstance(error, CatalogError)
-    return busy_or_unknown and not isinstance(error, _FINAL)
+    passing = isinstance(error, (TransientSourceError, CatalogBusyError, DeliveryError))
+    return passing or not isinstance(error, DamDedupError)
 
 
 def _step(seconds: float, *tags: str) -> Callable[[Stage], Task[..., Any]]:

@@ -187,7 +187,7 @@ def _believe(
 ) -> None:
     """A listing that suddenly lacks most assets is a fault (wrong credentials, half a listing)."""
     live = known.height - known["removed_at"].count()
-    if removed.height > 100 and listed.height < live * least:
+    if (removed.height > 100 or listed.is_empty()) and listed.height < live * least:
         raise SourceError(
             f"{scan.source} lists {listed.height} objects where the catalog knows {live}; "
             f"nothing was changed. If {removed.height} objects really were removed, set "
@@ -291,10 +291,12 @@ def _row(
 
 def _label(probe: Probe, names: list[str]) -> str | None:
     """The first of the label keys that has a value, among tags, then in user metadata."""
-    for values in (probe.tags, probe.metadata):
-        for name in names:
-            if values.get(name):
-                return values[name]
+    for name in names:
+        if probe.tags.get(name):
+            return probe.tags[name]
+    for name in names:
+        if probe.metadata.get(name.lower()):  # S3 hands out metadata names in lower case
+            return probe.metadata[name.lower()]
     return None
 
 

@@ -120,7 +120,8 @@ class VisionEmbedder:
         except Exception as error:
             raise ModelError(
                 f"the model {name} does not take {side} x {side} images: {error}; is "
-                "DAM_DEDUP_EMBEDDING__MODEL a vision model? If so, set __IMAGE_SIZE or __POOLING"
+                "DAM_DEDUP_EMBEDDING__MODEL a vision model? If so, set "
+                "DAM_DEDUP_EMBEDDING__IMAGE_SIZE or DAM_DEDUP_EMBEDDING__POOLING"
             ) from error
         self.space = Space(name, revision, preprocessing, dim)
 

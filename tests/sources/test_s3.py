@@ -44,7 +44,7 @@ ODD = [
 
 
 def source(s3: Any, bucket: str, prefix: str = "") -> S3Source:
-    return S3Source(f"s3://{bucket}/{prefix}", s3.settings)
+    return S3Source(f"s3://{bucket}/{prefix}", s3.settings, s3.client)
 
 
 def keys(source: S3Source) -> list[str]:
