@@ -1,7 +1,8 @@
-"""The stages as Prefect tasks: every retry, timeout and tag on this one page.
+"""The stages as Prefect tasks: every retry and timeout on this one page.
 
 The wrappers hold no logic. Results are never persisted or cached: what was done is known from the
-catalog, so a task that runs again finds what is left to do.
+catalog, so a task that runs again finds what is left to do. Tasks carry no tags: each tag makes
+the server look for a concurrency limit at every task: 6 of the 15 seconds of an idle scan.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _worth_retrying(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     return passing or not isinstance(error, DamDedupError)
 
 
-def _step(seconds: float, *tags: str) -> Callable[[Stage], Task[..., Any]]:
+def _step(seconds: float) -> Callable[[Stage], Task[..., Any]]:
     return task(
         retries=3,
         retry_delay_seconds=[2, 10, 60],
@@ -66,7 +67,6 @@ def _step(seconds: float, *tags: str) -> Callable[[Stage], Task[..., Any]]:
         cache_policy=NO_CACHE,
         persist_result=False,
         log_prints=False,
-        tags=["dam-dedup", *tags],
     )
 
 
@@ -126,25 +126,25 @@ class _Bar:
             log.debug("progress not shown: %s", error)
 
 
-@_step(600, "s3")
+@_step(600)
 def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
     """Settle what will be scanned."""
     return stages.begin_scan(request, settings)
 
 
-@_step(12 * HOUR, "s3")
+@_step(12 * HOUR)
 def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:  # noqa: ARG001
     """Bring the assets up to date with the source."""
     return stages.sync_assets(scan, _Bar())
 
 
-@_step(72 * HOUR, "s3", "model")
+@_step(72 * HOUR)
 def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:  # noqa: ARG001
     """Read and embed what is new."""
     return stages.embed_assets(scan, _Bar())
 
 
-@_step(72 * HOUR, "model")
+@_step(72 * HOUR)
 def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> MatchCounts:  # noqa: ARG001
     """Compare what must be compared."""
     return stages.match_assets(scan, space, _Bar())
@@ -162,7 +162,7 @@ def summarize_scan(scan: Scan, space: Space, counts: dict[str, int]) -> Summary:
     return stages.summarize_scan(scan, space, counts)
 
 
-@_step(HOUR, "s3")
+@_step(HOUR)
 def deliver_documents(
     scan: Scan, documents: list[Document], folder: Path | None = None
 ) -> list[Receipt]:
@@ -170,7 +170,7 @@ def deliver_documents(
     return stages.deliver_documents(scan, documents, folder)
 
 
-@_step(600, "smtp")
+@_step(600)
 def post_mail(scan: Scan, mail: EmailMessage | None) -> bool:
     """Send the mail."""
     return stages.send_mail(scan, mail)

@@ -187,7 +187,8 @@ def _believe(
 ) -> None:
     """A listing that suddenly lacks most assets is a fault (wrong credentials, half a listing)."""
     live = known.height - known["removed_at"].count()
-    if (removed.height > 100 or listed.is_empty()) and listed.height < live * least:
+    many = removed.height > (10 if listed.is_empty() else 100)
+    if many and listed.height < live * least:
         raise SourceError(
             f"{scan.source} lists {listed.height} objects where the catalog knows {live}; "
             f"nothing was changed. If {removed.height} objects really were removed, set "

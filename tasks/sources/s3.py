@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from email.header import decode_header, make_header
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.loaders
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
@@ -32,6 +35,12 @@ _ARCHIVED = {"InvalidObjectState"}
 _PERMANENT = {"AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 
+@cache
+def _loader() -> botocore.loaders.Loader:
+    """One for all sessions: each would parse megabytes of service descriptions again."""
+    return botocore.loaders.create_loader()
+
+
 def session_for(settings: S3Settings) -> boto3.Session:
     """A boto3 session: the block's credentials when there are any, else the AWS chain.
 
@@ -41,7 +50,10 @@ def session_for(settings: S3Settings) -> boto3.Session:
     key, secret = settings.access_key_id, settings.secret_access_key
     token = settings.session_token
     try:
+        core = botocore.session.get_session()
+        core.register_component("data_loader", _loader())
         return boto3.Session(
+            botocore_session=core,
             aws_access_key_id=key.get_secret_value() if key else None,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
             aws_session_token=token.get_secret_value() if token else None,

@@ -175,7 +175,7 @@ def test_full_scan_through_the_deployment(place: Path, prefect: Prefect) -> None
     artifacts = prefect.artifacts(run)
     assert {"scan-summary", "duplicate-groups", "report-file", "report-in-bucket"} <= set(artifacts)
     assert len(json.loads(artifacts["duplicate-groups"]["data"])) == 60
-    assert any("tasks.match: match:" in line for line in prefect.logs(run)), "our logs are shown"
+    until(lambda: any("tasks.match: match:" in line for line in prefect.logs(run)), 20, "our logs")
 
     bucket = client_for(load_settings().s3)
     name = f"reports/{found['scan']['id']}/groups.json"
