@@ -52,6 +52,7 @@ def session_for(settings: S3Settings) -> boto3.Session:
     try:
         core = botocore.session.get_session()
         core.register_component("data_loader", _loader())
+        core.get_scoped_config()  # raises for a profile that is not there, as boto3 would later
         return boto3.Session(
             botocore_session=core,
             aws_access_key_id=key.get_secret_value() if key else None,

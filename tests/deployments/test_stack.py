@@ -67,7 +67,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, caller: object) -> Iterator
     yield folder
     down(folder)
     assert remains(folder) == []
-    assert "weed" not in [child.name() for child in psutil.Process().children()]  # no zombie
+    children = psutil.Process().children()
+    assert not [child for child in children if child.status() == psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture
