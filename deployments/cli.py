@@ -64,7 +64,12 @@ def _settings(catalog: str | None = None, **parts: Any) -> Any:
 
     if catalog:
         parts["catalog"] = {"uri": catalog}
-    return load_settings(**parts)
+    settings = load_settings(**parts)
+    if settings.s3.credentials_block:  # a block lives on a Prefect server
+        from tasks.steps import with_credentials
+
+        return with_credentials(settings)
+    return settings
 
 
 @app.callback()

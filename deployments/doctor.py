@@ -43,6 +43,10 @@ def examine(source: str | None, catalog: str | None) -> list[Finding]:
     try:
         parts: dict[str, Any] = {"catalog": {"uri": catalog}} if catalog else {}
         settings = load_settings(**parts)
+        if settings.s3.credentials_block:
+            from tasks.steps import with_credentials
+
+            settings = with_credentials(settings)
     except DamDedupError as error:
         return [Finding("settings", "bad", str(error), "correct the variables named above")]
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [

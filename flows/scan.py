@@ -8,6 +8,7 @@ from flows.artifacts import publish
 from flows.order import run_scan
 from tasks import steps
 from tasks.records import Kind, ScanRequest
+from tasks.settings import Settings, load_settings
 
 INCREMENTAL = ScanRequest(kind=Kind.INCREMENTAL)
 FULL = ScanRequest(kind=Kind.FULL)
@@ -20,7 +21,7 @@ def incremental_scan(request: ScanRequest = INCREMENTAL) -> dict[str, int]:
     Args:
         request: what to scan; empty fields take the settings of the worker.
     """
-    return publish(run_scan(steps, request, steps.settings_with_credentials()))
+    return publish(run_scan(steps, request, settings()))
 
 
 @flow(name="full-scan", flow_run_name="{request.kind}", persist_result=False)
@@ -30,4 +31,9 @@ def full_scan(request: ScanRequest = FULL) -> dict[str, int]:
     Args:
         request: what to scan; empty fields take the settings of the worker.
     """
-    return publish(run_scan(steps, request, steps.settings_with_credentials()))
+    return publish(run_scan(steps, request, settings()))
+
+
+def settings() -> Settings:
+    """The worker's settings, its credentials loaded at run time."""
+    return steps.with_credentials(load_settings())

@@ -39,7 +39,7 @@ from tasks.group import GroupCounts
 from tasks.match import MatchCounts
 from tasks.progress import Progress, silent
 from tasks.records import Document, Receipt, Scan, ScanRequest, Space, Summary
-from tasks.settings import Settings, load_settings
+from tasks.settings import Settings
 from tasks.sync import SyncCounts
 
 log = logging.getLogger(__name__)
@@ -73,19 +73,27 @@ def _step(seconds: float) -> Callable[[Stage], Task[..., Any]]:
 HOUR = 3600.0
 
 
-def settings_with_credentials() -> Settings:
-    """The settings, with the credentials of the Prefect block they name, loaded now."""
-    settings = load_settings()
+_KEYS = ("access_key_id", "secret_access_key")
+
+
+def with_credentials(settings: Settings) -> Settings:
+    """The settings, with the credentials of the Prefect block they name, loaded now.
+
+    Raises:
+        SettingsError: when there is no such block, or it holds something else.
+    """
     name = settings.s3.credentials_block
     if not name:
         return settings
     try:
         value = Secret.load(name).get()  # type: ignore[union-attr]
         given = value if isinstance(value, dict) else json.loads(value)
-        secrets = {key: SecretStr(text) for key, text in given.items()}
+        secrets = {key: SecretStr(given[key]) for key in _KEYS}
+        if given.get("session_token"):
+            secrets["session_token"] = SecretStr(given["session_token"])
     except Exception as error:
         raise SettingsError(
-            f"DAM_DEDUP_S3__CREDENTIALS_BLOCK={name}: cannot load this Secret block ({error}); it "
+            f"DAM_DEDUP_S3__CREDENTIALS_BLOCK={name}: cannot use this Secret block ({error!r}); it "
             'must hold JSON: {"access_key_id": "...", "secret_access_key": "..."}'
         ) from None
     return settings.model_copy(update={"s3": settings.s3.model_copy(update=secrets)})
