@@ -81,10 +81,15 @@ def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> Group
 
 
 def _last_groups(catalog: Catalog, scan: Scan) -> pl.DataFrame:
-    """Group and member ids as the last finished scan of this scope left them."""
-    where = f"scope = {quote(scan.scope)} AND state = 'finished'"
-    scans = catalog.read("scans", ["started", "scan_id"], where)
-    last = scans["scan_id"][-1] if scans.height else ""
+    """Group and member ids as people last saw them.
+
+    That is the last finished scan of this scope at this threshold. A dry run does not count, for
+    nobody was told of it; nor does a scan at another threshold, which has other groups.
+    """
+    where = f"scope = {quote(scan.scope)} AND state = 'finished' AND NOT dry_run"
+    scans = catalog.read("scans", ["started", "scan_id", "threshold"], where)
+    same = scans.filter((pl.col("threshold") - scan.threshold).abs() < 1e-6)
+    last = same["scan_id"][-1] if same.height else ""
     return catalog.read("groups", ["group_id", "asset_id"], f"scan_id = {quote(last)}")
 
 

@@ -253,3 +253,19 @@ def test_pairs_of_very_many_copies_are_listed_against_the_first():
     few = list_pairs(assets.head(32), matches.clear())
     assert few.height == 32 * 31 // 2
     assert (few["left"] < few["right"]).all()
+
+
+def states(outcome) -> list[str]:
+    return sorted(outcome.summary.groups["state"])
+
+
+def test_what_nobody_was_told_of_stays_new(stocked):
+    assert states(stocked.scan(dry_run=True)) == ["new"] * 3
+    assert states(stocked.scan()) == ["new"] * 3
+    assert states(stocked.scan()) == ["known"] * 3
+
+
+def test_a_scan_at_another_threshold_makes_no_news(stocked):
+    stocked.scan()
+    stocked.scan(threshold=0.95)
+    assert states(stocked.scan()) == ["known"] * 3
