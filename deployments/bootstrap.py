@@ -114,6 +114,7 @@ def _automate() -> None:
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *ends},
             match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            match_related={"prefect.resource.id": ["prefect.tag.dam-dedup"]},  # no one else's
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,

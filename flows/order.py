@@ -6,6 +6,8 @@ without any Prefect server (``tasks.stages``: the stages themselves).
 
 from __future__ import annotations
 
+import logging
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from email.message import EmailMessage
 from pathlib import Path
@@ -15,6 +17,7 @@ from reports.mail import scan_mail
 from reports.page import report_page
 from reports.table import coverage_csv, groups_json, pairs_csv
 from tasks.embed import EmbedCounts
+from tasks.errors import DeliveryError
 from tasks.group import GroupCounts
 from tasks.match import MatchCounts
 from tasks.progress import Progress, silent
@@ -22,10 +25,15 @@ from tasks.records import Document, Receipt, Scan, ScanRequest, Space, Summary
 from tasks.settings import Settings
 from tasks.sync import SyncCounts
 
+log = logging.getLogger(__name__)
+
 
 class Steps(Protocol):
     """The stages, as plain functions or as Prefect tasks."""
 
+    def catalog_turn(  # noqa: D102
+        self, request: ScanRequest, settings: Settings
+    ) -> AbstractContextManager[None]: ...
     def begin_scan(self, request: ScanRequest, settings: Settings) -> Scan: ...  # noqa: D102
     def sync_assets(self, scan: Scan, progress: Progress) -> SyncCounts: ...  # noqa: D102
     def embed_assets(self, scan: Scan, progress: Progress) -> EmbedCounts: ...  # noqa: D102
@@ -35,8 +43,10 @@ class Steps(Protocol):
     def deliver_documents(  # noqa: D102
         self, scan: Scan, documents: list[Document], folder: Path | None = None
     ) -> list[Receipt]: ...
-    def send_mail(self, scan: Scan, mail: EmailMessage | None) -> bool: ...  # noqa: D102
-    def finish_scan(self, scan: Scan, space: Space, counts: dict[str, int]) -> None: ...  # noqa: D102
+    def send_mail(self, scan: Scan, mail: EmailMessage) -> None: ...  # noqa: D102
+    def finish_scan(  # noqa: D102
+        self, scan: Scan, space: Space, counts: dict[str, int], told: bool
+    ) -> None: ...
     def fail_scan(self, scan: Scan, error: BaseException) -> None: ...  # noqa: D102
 
 
@@ -58,7 +68,21 @@ def run_scan(
     progress: Progress = silent,
     folder: Path | None = None,
 ) -> Outcome:
-    """Begin, sync, embed, match, group, summarize, render, deliver, mail, finish."""
+    """Begin, sync, embed, match, group, summarize, render, deliver, mail, finish.
+
+    Scans of one catalog take turns: every stage must see the assets that its sync saw.
+    """
+    with steps.catalog_turn(request, settings):
+        return _scan(steps, request, settings, progress, folder)
+
+
+def _scan(
+    steps: Steps,
+    request: ScanRequest,
+    settings: Settings,
+    progress: Progress,
+    folder: Path | None,
+) -> Outcome:
     scan = steps.begin_scan(request, settings)
     try:
         synced = steps.sync_assets(scan, progress)
@@ -69,12 +93,25 @@ def run_scan(
         summary = steps.summarize_scan(scan, embedded.space, counts)
         documents = render(summary, settings.delivery.page_groups)
         receipts = steps.deliver_documents(scan, documents, folder)
-        mailed = steps.send_mail(scan, compose(summary, receipts, settings))
-        steps.finish_scan(scan, embedded.space, counts)
+        mail = None if scan.dry_run else compose(summary, receipts, settings)
+        mailed = _send(steps, scan, mail)
+        steps.finish_scan(scan, embedded.space, counts, mailed or mail is None)
     except Exception as error:
         steps.fail_scan(scan, error)
         raise
     return Outcome(scan, summary, receipts, mailed)
+
+
+def _send(steps: Steps, scan: Scan, mail: EmailMessage | None) -> bool:
+    """Send the mail; a mail server that is down must not lose the scan, whose report is kept."""
+    if mail is None:
+        return False
+    try:
+        steps.send_mail(scan, mail)
+    except DeliveryError as error:
+        log.error("the report is delivered, the mail is not: %s", error)
+        return False
+    return True
 
 
 def count(

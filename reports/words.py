@@ -67,6 +67,7 @@ REASONS: dict[str, str] = {
     "timeout": "takes longer to decode than allowed",
     "crashed": "kills the decoder",
     "format_not_supported": "a format that is not read",
+    "no_vector": "the model gives no vector for it",
     "storage_error": "the storage failed; tried again by the next scan",
     "not_read": "not read: please report this",
 }

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import secrets
+from collections.abc import Iterator
 from datetime import datetime
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.catalog.filters import render_filter
 from tasks.errors import SettingsError
-from tasks.records import Scan, ScanRequest, now
+from tasks.records import Scan, ScanRequest, digest, now
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def catalog_turn(request: ScanRequest, settings: Settings) -> Iterator[None]:
+    """Hold the catalog for one scan; a wrong filter is refused before any waiting.
+
+    Raises:
+        FilterError: when the filter is wrong.
+        CatalogBusyError: when another scan goes on for too long.
+    """
+    render_filter(request.where)
+    with open_catalog(settings).turn(settings.catalog.turn_seconds):
+        yield
 
 
 def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
@@ -39,7 +54,8 @@ def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
         id=f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
         kind=request.kind,
         source=f"{source.id}/{source.prefix}" if source.prefix else source.id,
-        where=_same_text(request.where),
+        where=request.where.strip(),
+        scope=digest(source.id, source.prefix, render_filter(request.where)),
         threshold=request.threshold or settings.match.threshold,
         dry_run=request.dry_run,
         refresh_metadata=request.refresh_metadata,
@@ -78,12 +94,6 @@ def record_scan(
         "counts": json.dumps(counts or {}),
     }
     catalog.upsert("scans", pa_table([row], schema.SCANS))
-
-
-def _same_text(where: str) -> str:
-    """Refuse a wrong filter now, and keep what the user wrote."""
-    render_filter(where)
-    return where.strip()
 
 
 def _filtered(scan: Scan) -> str:

@@ -46,14 +46,11 @@ def deliver_documents(
     return receipts
 
 
-def send_mail(scan: Scan, mail: EmailMessage | None) -> bool:
-    """Send the summary mail, unless there is none to send or it is a dry run.
+def send_mail(scan: Scan, mail: EmailMessage) -> None:
+    """Send the summary mail.
 
     Raises:
         DeliveryError: when the mail server refuses.
     """
-    if mail is None or scan.dry_run or not scan.settings.mail.to:
-        return False
     send(scan.settings.mail, mail)
     log.info("mailed %s", ", ".join(scan.settings.mail.to))
-    return True

@@ -30,7 +30,7 @@ from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import READER_VERSION
 from tasks.errors import ImageError, SourceError
 from tasks.progress import Progress, silent
-from tasks.records import Picture, Scan, Space, digest
+from tasks.records import Kind, Picture, Scan, Space, digest
 from tasks.session import open_catalog, open_embedder, open_source, pa_table, scope_sql
 from tasks.sources.base import Source
 
@@ -43,6 +43,9 @@ _WRITE_SECONDS = 2.0
 _WRITE_SHARE = 0.05
 #: Failures that are tried again by the next scan; the others wait for new bytes.
 _PASSING = "storage_error"
+#: Failures that a busy machine can cause: tried again by every full scan.
+_MAYBE_PASSING = ["timeout", "crashed", "too_much_memory"]
+_NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
 #: Filter columns that only a reading fills. Found in a text value too, it costs readings, no more.
 _READING_COLUMN = re.compile(r"\b(width|height|mode|sha256)\b", re.IGNORECASE)
 
@@ -103,6 +106,11 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
     return EmbedCounts(writer.read, writer.embedded, writer.failed, space)
 
 
+def names_reading_column(where: str) -> bool:
+    """Whether a filter asks for what only a reading tells."""
+    return bool(_READING_COLUMN.search(where))
+
+
 def reader_id(scan: Scan) -> str:
     """Names how images are read: a failure is tried again once the program or a limit differs."""
     limits = scan.settings.limits.model_dump_json(exclude={"inflight_bytes"})
@@ -114,7 +122,7 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
     columns = ["key", "asset_id", "etag", "size", "revision", "read_revision", "reader", "failed",
                "content"]  # fmt: skip
     assets = catalog.read("assets", columns, scope_sql(scan, source))
-    if _READING_COLUMN.search(scan.where):
+    if names_reading_column(scan.where):
         # Whether an unread image passes such a filter is not known before it is read.
         everything = catalog.read("assets", columns, scope_sql(replace(scan, where=""), source))
         stale = pl.col("read_revision").ne_missing(pl.col("revision"))
@@ -123,6 +131,8 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
     known = catalog.known_contents(space.id)
     unread = pl.col("read_revision").is_null() | (pl.col("read_revision") != pl.col("revision"))
     passing = pl.col("failed") == _PASSING
+    if scan.kind is Kind.FULL:
+        passing |= pl.col("failed").is_in(_MAYBE_PASSING)
     retry = pl.col("failed").is_not_null() & (passing | (pl.col("reader") != reader_id(scan)))
     no_vector = pl.col("content").is_not_null() & ~pl.col("content").is_in(known.implode())
     return assets.filter(unread | retry.fill_null(False) | no_vector).sort(
@@ -225,7 +235,9 @@ class _Writer:
         self._catalog, self._embedder, self._batch = catalog, embedder, batch
         self._reader = reader
         self._vectors = catalog.vectors_table(embedder.space.id, embedder.space.dim)
-        self._known = catalog.known_contents(embedder.space.id)
+        # A sorted array of fixed-width texts: 32 MB a million, where a set takes ten times that.
+        self._known = np.sort(catalog.known_contents(embedder.space.id).to_numpy().astype("S32"))
+        self._bad: set[str] = set()
         self._readings: list[_Reading] = []
         self._pixels: dict[str, Any] = {}
         self._ready: dict[str, Any] = {}
@@ -233,8 +245,10 @@ class _Writer:
         self.read = self.embedded = self.failed = 0
 
     def take(self, reading: _Reading) -> None:
-        self._readings.append(reading)
         picture = reading.picture
+        if picture is not None:  # pixels are only kept until the model has seen them
+            reading = replace(reading, picture=replace(picture, pixels=_NO_PIXELS))
+        self._readings.append(reading)
         if picture is None:
             self.failed += 1
         else:
@@ -263,19 +277,34 @@ class _Writer:
             ),
             only_new=True,
         )
-        rows = [_reading_row(reading, self._reader) for reading in self._readings]
+        rows = [_reading_row(self._judged(reading), self._reader) for reading in self._readings]
         self._catalog.upsert("assets", pa_table(rows, schema.READING))
         self._readings = []
         now = time.monotonic()
         self._next_write = now + max(_WRITE_SECONDS, (now - started) / _WRITE_SHARE)
 
     def _embed(self) -> None:
-        names = pl.Series(list(self._pixels), dtype=pl.String)
-        new = names.filter(~names.is_in(self._known.implode())).to_list()
+        new = [name for name in self._pixels if not self._is_known(name)]
         if new:
             vectors = self._embedder.embed(np.stack([self._pixels[name] for name in new]))
-            self._ready |= dict(zip(new, vectors.astype(np.float16), strict=True))
+            usable = np.asarray(np.isfinite(vectors).all(axis=1))
+            self._bad |= {name for name, good in zip(new, usable, strict=True) if not good}
+            halves = vectors.astype(np.float16)
+            self._ready |= {n: v for n, v, ok in zip(new, halves, usable, strict=True) if ok}
         self._pixels = {}
+
+    def _is_known(self, content: str) -> bool:
+        at = int(np.searchsorted(self._known, content.encode()))
+        return at < len(self._known) and self._known[at] == content.encode()
+
+    def _judged(self, reading: _Reading) -> _Reading:
+        """A picture whose vector has no direction is a failure: the catalog would lose it."""
+        if reading.picture is None or reading.picture.content not in self._bad:
+            return reading
+        self.read, self.failed = self.read - 1, self.failed + 1
+        message = "the model gives no vector for it; another DAM_DEDUP_EMBEDDING__DTYPE may"
+        log.warning("%r: no_vector: %s", reading.key, message)
+        return replace(reading, picture=None, failed="no_vector", message=message)
 
     def _write_vectors(self) -> None:
         table = self._catalog.table(self._vectors)
@@ -289,7 +318,8 @@ class _Writer:
             schema=table.schema,
         )
         self.embedded += self._catalog.upsert(self._vectors, rows, only_new=True)
-        self._known = self._known.append(pl.Series(list(self._ready), dtype=pl.String))
+        fresh = np.sort(np.array(list(self._ready), dtype="S32"))
+        self._known = np.insert(self._known, np.searchsorted(self._known, fresh), fresh)
         self._ready = {}
 
 

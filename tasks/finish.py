@@ -13,8 +13,18 @@ from tasks.session import open_catalog
 log = logging.getLogger(__name__)
 
 
-def finish_scan(scan: Scan, space: Space, counts: dict[str, int]) -> None:
+#: State of a scan whose mail was due and failed: its news is told by the next one.
+UNTOLD = "finished, mail failed"
+
+
+def finish_scan(scan: Scan, space: Space, counts: dict[str, int], told: bool) -> None:
     """Close a scan; a full one also compacts every table and rebuilds its indexes.
+
+    Args:
+        scan: the scan.
+        space: where its vectors are.
+        counts: what the stages counted.
+        told: whether everybody who was to get a mail got it.
 
     Raises:
         CatalogError: when a key stands twice in a table, which two writers at once can cause.
@@ -28,14 +38,15 @@ def finish_scan(scan: Scan, space: Space, counts: dict[str, int]) -> None:
                 f"the catalog {catalog.uri} has rows with the same key: {surplus}; another writer "
                 "must have worked without the lease. Scan into a new catalog"
             )
-        record_scan(catalog, scan, "finished", finished=now(), space=space.id, counts=counts)
+        state = "finished" if told else UNTOLD
+        record_scan(catalog, scan, state, finished=now(), space=space.id, counts=counts)
     log.info("scan %s finished in %.1f s", scan.id, (now() - scan.started).total_seconds())
 
 
 def fail_scan(scan: Scan, error: BaseException) -> None:
     """Write down that a scan failed; the catalog stays as it is, the next scan goes on from it."""
     # Whatever broke the scan may break this too; the first error is the one to show.
-    with contextlib.suppress(CatalogError):
+    with contextlib.suppress(Exception):
         catalog = open_catalog(scan.settings)
         with catalog.writing(wait=5):
             record_scan(catalog, scan, f"failed: {type(error).__name__}", finished=now())

@@ -12,7 +12,7 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.groups import group_matches
 from tasks.dedup.verify import rule_id, tier_of
 from tasks.progress import Progress, silent
-from tasks.records import Scan, Space, digest
+from tasks.records import Role, Scan, Space, digest
 from tasks.session import open_catalog, open_source, scope_sql
 
 log = logging.getLogger(__name__)
@@ -66,11 +66,11 @@ def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> Group
     ]
     members = members.with_columns(pl.Series("tier", tiers, dtype=pl.String))
     with catalog.writing(scan.settings.catalog.busy_seconds):
-        members = members.join(
-            _states(members, _last_groups(catalog, scan)), on="group_id", maintain_order="left"
-        )
+        last, before = _last_groups(catalog, scan)
+        members = _inherit_ids(members, before)
+        members = members.join(_states(members, before), on="group_id", maintain_order="left")
         _write(catalog, scan, members)
-        _forget_old(catalog, scan)
+        _forget_old(catalog, scan, last)
     progress("group", 1, 1)
     state = members.unique("group_id")["state"]
     counts = GroupCounts(
@@ -80,8 +80,8 @@ def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> Group
     return counts
 
 
-def _last_groups(catalog: Catalog, scan: Scan) -> pl.DataFrame:
-    """Group and member ids as people last saw them.
+def _last_groups(catalog: Catalog, scan: Scan) -> tuple[str, pl.DataFrame]:
+    """The scan whose groups people last saw, with its group and member ids.
 
     That is the last finished scan of this scope at this threshold. A dry run does not count, for
     nobody was told of it; nor does a scan at another threshold, which has other groups.
@@ -90,7 +90,34 @@ def _last_groups(catalog: Catalog, scan: Scan) -> pl.DataFrame:
     scans = catalog.read("scans", ["started", "scan_id", "threshold"], where)
     same = scans.filter((pl.col("threshold") - scan.threshold).abs() < 1e-6)
     last = same["scan_id"][-1] if same.height else ""
-    return catalog.read("groups", ["group_id", "asset_id"], f"scan_id = {quote(last)}")
+    return last, catalog.read("groups", ["group_id", "asset_id"], f"scan_id = {quote(last)}")
+
+
+def _inherit_ids(members: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
+    """Groups under the ids that people know them by.
+
+    A group takes the id of the earlier group it shares most members with, each id once; the rest
+    get the id of their keeper. So a better keeper makes no new group.
+    """
+    heirs = (
+        members.join(before.rename({"group_id": "known_id"}), on="asset_id")
+        .group_by("group_id", "known_id")
+        .len()
+        .sort("len", "known_id", "group_id", descending=[True, False, False])
+        .unique("group_id", keep="first", maintain_order=True)
+        .unique("known_id", keep="first", maintain_order=True)
+        .select("group_id", "known_id")
+    )
+    # A group that lost its id to another must not meet it again.
+    known = pl.col("known_id")
+    lost = known.is_null() & pl.col("group_id").is_in(heirs["known_id"].implode())
+    own = pl.when(lost).then(pl.col("group_id") + "x").otherwise(pl.col("group_id"))
+    return (
+        members.join(heirs, on="group_id", how="left", maintain_order="left")
+        .with_columns(pl.coalesce(known, own).alias("group_id"))
+        .drop("known_id")
+        .sort("group_id", pl.col("role") != Role.KEEPER.value, maintain_order=True)
+    )
 
 
 def _states(members: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
@@ -132,9 +159,10 @@ def _write(catalog: Catalog, scan: Scan, members: pl.DataFrame) -> None:
     catalog.upsert("groups", rows.to_arrow().cast(schema.GROUPS))
 
 
-def _forget_old(catalog: Catalog, scan: Scan) -> None:
+def _forget_old(catalog: Catalog, scan: Scan, last: str) -> None:
     scans = catalog.read("groups", ["scan_id"], f"scope = {quote(scan.scope)}")["scan_id"]
-    old = scans.unique().sort().to_list()[:-_KEPT_SCANS]  # ids begin with the time
+    # Ids begin with the time. What people last saw is kept however many scans failed since.
+    old = [name for name in scans.unique().sort().to_list()[:-_KEPT_SCANS] if name != last]
     if old:
         listed = ", ".join(quote(name) for name in old)
         catalog.table("groups").delete(f"scan_id IN ({listed})")

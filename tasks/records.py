@@ -74,22 +74,22 @@ class ScanRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One scan: handed from stage to stage; the catalog carries the bulk."""
+    """One scan: handed from stage to stage; the catalog carries the bulk.
+
+    Attributes:
+        scope: names the set of assets that are compared with one another: source and filter.
+    """
 
     id: str
     kind: Kind
     source: str
     where: str
+    scope: str
     threshold: float
     dry_run: bool
     refresh_metadata: bool
     started: datetime
     settings: Settings = field(repr=False)
-
-    @property
-    def scope(self) -> str:
-        """Names the set of assets that are compared with one another."""
-        return digest(self.source, self.where)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,8 @@ class CatalogSettings(_Part):
     """Where the catalog is."""
 
     uri: str = Field("var/catalog", description="A folder, or s3://bucket/prefix")
-    busy_seconds: float = Field(600, ge=0, description="How long to wait for another writer")
+    busy_seconds: float = Field(300, ge=0, description="How long to wait for another writer")
+    turn_seconds: float = Field(86_400, ge=0, description="How long to wait for another scan")
 
 
 class DeliverySettings(_Part):

@@ -1,6 +1,6 @@
 """All stages under one name: what `flows.order` runs when there is no Prefect."""
 
-from tasks.begin import begin_scan
+from tasks.begin import begin_scan, catalog_turn
 from tasks.deliver import deliver_documents, send_mail
 from tasks.embed import embed_assets
 from tasks.finish import fail_scan, finish_scan
@@ -11,6 +11,7 @@ from tasks.sync import sync_assets
 
 __all__ = [
     "begin_scan",
+    "catalog_turn",
     "deliver_documents",
     "embed_assets",
     "fail_scan",

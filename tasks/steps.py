@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from email.message import EmailMessage
 from pathlib import Path
@@ -134,7 +135,12 @@ class _Bar:
             log.debug("progress not shown: %s", error)
 
 
-@_step(600)
+def catalog_turn(request: ScanRequest, settings: Settings) -> AbstractContextManager[None]:
+    """Wait for other scans of the catalog; no task, for it must last as long as the flow."""
+    return stages.catalog_turn(request, settings)
+
+
+@_step(HOUR)
 def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
     """Settle what will be scanned."""
     return stages.begin_scan(request, settings)
@@ -178,25 +184,16 @@ def deliver_documents(
     return stages.deliver_documents(scan, documents, folder)
 
 
-@_step(600)
-def post_mail(scan: Scan, mail: EmailMessage | None) -> bool:
+@_step(HOUR)
+def send_mail(scan: Scan, mail: EmailMessage) -> None:
     """Send the mail."""
-    return stages.send_mail(scan, mail)
-
-
-def send_mail(scan: Scan, mail: EmailMessage | None) -> bool:
-    """Send the mail; a mail server that is down must not lose the scan, whose report is kept."""
-    try:
-        return bool(post_mail(scan, mail))
-    except DeliveryError as error:
-        log.error("the report was delivered, the mail was not: %s", error)
-        return False
+    stages.send_mail(scan, mail)
 
 
 @_step(HOUR)
-def finish_scan(scan: Scan, space: Space, counts: dict[str, int]) -> None:
+def finish_scan(scan: Scan, space: Space, counts: dict[str, int], told: bool) -> None:
     """Check and tidy the catalog, close the scan."""
-    stages.finish_scan(scan, space, counts)
+    stages.finish_scan(scan, space, counts, told)
 
 
 def fail_scan(scan: Scan, error: BaseException) -> None:

@@ -11,11 +11,13 @@ import polars as pl
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
 from tasks.dedup.verify import calibration, rule_id, tier_of
+from tasks.embed import names_reading_column
 from tasks.errors import CatalogError
 from tasks.group import read_assets, read_matches
 from tasks.records import Coverage, Kind, Role, Scan, Space, Summary, now
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
+from tasks.sync import UNREADABLE
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,11 @@ def summarize_scan(scan: Scan, space: Space, counts: dict[str, int]) -> Summary:
     catalog = open_catalog(scan.settings)
     assets = read_assets(catalog, scan, _FACTS)
     members = _members(catalog, scan, assets)
+    if members.is_empty() and counts.get("members"):
+        raise CatalogError(
+            f"the groups of the scan {scan.id} are no longer kept; scan again, or read the "
+            "documents that were delivered then"
+        )
     groups = _groups(members)
     coverage = measure_coverage(catalog, scan, counts["seen"])
     if not coverage.adds_up:
@@ -77,9 +84,11 @@ def last_scan(settings: Settings, scan_id: str | None = None) -> tuple[Scan, Spa
         CatalogError: when there is none.
     """
     catalog = open_catalog(settings)
-    where = "state = 'finished'" + (f" AND scan_id = {quote(scan_id)}" if scan_id else "")
-    columns = ["started", "scan_id", "kind", "source", "where", "threshold", "dry_run", "space",
-               "counts"]  # fmt: skip
+    where = "starts_with(state, 'finished')" + (
+        f" AND scan_id = {quote(scan_id)}" if scan_id else ""
+    )
+    columns = ["started", "scan_id", "kind", "source", "where", "scope", "threshold", "dry_run",
+               "space", "counts"]  # fmt: skip
     found = catalog.read("scans", columns, where)
     if found.is_empty():
         raise CatalogError(
@@ -94,6 +103,7 @@ def last_scan(settings: Settings, scan_id: str | None = None) -> tuple[Scan, Spa
         kind=Kind(row["kind"]),
         source=row["source"],
         where=row["where"],
+        scope=row["scope"],
         threshold=round(row["threshold"], 6),  # float32 in the table
         dry_run=row["dry_run"],
         refresh_metadata=False,
@@ -114,10 +124,14 @@ def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:
     if scan.where:
         inside = catalog.read("assets", ["asset_id"], f"({place}) AND {render_filter(scan.where)}")
         filtered = ~pl.col("asset_id").is_in(inside["asset_id"].implode())
+        if names_reading_column(scan.where):  # an unread image has no width to be filtered by
+            filtered &= pl.col("content").is_not_null()
     else:
         filtered = pl.lit(False)
     rows = rows.with_columns(
-        pl.when(pl.col("skipped").is_not_null())
+        pl.when(pl.col("skipped") == UNREADABLE)
+        .then(pl.struct(outcome=pl.lit("failed"), reason=pl.lit(UNREADABLE)))
+        .when(pl.col("skipped").is_not_null())
         .then(pl.struct(outcome=pl.lit("skipped"), reason=pl.col("skipped")))
         .when(filtered)
         .then(pl.struct(outcome=pl.lit("skipped"), reason=pl.lit("filtered")))

@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 
 #: Rows written at once: a crash costs at most the probes of so many objects.
 _WRITE_ROWS = 2000
+#: The storage refused to show an object that it lists: a failure, tried again by the next scan.
+UNREADABLE = "unreadable"
+#: So many refusals in a row, and nothing else, are a fault of the whole source.
+_REFUSALS = 20
 _SIDECAR_BYTES = 4 * 1024**2
 _LISTING_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "asset_id": pl.String,
@@ -78,7 +82,7 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
         with ThreadPoolExecutor(source.workers, thread_name_prefix="probe") as pool:
             for part in work.iter_slices(_WRITE_ROWS):
                 rows = pool.map(lambda item: _row(source, scan, item, sidecars), part.to_dicts())
-                catalog.upsert("assets", pa_table(list(rows), schema.LISTING))
+                catalog.upsert("assets", pa_table(_checked(list(rows), scan), schema.LISTING))
                 done += part.height
                 progress("sync", done, work.height)
         _bury(catalog, removed)
@@ -265,7 +269,7 @@ def _row(
     except SourceError as error:
         # An ETag that no listing has makes the next scan look again.
         log.warning("%r is left out of this scan: %s", key, error)
-        return row | {"skipped": "unreadable", "etag": ""}
+        return row | {"skipped": UNREADABLE, "etag": ""}
     attached = _sidecars_of(key, sidecars)
     kind = sniff(probe.head) if probe.head else None
     if probe.etag != item["etag"]:
@@ -288,6 +292,16 @@ def _row(
         "sidecar_xmp": json.dumps(_read_sidecars(source, attached)),
         "skipped": _skip_reason(probe.head, kind),
     }
+
+
+def _checked(rows: list[dict[str, Any]], scan: Scan) -> list[dict[str, Any]]:
+    """The rows, unless the source refuses all of them: then what is known stays as it is."""
+    if len(rows) >= _REFUSALS and all(row["skipped"] == UNREADABLE for row in rows):
+        raise SourceError(
+            f"{scan.source} lists objects but lets none of them be read; nothing was changed. "
+            "Check that the credentials allow s3:GetObject (and kms:Decrypt for encrypted objects)"
+        )
+    return rows
 
 
 def _label(probe: Probe, names: list[str]) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -21,7 +22,7 @@ from lancedb.index import Bitmap, BTree
 
 from tasks.catalog import schema
 from tasks.catalog.lease import file_lease, s3_lease
-from tasks.errors import CatalogError
+from tasks.errors import CatalogBusyError, CatalogError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -101,12 +102,8 @@ class Catalog:
             lease: contextlib.AbstractContextManager[Callable[[], None]] = contextlib.nullcontext(
                 self._check_lease
             )
-        elif self.on_s3:
-            if self._client is None:
-                raise CatalogError("a catalog on S3 needs an S3 client for its lease")
-            lease = s3_lease(self._client, self.uri, wait)
         else:
-            lease = file_lease(Path(self.uri), wait)
+            lease = self._lease(wait, "writer")
         with lease as self._check_lease:
             self._leases += 1
             try:
@@ -114,6 +111,30 @@ class Catalog:
                 yield
             finally:
                 self._leases -= 1
+
+    @contextlib.contextmanager
+    def turn(self, wait: float) -> Iterator[None]:
+        """Hold the catalog for a whole scan: its stages must see what its sync saw.
+
+        Raises:
+            CatalogBusyError: when another scan goes on for longer than ``wait`` seconds.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._lease(0, "scan"))
+            except CatalogBusyError:
+                log.warning("waiting for another scan of the catalog %s to end", self.uri)
+                stack.enter_context(self._lease(wait, "scan"))
+            yield
+
+    def _lease(
+        self, wait: float, name: str
+    ) -> contextlib.AbstractContextManager[Callable[[], None]]:
+        if not self.on_s3:
+            return file_lease(Path(self.uri), wait, name)
+        if self._client is None:
+            raise CatalogError("a catalog on S3 needs an S3 client for its lease")
+        return s3_lease(self._client, self.uri, wait, name)
 
     def upsert(self, name: str, rows: pa.Table, *, only_new: bool = False) -> int:
         """Insert rows, or update those whose key is there; returns how many rows were written.
@@ -140,7 +161,8 @@ class Catalog:
         if not only_new:
             merge = merge.when_matched_update_all()
         # No scalar index on the key: with one, Lance's duplicate protection is bypassed.
-        result = merge.when_not_matched_insert_all().use_index(False).execute(rows)
+        with self._engine(f"write {name} to"):
+            result = merge.when_not_matched_insert_all().use_index(False).execute(rows)
         return int(result.num_inserted_rows + result.num_updated_rows)
 
     def delete_keys(self, name: str, keys: Sequence[str]) -> None:
@@ -152,7 +174,20 @@ class Catalog:
             return
         column = schema.key_of(self.table(name).schema)
         for start in range(0, len(keys), _KEYS_PER_QUERY):
-            self.table(name).delete(_in(column, keys[start : start + _KEYS_PER_QUERY]))
+            with self._engine(f"remove rows of {name} in"):
+                self.table(name).delete(_in(column, keys[start : start + _KEYS_PER_QUERY]))
+
+    @contextlib.contextmanager
+    def _engine(self, action: str) -> Iterator[None]:
+        """The engine's errors as ours, without its source paths."""
+        try:
+            yield
+        except (RuntimeError, ValueError, OSError) as error:
+            text = re.sub(r",? ?/\S+\.rs:\d+:\d+", "", str(error))
+            raise CatalogError(
+                f"cannot {action} the catalog {self.uri}: {text[:500]}; check the disk's free "
+                "space and permissions. A damaged catalog can be left and a new one scanned into"
+            ) from error
 
     # ---- reading -----------------------------------------------------------------------------
 
@@ -160,7 +195,8 @@ class Catalog:
         """A table's handle, the table made when missing."""
         if name not in self._tables:
             if name in self._names:
-                self._tables[name] = self._db.open_table(name)
+                with self._engine(f"open {name} of"):
+                    self._tables[name] = self._db.open_table(name)
             else:
                 self._tables[name] = self._db.create_table(name, schema=schema.TABLES[name])
                 self._names.add(name)
@@ -190,12 +226,8 @@ class Catalog:
         query = self.table(name).search()
         if where:
             query = query.where(where)
-        try:
+        with self._engine(f"read {name} from"):
             return plain(query.select(list(columns)).to_arrow())
-        except (ValueError, RuntimeError) as error:
-            raise CatalogError(
-                f"cannot read {name} from the catalog {self.uri}: {error}"
-            ) from error
 
     def read_keys(self, name: str, columns: Sequence[str], keys: Iterable[str]) -> pl.DataFrame:
         """Rows by key; missing keys give no row."""
@@ -237,15 +269,16 @@ class Catalog:
         Old versions stay for seven days, for readers at work and for looking back.
         """
         done = []
-        for name in sorted(self._names):
-            table = self.table(name)
-            if rebuild:
-                for column, kind in schema.INDEXES.get(name, {}).items():
-                    if table.count_rows():
-                        table.create_index(column, config=_INDEX[kind](), replace=True)
-            if rebuild or table.stats()["fragment_stats"]["num_fragments"] > _FRAGMENTS:
-                table.optimize(cleanup_older_than=timedelta(days=7))
-                done.append(name)
+        with self._engine("tidy"):
+            for name in sorted(self._names):
+                table = self.table(name)
+                if rebuild:
+                    for column, kind in schema.INDEXES.get(name, {}).items():
+                        if table.count_rows():
+                            table.create_index(column, config=_INDEX[kind](), replace=True)
+                if rebuild or table.stats()["fragment_stats"]["num_fragments"] > _FRAGMENTS:
+                    table.optimize(cleanup_older_than=timedelta(days=7))
+                    done.append(name)
         self._sweep()
         return done
 

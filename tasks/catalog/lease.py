@@ -36,14 +36,14 @@ _POLL_SECONDS = 2.0
 
 
 @contextlib.contextmanager
-def file_lease(folder: Path, wait: float) -> Iterator[Callable[[], None]]:
-    """Hold the writer's lock of a catalog in a folder; gives what raises once it is lost: never.
+def file_lease(folder: Path, wait: float, name: str = "writer") -> Iterator[Callable[[], None]]:
+    """Hold a lock of a catalog in a folder; gives what raises once it is lost: never.
 
     Raises:
         CatalogBusyError: when another process holds it for longer than ``wait`` seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".writer.lock")
+    lock = filelock.FileLock(folder / f".{name}.lock")
     try:
         with lock.acquire(timeout=wait, poll_interval=0.2):
             yield lambda: None
@@ -55,8 +55,10 @@ def file_lease(folder: Path, wait: float) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def s3_lease(client: S3Client, uri: str, wait: float) -> Iterator[Callable[[], None]]:
-    """Hold the writer's lease object of a catalog on S3, renewing it while the block runs.
+def s3_lease(
+    client: S3Client, uri: str, wait: float, name: str = "writer"
+) -> Iterator[Callable[[], None]]:
+    """Hold a lease object of a catalog on S3, renewing it while the block runs.
 
     Gives what is to be called before each write: it raises CatalogError once the lease is lost.
 
@@ -65,7 +67,7 @@ def s3_lease(client: S3Client, uri: str, wait: float) -> Iterator[Callable[[], N
         CatalogError: when the store ignores preconditions, so that no lease can be trusted.
     """
     parts = urlsplit(uri)
-    bucket, key = parts.netloc, parts.path.strip("/") + "/.writer.lease"
+    bucket, key = parts.netloc, f"{parts.path.strip('/')}/.{name}.lease"
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     etag = _acquire(client, bucket, key, holder, wait)
     held_until = time.monotonic() + LEASE_SECONDS
@@ -85,7 +87,10 @@ def s3_lease(client: S3Client, uri: str, wait: float) -> Iterator[Callable[[], N
                 log.exception("cannot renew the writer lease s3://%s/%s", bucket, key)
                 with contextlib.suppress(Exception):  # ours after all: only the answer was lost
                     found, lease = _read(client, bucket, key)
-                    etag = found if lease.get("holder") == holder else etag
+                    if lease.get("holder") == holder:
+                        etag = found
+                    else:  # somebody took it over: not a write more
+                        held_until = 0.0
 
     def check() -> None:
         if time.monotonic() > held_until:

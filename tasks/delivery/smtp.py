@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import smtplib
 import ssl
 from email.message import EmailMessage
 
 from tasks.errors import DeliveryError
 from tasks.settings import MailSettings
+
+log = logging.getLogger(__name__)
 
 
 def connect(settings: MailSettings) -> smtplib.SMTP:
@@ -36,7 +39,7 @@ def send(settings: MailSettings, mail: EmailMessage) -> None:
     """Send one mail.
 
     Raises:
-        DeliveryError: when the server cannot be reached or refuses it.
+        DeliveryError: when the server cannot be reached or refuses it for everybody.
     """
     try:
         with connect(settings) as server:
@@ -46,5 +49,5 @@ def send(settings: MailSettings, mail: EmailMessage) -> None:
             f"cannot send mail through {settings.host}:{settings.port} (tls: {settings.tls}): "
             f"{error}; check DAM_DEDUP_MAIL__HOST, __PORT, __TLS, __USERNAME"
         ) from error
-    if refused:
-        raise DeliveryError(f"the mail server refused these recipients: {refused}")
+    if refused:  # the others have it: sending again would send it to them twice
+        log.error("the mail server refused these recipients: %s", refused)

@@ -25,7 +25,10 @@ class Embedder(Protocol):
     device: str
 
     def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Unit vectors (n, dim) of uint8 RGB pixels (n, side, side, 3)."""
+        """Unit vectors (n, dim) of uint8 RGB pixels (n, side, side, 3).
+
+        An image the model gives no vector for has values that are not finite.
+        """
 
 
 def load_embedder(settings: EmbeddingSettings) -> Embedder:

@@ -9,6 +9,7 @@ killed parent leaves no orphan.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import pickle
@@ -21,14 +22,21 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+import numpy as np
 
 from tasks.errors import ImageError
 from tasks.records import Picture
 from tasks.settings import LimitSettings
 
 _HEADER = struct.Struct(">Q")
+#: Sizes of an answer's facts and thumbnail; pixels are the rest.
+_PARTS = struct.Struct(">II")
+_BLOBS = {"thumbnail", "pixels"}
+_MAX_ANSWER = 64 * 1024**2
 _START_SECONDS = 60.0
 #: How long after the time limit a child kills itself, should nobody else do it.
 _ALARM_SECONDS = 2
@@ -109,9 +117,11 @@ class _Decoder:
             code = self._process.wait() if self._process else None
             self.stop()
             raise ImageError("crashed", f"the decoder died on it (exit {code})") from None
-        if isinstance(answer, Picture):
-            return answer
-        raise ImageError(*answer)
+        try:
+            return _unpack(answer, self._side)
+        except (ValueError, KeyError, TypeError, struct.error):
+            self.stop()
+            raise ImageError("crashed", "the decoder gave no answer that can be read") from None
 
     def stop(self) -> None:
         process, self._process = self._process, None
@@ -139,7 +149,7 @@ class _Decoder:
             self.stop()
             raise ImageError("crashed", f"the decoder process does not start: {error!r}") from error
 
-    def _ask(self, data: bytes, seconds: float) -> Any:
+    def _ask(self, data: bytes, seconds: float) -> bytes:
         process = self._process
         if not (process and process.stdin and process.stdout):
             raise EOFError
@@ -148,9 +158,37 @@ class _Decoder:
         writer = threading.Thread(target=_write, args=(process.stdin, data), daemon=True)
         writer.start()
         size = _HEADER.unpack(_read(process.stdout, _HEADER.size, deadline))[0]
-        answer = pickle.loads(_read(process.stdout, size, deadline))  # noqa: S301 - our own child
+        if size > _MAX_ANSWER:
+            raise EOFError
+        answer = _read(process.stdout, size, deadline)
         writer.join(timeout=5)
         return answer
+
+
+def _pack(picture: Picture) -> bytes:
+    """A picture as data. Not pickled: what hostile bytes may have taken over must not run code
+    in its parent, which holds the credentials.
+    """
+    facts = {f.name: getattr(picture, f.name) for f in fields(picture) if f.name not in _BLOBS}
+    head = json.dumps(facts).encode()
+    parts = _PARTS.pack(len(head), len(picture.thumbnail))
+    return parts + head + picture.thumbnail + picture.pixels.tobytes()
+
+
+def _pack_error(reason: str, message: str) -> bytes:
+    head = json.dumps({"reason": reason, "message": message}).encode()
+    return _PARTS.pack(len(head), 0) + head
+
+
+def _unpack(answer: bytes, side: int) -> Picture:
+    head_size, thumbnail_size = _PARTS.unpack_from(answer)
+    at = _PARTS.size + head_size
+    facts = json.loads(answer[_PARTS.size : at])
+    if "reason" in facts:
+        raise ImageError(str(facts["reason"]), str(facts["message"]))
+    pixels = np.frombuffer(answer, np.uint8, offset=at + thumbnail_size).reshape(side, side, 3)
+    facts["flags"] = tuple(facts["flags"])
+    return Picture(**facts, thumbnail=answer[at : at + thumbnail_size], pixels=pixels)
 
 
 def _write(pipe: IO[bytes], data: bytes) -> None:
@@ -187,18 +225,18 @@ def main() -> None:
     allowed = mapped + limits.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _write(sink, pickle.dumps("ready"))
+    _write(sink, b"ready")
     while (data := _take(source)) is not None:
         # A parent that was killed cannot kill us: an endless decode must end by itself.
         signal.alarm(math.ceil(limits.seconds) + _ALARM_SECONDS)
         try:
-            answer: Any = read_picture(data, limits, side)
+            answer = _pack(read_picture(data, limits, side))
         except ImageError as error:
-            answer = (error.reason, str(error))
+            answer = _pack_error(error.reason, str(error))
         except MemoryError:
-            answer = ("too_much_memory", "no memory left while decoding")
+            answer = _pack_error("too_much_memory", "no memory left while decoding")
         signal.alarm(0)
-        _write(sink, pickle.dumps(answer, protocol=5))
+        _write(sink, answer)
 
 
 def _take(pipe: IO[bytes]) -> bytes | None:

@@ -40,6 +40,8 @@ _EXIF_FIELDS = (
     "DateTimeOriginal",
     "ImageUniqueID",
 )
+#: Markers without a length: stuffing, TEM, restarts, SOI, and fill bytes.
+_BARE_MARKERS = {0x00, 0x01, *range(0xD0, 0xD9), 0xFF}
 _DNG_VERSION = 50706
 _TIFF_BITS = 258
 #: Modes that become RGB without a loss.
@@ -69,7 +71,7 @@ def read_picture(data: bytes, limits: LimitSettings, side: int) -> Picture:
         raise ImageError(
             "format_not_supported", f"{name or 'unknown'} is not a format that is read"
         )
-    if name == "jpeg" and data.count(b"\xff\xda") > limits.jpeg_scans:
+    if name == "jpeg" and _jpeg_scans(data) > limits.jpeg_scans:
         raise ImageError("too_many_scans", f"a JPEG of more than {limits.jpeg_scans} scans")
     if name == "heif":
         _register_heif()
@@ -92,6 +94,24 @@ def read_picture(data: bytes, limits: LimitSettings, side: int) -> Picture:
         text = str(error) or type(error).__name__
         reason = "truncated" if "truncated" in text.lower() else "cannot_decode"
         raise ImageError(reason, f"{type(error).__name__}: {text}"[:300]) from None
+
+
+def _jpeg_scans(data: bytes) -> int:
+    """Scans of the first picture; embedded previews and data after its end do not count.
+
+    Markers: ITU-T T.81, annex B. Inside a scan 0xFF is followed by 0 or a restart marker.
+    """
+    at, scans = 2, 0
+    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
+        marker = data[at + 1]
+        if marker == 0xD9:
+            break
+        if marker in _BARE_MARKERS:
+            at += 1 if marker == 0xFF else 2
+            continue
+        scans += marker == 0xDA
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return scans
 
 
 def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, side: int) -> Picture:

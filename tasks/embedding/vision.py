@@ -128,15 +128,15 @@ class VisionEmbedder:
     def embed(
         self, pixels: npt.NDArray[np.uint8], *, check: bool = True
     ) -> npt.NDArray[np.float32]:
-        """Unit vectors (n, dim), float32.
+        """Unit vectors (n, dim), float32; not finite for an image that has none.
 
         Raises:
-            ModelError: when a vector is zero or not finite: the catalog would lose it silently.
+            ModelError: when no image of the batch has one.
         """
         chunks = [pixels[at : at + self._chunk] for at in range(0, len(pixels), self._chunk)]
         run = self._threads.map if self._threads else map
         vectors = np.concatenate(list(run(self._embed_chunk, chunks)))
-        if check and not np.isfinite(vectors).all():
+        if check and not np.isfinite(vectors).any():
             raise ModelError(f"the model {self.space.model} gives vectors that are not finite")
         return np.asarray(vectors, dtype=np.float32)
 

@@ -6,6 +6,7 @@ Keys are opaque: never normalised, never joined as paths. Sources: the boto3 doc
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from email.header import decode_header, make_header
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 _GONE = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 _CHANGED = {"PreconditionFailed", "412"}
 _ARCHIVED = {"InvalidObjectState"}
+_TAGS_DENIED = {"AccessDenied", "403", "NotImplemented"}
 _PERMANENT = {"AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 
@@ -116,6 +118,7 @@ class S3Source:
         self.id = f"s3://{self.bucket}"
         self.workers = settings.connections
         self._client = client or client_for(settings)
+        self._tags_denied = False
 
     def list_pages(self) -> Iterator[list[Listing]]:
         """All objects below the prefix, a page of at most 1,000 at a time."""
@@ -147,8 +150,8 @@ class S3Source:
             found: Any = self._client.get_object(
                 Bucket=self.bucket, Key=key, Range=f"bytes=0-{HEAD_BYTES - 1}"
             )
-            head = found["Body"].read()
-            size = int(found["ContentRange"].rsplit("/", 1)[1])
+            head = found["Body"].read(HEAD_BYTES)  # a store may ignore the range
+            size = int(found.get("ContentRange", f"/{found['ContentLength']}").rsplit("/", 1)[1])
         except ClientError as error:
             if error.response["Error"]["Code"] not in _ARCHIVED:
                 raise self._explain(f"read {key!r}", error) from error
@@ -189,10 +192,21 @@ class S3Source:
             raise self._explain(f"read {key!r}", error) from error
 
     def _tags(self, key: str) -> dict[str, str]:
+        if self._tags_denied:
+            return {}
         try:
             found = self._client.get_object_tagging(Bucket=self.bucket, Key=key)
         except (ClientError, BotoCoreError) as error:
-            raise self._explain(f"read the tags of {key!r}", error) from error
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+            if code not in _TAGS_DENIED:
+                raise self._explain(f"read the tags of {key!r}", error) from error
+            self._tags_denied = True
+            log.warning(
+                "%s: tags cannot be read (%s); allow s3:GetObjectTagging to filter by tags",
+                self.id,
+                code,
+            )
+            return {}
         return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
 
     def _explain(self, action: str, error: ClientError | BotoCoreError) -> SourceError:
@@ -220,9 +234,8 @@ class S3Source:
 
 def _decode(value: str) -> str:
     """User metadata as text: S3 hands out non-ASCII values as RFC 2047 words."""
-    if "=?" not in value:
-        return value
-    try:
-        return str(make_header(decode_header(value)))
-    except (ValueError, LookupError):
-        return value
+    text = value
+    if "=?" in value:
+        with contextlib.suppress(Exception):  # anybody can write anything into metadata
+            text = str(make_header(decode_header(value)))
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
