@@ -12,7 +12,7 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.groups import group_matches
 from tasks.dedup.verify import rule_id, tier_of
 from tasks.progress import Progress, silent
-from tasks.records import Role, Scan, Space, digest
+from tasks.records import Scan, Space, digest
 from tasks.session import open_catalog, open_source, scope_sql
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,6 @@ def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> Group
     members = members.with_columns(pl.Series("tier", tiers, dtype=pl.String))
     with catalog.writing(scan.settings.catalog.busy_seconds):
         last, before = _last_groups(catalog, scan)
-        members = _inherit_ids(members, before)
         members = members.join(_states(members, before), on="group_id", maintain_order="left")
         _write(catalog, scan, members)
         _forget_old(catalog, scan, last)
@@ -93,49 +92,25 @@ def _last_groups(catalog: Catalog, scan: Scan) -> tuple[str, pl.DataFrame]:
     return last, catalog.read("groups", ["group_id", "asset_id"], f"scan_id = {quote(last)}")
 
 
-def _inherit_ids(members: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
-    """Groups under the ids that people know them by.
-
-    A group takes the id of the earlier group it shares most members with, each id once; the rest
-    get the id of their keeper. So a better keeper makes no new group.
-    """
-    heirs = (
-        members.join(before.rename({"group_id": "known_id"}), on="asset_id")
-        .group_by("group_id", "known_id")
-        .len()
-        .sort("len", "known_id", "group_id", descending=[True, False, False])
-        .unique("group_id", keep="first", maintain_order=True)
-        .unique("known_id", keep="first", maintain_order=True)
-        .select("group_id", "known_id")
-    )
-    # A group that lost its id to another must not meet it again.
-    known = pl.col("known_id")
-    lost = known.is_null() & pl.col("group_id").is_in(heirs["known_id"].implode())
-    own = pl.when(lost).then(pl.col("group_id") + "x").otherwise(pl.col("group_id"))
-    return (
-        members.join(heirs, on="group_id", how="left", maintain_order="left")
-        .with_columns(pl.coalesce(known, own).alias("group_id"))
-        .drop("known_id")
-        .sort("group_id", pl.col("role") != Role.KEEPER.value, maintain_order=True)
-    )
-
-
 def _states(members: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
-    """group_id, state: ``known`` (the same members), ``changed`` or ``new``."""
+    """group_id, state: ``known`` (the same members), ``changed`` or ``new`` (none seen before).
 
-    def fingerprints(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-        return frame.group_by("group_id").agg(pl.col("asset_id").sort().str.join(" ").alias(name))
+    By members, not by ids: a better keeper gives its group another id, and is no new group.
+    """
 
-    joined = fingerprints(members, "now").join(
-        fingerprints(before, "then"), on="group_id", how="left"
-    )
-    return joined.select(
+    def fingerprints(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.group_by("group_id").agg(pl.col("asset_id").sort().str.join(" ").alias("all"))
+
+    now = fingerprints(members)
+    same = now.join(fingerprints(before), on="all", how="semi")["group_id"]
+    seen = members.join(before, on="asset_id", how="semi")["group_id"]
+    return now.select(
         "group_id",
-        pl.when(pl.col("then").is_null())
-        .then(pl.lit("new"))
-        .when(pl.col("then") == pl.col("now"))
+        pl.when(pl.col("group_id").is_in(same.implode()))
         .then(pl.lit("known"))
-        .otherwise(pl.lit("changed"))
+        .when(pl.col("group_id").is_in(seen.implode()))
+        .then(pl.lit("changed"))
+        .otherwise(pl.lit("new"))
         .alias("state"),
     )
 

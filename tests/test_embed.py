@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from tasks.embed import DecoderPool, _ByteBudget
-from tasks.errors import SourceError, TransientSourceError
+from tasks.errors import ImageError, SourceError, TransientSourceError
 from tasks.records import Kind
 from tasks.session import open_catalog
 from tasks.sources.local import LocalSource
@@ -237,3 +237,36 @@ def test_no_images_at_all(library):
     assert summary.groups.is_empty()
     assert isinstance(summary.pairs, pl.DataFrame)
     assert summary.coverage.adds_up
+
+
+def test_an_image_without_a_vector_is_reported_and_stops_nothing(library, monkeypatch):
+    library.add("good.png", 1)
+    library.add("odd.png", 2)
+    from tasks.embedding.vision import VisionEmbedder
+
+    real = VisionEmbedder.embed
+
+    def embed(self, pixels, **options):
+        vectors = real(self, pixels, **options)
+        if len(vectors) > 1:
+            vectors[-1] = float("nan")
+        return vectors
+
+    monkeypatch.setattr(VisionEmbedder, "embed", embed)
+    outcome = library.scan()
+    assert outcome.summary.coverage.failed == {"no_vector": 1}
+    assert outcome.summary.coverage.scanned == 1
+    assert (outcome.summary.counts["read"], outcome.summary.counts["embedded"]) == (1, 1)
+
+
+def test_a_busy_machines_failures_are_tried_again_by_a_full_scan(library, monkeypatch):
+    library.add("slow.png", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.embed.DecoderPool.decode", timed_out)
+        assert library.scan().summary.coverage.failed == {"timeout": 1}
+    assert library.scan().summary.coverage.failed == {"timeout": 1}, "not by every scan"
+    assert library.scan(Kind.FULL).summary.coverage.failed == {}
+
+
+def timed_out(self, data):
+    raise ImageError("timeout", "on purpose")

@@ -269,3 +269,11 @@ def test_a_scan_at_another_threshold_makes_no_news(stocked):
     stocked.scan()
     stocked.scan(threshold=0.95)
     assert states(stocked.scan()) == ["known"] * 3
+
+
+def test_a_better_keeper_is_a_change_and_no_new_group(stocked):
+    stocked.scan()
+    stocked.add("p0 original.png", 0, width=640)
+    outcome = stocked.scan()
+    assert "p0 original.png" in outcome.summary.groups["keeper"].to_list()
+    assert states(outcome) == ["changed", "known", "known"]

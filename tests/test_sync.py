@@ -376,7 +376,9 @@ def test_what_cannot_be_probed_is_skipped_and_looked_at_again(
     meddle(fail)
     found = dam.sync()
     assert dam.known("skipped") == {"a.jpg": reason, "b.jpg": None}
-    assert dam.coverage(found.seen).skipped == {reason: 1}
+    coverage = dam.coverage(found.seen)
+    assert (coverage.skipped | coverage.failed)[reason] == 1
+    assert ("unreadable" in coverage.failed) == (reason == "unreadable"), "a refusal is no skip"
     meddle(str)
     assert counts(dam.sync()) == (2, 0, 1, 0, 1)
     assert dam.known("skipped") == {"a.jpg": None, "b.jpg": None}
@@ -457,3 +459,18 @@ def test_diff_is_what_differs_and_nothing_else(
         applied[name]["removed_at"] = START
     again = diff(listed, pl.DataFrame(list(applied.values()), schema=KNOWN))
     assert [part.height for part in again] == [0, 0, 0]
+
+
+def test_a_source_that_lets_nothing_be_read_changes_nothing(dam: Dam, meddle: Any) -> None:
+    names = [f"{number}.jpg" for number in range(25)]
+    dam.put(*names)
+
+    def refuse(key: str) -> None:
+        raise SourceError("AccessDenied")
+
+    meddle(refuse)
+    with pytest.raises(SourceError, match="none of them be read"):
+        dam.sync()
+    assert dam.known("skipped") == {}
+    meddle(str)
+    assert dam.sync().added == 25

@@ -166,8 +166,10 @@ class _Decoder:
 
 
 def _pack(picture: Picture) -> bytes:
-    """A picture as data. Not pickled: what hostile bytes may have taken over must not run code
-    in its parent, which holds the credentials.
+    """A picture as data.
+
+    Not pickled: a child that hostile bytes took over must not run code in its parent, which holds
+    the credentials.
     """
     facts = {f.name: getattr(picture, f.name) for f in fields(picture) if f.name not in _BLOBS}
     head = json.dumps(facts).encode()

@@ -39,10 +39,10 @@ def sniff(head: bytes) -> str | None:
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
-    if head[4:8] == b"ftyp":
-        return _brand(head)
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "raw" if head[8:10] == b"CR" else "tiff"
+    if head[4:8] == b"ftyp":
+        return _brand(head)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:256].lower()
     if start.startswith((b"<svg", b"<?xml")) and (b"<svg" in head.lower()):
         return "svg"

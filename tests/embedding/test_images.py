@@ -508,3 +508,12 @@ def test_phash_distance_is_a_distance(a, b, c):
     assert distance(a, b) == distance(b, a) <= 64
     assert distance(a, c) <= distance(a, b) + distance(b, c)
     assert (distance(a, b) == 0) == (a == b)
+
+
+def test_what_follows_a_jpeg_is_not_counted_as_its_scans(encode, scene, read):
+    # Phones append videos and depth maps; chance alone puts the marker into them.
+    data = encode(scene, "JPEG") + b"\xff\xda\x00\x08" * 500
+    assert read(data).format == "jpeg"
+    many = encode(scene, "JPEG", progressive=True)
+    scan = many[many.rindex(b"\xff\xda") : -2]
+    assert refused(read, many[:-2] + scan * 200 + many[-2:]) == "too_many_scans"

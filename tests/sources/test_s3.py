@@ -351,3 +351,14 @@ def test_the_server_is_strict(s3: Any) -> None:
     """What the tests above lean on."""
     with pytest.raises(ClientError, match="NoSuchBucket"):
         s3.client.put_object(Bucket="never-made", Key="a", Body=b"")
+
+
+@pytest.mark.parametrize(
+    "value", ["=?utf-8?b?A?=", "=?unicode_escape?q?=5Cud800?=", "=?nosuch?q?x?=", "=?=?=?"]
+)
+def test_broken_metadata_stops_nothing(s3: Any, value: str) -> None:
+    bucket = s3.bucket()
+    s3.client.put_object(Bucket=bucket, Key="a", Body=b"x", Metadata={"note": value})
+    note = S3Source(f"s3://{bucket}", s3.settings).probe("a").metadata["note"]
+    note.encode()  # Arrow takes no lone surrogates
+    assert "\0" not in note
