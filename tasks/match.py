@@ -1,8 +1,8 @@
 """Match: compare contents, keep the pairs that hold, and remember what was compared.
 
 Contents (equal pixels) are compared, not assets: ten thousand copies of one logo are one row.
-After each block of queries its matches are written, then its marks; a killed scan goes on after
-the last block.
+After each block of queries its matches are written, then its marks; a killed incremental scan goes
+on after the last block, a full one compares everything anew.
 """
 
 from __future__ import annotations
