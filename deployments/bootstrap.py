@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import subprocess
 import sys
@@ -30,23 +31,48 @@ def bootstrap(say: Callable[[str], None] = lambda _: None) -> list[str]:
     Raises:
         BootstrapError: when the server does not answer or refuses.
     """
-    from prefect.settings import PREFECT_API_URL
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    api = PREFECT_API_URL.value()
+    api = api_url()
     if not api:
         raise BootstrapError(
             "PREFECT_API_URL is not set; start a server (prefect server start) and set it, or use "
             'the local stack: eval "$(dam-dedup stack up)"'
         )
     _wait_for(api)
-    with httpx.Client(base_url=api, timeout=30) as client:
+    with server(api) as client:
         _create_pool(client)
     say(f"work pool {POOL} is ready")
     _deploy(api, say)
-    _automate()
-    with httpx.Client(base_url=api, timeout=30) as client:
+    with temporary_settings({PREFECT_API_URL: api}):
+        _automate()
+    with server(api) as client:
         flows = {f["id"]: f["name"] for f in _filter(client, "flows")}
         return sorted(f"{flows[d['flow_id']]}/{d['name']}" for d in _filter(client, "deployments"))
+
+
+def api_url() -> str | None:
+    """The server's API as the environment says now, else as Prefect's profile says.
+
+    Prefect's own settings are those of the moment it was imported.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    return os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value()
+
+
+def server(api: str) -> httpx.Client:
+    """A client of the server, with the key or the login that Prefect is configured with."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
+
+    key, login = PREFECT_API_KEY.value(), PREFECT_API_AUTH_STRING.value()
+    headers = {}
+    if key:
+        headers["Authorization"] = f"Bearer {key.get_secret_value()}"
+    elif login:
+        encoded = base64.b64encode(login.get_secret_value().encode()).decode()
+        headers["Authorization"] = f"Basic {encoded}"
+    return httpx.Client(base_url=api, headers=headers, timeout=30)
 
 
 def _wait_for(api: str, seconds: float = 60) -> None:
@@ -78,7 +104,11 @@ def _create_pool(client: httpx.Client) -> None:
             },
         )
     if answer.is_error and answer.status_code != 409:  # 409: somebody else was faster
-        raise BootstrapError(f"cannot create the work pool {POOL}: {answer.text}")
+        raise BootstrapError(
+            f"cannot create the work pool {POOL} on {client.base_url}: HTTP {answer.status_code} "
+            f"{answer.text[:300]}; where the server asks for a login, set PREFECT_API_AUTH_STRING "
+            "or PREFECT_API_KEY"
+        )
 
 
 def _deploy(api: str, say: Callable[[str], None]) -> None:

@@ -140,9 +140,10 @@ def _mail(settings: Settings) -> Iterator[Finding]:
 
 def _prefect() -> Iterator[Finding]:
     import httpx
-    from prefect.settings import PREFECT_API_URL
 
-    url = PREFECT_API_URL.value()
+    from deployments.bootstrap import api_url, server
+
+    url = api_url()
     if not url:
         yield Finding(
             "prefect", "unset", "no server; `dam-dedup scan` works without one",
@@ -150,10 +151,10 @@ def _prefect() -> Iterator[Finding]:
         )  # fmt: skip
         return
     try:
-        with httpx.Client(base_url=url, timeout=10) as client:
+        with server(url) as client:
             client.get("/health").raise_for_status()
             workers = client.post("/work_pools/dam-dedup/workers/filter", json={})
-            deployments = client.post("/deployments/count", json={}).json()
+            deployments = client.post("/deployments/count", json={}).raise_for_status().json()
     except httpx.HTTPError as error:
         yield Finding(
             "prefect", "bad", f"{url}: {error}", "start the server, check PREFECT_API_URL"
