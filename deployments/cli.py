@@ -169,8 +169,8 @@ def report(
     from tasks.summarize import last_scan, summarize_scan
 
     settings = _settings(catalog)
-    found, space, counts = last_scan(settings, scan_id)
-    summary = summarize_scan(found, space, counts)
+    found, space, counts, finished = last_scan(settings, scan_id)
+    summary = summarize_scan(found, space, counts, finished)
     documents = render(summary, settings.delivery.page_groups)
     receipts = deliver_documents(found, documents, out)
     show_outcome(Outcome(found, summary, receipts, mailed=False), as_json=as_json)

@@ -6,6 +6,7 @@ import email
 import email.policy
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -57,11 +58,13 @@ def run_demo(folder: Path, *, images: Path | None, keep: bool, say: Say) -> None
         _fill_and_scan(folder, bucket, images, say)
         say(f"\nDone in {time.monotonic() - started:.0f} s.")
         if keep:
-            say("\nThe stack is still running; to use it from a shell:")
-            for line in stack.export_lines(state):
-                say(f"  {line}")
-            say(f"Prefect UI: {state.env['PREFECT_UI_URL']}")
-            say(f"Stop it with: dam-dedup stack down --dir {folder / 'stack'}")
+            command, place = sys.argv[0], folder / "stack"
+            say(f"\nPrefect UI: {state.env['PREFECT_UI_URL']}")
+            say("The stack is still running; to use it from a shell, with the demo's catalog:")
+            say(f'  eval "$({command} stack up --dir {place})"')
+            for name in ("DAM_DEDUP_SOURCE__URI", "DAM_DEDUP_CATALOG__URI"):
+                say(f"  export {name}={os.environ[name]}")
+            say(f"and to stop it:\n  {command} stack down --dir {place}")
     finally:
         if not keep:
             stack.down(folder / "stack", say=say)

@@ -7,11 +7,11 @@ from prefect import flow
 from flows.artifacts import publish
 from flows.order import run_scan
 from tasks import steps
-from tasks.records import Kind, ScanRequest
+from tasks.records import FullScanRequest, ScanRequest
 from tasks.settings import Settings, load_settings
 
-INCREMENTAL = ScanRequest(kind=Kind.INCREMENTAL)
-FULL = ScanRequest(kind=Kind.FULL)
+INCREMENTAL = ScanRequest()
+FULL = FullScanRequest()
 
 
 @flow(name="incremental-scan", flow_run_name="{request.kind}", persist_result=False)
@@ -25,7 +25,7 @@ def incremental_scan(request: ScanRequest = INCREMENTAL) -> dict[str, int]:
 
 
 @flow(name="full-scan", flow_run_name="{request.kind}", persist_result=False)
-def full_scan(request: ScanRequest = FULL) -> dict[str, int]:
+def full_scan(request: FullScanRequest = FULL) -> dict[str, int]:
     """Compare everything with everything, and rebuild the catalog's indexes.
 
     Args:

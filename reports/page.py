@@ -84,7 +84,14 @@ def totals(summary: Summary) -> dict[str, int]:
 def headline(summary: Summary) -> str:
     """The result in one sentence."""
     found = totals(summary)
-    scanned = words.counted(summary.coverage.scanned, "image")
+    coverage = summary.coverage
+    if not coverage.scanned:
+        where = " that pass the filter" if summary.where else ""
+        return (
+            f"No images{where} among {words.counted(coverage.seen, 'object')}: "
+            f"{found['skipped']:,} skipped, {found['failed']:,} failed."
+        )
+    scanned = words.counted(coverage.scanned, "image")
     if not found["groups"]:
         return f"No duplicates among {scanned}."
     return (

@@ -20,9 +20,9 @@ def summary_markdown(summary: Summary, receipts: list[Receipt]) -> str:
         + (f" where {_code(summary.where)}" if summary.where else "")
         + (", **dry run**" if summary.dry_run else ""),
         "",
-        f"{counted(found['duplicates'], 'duplicate')}: **{found['exact']}** exact (equal pixels), "
-        f"**{found['near']}** near, **{found['similar']}** similar. Since the last scan: "
-        f"**{news(summary)}**.",
+        f"{counted(found['duplicates'], 'duplicate')}: **{found['exact']}** exact (pixels equal "
+        f"to the keeper's), **{found['near']}** near, **{found['similar']}** similar. "
+        f"Since the last scan: **{news(summary)}**.",
         "",
         "| group | tier | assets | could be saved | keeper |",
         "|---|---|---|---|---|",

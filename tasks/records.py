@@ -72,6 +72,15 @@ class ScanRequest(BaseModel):
     )
 
 
+class FullScanRequest(ScanRequest):
+    """The same, where nothing said means everything."""
+
+    kind: Kind = Field(
+        Kind.FULL,
+        description="full: everything, index rebuilt; incremental: what is new against everything",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     """One scan: handed from stage to stage; the catalog carries the bulk.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import datetime
 from importlib.metadata import version
 
 import polars as pl
@@ -32,13 +33,16 @@ _FACTS = ["key", "asset_id", "content", "sha256", "size", "width", "height", "fo
           "label", "last_modified", "flags"]  # fmt: skip
 
 
-def summarize_scan(scan: Scan, space: Space, counts: dict[str, int]) -> Summary:
+def summarize_scan(
+    scan: Scan, space: Space, counts: dict[str, int], finished: datetime | None = None
+) -> Summary:
     """The summary of a scan whose groups are written.
 
     Args:
         scan: the scan.
         space: where its vectors are.
         counts: what the stages counted; ``seen`` is the number of objects listed.
+        finished: when it ended, for a scan of the past.
     """
     catalog = open_catalog(scan.settings)
     assets = read_assets(catalog, scan, _FACTS)
@@ -61,7 +65,7 @@ def summarize_scan(scan: Scan, space: Space, counts: dict[str, int]) -> Summary:
         threshold=scan.threshold,
         dry_run=scan.dry_run,
         started=scan.started,
-        finished=now(),
+        finished=finished or now(),
         coverage=coverage,
         counts=counts,
         space=space,
@@ -77,7 +81,9 @@ def summarize_scan(scan: Scan, space: Space, counts: dict[str, int]) -> Summary:
     )
 
 
-def last_scan(settings: Settings, scan_id: str | None = None) -> tuple[Scan, Space, dict[str, int]]:
+def last_scan(
+    settings: Settings, scan_id: str | None = None
+) -> tuple[Scan, Space, dict[str, int], datetime]:
     """A finished scan of the catalog, to report on it again; the latest by default.
 
     Raises:
@@ -88,7 +94,7 @@ def last_scan(settings: Settings, scan_id: str | None = None) -> tuple[Scan, Spa
         f" AND scan_id = {quote(scan_id)}" if scan_id else ""
     )
     columns = ["started", "scan_id", "kind", "source", "where", "scope", "threshold", "dry_run",
-               "space", "counts"]  # fmt: skip
+               "space", "counts", "finished"]  # fmt: skip
     found = catalog.read("scans", columns, where)
     if found.is_empty():
         raise CatalogError(
@@ -110,7 +116,7 @@ def last_scan(settings: Settings, scan_id: str | None = None) -> tuple[Scan, Spa
         started=row["started"],
         settings=settings,
     )
-    return scan, Space(**space), json.loads(row["counts"])
+    return scan, Space(**space), json.loads(row["counts"]), row["finished"]
 
 
 def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:

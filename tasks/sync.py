@@ -171,7 +171,7 @@ def _own_places(scan: Scan, source: Source) -> tuple[str, ...]:
     delivery = scan.settings.delivery
     mine = [scan.settings.catalog.uri, delivery.bucket, delivery.folder]
     start = f"{source.id}/"
-    places = []
+    places = [".dam-dedup/"]  # where the demo, and whoever follows it, puts reports
     for place in mine:
         uri = str(place or "")
         uri = uri if "://" in uri else f"file://{Path(uri).resolve()}"

@@ -208,7 +208,8 @@ def _quote(text: str) -> str:
 def _text(node: exp.Expr) -> str:
     if isinstance(node, exp.Literal) and node.is_string:
         return _quote(node.this)
-    raise FilterError(f"{node.sql(dialect='postgres')[:80]!r} is no text; write 'it in quotes'")
+    shown = node.name if isinstance(node, exp.Column) else node.sql(dialect="postgres")
+    raise FilterError(f"{shown[:80]} is no text; texts stand in single quotes: '{shown[:80]}'")
 
 
 def _number(node: exp.Expr) -> str:

@@ -97,7 +97,10 @@ def test_numbers_are_those_of_the_page(make_summary):
     found = totals(summary)
     text = body(sent(summary), "plain")
     assert headline(summary) in text
-    assert f"{found['exact']} exact (equal pixels), 0 near, {found['similar']} similar" in text
+    assert (
+        f"{found['exact']} exact (pixels equal to the keeper's), 0 near, {found['similar']} similar"
+        in text
+    )
     assert "7 objects seen" not in text
     assert f"{summary.coverage.seen} objects seen, {summary.coverage.scanned} scanned" in text
     assert "failed: 1 cut off: the file ends before the picture does" in text

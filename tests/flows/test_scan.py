@@ -1,8 +1,9 @@
-"""Credentials from a Prefect block, loaded at run time."""
+"""What a flow makes of its request and of the credentials it is told of."""
 
 import pytest
 from prefect.blocks.system import Secret
 
+from flows.scan import full_scan
 from tasks.errors import SettingsError
 from tasks.settings import load_settings
 from tasks.steps import with_credentials
@@ -44,6 +45,11 @@ def test_a_missing_block_is_named(named, monkeypatch):
     monkeypatch.setattr(Secret, "load", load)
     with pytest.raises(SettingsError, match="no block dam-keys"):
         with_credentials(named)
+
+
+def test_a_full_scan_stays_full_when_other_fields_are_given():
+    given = full_scan.validate_parameters({"request": {"dry_run": True}})
+    assert given["request"].kind == "full"
 
 
 def test_without_a_block_nothing_is_asked():
