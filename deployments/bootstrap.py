@@ -51,6 +51,15 @@ def bootstrap(say: Callable[[str], None] = lambda _: None) -> list[str]:
         return sorted(f"{flows[d['flow_id']]}/{d['name']}" for d in _filter(client, "deployments"))
 
 
+def pause_schedules() -> None:
+    """Let no schedule start a run; on-demand runs go on. For the demo, and for tests that count."""
+    api = api_url()
+    if api:
+        with server(api) as client:
+            for deployment in _filter(client, "deployments"):
+                client.post(f"/deployments/{deployment['id']}/pause_deployment").raise_for_status()
+
+
 def api_url() -> str | None:
     """The server's API as the environment says now, else as Prefect's profile says.
 

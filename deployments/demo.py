@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from deployments import stack
-from deployments.bootstrap import bootstrap
+from deployments.bootstrap import bootstrap, pause_schedules
 from deployments.pictures import Upload, demo_uploads, folder_uploads, later_uploads
 from tasks.errors import DamDedupError
 from tasks.settings import load_settings
@@ -92,6 +92,7 @@ def _fill_and_scan(folder: Path, bucket: str, images: Path | None, say: Say) -> 
     number = _put_all(client, bucket, uploads)
     say(f"Put {number} objects into s3://{bucket}.")
     bootstrap(say=say)
+    pause_schedules()  # an hourly scan that comes due now would tell the news first
     _scan("full-scan/on-demand", "full", folder, say)
     number = _put_all(client, bucket, _later(images))
     say(f"\nPut {number} more objects into the bucket.")
