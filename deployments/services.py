@@ -17,13 +17,12 @@ import botocore.session
 import httpx
 from botocore.config import Config
 
+from deployments.bootstrap import POOL, PROJECT
 from deployments.processes import COMPANION, HOST, Service, StackError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-POOL = "dam-dedup"
-PROJECT = Path(__file__).resolve().parents[1]
 WEED = ("master", "volume", "filer", "s3", "admin")
 PORTS = (*WEED, "smtp", "prefect")
 PROBE_BUCKET = "stack-probe"

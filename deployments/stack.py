@@ -28,6 +28,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from deployments.bootstrap import POOL, PROJECT
 from deployments.processes import (
     COMPANION,
     HOST,
@@ -42,9 +43,7 @@ from deployments.processes import (
 )
 from deployments.services import (
     ADVICE,
-    POOL,
     PORTS,
-    PROJECT,
     READY,
     WEED,
     end_lost_runs,
