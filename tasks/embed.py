@@ -344,6 +344,7 @@ def _reading_row(reading: _Reading, reader: str) -> dict[str, Any]:
         "width": picture.width,
         "height": picture.height,
         "mode": picture.mode,
+        "quality": picture.quality,
         "flags": list(picture.flags),
         "exif": json.dumps(picture.exif),
         "xmp": json.dumps(picture.xmp),

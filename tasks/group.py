@@ -10,7 +10,8 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.groups import group_matches
-from tasks.dedup.verify import rule_id, tier_of
+from tasks.dedup.verify import tier_of
+from tasks.match import KEEPER_COLUMNS, read_pairs
 from tasks.progress import Progress, silent
 from tasks.records import Scan, Space, digest
 from tasks.session import open_catalog, open_source, scope_sql
@@ -37,29 +38,27 @@ def read_assets(catalog: Catalog, scan: Scan, columns: list[str]) -> pl.DataFram
     return catalog.read("assets", columns, scope_sql(scan, source)).drop_nulls("content")
 
 
-def read_matches(
-    catalog: Catalog, scan: Scan, space: Space, contents: pl.DataFrame
-) -> pl.DataFrame:
-    """The matches at or above the threshold whose two sides are both in scope."""
-    where = f"space = {quote(space.id)} AND rule = {quote(rule_id())}"
-    columns = ["match_id", "left", "right", "score", "cosine", "phash_distance"]
-    found = catalog.read("matches", columns, where)
-    found = found.filter(pl.col("score") >= scan.threshold)
-    for side in ("left", "right"):
-        found = found.join(contents, left_on=side, right_on="content", how="semi")
-    return found.sort("left", "right")
+def read_matches(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
+    """The scope's pairs that are copies, or alike, at or above the threshold, with evidence.
+
+    Returns:
+        As :func:`~tasks.match.read_pairs`, and box_left, box_right: where the two meet.
+    """
+    boxes = pl.Struct({"box_left": pl.List(pl.Float64), "box_right": pl.List(pl.Float64)})
+    return (
+        read_pairs(catalog, scan, space)
+        .filter(pl.col("score") >= scan.threshold)
+        .with_columns(pl.col("evidence").str.json_decode(boxes).alias("boxes"))
+        .unnest("boxes")
+    )
 
 
 def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> GroupCounts:
     """Group everything in scope, and write the groups under the scan's id."""
     catalog = open_catalog(scan.settings)
     progress("group", 0, 1)
-    assets = read_assets(
-        catalog,
-        scan,
-        ["key", "asset_id", "content", "width", "height", "format", "size", "last_modified"],
-    )
-    members = group_matches(assets, read_matches(catalog, scan, space, assets.select("content")))
+    assets = read_assets(catalog, scan, KEEPER_COLUMNS)
+    members = group_matches(assets, read_matches(catalog, scan, space))
     tiers = [
         tier_of(score, same_pixels=same).value
         for score, same in members.select("score", "same_pixels").iter_rows()

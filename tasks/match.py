@@ -1,30 +1,54 @@
-"""Match: compare contents, keep the pairs that hold, and remember what was compared.
+"""Match: look at the pixels of every candidate pair that nobody has looked at.
 
 Contents (equal pixels) are compared, not assets: ten thousand copies of one logo are one row.
-After each block of queries its matches are written, then its marks; a killed incremental scan goes
-on after the last block, a full one compares everything anew.
+Answers are written as they come, refusals too, and belong to the two contents for good: no scan,
+of whatever scope or model, verifies a pair again.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
-from tasks.dedup.pairs import PairBlock, close_pairs
-from tasks.dedup.verify import cosine_floor, phash_distance, rule_id, score_pairs
-from tasks.embedding.vision import choose_device
+from tasks.dedup.features import Features, extract_features, use_one_thread
+from tasks.dedup.groups import bridging_pairs
+from tasks.dedup.keepers import rank_keepers
+from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, tier_of, verify_pair
 from tasks.progress import Progress, silent
-from tasks.records import Kind, Scan, Space, digest
+from tasks.propose import list_candidates, refresh_lists
+from tasks.records import Scan, Space, digest
 from tasks.session import open_catalog, open_source, scope_sql
 
 log = logging.getLogger(__name__)
+
+#: Pairs verified between two writes.
+_CHUNK = 512
+#: Pictures whose features are held, about 0.7 MB each.
+_HELD = 1000
+#: How often members may be offered to the keeper of a neighbouring group. Each round settles all
+#: groups that touch one another, so that two or three are the rule.
+_ROUNDS = 30
+
+_PAIRS = {
+    "pair_id": pl.String,
+    "left": pl.String,
+    "right": pl.String,
+    "score": pl.Float32,
+    "evidence": pl.String,
+}
+KEEPER_COLUMNS = ["key", "asset_id", "content", "phash", "width", "height", "format", "size",
+                  "last_modified"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,156 +56,185 @@ class MatchCounts:
     """What a match stage did.
 
     Attributes:
-        compared: contents compared with everything in scope.
-        candidates: raw neighbours looked at.
-        matches: of these, how many reach the threshold.
+        compared: contents whose nearest were looked up.
+        candidates: pairs that are worth a look.
+        verified: of these, how many were looked at now; the others were known.
+        matches: how many are copies at or above the threshold.
     """
 
     compared: int
     candidates: int
+    verified: int
     matches: int
 
 
 def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> MatchCounts:
-    """Compare what must be compared: all contents in a full scan, unmatched ones otherwise."""
-    source = open_source(scan.source, scan.settings)
+    """Look up what is new (everything, in a full scan), and verify what was never verified."""
     catalog = open_catalog(scan.settings)
     with catalog.writing(scan.settings.catalog.busy_seconds):
-        contents = (
-            catalog.read("assets", ["content", "phash"], scope_sql(scan, source))
-            .drop_nulls("content")
-            .unique("content", keep="first")
-            .sort("content")
-        )
-        # Another scan may have brought assets since ours embedded: they wait for their own scan.
-        embedded = catalog.known_contents(space.id)
-        contents = contents.filter(pl.col("content").is_in(embedded.implode()))
-        marked = _prune_marks(catalog, scan, space, contents)
-        if scan.kind is Kind.FULL:
-            marked = marked.clear()
-        ordered = _queries_first(contents, marked)
-        queries = contents.height - marked.height
-        counts = _compare(catalog, scan, space, ordered, queries, progress)
+        assets = _assets(catalog, scan, space)
+        compared = refresh_lists(catalog, scan, space, assets["content"].unique().sort(), progress)
+        asked = _Asker(catalog, scan.settings.match.workers, progress)
+        pairs = _settled(catalog, scan, space, assets, asked)
+        candidates = pairs.height
+        matches = pairs.filter(pl.col("score") >= scan.threshold).height
+    counts = MatchCounts(compared, candidates, asked.verified, matches)
     log.info("match: %s", counts)
     return counts
 
 
-def _prune_marks(
-    catalog: Catalog, scan: Scan, space: Space, contents: pl.DataFrame
-) -> pl.DataFrame:
-    """The contents in scope that were compared already; marks of others are deleted.
+def read_pairs(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
+    """All verified pairs of a scope, refusals included, as the match stage left them.
 
-    A content that left the scope (removed, changed, filtered out) and comes back has missed what
-    came meanwhile, so its mark must not outlive its leaving.
+    Returns:
+        pair_id, left, right (contents, left < right), score, tier, evidence (JSON or null);
+        sorted by left and right.
     """
-    where = (
-        f"scope = {quote(scan.scope)} AND space = {quote(space.id)} AND rule = {quote(rule_id())}"
-    )
-    marks = catalog.read("matched", ["mark_id", "content", "threshold"], where)
-    gone = marks.join(contents, on="content", how="anti")
-    catalog.delete_keys("matched", gone["mark_id"].to_list())
-    # float32 in the table: compare with a margin below its precision.
-    enough = marks.filter(pl.col("threshold") <= scan.threshold + 1e-6)
-    return enough.join(contents, on="content", how="semi").select("content")
+    assets = _assets(catalog, scan, space)
+    pairs = _settled(catalog, scan, space, assets, lambda missing: _known(catalog, missing))
+    tiers = [tier_of(score).value if score >= SIMILAR_SCORE else "" for score in pairs["score"]]
+    return pairs.with_columns(pl.Series("tier", tiers, dtype=pl.String)).sort("left", "right")
 
 
-def _queries_first(contents: pl.DataFrame, marked: pl.DataFrame) -> pl.DataFrame:
-    queries = contents.join(marked, on="content", how="anti").sort("content")
-    rest = contents.join(marked, on="content", how="semi").sort("content")
-    return pl.concat([queries, rest])
+def _assets(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
+    source = open_source(scan.source, scan.settings)
+    assets = catalog.read("assets", KEEPER_COLUMNS, scope_sql(scan, source))
+    assets = assets.drop_nulls("content")
+    # Another scan may have brought assets since ours embedded: they wait for their own scan.
+    embedded = catalog.known_contents(space.id)
+    return assets.filter(pl.col("content").is_in(embedded.implode()))
 
 
-def _compare(
+def _settled(
     catalog: Catalog,
     scan: Scan,
     space: Space,
-    contents: pl.DataFrame,
-    queries: int,
-    progress: Progress,
-) -> MatchCounts:
-    progress("match", 0, queries)
-    if not queries:
-        return MatchCounts(0, 0, 0)
-    vectors = _vectors(catalog, space, contents["content"])
-    hashes = contents["phash"].to_numpy()
-    names = contents["content"]
-    candidates = matches = 0
-    device = choose_device(scan.settings.embedding.device).type
-    for block in close_pairs(
-        vectors,
-        queries,
-        cosine_floor(scan.threshold),
-        block=scan.settings.match.block,
-        device=device,
-        progress=lambda done: progress("match", done, queries),
-    ):
-        rows = _verified(block, hashes, names, space, scan.threshold)
-        catalog.upsert("matches", rows)
-        catalog.upsert("matched", _marks(names.slice(*_span(block)), scan, space))
-        candidates += len(block.left)
-        matches += rows.num_rows
-    return MatchCounts(queries, candidates, matches)
+    assets: pl.DataFrame,
+    ask: Callable[[pl.DataFrame], pl.DataFrame],
+) -> pl.DataFrame:
+    """Candidates with their answers, and those of members with the keepers of nearby groups.
+
+    A pure function of what is in scope and of the pairs' answers: it does not matter in which
+    order the assets came, nor which scans there were before.
+    """
+    contents = assets.select("content", "phash").unique("content", keep="first")
+    pairs = ask(list_candidates(catalog, scan, space, contents))
+    ranks = (
+        rank_keepers(assets).with_row_index("rank").group_by("content").agg(pl.col("rank").min())
+    )
+    for _ in range(_ROUNDS):
+        missing = bridging_pairs(ranks, pairs)
+        if missing.is_empty():
+            break
+        pairs = pl.concat([pairs, ask(missing)])
+    return pairs
 
 
-def _span(block: PairBlock) -> tuple[int, int]:
-    first, end = block.queries
-    return first, end - first
+def _known(catalog: Catalog, wanted: pl.DataFrame) -> pl.DataFrame:
+    """The answers of pairs; those never looked at count as refused."""
+    if wanted.is_empty():
+        return pl.DataFrame(schema=_PAIRS)
+    keys = [digest(left, right) for left, right in wanted.select("left", "right").iter_rows()]
+    wanted = wanted.select(pl.Series("pair_id", keys, dtype=pl.String), "left", "right")
+    where = f"rule = {quote(rule_id())}"
+    stored = catalog.read("pairs", ["pair_id", "score", "evidence"], where)
+    return wanted.join(stored, on="pair_id", how="left", maintain_order="left").with_columns(
+        pl.col("score").fill_null(0.0)
+    )
 
 
-def _vectors(catalog: Catalog, space: Space, contents: pl.Series) -> npt.NDArray[np.float16]:
-    """Vectors (n, dim) in the order of ``contents``."""
-    table = catalog.read_arrow(f"vectors_{space.id}", ["content", "vector"])
-    wanted = pl.DataFrame({"content": contents}).with_row_index("at")
-    have = pl.DataFrame({"content": pl.from_arrow(table["content"])}).with_row_index("row")
-    found = wanted.join(have, on="content").sort("at")
-    flat = table["vector"].combine_chunks().flatten().to_numpy()
-    return np.asarray(flat.reshape(-1, space.dim)[found["row"].to_numpy()])
+class _Asker:
+    """Answers pairs from the catalog, and verifies those it does not know."""
+
+    def __init__(self, catalog: Catalog, workers: int | None, progress: Progress) -> None:
+        self._catalog = catalog
+        self._workers = workers or os.cpu_count() or 1
+        self._progress = progress
+        self.verified = 0
+
+    def __call__(self, wanted: pl.DataFrame) -> pl.DataFrame:
+        """Wanted pairs (left, right) with their answers."""
+        keys = [digest(left, right) for left, right in wanted.select("left", "right").iter_rows()]
+        named = wanted.select(pl.Series("pair_id", keys, dtype=pl.String), "left", "right")
+        known = self._catalog.read("pairs", ["pair_id"], f"rule = {quote(rule_id())}")
+        new = named.join(known, on="pair_id", how="anti", maintain_order="left")
+        for done, rows in self._verify(new):
+            self._catalog.upsert("pairs", rows)
+            self.verified += rows.num_rows
+            self._progress("verify", done, new.height)
+        return _known(self._catalog, wanted)
+
+    def _verify(self, pairs: pl.DataFrame) -> Iterator[tuple[int, pa.Table]]:
+        if pairs.is_empty():
+            return
+        use_one_thread()
+        shelf = _Shelf(self._catalog)
+        # The pairs are spread over the cores: products that spread as well spin and double the cost.
+        with (
+            threadpool_limits(1),
+            ThreadPoolExecutor(self._workers, "verify") as pool,
+        ):
+            for start in range(0, pairs.height, _CHUNK):
+                chunk = pairs.slice(start, _CHUNK)
+                shelf.fetch(chunk)
+                sides = chunk.select("left", "right").rows()
+                answers = list(pool.map(lambda pair: _answer(shelf, *pair), sides))
+                yield start + chunk.height, _rows(chunk, answers)
 
 
-def _verified(
-    block: PairBlock,
-    hashes: npt.NDArray[np.uint64],
-    names: pl.Series,
-    space: Space,
-    threshold: float,
-) -> pa.Table:
-    """The candidates that reach the threshold, as rows of the matches table."""
-    bits = phash_distance(hashes[block.left], hashes[block.right])
-    scores = score_pairs(block.cosine, bits)
-    keep = scores >= threshold
-    a, b = names.gather(block.left[keep]), names.gather(block.right[keep])
-    frame = pl.DataFrame(
-        {
-            "a": a,
-            "b": b,
-            "score": scores[keep],
-            "cosine": block.cosine[keep],
-            "phash_distance": bits[keep],
-        }
-    ).select(
-        pl.min_horizontal("a", "b").alias("left"),
-        pl.max_horizontal("a", "b").alias("right"),
-        pl.lit(space.id).alias("space"),
+class _Shelf:
+    """Features of pictures, made once in a run as long as they fit."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._jpegs: dict[str, bytes] = {}
+        self._features: OrderedDict[str, Features] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def fetch(self, pairs: pl.DataFrame) -> None:
+        """Read the thumbnails a chunk of pairs needs."""
+        names = set(pairs["left"]) | set(pairs["right"])
+        missing = names - self._features.keys()
+        read = self._catalog.read_keys("thumbnails", ["content", "jpeg"], missing)
+        self._jpegs = dict(read.iter_rows())
+
+    def features(self, content: str) -> Features | None:
+        """Of one content; None when it has no thumbnail."""
+        with self._lock:
+            held = self._features.get(content)
+            if held is not None:
+                self._features.move_to_end(content)
+                return held
+        jpeg = self._jpegs.get(content)
+        if jpeg is None:
+            return None
+        made = extract_features(jpeg)
+        with self._lock:
+            self._features[content] = made
+            while len(self._features) > _HELD:
+                self._jpegs.pop(self._features.popitem(last=False)[0], None)
+        return made
+
+
+def _answer(shelf: _Shelf, left: str, right: str) -> Verified:
+    one, two = shelf.features(left), shelf.features(right)
+    if one is None or two is None:
+        log.error("no thumbnail of %s: the pair is not verified", left if one is None else right)
+        return Verified(0.0, None)
+    return verify_pair(one, two)
+
+
+def _rows(pairs: pl.DataFrame, answers: list[Verified]) -> pa.Table:
+    texts = [
+        answer.evidence.as_json() if answer.evidence and answer.score >= SIMILAR_SCORE else None
+        for answer in answers
+    ]
+    frame = pairs.select(
+        "pair_id",
+        "left",
+        "right",
         pl.lit(rule_id()).alias("rule"),
-        "score",
-        "cosine",
-        "phash_distance",
+        pl.Series("score", [answer.score for answer in answers], dtype=pl.Float32),
+        pl.Series("evidence", texts, dtype=pl.String),
     )
-    keys = [digest(left, right, space.id) for left, right in frame.select("left", "right").rows()]
-    frame = frame.insert_column(0, pl.Series("match_id", keys, dtype=pl.String))
-    return frame.to_arrow().cast(schema.MATCHES)
-
-
-def _marks(contents: pl.Series, scan: Scan, space: Space) -> pa.Table:
-    ids = [digest(scan.scope, content, space.id) for content in contents]
-    return pa.table(
-        [
-            pa.array(ids, pa.string()),
-            pa.array([scan.scope] * len(ids), pa.string()),
-            contents.to_arrow().cast(pa.string()),
-            pa.array([space.id] * len(ids), pa.string()),
-            pa.array([rule_id()] * len(ids), pa.string()),
-            pa.array([scan.threshold] * len(ids), pa.float32()),
-        ],
-        schema=schema.MATCHED,
-    )
+    return frame.to_arrow().cast(schema.PAIRS)

@@ -136,6 +136,7 @@ class Picture:
         phash: 64-bit perceptual hash.
         pixels: uint8 array (side, side, 3), RGB, the model's input.
         thumbnail: JPEG, longest side at most 384 px.
+        quality: JPEG quality as the IJG library counts it, of a JPEG.
         flags: what a careful merge must know (``flat``, ``tiny``, ``aspect``, ``multi_frame``).
     """
 
@@ -148,6 +149,7 @@ class Picture:
     format: str
     thumbnail: bytes
     pixels: npt.NDArray[np.uint8]
+    quality: int | None = None
     flags: tuple[str, ...] = ()
     exif: dict[str, str] = field(default_factory=dict)
     xmp: dict[str, str] = field(default_factory=dict)
@@ -197,7 +199,8 @@ class Summary:
     Attributes:
         groups: one row a group: group_id, tier, size, bytes, savings, score, state.
         members: one row a member: group_id, asset_id, key, role, tier, score, content and facts.
-        pairs: one row a match: left, right (keys, left < right), score, tier and evidence.
+        pairs: one row a match: left, right (keys, left < right), score, tier, relation, and the
+            evidence in words and as JSON.
         thumbnails: content to JPEG bytes, for the groups that are drawn.
     """
 

@@ -106,6 +106,12 @@ class MatchSettings(_Part):
     """When two assets are duplicates."""
 
     threshold: float = Field(0.7, ge=0.5, le=1)
+    neighbours: int = Field(
+        20, ge=1, le=200, description="Nearest images of each image that are verified"
+    )
+    workers: int | None = Field(
+        None, ge=1, description="Threads that verify pairs; default: the cores"
+    )
     block: int = Field(2048, ge=16, le=65536, description="Rows per matrix product")
 
 

@@ -11,6 +11,8 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
+from tasks.dedup.evidence import Evidence
+from tasks.dedup.explain import Side, explain, turn_around
 from tasks.dedup.verify import calibration, rule_id, tier_of
 from tasks.embed import names_reading_column
 from tasks.errors import CatalogError
@@ -30,7 +32,7 @@ _NEAR_COPIES = 8
 _DRAWN_MEMBERS = 12
 
 _FACTS = ["key", "asset_id", "content", "sha256", "size", "width", "height", "format",
-          "label", "last_modified", "flags"]  # fmt: skip
+          "quality", "label", "last_modified", "flags"]  # fmt: skip
 
 
 def summarize_scan(
@@ -76,7 +78,7 @@ def summarize_scan(
         },
         groups=groups,
         members=members.select(pl.exclude("state")),
-        pairs=list_pairs(assets, read_matches(catalog, scan, space, assets.select("content"))),
+        pairs=list_pairs(assets, read_matches(catalog, scan, space), members),
         thumbnails=_thumbnails(catalog, groups, members, scan.settings.delivery.page_groups),
     )
 
@@ -160,31 +162,96 @@ def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:
     return Coverage(seen, scanned, counted("skipped"), counted("failed"), outcomes)
 
 
-def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
-    """Pairs of assets: left, right (keys, left < right), score, tier, evidence.
+def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of assets, each with its evidence in words.
 
     Args:
-        assets: key, content, sha256.
-        matches: left, right (contents), score, cosine, phash_distance.
+        assets: key, content, sha256, width, height, size, format, quality.
+        matches: left, right (contents), score, evidence (JSON).
+        members: key, group_id: pairs inside one group are duplicates, others are related.
+
+    Returns:
+        left, right (keys, left < right), score, tier, relation, changes, original, reasons,
+        flipped, evidence: the measurements as JSON, right against left, or left against right
+        where flipped.
     """
-    ranked = assets.sort("key").with_columns(
-        pl.len().over("content").alias("copies"),
-        pl.int_range(pl.len()).over("content").alias("nth"),
+    pairs = pl.concat([_equal_pairs(assets), _near_pairs(assets, matches)]).sort("left", "right")
+    facts = {
+        row[0]: Side(*row[1:])
+        for row in assets.join(
+            pl.concat([pairs["left"], pairs["right"]]).unique().to_frame("key"),
+            on="key",
+            how="semi",
+        )
+        .select("key", "width", "height", "size", "format", "quality")
+        .iter_rows()
+    }
+    columns = ("left", "right", "score", "same_pixels", "same_bytes", "flipped", "evidence")
+    rows = [_explained(facts, *row) for row in pairs.select(columns).iter_rows()]
+    said = pl.DataFrame(
+        rows,
+        schema=dict.fromkeys(("tier", "changes", "original", "reasons"), pl.String),
+        orient="row",
     )
+    home = dict(members.select("key", "group_id").iter_rows())
+    relation = [
+        "duplicate" if left in home and home[left] == home.get(right) else "related"
+        for left, right in pairs.select("left", "right").iter_rows()
+    ]
+    return pl.concat([pairs, said], how="horizontal").select(
+        "left",
+        "right",
+        pl.col("score").cast(pl.Float64).round(4),
+        "tier",
+        pl.Series("relation", relation, dtype=pl.String),
+        "changes",
+        "original",
+        "reasons",
+        "flipped",
+        "evidence",
+    )
+
+
+def _explained(
+    facts: dict[str, Side],
+    left: str,
+    right: str,
+    score: float,
+    same_pixels: bool,
+    same_bytes: bool,
+    flipped: bool,
+    text: str | None,
+) -> tuple[str, str, str, str]:
+    tier = tier_of(score, same_pixels=same_pixels).value
+    if same_pixels:
+        return tier, "same bytes" if same_bytes else "same pixels", "either", ""
+    if text is None:
+        return tier, "no texture; the same colours everywhere", "either", ""
+    evidence = Evidence.from_json(text)
+    said = explain(turn_around(evidence) if flipped else evidence, facts[left], facts[right])
+    return tier, said.changes, said.original, "; ".join(said.reasons)
+
+
+def _equal_pairs(assets: pl.DataFrame) -> pl.DataFrame:
+    ranked = _numbered(assets)
     several = ranked.filter(pl.col("copies") > 1)
     lefts = several.filter((pl.col("copies") <= _ALL_PAIRS) | (pl.col("nth") == 0))
     equal = lefts.join(several, on="content", suffix="_r").filter(pl.col("key") < pl.col("key_r"))
-    equal = equal.select(
+    return equal.select(
         pl.col("key").alias("left"),
         pl.col("key_r").alias("right"),
         pl.lit(1.0, pl.Float32).alias("score"),
         pl.lit(True).alias("same_pixels"),
         (pl.col("sha256") == pl.col("sha256_r")).alias("same_bytes"),
-        pl.lit(1.0, pl.Float32).alias("cosine"),
-        pl.lit(0, pl.Int32).alias("phash_distance"),
+        pl.lit(False).alias("flipped"),
+        pl.lit(None, pl.String).alias("evidence"),
     )
+
+
+def _near_pairs(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
+    ranked = _numbered(assets)
     sides = ranked.filter((pl.col("copies") <= _NEAR_COPIES) | (pl.col("nth") == 0))
-    near = (
+    return (
         matches.join(
             sides.select(pl.col("content").alias("left"), pl.col("key").alias("a")), on="left"
         )
@@ -195,34 +262,16 @@ def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
             "score",
             pl.lit(False).alias("same_pixels"),
             pl.lit(False).alias("same_bytes"),
-            "cosine",
-            "phash_distance",
+            (pl.col("a") > pl.col("b")).alias("flipped"),
+            "evidence",
         )
     )
-    pairs = pl.concat([equal, near]).sort("left", "right")
-    tiers = [
-        tier_of(score, same_pixels=same).value
-        for score, same in pairs.select("score", "same_pixels").iter_rows()
-    ]
-    evidence = (
-        pl.when("same_bytes")
-        .then(pl.lit("same bytes"))
-        .when("same_pixels")
-        .then(pl.lit("same pixels"))
-        .otherwise(
-            pl.format(
-                "cosine {}, pHash distance {} of 64", pl.col("cosine").round(3), "phash_distance"
-            )
-        )
-    )
-    return pairs.select(
-        "left",
-        "right",
-        pl.col("score").cast(pl.Float64).round(4),
-        pl.Series("tier", tiers, dtype=pl.String),
-        evidence.alias("evidence"),
-        pl.col("cosine").cast(pl.Float64).round(4),
-        "phash_distance",
+
+
+def _numbered(assets: pl.DataFrame) -> pl.DataFrame:
+    return assets.sort("key").with_columns(
+        pl.len().over("content").alias("copies"),
+        pl.int_range(pl.len()).over("content").alias("nth"),
     )
 
 

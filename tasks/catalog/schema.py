@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 #: Raised whenever a schema below changes; stored in the ``about`` table.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TIME = pa.timestamp("us", "UTC")
 
@@ -57,6 +57,7 @@ ASSET_READING: list[pa.Field] = [
     pa.field("width", pa.int32()),
     pa.field("height", pa.int32()),
     pa.field("mode", pa.string()),
+    pa.field("quality", pa.int32()),
     pa.field("flags", pa.list_(pa.string())),
     pa.field("exif", pa.json_()),
     pa.field("xmp", pa.json_()),
@@ -79,29 +80,42 @@ SPACES = pa.schema(
     ]
 )
 
-#: A verified pair, keyed by the content of its two sides: remembered over renames and copies.
-MATCHES = pa.schema(
+#: What verification said of a pair of contents, refusals included: no scan asks twice. It knows
+#: nothing of the embedding model, nor of names, places and copies.
+PAIRS = pa.schema(
     [
-        _key("match_id"),
+        _key("pair_id"),
         pa.field("left", pa.string()),
         pa.field("right", pa.string()),
-        pa.field("space", pa.string()),
         pa.field("rule", pa.string()),
         pa.field("score", pa.float32()),
-        pa.field("cosine", pa.float32()),
-        pa.field("phash_distance", pa.int32()),
+        pa.field("evidence", pa.string()),
     ]
 )
 
-#: Which contents have been compared with everything of a scope, down to which threshold.
-MATCHED = pa.schema(
+#: The nearest contents of a content among all of a scope. A content that has a list has been
+#: compared with everything there.
+NEIGHBOURS = pa.schema(
     [
-        _key("mark_id"),
+        _key("list_id"),
         pa.field("scope", pa.string()),
         pa.field("content", pa.string()),
         pa.field("space", pa.string()),
+        pa.field("k", pa.int32()),
+        pa.field("names", pa.list_(pa.string())),
+        pa.field("cosines", pa.list_(pa.float32())),
+    ]
+)
+
+#: Labelled samples: what a collection's thresholds are worth.
+CALIBRATIONS = pa.schema(
+    [
+        _key("calibration_id"),
+        pa.field("scope", pa.string()),
         pa.field("rule", pa.string()),
-        pa.field("threshold", pa.float32()),
+        pa.field("made", _TIME),
+        pa.field("labelled", pa.int32()),
+        pa.field("result", pa.string()),
     ]
 )
 
@@ -140,8 +154,9 @@ TABLES: dict[str, pa.Schema] = {
     "assets": ASSETS,
     "thumbnails": THUMBNAILS,
     "spaces": SPACES,
-    "matches": MATCHES,
-    "matched": MATCHED,
+    "pairs": PAIRS,
+    "neighbours": NEIGHBOURS,
+    "calibrations": CALIBRATIONS,
     "groups": GROUPS,
     "scans": SCANS,
 }

@@ -10,7 +10,15 @@ from __future__ import annotations
 import polars as pl
 
 from tasks.dedup.keepers import rank_keepers
+from tasks.dedup.verify import NEAR_SCORE
 from tasks.records import Role, digest
+
+#: Parts of the keeper that members show meet when they share so much of the smaller one.
+_MEET = 0.1
+#: A member that shows more of the keeper than this is no mere part of it.
+_PART = 0.6
+
+Box = tuple[float, float, float, float]
 
 
 def group_matches(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
@@ -19,7 +27,8 @@ def group_matches(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
     Args:
         assets: asset_id, key, source, content and the columns keepers are ranked by; one row an
             asset.
-        matches: left, right (contents), score; each pair once.
+        matches: left, right (contents), score, and if known box_left, box_right (where in each
+            the two meet, x0, y0, x1, y1 in 0..1); each pair once. Those below 0.7 join nothing.
 
     Returns:
         group_id, asset_id, role, score (against the keeper; the keeper's own is 1), same_pixels;
@@ -84,24 +93,7 @@ def _take_in(contents: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
     )
     if matches.is_empty():
         return alone
-    rank = order.select("content", "rank")
-    edges = (
-        pl.concat(
-            [
-                matches.select(pl.col("left").alias("a"), pl.col("right").alias("b"), "score"),
-                matches.select(pl.col("right").alias("a"), pl.col("left").alias("b"), "score"),
-            ]
-        )
-        .join(rank.rename({"content": "a", "rank": "ra"}), on="a")
-        .join(rank.rename({"content": "b", "rank": "rb"}), on="b")
-        .filter(pl.col("ra") < pl.col("rb"))
-        .sort("ra", "rb")
-    )
-    # Only contents that match something are walked; the rest never becomes a Python object.
-    home: dict[str, tuple[str, float]] = {}
-    for a, b, score in edges.select("a", "b", "score").iter_rows():
-        if home.setdefault(a, (a, 1.0))[0] == a and b not in home:
-            home[b] = (a, score)
+    home = _homes(order.select("content", "rank"), matches)
     rows = pl.DataFrame(
         {
             "content": list(home),
@@ -111,3 +103,100 @@ def _take_in(contents: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
         schema={"content": pl.String, "home": pl.String, "score": pl.Float32},
     ).with_columns((pl.col("content") == pl.col("home")).alias("same_pixels"))
     return pl.concat([rows, alone.join(rows, on="content", how="anti")])
+
+
+def bridging_pairs(ranks: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs that must be asked before groups are final: left, right (left < right).
+
+    Where a match joins members of two groups, the member of the worse keeper may belong to the
+    better one, and has perhaps not been compared with it. Each content asks for one keeper at a
+    time, so that 10,000 copies of one logo cost about 10,000 pairs, not 50 million.
+
+    Args:
+        ranks: content, rank (the lower the better keeper); one row a content.
+        pairs: left, right, score of every pair that was asked, refusals included.
+    """
+    none = pl.DataFrame(schema={"left": pl.String, "right": pl.String})
+    home = {content: keeper for content, (keeper, _) in _homes(ranks, pairs).items()}
+    if not home:
+        return none
+    where = pl.DataFrame({"content": list(home), "home": list(home.values())}).join(
+        ranks.select(pl.col("content").alias("home"), pl.col("rank").alias("best")), on="home"
+    )
+    edges = _both_ways(pairs.filter(pl.col("score") >= NEAR_SCORE))
+    wishes = (
+        edges.join(where.rename({"content": "a"}), on="a")
+        .join(where.rename({"content": "b", "home": "home_b", "best": "best_b"}), on="b")
+        .filter(pl.col("best_b") < pl.col("best"))
+        .select(
+            pl.col("best_b"),
+            pl.col("a").alias("member"),
+            pl.min_horizontal("a", "home_b").alias("left"),
+            pl.max_horizontal("a", "home_b").alias("right"),
+        )
+        .join(pairs.select("left", "right"), on=["left", "right"], how="anti")
+    )
+    if wishes.is_empty():
+        return none
+    return (
+        wishes.sort("best_b", "left", "right")
+        .unique("member", keep="first", maintain_order=True)
+        .select("left", "right")
+        .unique()
+        .sort("left", "right")
+    )
+
+
+def _both_ways(matches: pl.DataFrame) -> pl.DataFrame:
+    """Every match from either side: a, b, score, box (where in a the two meet)."""
+    if "box_left" not in matches.columns:
+        nowhere = pl.lit(None, pl.List(pl.Float64))
+        matches = matches.with_columns(nowhere.alias("box_left"), nowhere.alias("box_right"))
+    return pl.concat(
+        [
+            matches.select(
+                pl.col(one).alias("a"), pl.col(other).alias("b"), "score", pl.col(box).alias("box")
+            )
+            for one, other, box in (("left", "right", "box_left"), ("right", "left", "box_right"))
+        ]
+    )
+
+
+def _homes(ranks: pl.DataFrame, matches: pl.DataFrame) -> dict[str, tuple[str, float]]:
+    """The keeper's content of every content that matches something, and the score against it.
+
+    A keeper that shows several pictures (a collage, a contact sheet) does not join them: members
+    that show parts of it which do not meet have nothing in common.
+    """
+    edges = (
+        _both_ways(matches.filter(pl.col("score") >= NEAR_SCORE))
+        .join(ranks.rename({"content": "a", "rank": "ra"}), on="a")
+        .join(ranks.rename({"content": "b", "rank": "rb"}), on="b")
+        .filter(pl.col("ra") < pl.col("rb"))
+        .sort("ra", "rb")
+    )
+    # Only contents that match something are walked; the rest never becomes a Python object.
+    home: dict[str, tuple[str, float]] = {}
+    parts: dict[str, list[Box]] = {}
+    for a, b, score, box in edges.select("a", "b", "score", "box").iter_rows():
+        if home.setdefault(a, (a, 1.0))[0] != a or b in home:
+            continue
+        if box is not None and _size(box) < _PART:
+            taken = parts.setdefault(a, [])
+            if not all(_meets(box, other) for other in taken):
+                continue
+            if len(taken) < 50:
+                taken.append(box)
+        home[b] = (a, score)
+    return home
+
+
+def _size(box: Box) -> float:
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def _meets(one: Box, two: Box) -> bool:
+    common = max(one[0], two[0]), max(one[1], two[1]), min(one[2], two[2]), min(one[3], two[3])
+    if common[0] >= common[2] or common[1] >= common[3]:
+        return False
+    return _size(common) >= _MEET * min(_size(one), _size(two))

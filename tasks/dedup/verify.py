@@ -1,8 +1,9 @@
 """From candidate to match: the pixels decide, and leave evidence.
 
-A candidate's score is a logistic function of two measurements that fail differently: the cosine
-of the embeddings (what is shown) and the distance of the perceptual hashes (how it is laid out).
-Its coefficients are data, in ``calibration.json`` beside this file, with their provenance.
+Embeddings only propose. A pair is aligned by its local features, or frame on frame where there are
+too few, and the pixels are compared under that alignment. The coefficients of the score are data,
+in ``calibration.json`` beside this file, with their provenance; the score knows nothing of the
+embedding model, so it means the same with any.
 """
 
 from __future__ import annotations
@@ -13,77 +14,221 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
-import numpy.typing as npt
 
+from tasks.dedup.align import Alignment, align_either
+from tasks.dedup.compare import compare_pixels
+from tasks.dedup.evidence import Evidence, gather
+from tasks.dedup.features import Features
 from tasks.records import Tier, digest
 
 #: No score of a measured pair reaches this: it is kept for equal pixels.
 _BEST_MEASURED = 0.999
+#: Scores at which the tiers begin; as float32, which stored scores are.
+EXACT_SCORE = float(np.float32(0.95))
+NEAR_SCORE = float(np.float32(0.7))
+SIMILAR_SCORE = 0.5
+#: Fewer agreeing features are no alignment.
+_FEW = 6
+#: With fewer, the pair is also laid frame on frame, and the better answer counts.
+_SCARCE = 20
 
-#: As float32, which scores are: a pair that just reaches 0.7 is near, not similar.
-_NEAR_SCORE = float(np.float32(0.7))
+
+#: Two frames of one picture correlate more than this when both are reduced to 24 x 24.
+_LIKELY = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Coefficients of the score.
+    """How measurements become a score.
 
     Attributes:
-        version: names them; part of the rule under which matches are remembered.
-        bias: of the logit.
-        cosine: per unit of cosine.
-        phash: per bit of distance.
+        version: names it; part of the rule under which pairs are remembered.
+        copy: coefficients of the logit that a pair is a copy.
+        copy_at: the logit from which it is one.
+        exact: the most a pair may differ and be ``exact``.
+        near: how much each difference costs a ``near`` score.
+        hue_error: beyond it the colours are another variant's.
     """
 
     version: str
-    bias: float
-    cosine: float
-    phash: float
+    copy: dict[str, float]
+    copy_at: float
+    exact: dict[str, float]
+    near: dict[str, float]
+    hue_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One pair's answer: its score, and why (None where nothing fits)."""
+
+    score: float
+    evidence: Evidence | None
 
 
 @cache
 def calibration() -> Calibration:
-    """The coefficients this release ships."""
+    """The calibration this release ships."""
     data = json.loads(Path(__file__).with_name("calibration.json").read_text())
-    return Calibration(**data["coefficients"])
+    return Calibration(**data["calibration"])
 
 
 def rule_id() -> str:
-    """Names how matches are made: matches and marks of another rule are not reused."""
-    return digest("verify-1", repr(calibration()))[:12]
+    """Names how pairs are verified: answers of another rule are not reused."""
+    return digest("verify-2", repr(calibration()))[:12]
 
 
-def score_pairs(
-    cosine: npt.NDArray[np.float32],
-    phash_distance: npt.NDArray[np.int32],
-) -> npt.NDArray[np.float32]:
-    """Scores in 0..0.999 of n pairs; higher is closer."""
-    known = calibration()
-    logit = known.bias + known.cosine * cosine.astype(np.float64) + known.phash * phash_distance
-    return np.minimum(1.0 / (1.0 + np.exp(-logit)), _BEST_MEASURED).astype(np.float32)
-
-
-def cosine_floor(threshold: float) -> float:
-    """The lowest cosine at which a pair with equal perceptual hashes reaches a threshold."""
-    known = calibration()
-    logit = math.log(threshold / (1.0 - threshold)) if threshold < 1.0 else math.inf
-    # A float16 vector's rounding must not lose the pair that sits on the threshold.
-    return min(1.0, (logit - known.bias) / known.cosine) - 1e-3
-
-
-def tier_of(score: float, *, same_pixels: bool) -> Tier:
-    """The tier of a match.
-
-    Only equal bytes or equal pixels are ``exact``: a measured score is an opinion.
-    """
-    if same_pixels:
+def tier_of(score: float, *, same_pixels: bool = False) -> Tier:
+    """The tier of a score: ``exact`` from 0.95, ``near`` from 0.7, else ``similar``."""
+    if same_pixels or score >= EXACT_SCORE:
         return Tier.EXACT
-    return Tier.NEAR if score >= _NEAR_SCORE else Tier.SIMILAR
+    return Tier.NEAR if score >= NEAR_SCORE else Tier.SIMILAR
 
 
-def phash_distance(
-    left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64]
-) -> npt.NDArray[np.int32]:
-    """Differing bits of n pairs of hashes."""
-    return np.asarray(np.bitwise_count(left ^ right), dtype=np.int32)
+def verify_pair(left: Features, right: Features) -> Verified:
+    """Compare two pictures.
+
+    Args:
+        left: the features of the content whose digest is lower, so that a pair has one answer.
+        right: the other's.
+    """
+    best = Verified(0.0, None)
+    found = align_either(left, right)
+    if found and found[1].inliers >= _FEW:
+        best = _judge(found[0], right, found[1], "features")
+    if best.score < NEAR_SCORE and (found is None or found[1].inliers < _SCARCE):
+        whole = _whole(left, right)
+        if whole:
+            second = _judge(left, right, whole, "whole")
+            best = max(best, second, key=lambda answer: answer.score)
+        if best.evidence is None:
+            best = _flat(left, right)
+    return best
+
+
+def _judge(left: Features, right: Features, found: Alignment, method: str) -> Verified:
+    pixels = compare_pixels(left, right, found)
+    if pixels is None:
+        return Verified(0.0, None)
+    evidence = gather(left, right, found, pixels, method)
+    return Verified(score_of(evidence), evidence)
+
+
+def _whole(left: Features, right: Features) -> Alignment | None:
+    """Frame on frame, where the shapes are the same."""
+    if _shapes_differ(left, right):
+        return None
+    (wide, high), (wide_r, high_r) = left.size, right.size
+    x, y = wide_r / wide, high_r / high
+    if _coarse_likeness(left, right) < _LIKELY:
+        return None
+    matrix = np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
+    # As good as a fit by a dozen features with half a pixel's error: the pixels must say the rest.
+    return Alignment(matrix, False, 12, 12, 0.5, 0)
+
+
+def _shapes_differ(left: Features, right: Features) -> bool:
+    (wide, high), (wide_r, high_r) = left.size, right.size
+    return abs(math.log((wide_r / wide) / (high_r / high))) > 0.04
+
+
+def _coarse_likeness(left: Features, right: Features) -> float:
+    """Correlation of the two at 24 x 24: cheap, and high for any two frames of one picture."""
+    one, two = (
+        cv2.cvtColor(
+            cv2.resize(side.rgb, (24, 24), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
+        ).astype(np.float32)
+        for side in (left, right)
+    )
+    one, two = one - one.mean(), two - two.mean()
+    return float((one * two).sum() / max(float(np.sqrt((one**2).sum() * (two**2).sum())), 1e-6))
+
+
+def _flat(left: Features, right: Features) -> Verified:
+    """Pictures without texture: equal shape and equal colours everywhere, or nothing."""
+    if _shapes_differ(left, right) or max(_spread(left), _spread(right)) > 6:
+        return Verified(0.0, None)
+    one, two = (
+        cv2.resize(side.rgb, (32, 32), interpolation=cv2.INTER_AREA) for side in (left, right)
+    )
+    apart = np.abs(one.astype(np.int16) - two.astype(np.int16)).max()
+    return Verified(0.96 if apart <= 3 else 0.0, None)
+
+
+def _spread(side: Features) -> float:
+    return float(side.rgb.std(axis=(0, 1)).max())
+
+
+def score_of(evidence: Evidence) -> float:
+    """0..0.999; at least 0.95 is exact, 0.7 a copy, 0.5 the same scene."""
+    known = calibration()
+    z = copy_logit(evidence)
+    other_colours = evidence.hue_error > known.hue_error
+    if z < known.copy_at or other_colours:
+        return _similar(evidence, z, known)
+    cost = _cost(evidence, known)
+    if _only_encoded(evidence, known):
+        return min(_BEST_MEASURED, 0.955 + 0.044 * evidence.fine)
+    sure = min(1.0, (z - known.copy_at) / 4) ** 0.5
+    return float(0.702 + 0.243 * sure * (1 - cost))
+
+
+def copy_logit(evidence: Evidence) -> float:
+    """The logit that a pair is a copy and not another shot."""
+    weights = calibration().copy
+    return (
+        weights["bias"]
+        + weights["agree"] * evidence.agree_else
+        + weights["parallax"] * min(evidence.parallax, 2.0)
+        + weights["others"] * min(evidence.others / max(evidence.inliers, 1), 1.0)
+        + weights["log_inliers"] * min(math.log(max(evidence.inliers, 1)), 5.0)
+        + weights["residual"] * min(evidence.residual, 2.0)
+        + weights["shear"] * max(0.0, evidence.shear - 1.5)
+        # On a page everything but the words is alike: there, what differs is what matters.
+        + weights["ink"] * evidence.ink * (1 - evidence.agree)
+    )
+
+
+def _similar(evidence: Evidence, z: float, known: Calibration) -> float:
+    """The same scene, shot or coloured otherwise; below 0.5 nothing worth a word."""
+    if evidence.inliers < 15 or evidence.agree < 0.25:
+        return 0.49 / (1 + math.exp(-z))
+    return 0.5 + 0.19 * min(1.0, max(0.0, (z - known.copy_at + 8) / 8))
+
+
+def _only_encoded(evidence: Evidence, known: Calibration) -> bool:
+    most = known.exact
+    return (
+        not evidence.mirrored
+        and abs(evidence.rotation) <= most["rotation"]
+        and 1 - min(evidence.share_left, evidence.share_right) <= most["cropped"]
+        and abs(math.log(evidence.aspect)) <= most["aspect"]
+        and abs(evidence.gain) <= most["gain"]
+        and abs(math.log(evidence.contrast)) <= most["contrast"]
+        and abs(evidence.saturation - 1) <= most["saturation"]
+        and abs(math.log(max(evidence.sharpness, 0.01))) <= most["sharpness"]
+        and evidence.covered <= most["covered"]
+        and evidence.hue_error <= most["hue_error"]
+        and evidence.tint <= most["tint"]
+        and 1 - evidence.agree <= most["disagree"]
+    )
+
+
+def _cost(evidence: Evidence, known: Calibration) -> float:
+    """0..1: how far from the picture as it was."""
+    price = known.near
+    cost = (
+        price["cropped"] * (1 - min(evidence.share_left, evidence.share_right))
+        + price["covered"] * evidence.covered
+        + price["disagree"] * (1 - evidence.agree)
+        + price["rotation"] * min(abs(evidence.rotation), 90) / 90
+        + price["mirrored"] * evidence.mirrored
+        + price["aspect"] * abs(math.log(evidence.aspect))
+        + price["gain"] * min(abs(evidence.gain), 2)
+        + price["saturation"] * min(abs(evidence.saturation - 1), 1)
+        + price["tint"] * min(evidence.tint, 50) / 50
+        + price["sharpness"] * min(abs(math.log(max(evidence.sharpness, 0.01))), 1)
+    )
+    return min(1.0, cost)

@@ -131,6 +131,7 @@ def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, sid
     if animated:
         image.seek(0)
     exif = _exif(image)
+    quality = _jpeg_quality(getattr(image, "quantization", None)) if name == "jpeg" else None
     deep = _loses_depth(image, data, name)
     image.load()
     with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
@@ -150,6 +151,7 @@ def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, sid
         format=name,
         thumbnail=_thumbnail(rgb),
         pixels=np.asarray(_shrink(rgb, (side, side)), dtype=np.uint8),
+        quality=quality,
         flags=flags,
         exif=exif,
         xmp=parse_xmp(_bytes(info.get("xmp"))),
@@ -300,6 +302,23 @@ def _exif(image: Image.Image) -> dict[str, str]:
         for name, value in as_text(kept).items()
         if value.replace("\x00", "").strip()
     }
+
+
+#: Sum of the luminance quantisation table that ITU-T T.81 suggests (annex K.1).
+_TABLE_SUM = 3685
+
+
+def _jpeg_quality(tables: Any) -> int | None:
+    """The IJG library's quality whose luminance table is as coarse as this one, 1..100.
+
+    It scales the suggested table by 5000 / quality below 50 and by 200 - 2 x quality above
+    (jcparam.c); other encoders' tables give the quality of the same coarseness.
+    """
+    if not isinstance(tables, dict) or len(tables.get(0, ())) != 64:
+        return None
+    scale = 100 * sum(tables[0]) / _TABLE_SUM
+    quality = (200 - scale) / 2 if scale <= 100 else 5000 / scale
+    return int(min(100, max(1, round(quality))))
 
 
 def _bytes(value: Any) -> bytes:

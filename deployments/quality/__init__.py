@@ -1,0 +1,1 @@
+"""Measuring detection: planted edits, labelled folders, other methods on the same pictures."""

@@ -1,0 +1,216 @@
+"""The console command ``dam-dedup bench``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+    from deployments.quality.quality import Report
+    from tasks.progress import Progress
+
+bench_app = typer.Typer(
+    help="Measure how well duplicates are found, on photographs of your own.",
+    no_args_is_help=True,
+)
+
+#: Wrong pairs that are named; ``--json`` names all.
+_SHOWN_WRONG = 10
+
+
+@bench_app.callback()
+def bench() -> None:
+    """Measure how well duplicates are found, on photographs of your own."""
+
+
+@bench_app.command("quality")
+def quality(
+    images: Annotated[
+        Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
+    ],
+    seed: Annotated[
+        int, typer.Option(help="Another seed draws other photographs and edits.", min=0)
+    ] = 0,
+    sources: Annotated[
+        int, typer.Option(help="How many photographs get edited copies.", min=1)
+    ] = 200,
+    edits: Annotated[
+        int, typer.Option(help="How many edited copies each gets, of different kinds.", min=1)
+    ] = 12,
+    threshold: Annotated[
+        float, typer.Option(help="Score from which a pair counts as found.", min=0.5, max=1)
+    ] = 0.7,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of your own (columns file, group) that says which files of --images are "
+            "copies of one another; nothing is planted then. Files are relative to --images.",
+            dir_okay=False,
+        ),
+    ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(help="Draw the figures into this .svg or .png file (needs matplotlib)."),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep planted files, catalog and documents here; the same call goes on with "
+            "them. Default: a temporary folder."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="bundled, a Hugging Face id or a local folder [DAM_DEDUP_EMBEDDING__MODEL]."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+) -> None:
+    """Plant edited copies among your photographs, scan, and compare with what was planted.
+
+    The edits are exact (saved anew, scaled), near (small crops, colours, a logo or text) and hard
+    (mirrored, turned, half of the picture, a screenshot). Everything else in the folder is taken
+    to be no duplicate: copies that were there before count as wrong pairs, so read the list of
+    wrong pairs before you trust the precision. The same scan runs as in production.
+
+        dam-dedup bench quality --images ~/Pictures --work var/bench --plots var/bench.svg
+
+        dam-dedup bench quality --images ./labelled --truth truth.csv --json | jq .quality.recall
+    """
+    from deployments.quality.quality import run_quality
+
+    report = run_quality(
+        images,
+        seed=seed,
+        sources=sources,
+        edits=edits,
+        truth=truth,
+        workdir=work,
+        plots=plots,
+        threshold=threshold,
+        model=model,
+        progress=_teller(),
+    )
+    if as_json:
+        typer.echo(json.dumps(report.as_dict()))
+    else:
+        show_report(report)
+        if plots:
+            typer.echo(f"plots: {plots}")
+
+
+def _teller() -> Progress:
+    """A line on standard error now and then, while it is a terminal."""
+    from tasks.progress import silent
+
+    if not sys.stderr.isatty():
+        return silent
+    last = 0.0
+
+    def tell(stage: str, done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last > 2:
+            last = time.monotonic()
+            typer.echo(f"{stage}: {done:,} of {'?' if total is None else f'{total:,}'}", err=True)
+
+    return tell
+
+
+def show_report(report: Report, console: Console | None = None) -> None:
+    """The measurement as tables, for people."""
+    from rich.console import Console
+
+    console = console or Console(highlight=False, markup=False)
+    quality, asked = report.quality, report.asked
+    console.print(
+        f"{asked['files']:,} files of {asked['images']}, model {asked['model']}, "
+        + (f"truth {asked['truth']}" if "truth" in asked else f"seed {asked['seed']}")
+    )
+    unknown = f"; {quality.unknown:,} pairs of files the truth does not name" * bool(
+        quality.unknown
+    )
+    console.print(
+        f"at score >= {quality.threshold:g}: precision {_share(quality.precision)} "
+        f"({quality.right:,} of {quality.pairs:,} pairs right), "
+        f"recall {_share(quality.recall)} ({quality.found:,} of {quality.wanted:,}), "
+        f"purity {_share(quality.purity)} ({quality.pure:,} of {quality.groups:,} groups)" + unknown
+    )
+    for title, frame in (
+        ("recall by level", quality.levels),
+        ("recall by edit", quality.edits),
+        ("by threshold", quality.curve),
+        ("calibration: share of right pairs by score", quality.calibration),
+    ):
+        if not frame.is_empty():
+            _table(console, title, frame)
+    _show_rivals(console, report)
+    _show_wrong(console, quality.false_pairs)
+    for reason, number in report.failed.items():
+        console.print(f"not read: {number:,} files: {reason}")
+    slow = ", ".join(
+        f"{name.partition('_')[0]} {seconds:.1f} s"
+        for name, seconds in report.stages.items()
+        if seconds >= 0.1
+    )
+    console.print(
+        f"scan {report.seconds:.1f} s ({slow}); {report.counts.get('embedded', 0):,} embedded, "
+        f"{report.counts.get('verified', 0):,} pairs verified; at most "
+        f"{report.rss_mb['process']:,} MB, a decoder {report.rss_mb['decoder']:,} MB"
+    )
+
+
+def _show_rivals(console: Console, report: Report) -> None:
+    import polars as pl
+
+    levels = list(next((rival.levels for rival in report.rivals if rival.levels), None) or {})
+    rows = []
+    for rival in report.rivals:
+        row: dict[str, Any] = {"method": rival.name, "pairs": rival.pairs, "note": rival.note}
+        row |= {"precision": rival.precision, "recall": rival.recall}
+        rows.append(row | {level: (rival.levels or {}).get(level) for level in levels})
+    shares = dict.fromkeys(("precision", "recall", *levels), pl.Float64)
+    schema = {"method": pl.String, "pairs": pl.Int64, **shares, "note": pl.String}
+    _table(console, "other methods on the same files", pl.DataFrame(rows, schema))
+
+
+def _show_wrong(console: Console, wrong: pl.DataFrame) -> None:
+    if wrong.is_empty():
+        return
+    more = wrong.height - _SHOWN_WRONG
+    title = "wrong pairs, the surest first" + (f" ({more:,} more in --json)" if more > 0 else "")
+    _table(console, title, wrong.head(_SHOWN_WRONG).select("score", "left", "right"))
+
+
+def _table(console: Console, title: str, frame: pl.DataFrame) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name, kind in frame.schema.items():
+        table.add_column(name.replace("_", " "), justify="right" if kind.is_numeric() else "left",
+                         overflow="fold")  # fmt: skip
+    for row in frame.iter_rows():
+        table.add_row(*(Text(_cell(value)) for value in row))  # a file name is no markup
+    console.print()
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

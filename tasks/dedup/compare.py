@@ -1,0 +1,381 @@
+"""The aligned pixels of a pair, compared: the same picture, or another shot of the same thing?
+
+A copy agrees everywhere but where it was covered, whatever happened to its brightness and colours,
+and nothing in it is displaced. A second shot never lies still: parallax, perspective and moving
+things leave displacements of a pixel or more once the best affine fit is taken away.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tasks.dedup.align import Alignment, Matrix
+from tasks.dedup.features import Features
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+#: Long side of the frame in which pixels are compared.
+_FRAME = 320
+#: Window of the local correlation, as a share of the frame's long side.
+_WINDOW = 17 / 384
+#: A window agrees above this correlation.
+_AGREES = 0.8
+#: Local contrast, in units of 1/50 of the picture's, and in grey levels, that counts as texture.
+_TEXTURE, _NOISE = 5.0, 1.5
+#: Fewer pixels in common tell nothing.
+_LEAST_PIXELS = 600
+#: Beyond these grey levels a window may be clipped.
+_DARK, _BRIGHT = 6.0, 249.0
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Both pictures over one another, in the pixels of the coarser one.
+
+    Attributes:
+        left: uint8 (h, w, 3), warped or as it is.
+        right: uint8 (h, w, 3).
+        mask: bool (h, w), where both are.
+        scale: pixels of right per pixel of left.
+    """
+
+    left: npt.NDArray[np.uint8]
+    right: npt.NDArray[np.uint8]
+    mask: Mask
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What the pixels say.
+
+    Attributes:
+        agree: share of the textured pixels whose surroundings correlate.
+        agree_else: the same outside of rectangles that were laid over one of the pictures.
+        fine: the same, for a correlation of 0.95: nothing but encoding differs.
+        texture: share of the common pixels that are textured.
+        parallax: median displacement left after the best affine fit, pixels of the frame.
+        pixels: pixels in common.
+        covered: share of the common area that differs (text, a logo, something else in place).
+        covered_at: centre of what differs, 0..1 of the right picture's width and height.
+        gain: brightness of right against left, in stops.
+        contrast: contrast of right against left.
+        saturation: colourfulness of right against left; 0 is grey.
+        hue_error: colours that no change of saturation or white balance explains, levels.
+        tint: how far a neutral grey of left is from grey in right, levels.
+        sharpness: fine detail of right against left.
+        ink: how much both look like ink on paper, 0..1.
+        matrix: float64 (2, 3), the refined fit, pixels of left to pixels of right.
+    """
+
+    agree: float
+    agree_else: float
+    fine: float
+    texture: float
+    parallax: float
+    pixels: int
+    covered: float
+    covered_at: tuple[float, float]
+    gain: float
+    contrast: float
+    saturation: float
+    hue_error: float
+    tint: float
+    sharpness: float
+    ink: float
+    matrix: Matrix
+
+
+def compare_pixels(left: Features, right: Features, found: Alignment) -> Likeness | None:
+    """Measure a pair under an alignment; None where too little is in common.
+
+    Args:
+        left: as it was aligned: mirrored where the alignment says so.
+        right: the other.
+        found: left to right.
+    """
+    frame = make_frame(left, right, found.matrix)
+    if frame is None:
+        return None
+    one, two = _grey(frame.left), _grey(frame.right)
+    correlation, textured = _correlate(one, two, frame.mask)
+    agreeing = textured & (correlation > 0.5)
+    if agreeing.sum() < 100:
+        return None
+    flow = _flow(one, two, frame.mask)
+    correction, parallax = _settle(flow, agreeing)
+    matrix = found.matrix
+    if np.abs(correction).max() > 0:
+        matrix = _corrected(left, right, found.matrix, correction)
+        frame = make_frame(left, right, matrix)
+        if frame is None:
+            return None
+        one, two = _grey(frame.left), _grey(frame.right)
+        correlation, textured = _correlate(one, two, frame.mask)
+    grain = _detail(two, frame.mask) / _detail(one, frame.mask)
+    if not 0.8 < grain * float(one[frame.mask].std() / max(two[frame.mask].std(), 1.0)) < 1.25:
+        # One was blurred, sharpened or is noisy: compare what both still have.
+        soft = [cv2.GaussianBlur(grey, (0, 0), 1.8) for grey in (one, two)]
+        correlation, textured = _correlate(soft[0], soft[1], frame.mask)
+    if textured.sum() < 50:
+        return None
+    differs = textured & (correlation <= _AGREES)
+    same = frame.mask & ~_grown(differs)
+    if same.sum() < 100:
+        same = frame.mask
+    gain, contrast = _brightness(one[same], two[same])
+    saturation, hue_error, tint = _colours(frame, same)
+    area, spot = _covered(differs, frame.mask)
+    laid_over = _rectangles(differs, frame.mask)
+    elsewhere = textured & ~laid_over
+    return Likeness(
+        agree=float((correlation[textured] > _AGREES).mean()),
+        agree_else=_share(correlation[elsewhere] > _AGREES) if elsewhere.sum() >= 50 else 0.0,
+        fine=float((correlation[textured] > 0.95).mean()),
+        texture=float(textured.sum() / frame.mask.sum()),
+        parallax=parallax,
+        pixels=int(frame.mask.sum()),
+        covered=area,
+        covered_at=spot,
+        gain=gain,
+        contrast=contrast,
+        saturation=saturation,
+        hue_error=hue_error,
+        tint=tint,
+        sharpness=_detail(two, same) / max(_detail(one, same) * contrast, 1e-3),
+        ink=min(_ink(one, frame.mask), _ink(two, frame.mask)),
+        matrix=matrix,
+    )
+
+
+def make_frame(left: Features, right: Features, matrix: Matrix) -> Frame | None:
+    """Lay the finer picture over the coarser one; None where they hardly meet."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    if not 0.02 < scale < 50:
+        return None
+    full = np.vstack([matrix, [0, 0, 1]])
+    if scale <= 1:
+        laid, mask, under = _lay(left, right, full)
+        return Frame(laid, under, mask, scale) if mask.sum() >= _LEAST_PIXELS else None
+    laid, mask, under = _lay(right, left, np.linalg.inv(full))
+    return Frame(under, laid, mask, scale) if mask.sum() >= _LEAST_PIXELS else None
+
+
+def _lay(
+    fine: Features, coarse: Features, matrix: Matrix
+) -> tuple[npt.NDArray[np.uint8], Mask, npt.NDArray[np.uint8]]:
+    """The fine picture in the coarse one's pixels, where it lies, and the coarse one."""
+    shrink = min(1.0, _FRAME / max(coarse.size))
+    under = _reduced(coarse.rgb, shrink)
+    if shrink < 1:
+        matrix = _zoom(under.shape[1] / coarse.size[0], under.shape[0] / coarse.size[1]) @ matrix
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    picture = fine.rgb
+    if scale < 0.8:  # averaged, not sampled: else what is fine turns into noise
+        picture = _reduced(fine.rgb, scale)
+        back = _zoom(fine.size[0] / picture.shape[1], fine.size[1] / picture.shape[0])
+        matrix = matrix @ back
+    size = under.shape[1], under.shape[0]
+    laid = cv2.warpAffine(picture, matrix[:2], size, flags=cv2.INTER_LINEAR)
+    inside = np.full(picture.shape[:2], 255, np.uint8)
+    mask = cv2.warpAffine(inside, matrix[:2], size, flags=cv2.INTER_NEAREST)
+    mask = cv2.erode(mask, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return laid, mask > 0, under
+
+
+def _reduced(picture: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
+    if scale >= 1:
+        return picture
+    size = max(2, round(picture.shape[1] * scale)), max(2, round(picture.shape[0] * scale))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _zoom(x: float, y: float) -> Matrix:
+    """Scaling about the corner of the first pixel, whose centre is (0, 0)."""
+    return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1.0]])
+
+
+def _grey(rgb: npt.NDArray[np.uint8]) -> Floats:
+    """Grey, with the finest grain smoothed: noise and blocks of JPEG are no content."""
+    grey = cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (0, 0), 0.8)
+    return np.asarray(grey, dtype=np.float32)
+
+
+def _correlate(one: Floats, two: Floats, mask: Mask) -> tuple[Floats, Mask]:
+    """Local correlation inside the mask, and where there is texture that could correlate."""
+    side = max(5, round(_WINDOW * max(one.shape)) | 1)
+    weight = mask.astype(np.float32)
+
+    def mean(values: Floats) -> Floats:
+        return np.asarray(cv2.blur(values, (side, side)), dtype=np.float32)
+
+    share = np.maximum(mean(weight), 1e-3)
+    one, two = one * weight, two * weight
+    a, b = mean(one) / share, mean(two) / share
+    spread_a = np.sqrt(np.maximum(mean(one * one) / share - a * a, 1e-2))
+    spread_b = np.sqrt(np.maximum(mean(two * two) / share - b * b, 1e-2))
+    correlation = (mean(one * two) / share - a * b) / (spread_a * spread_b)
+    contrast = 50 / max(float(one[mask].std()), 1.0), 50 / max(float(two[mask].std()), 1.0)
+    structure = np.maximum(spread_a * contrast[0], spread_b * contrast[1])
+    clipped = (np.maximum(a, b) > _BRIGHT) | (np.minimum(a, b) < _DARK)
+    textured = mask & (structure > _TEXTURE) & (np.maximum(spread_a, spread_b) > _NOISE) & ~clipped
+    return correlation, textured
+
+
+_own = threading.local()
+
+
+def _dis() -> Any:
+    """Kroeger et al., "Fast Optical Flow using Dense Inverse Search", 2016; one a thread."""
+    if not hasattr(_own, "dis"):
+        _own.dis = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
+            cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
+        )
+        _own.dis.setFinestScale(1)
+    return _own.dis
+
+
+def _flow(one: Floats, two: Floats, mask: Mask) -> Floats:
+    def normal(grey: Floats) -> npt.NDArray[np.uint8]:
+        values = grey[mask]
+        scaled = (grey - values.mean()) * (50 / max(float(values.std()), 1.0)) + 128
+        return np.where(mask, np.clip(scaled, 0, 255), 128).astype(np.uint8)
+
+    return np.asarray(_dis().calc(normal(one), normal(two), None))
+
+
+def _settle(flow: Floats, agreeing: Mask) -> tuple[Matrix, float]:
+    """The affine part of the displacements, (2, 3) in the frame, and the median of the rest."""
+    rows, columns = np.nonzero(agreeing)
+    step = max(1, len(rows) // 3000)
+    rows, columns = rows[::step], columns[::step]
+    moved = flow[rows, columns].astype(np.float64)
+    ground = np.column_stack([columns, rows, np.ones(len(rows))]).astype(np.float64)
+    left = np.linalg.norm(moved - np.median(moved, axis=0), axis=1)
+    solution = np.zeros((3, 2))
+    for _ in range(3):
+        calm = left <= np.quantile(left, 0.7) + 1e-9
+        solution = np.linalg.lstsq(ground[calm], moved[calm], rcond=None)[0]
+        left = np.linalg.norm(moved - ground @ solution, axis=1)
+    return solution.T, float(np.median(left))
+
+
+def _corrected(left: Features, right: Features, matrix: Matrix, correction: Matrix) -> Matrix:
+    """The alignment with the displacements found in the frame taken in."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    full = np.vstack([matrix, [0, 0, 1]])
+    shift = np.eye(3)
+    shift[:2] += correction  # a point of the laid (left) picture lies here in the right one
+    under = right if scale <= 1 else left
+    shrink = min(1.0, _FRAME / max(under.size))
+    to_frame = np.eye(3)
+    if shrink < 1:
+        size = max(2, round(under.size[0] * shrink)), max(2, round(under.size[1] * shrink))
+        to_frame = _zoom(size[0] / under.size[0], size[1] / under.size[1])
+    inside = np.linalg.inv(to_frame) @ shift @ to_frame
+    moved = inside @ full if scale <= 1 else full @ inside
+    return np.asarray(moved[:2])
+
+
+def _brightness(one: Floats, two: Floats) -> tuple[float, float]:
+    a, b = float(one.mean()), float(two.mean())
+    return float(np.log2(max(b, 1.0) / max(a, 1.0))), float(
+        max(two.std(), 0.5) / max(one.std(), 0.5)
+    )
+
+
+def _colours(frame: Frame, same: Mask) -> tuple[float, float, float]:
+    """Saturation of right against left, what neither it nor white balance explains, and the tint.
+
+    chroma of right = s x chroma of left + a shift that may follow the luminance: a white balance
+    and a tint do. Another colour of one garment does not fit.
+    """
+    height, width = same.shape
+    cells = max(2, width // 8), max(2, height // 8)
+
+    def small(rgb: npt.NDArray[np.uint8]) -> Floats:
+        values = cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb).astype(np.float32)
+        values[~same] = 0
+        return np.asarray(cv2.resize(values, cells, interpolation=cv2.INTER_AREA))
+
+    weight = cv2.resize(same.astype(np.float32), cells, interpolation=cv2.INTER_AREA)
+    keep = weight > 0.6
+    if keep.sum() < 12:
+        return 1.0, 0.0, 0.0
+    a, b = (small(rgb)[keep] / weight[keep][:, None] for rgb in (frame.left, frame.right))
+    count = len(a)
+    design = np.zeros((2 * count, 5))
+    design[:, 0] = np.concatenate([a[:, 1], a[:, 2]]) - 128
+    design[:count, 1], design[:count, 2] = 1, a[:, 0] / 128
+    design[count:, 3], design[count:, 4] = 1, a[:, 0] / 128
+    wanted = np.concatenate([b[:, 1], b[:, 2]]) - 128
+    solution = np.linalg.lstsq(design, wanted, rcond=None)[0]
+    if solution[0] < 0:  # no saturation is negative: grey explains best
+        solution[0] = 0.0
+        solution[1:] = np.linalg.lstsq(design[:, 1:], wanted, rcond=None)[0]
+    rest = wanted - design @ solution
+    light = float(a[:, 0].mean()) / 128
+    tint = float(np.hypot(solution[1] + solution[2] * light, solution[3] + solution[4] * light))
+    spread = float(np.abs(design[:, 0]).mean())
+    saturation = float(solution[0]) if spread > 2 else 1.0
+    return saturation, float(np.sqrt(np.mean(rest**2))), tint
+
+
+def _grown(differs: Mask) -> Mask:
+    return np.asarray(cv2.dilate(differs.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0)
+
+
+def _covered(differs: Mask, mask: Mask) -> tuple[float, tuple[float, float]]:
+    """Share and centre of what differs in one piece; grains do not count."""
+    solid = cv2.morphologyEx(differs.astype(np.uint8), cv2.MORPH_OPEN, np.ones((7, 7), np.uint8))
+    area = float(solid.sum() / mask.sum())
+    if not solid.any():
+        return 0.0, (0.5, 0.5)
+    rows, columns = np.nonzero(solid)
+    height, width = mask.shape
+    return area, (float(columns.mean() / width), float(rows.mean() / height))
+
+
+def _share(flags: npt.NDArray[np.bool_]) -> float:
+    return float(flags.mean())
+
+
+def _rectangles(differs: Mask, mask: Mask) -> Mask:
+    """Where one upright rectangle was laid over: a banner, a label, a bar; at most 0.35 of all.
+
+    What moves in a scene leaves ragged shapes; what a designer adds has straight sides.
+    """
+    found = np.zeros_like(mask)
+    side = max(5, max(mask.shape) // 40) | 1
+    kernel = np.ones((side, side), np.uint8)
+    closed = cv2.morphologyEx(differs.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    solid = cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(solid)
+    total = float(mask.sum())
+    for x, y, wide, high, area in stats[1:count]:
+        if area >= 0.92 * wide * high and 0.005 * total <= area <= 0.35 * total:
+            grow = side // 2 + 2
+            found[max(0, y - grow) : y + high + grow, max(0, x - grow) : x + wide + grow] = True
+    return found if found[mask].mean() <= 0.4 else np.zeros_like(mask)
+
+
+def _detail(grey: Floats, same: Mask) -> float:
+    return float(np.abs(cv2.Laplacian(grey, cv2.CV_32F)[same]).mean()) + 1e-3
+
+
+def _ink(grey: Floats, mask: Mask) -> float:
+    """1 where nearly all is one shade of paper or one of ink, as on a page; 0 for photographs."""
+    values = np.bincount(grey[mask].astype(np.int64), minlength=256).astype(np.float64)
+    share = values / values.sum()
+    paper = int(share.argmax())
+    near = share[max(0, paper - 14) : paper + 15].sum()
+    shades = np.arange(256)
+    far = share[np.abs(shades - paper) > 90].sum()
+    return float(np.clip((near - 0.5) / 0.2, 0, 1) * np.clip((near + far - 0.8) / 0.1, 0, 1))

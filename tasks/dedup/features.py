@@ -1,0 +1,111 @@
+"""Local features of a thumbnail: what a pair is aligned by.
+
+SIFT (Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", 2004), its descriptors as
+RootSIFT (Arandjelovic and Zisserman, "Three things everyone should know to improve object
+retrieval", 2012), so that their product is a similarity.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+#: Features kept of one picture, the strongest first.
+_MOST = 500
+#: Half of SIFT's usual contrast threshold: soft and dark pictures have corners too.
+_CONTRAST = 0.02
+#: Long side of what is compared; larger thumbnails are reduced to it.
+_SIDE = 384
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """One picture, ready to be compared.
+
+    Attributes:
+        rgb: uint8 (height, width, 3).
+        points: float32 (n, 4): x, y, scale in pixels, angle in radians.
+        descriptors: float32 (n, 128), unit length.
+    """
+
+    rgb: Pixels
+    points: Floats
+    descriptors: Floats
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.rgb.shape[1], self.rgb.shape[0]
+
+    def mirrored(self) -> Features:
+        """Of the picture mirrored left to right, without looking at its pixels again.
+
+        In a keypoint's own frame a reflection reverses one spatial axis of the 4 x 4 x 8
+        descriptor and the sense of its orientations.
+        """
+        points = self.points.copy()
+        points[:, 0] = self.size[0] - 1 - points[:, 0]
+        points[:, 3] = np.pi - points[:, 3]
+        return Features(
+            np.ascontiguousarray(self.rgb[:, ::-1]),
+            points,
+            self.descriptors[:, _reflection()],
+        )
+
+
+@cache
+def _reflection() -> npt.NDArray[np.intp]:
+    cells = np.arange(128).reshape(4, 4, 8)
+    turned = cells[::-1][:, :, (8 - np.arange(8)) % 8]
+    return np.asarray(turned.ravel(), dtype=np.intp)
+
+
+_own = threading.local()
+
+
+def _sift() -> Any:
+    """The thread's own: OpenCV's objects hold state, and crash when they are shared."""
+    if not hasattr(_own, "sift"):
+        _own.sift = cv2.SIFT_create(  # type: ignore[attr-defined]
+            nfeatures=_MOST,
+            contrastThreshold=_CONTRAST,
+            enable_precise_upscale=True,  # without it every point is a quarter of a pixel off
+        )
+    return _own.sift
+
+
+def use_one_thread() -> None:
+    """Keep OpenCV from spreading each of its calls: pairs are spread over the cores already."""
+    cv2.setNumThreads(1)
+
+
+def extract_features(jpeg: bytes) -> Features:
+    """Features of a stored thumbnail.
+
+    Raises:
+        ValueError: when the bytes are no picture.
+    """
+    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise ValueError("not a JPEG")
+    scale = _SIDE / max(bgr.shape[:2])
+    if scale < 1:
+        bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+    found, raw = _sift().detectAndCompute(grey, None)
+    if raw is None:
+        points, descriptors = np.zeros((0, 4), np.float32), np.zeros((0, 128), np.float32)
+    else:
+        points = np.array([(*p.pt, p.size / 2, np.deg2rad(p.angle)) for p in found], np.float32)
+        descriptors = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-6))
+    rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return Features(rgb, points[:_MOST], descriptors[:_MOST])

@@ -1,0 +1,169 @@
+"""Propose: which pairs of contents are worth a look at their pixels.
+
+Every content in scope has a list of its nearest; a pair is a candidate when either side lists the
+other, or both have one perceptual hash. The lists of an incremental scan are those of a full one:
+what is new is looked up, and is entered in every older list it belongs in.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog, quote
+from tasks.dedup.pairs import NeighbourBlock, nearest
+from tasks.embedding.vision import choose_device
+from tasks.progress import Progress
+from tasks.records import Kind, Scan, Space, digest
+
+#: Contents of one hash that are all compared; of more, each with the first of them.
+_ALL_OF_ONE_HASH = 12
+#: Cosines are compared at this precision: products of other block sizes differ in the last bits.
+_DIGITS = 4
+
+
+def refresh_lists(
+    catalog: Catalog, scan: Scan, space: Space, contents: pl.Series, progress: Progress
+) -> int:
+    """Bring the scope's lists up to date; returns how many contents were looked up.
+
+    A list that names a content which left the scope is made anew: it misses what lay behind.
+    """
+    lists = _lists(catalog, scan, space)
+    here = pl.DataFrame({"content": contents})
+    k = scan.settings.match.neighbours
+    kept = lists.join(here, on="content", how="semi").filter(pl.col("k") == k)
+    named = kept.explode("names", "cosines", empty_as_null=True).drop_nulls("names")
+    stale = named.join(here, left_on="names", right_on="content", how="anti")
+    kept = kept.join(stale, on="content", how="anti")
+    if scan.kind is Kind.FULL:
+        kept = kept.clear()
+    gone = lists.join(kept, on="content", how="anti").join(here, on="content", how="anti")
+    catalog.delete_keys("neighbours", gone["list_id"].to_list())
+    queries = here.join(kept, on="content", how="anti").sort("content")
+    progress("match", 0, queries.height)
+    if queries.is_empty():
+        return 0
+    ordered = pl.concat([queries, kept.select("content").sort("content")])["content"]
+    ends = _ends(kept.sort("content"), min(k, len(ordered) - 1))
+    old = kept.select("content", "names", "cosines")
+    for block in nearest(
+        _vectors(catalog, space, ordered),
+        queries.height,
+        k,
+        ends,
+        block=scan.settings.match.block,
+        device=choose_device(scan.settings.embedding.device).type,
+        progress=lambda done: progress("compare", done, queries.height),
+    ):
+        changed = _merged(block, ordered, old, k)
+        catalog.upsert("neighbours", _rows(changed, scan, space, k))
+        # A later block may enter the same older list again.
+        old = pl.concat([old.join(changed, on="content", how="anti"), changed])
+    return queries.height
+
+
+def list_candidates(
+    catalog: Catalog, scan: Scan, space: Space, contents: pl.DataFrame
+) -> pl.DataFrame:
+    """The candidate pairs of a scope: left, right (left < right), each once, in order.
+
+    Args:
+        contents: content, phash; one row each.
+    """
+    lists = _lists(catalog, scan, space)
+    near = lists.explode("names", empty_as_null=True).drop_nulls("names")
+    near = near.select(pl.col("content").alias("a"), pl.col("names").alias("b"))
+    for side in ("a", "b"):
+        near = near.join(contents, left_on=side, right_on="content", how="semi")
+    both = pl.concat([near, _same_hash(contents)])
+    return (
+        both.select(
+            pl.min_horizontal("a", "b").alias("left"), pl.max_horizontal("a", "b").alias("right")
+        )
+        .unique()
+        .sort("left", "right")
+    )
+
+
+def _same_hash(contents: pl.DataFrame) -> pl.DataFrame:
+    sharing = (
+        contents.drop_nulls("phash")
+        .sort("content")
+        .with_columns(
+            pl.len().over("phash").alias("n"), pl.int_range(pl.len()).over("phash").alias("nth")
+        )
+        .filter(pl.col("n") > 1)
+    )
+    firsts = sharing.filter((pl.col("n") <= _ALL_OF_ONE_HASH) | (pl.col("nth") == 0))
+    return (
+        firsts.join(sharing, on="phash", suffix="_b")
+        .filter(pl.col("content") < pl.col("content_b"))
+        .select(pl.col("content").alias("a"), pl.col("content_b").alias("b"))
+    )
+
+
+def _lists(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
+    where = f"scope = {quote(scan.scope)} AND space = {quote(space.id)}"
+    columns = ["list_id", "content", "k", "names", "cosines"]
+    return catalog.read("neighbours", columns, where)
+
+
+def _ends(kept: pl.DataFrame, full: int) -> npt.NDArray[np.float32]:
+    """The last cosine of each list; of one that is not full, the lowest there is."""
+    ends = kept.select(
+        pl.when(pl.col("cosines").list.len() < full)
+        .then(pl.lit(-1.0))
+        .otherwise(pl.col("cosines").list.min())
+        .cast(pl.Float32)
+        .alias("end")
+    )
+    return ends["end"].to_numpy().copy()
+
+
+def _vectors(catalog: Catalog, space: Space, contents: pl.Series) -> npt.NDArray[np.float16]:
+    """Vectors (n, dim) in the order of ``contents``."""
+    table = catalog.read_arrow(f"vectors_{space.id}", ["content", "vector"])
+    wanted = pl.DataFrame({"content": contents}).with_row_index("at")
+    have = pl.DataFrame({"content": pl.from_arrow(table["content"])}).with_row_index("row")
+    found = wanted.join(have, on="content").sort("at")
+    flat = table["vector"].combine_chunks().flatten().to_numpy()
+    return np.asarray(flat.reshape(-1, space.dim)[found["row"].to_numpy()])
+
+
+def _merged(block: NeighbourBlock, names: pl.Series, old: pl.DataFrame, k: int) -> pl.DataFrame:
+    """The lists that a block makes or changes: content, names, cosines."""
+    found = pl.DataFrame(
+        {
+            "content": names.gather(block.owner),
+            "names": names.gather(block.neighbour),
+            "cosines": block.cosine,
+        }
+    )
+    touched = old.join(found, on="content", how="semi").explode(
+        "names", "cosines", empty_as_null=True
+    )
+    return (
+        pl.concat([found, touched.drop_nulls("names")])
+        .with_columns(pl.col("cosines").round(_DIGITS))
+        .unique(["content", "names"])
+        .sort("content", "cosines", "names", descending=[False, True, False])
+        .group_by("content", maintain_order=True)
+        .agg(pl.col("names").head(k), pl.col("cosines").head(k))
+    )
+
+
+def _rows(lists: pl.DataFrame, scan: Scan, space: Space, k: int) -> object:
+    ids = [digest(scan.scope, content, space.id) for content in lists["content"]]
+    frame = lists.select(
+        pl.Series("list_id", ids, dtype=pl.String),
+        pl.lit(scan.scope).alias("scope"),
+        "content",
+        pl.lit(space.id).alias("space"),
+        pl.lit(k, pl.Int32).alias("k"),
+        "names",
+        "cosines",
+    )
+    return frame.to_arrow().cast(schema.NEIGHBOURS)
