@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from deployments.quality.calibrate import calibrate_app
+from deployments.quality.command import bench_app
 from tasks.errors import DamDedupError
 
 app = typer.Typer(
@@ -27,6 +29,9 @@ stack_app = typer.Typer(
     help="The local stack: S3, Prefect server and worker, mail sink.", no_args_is_help=True
 )
 app.add_typer(stack_app, name="stack")
+
+app.add_typer(bench_app, name="bench")
+app.add_typer(calibrate_app, name="calibrate")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 CatalogUri = Annotated[

@@ -116,15 +116,33 @@ def _drawn(summary: Summary, drawn: int) -> list[dict[str, Any]]:
     shown = summary.groups.head(drawn)
     members = summary.members.join(shown.select("group_id"), on="group_id", how="semi")
     by_group = members.partition_by("group_id", as_dict=True)
+    said = _evidence(summary, shown)
     groups = []
     for group in shown.iter_rows(named=True):
         rows = by_group[(group["group_id"],)]
         drawn_rows = [
-            row | {"thumbnail": _data_uri(summary.thumbnails.get(row["content"]))}
+            row
+            | {
+                "thumbnail": _data_uri(summary.thumbnails.get(row["content"])),
+                "evidence": said.get((group["keeper"], row["key"]), ""),
+            }
             for row in rows.head(_DRAWN_MEMBERS).iter_rows(named=True)
         ]
         groups.append(group | {"members": drawn_rows, "more": rows.height - len(drawn_rows)})
     return groups
+
+
+def _evidence(summary: Summary, groups: pl.DataFrame) -> dict[tuple[str, str], str]:
+    """By (keeper, member): what was done to one to get the other."""
+    keepers = groups.select("keeper").unique()
+    found = {}
+    for mine, theirs in (("left", "right"), ("right", "left")):
+        rows = summary.pairs.join(keepers, left_on=mine, right_on="keeper", how="semi")
+        for row in rows.iter_rows(named=True):
+            found[row[mine], row[theirs]] = words.change_words(
+                row["changes"], row["reasons"], keeper_is_original=row["original"] != theirs
+            )
+    return found
 
 
 def _data_uri(jpeg: bytes | None) -> str | None:

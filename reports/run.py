@@ -20,8 +20,8 @@ def summary_markdown(summary: Summary, receipts: list[Receipt]) -> str:
         + (f" where {_code(summary.where)}" if summary.where else "")
         + (", **dry run**" if summary.dry_run else ""),
         "",
-        f"{counted(found['duplicates'], 'duplicate')}: **{found['exact']}** exact (pixels equal "
-        f"to the keeper's), **{found['near']}** near, **{found['similar']}** similar. "
+        f"{counted(found['duplicates'], 'duplicate')}: **{found['exact']}** exact (only "
+        f"encoded or scaled anew), **{found['near']}** near. "
         f"Since the last scan: **{news(summary)}**.",
         "",
         "| group | tier | assets | could be saved | keeper |",

@@ -41,13 +41,16 @@ def groups_json(summary: Summary) -> Document:
         "counts": summary.counts,
         "coverage": _coverage(summary),
         "groups": _groups(summary),
+        "linked": summary.links.to_dicts(),
     }
     body = json.dumps(content, indent=1, ensure_ascii=False).encode()
     return Document("groups.json", "application/json", body)
 
 
 def pairs_csv(summary: Summary) -> Document:
-    """Every match: left, right (asset keys, left < right), score, tier, evidence."""
+    """Every pair at or above the threshold: left, right (asset keys, left < right), score, tier,
+    relation, what was changed, which looks like the original and why, the measurements as JSON.
+    """
     return Document("pairs.csv", "text/csv; charset=utf-8", _csv(summary.pairs))
 
 

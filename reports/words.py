@@ -40,6 +40,13 @@ def moment(when: datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M} UTC"
 
 
+def change_words(changes: str, reasons: str, *, keeper_is_original: bool) -> str:
+    """What was done to the keeper to get this one, or a warning that it was the other way round."""
+    if keeper_is_original:
+        return changes
+    return f"looks like the original of the keeper ({reasons}); the keeper: {changes}"
+
+
 #: What a reason code means, for people who did not write this program.
 REASONS: dict[str, str] = {
     "folder": "folder markers",

@@ -10,6 +10,7 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.groups import group_matches
+from tasks.dedup.links import without_linked
 from tasks.dedup.verify import tier_of
 from tasks.match import KEEPER_COLUMNS, read_pairs
 from tasks.progress import Progress, silent
@@ -53,12 +54,24 @@ def read_matches(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
     )
 
 
+def original_document() -> pl.Expr:
+    """XMP OriginalDocumentID, of the file or of its sidecar."""
+    path = "$.original_document_id"
+    return pl.coalesce(
+        pl.col("xmp").str.json_path_match(path), pl.col("sidecar_xmp").str.json_path_match(path)
+    ).alias("document")
+
+
 def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> GroupCounts:
     """Group everything in scope, and write the groups under the scan's id."""
     catalog = open_catalog(scan.settings)
     progress("group", 0, 1)
-    assets = read_assets(catalog, scan, KEEPER_COLUMNS)
-    members = group_matches(assets, read_matches(catalog, scan, space))
+    assets = read_assets(catalog, scan, [*KEEPER_COLUMNS, "xmp", "sidecar_xmp"])
+    assets = assets.with_columns(original_document())
+    matches = without_linked(
+        read_matches(catalog, scan, space), assets.select("content", "document")
+    )
+    members = group_matches(assets, matches)
     tiers = [
         tier_of(score, same_pixels=same).value
         for score, same in members.select("score", "same_pixels").iter_rows()

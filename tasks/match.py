@@ -29,13 +29,12 @@ from tasks.progress import Progress, silent
 from tasks.propose import list_candidates, refresh_lists
 from tasks.records import Scan, Space, digest
 from tasks.session import open_catalog, open_source, scope_sql
+from tasks.settings import MatchSettings
 
 log = logging.getLogger(__name__)
 
 #: Pairs verified between two writes.
 _CHUNK = 512
-#: Pictures whose features are held, about 0.7 MB each.
-_HELD = 1000
 #: How often members may be offered to the keeper of a neighbouring group. Each round settles all
 #: groups that touch one another, so that two or three are the rule.
 _ROUNDS = 30
@@ -74,7 +73,7 @@ def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> Match
     with catalog.writing(scan.settings.catalog.busy_seconds):
         assets = _assets(catalog, scan, space)
         compared = refresh_lists(catalog, scan, space, assets["content"].unique().sort(), progress)
-        asked = _Asker(catalog, scan.settings.match.workers, progress)
+        asked = _Asker(catalog, scan.settings.match, progress)
         pairs = _settled(catalog, scan, space, assets, asked)
         candidates = pairs.height
         matches = pairs.filter(pl.col("score") >= scan.threshold).height
@@ -146,9 +145,10 @@ def _known(catalog: Catalog, wanted: pl.DataFrame) -> pl.DataFrame:
 class _Asker:
     """Answers pairs from the catalog, and verifies those it does not know."""
 
-    def __init__(self, catalog: Catalog, workers: int | None, progress: Progress) -> None:
+    def __init__(self, catalog: Catalog, settings: MatchSettings, progress: Progress) -> None:
         self._catalog = catalog
-        self._workers = workers or os.cpu_count() or 1
+        self._workers = settings.workers or os.cpu_count() or 1
+        self._held = settings.features_held
         self._progress = progress
         self.verified = 0
 
@@ -168,8 +168,8 @@ class _Asker:
         if pairs.is_empty():
             return
         use_one_thread()
-        shelf = _Shelf(self._catalog)
-        # The pairs are spread over the cores: products that spread as well spin and double the cost.
+        shelf = _Shelf(self._catalog, self._held)
+        # The pairs are spread over the cores; products that spread as well double the cost.
         with (
             threadpool_limits(1),
             ThreadPoolExecutor(self._workers, "verify") as pool,
@@ -185,17 +185,18 @@ class _Asker:
 class _Shelf:
     """Features of pictures, made once in a run as long as they fit."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, most: int) -> None:
         self._catalog = catalog
+        self._most = most
         self._jpegs: dict[str, bytes] = {}
         self._features: OrderedDict[str, Features] = OrderedDict()
         self._lock = threading.Lock()
 
     def fetch(self, pairs: pl.DataFrame) -> None:
         """Read the thumbnails a chunk of pairs needs."""
+        # Those whose features are held too: they may have to make room before their turn.
         names = set(pairs["left"]) | set(pairs["right"])
-        missing = names - self._features.keys()
-        read = self._catalog.read_keys("thumbnails", ["content", "jpeg"], missing)
+        read = self._catalog.read_keys("thumbnails", ["content", "jpeg"], names)
         self._jpegs = dict(read.iter_rows())
 
     def features(self, content: str) -> Features | None:
@@ -211,20 +212,23 @@ class _Shelf:
         made = extract_features(jpeg)
         with self._lock:
             self._features[content] = made
-            while len(self._features) > _HELD:
-                self._jpegs.pop(self._features.popitem(last=False)[0], None)
+            while len(self._features) > self._most:
+                self._features.popitem(last=False)
         return made
 
 
-def _answer(shelf: _Shelf, left: str, right: str) -> Verified:
+def _answer(shelf: _Shelf, left: str, right: str) -> Verified | None:
     one, two = shelf.features(left), shelf.features(right)
     if one is None or two is None:
         log.error("no thumbnail of %s: the pair is not verified", left if one is None else right)
-        return Verified(0.0, None)
+        return None
     return verify_pair(one, two)
 
 
-def _rows(pairs: pl.DataFrame, answers: list[Verified]) -> pa.Table:
+def _rows(pairs: pl.DataFrame, found: list[Verified | None]) -> pa.Table:
+    # A pair without an answer is asked again by the next scan.
+    pairs = pairs.filter(pl.Series([answer is not None for answer in found], dtype=pl.Boolean))
+    answers = [answer for answer in found if answer is not None]
     texts = [
         answer.evidence.as_json() if answer.evidence and answer.score >= SIMILAR_SCORE else None
         for answer in answers

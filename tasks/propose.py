@@ -70,8 +70,7 @@ def list_candidates(
 ) -> pl.DataFrame:
     """The candidate pairs of a scope: left, right (left < right), each once, in order.
 
-    Args:
-        contents: content, phash; one row each.
+    ``contents`` has content and phash, one row each.
     """
     lists = _lists(catalog, scan, space)
     near = lists.explode("names", empty_as_null=True).drop_nulls("names")

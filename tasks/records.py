@@ -201,6 +201,7 @@ class Summary:
         members: one row a member: group_id, asset_id, key, role, tier, score, content and facts.
         pairs: one row a match: left, right (keys, left < right), score, tier, relation, and the
             evidence in words and as JSON.
+        links: left, right (keys), reason: assets that belong together without being duplicates.
         thumbnails: content to JPEG bytes, for the groups that are drawn.
     """
 
@@ -220,6 +221,7 @@ class Summary:
     groups: pl.DataFrame
     members: pl.DataFrame
     pairs: pl.DataFrame
+    links: pl.DataFrame
     thumbnails: dict[str, bytes] = field(repr=False)
 
     @property

@@ -112,6 +112,9 @@ class MatchSettings(_Part):
     workers: int | None = Field(
         None, ge=1, description="Threads that verify pairs; default: the cores"
     )
+    features_held: int = Field(
+        4000, ge=100, description="Images whose features are held at once, about 0.5 MB each"
+    )
     block: int = Field(2048, ge=16, le=65536, description="Rows per matrix product")
 
 

@@ -13,10 +13,11 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.explain import Side, explain, turn_around
+from tasks.dedup.links import find_links
 from tasks.dedup.verify import calibration, rule_id, tier_of
 from tasks.embed import names_reading_column
 from tasks.errors import CatalogError
-from tasks.group import read_assets, read_matches
+from tasks.group import original_document, read_assets, read_matches
 from tasks.records import Coverage, Kind, Role, Scan, Space, Summary, now
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
@@ -79,6 +80,7 @@ def summarize_scan(
         groups=groups,
         members=members.select(pl.exclude("state")),
         pairs=list_pairs(assets, read_matches(catalog, scan, space), members),
+        links=_links(catalog, scan),
         thumbnails=_thumbnails(catalog, groups, members, scan.settings.delivery.page_groups),
     )
 
@@ -272,6 +274,22 @@ def _numbered(assets: pl.DataFrame) -> pl.DataFrame:
     return assets.sort("key").with_columns(
         pl.len().over("content").alias("copies"),
         pl.int_range(pl.len()).over("content").alias("nth"),
+    )
+
+
+def _links(catalog: Catalog, scan: Scan) -> pl.DataFrame:
+    """Linked assets; a camera raw file is linked though it was not scanned."""
+    source = open_source(scan.source, scan.settings)
+    place = f"source = {quote(source.id)} AND removed_at IS NULL"
+    if source.prefix:
+        place += f" AND starts_with(key, {quote(source.prefix)})"
+    columns = ["key", "content", "skipped", "failed", "sidecars", "xmp", "sidecar_xmp"]
+    rows = catalog.read("assets", columns, place)
+    raw = (pl.col("skipped") == "format_raw") | (pl.col("failed") == "raw")
+    return find_links(
+        rows.with_columns(raw.fill_null(value=False).alias("raw"), original_document())
+        .filter(pl.col("content").is_not_null() | pl.col("raw"))
+        .select("key", "raw", "sidecars", "document")
     )
 
 

@@ -108,6 +108,32 @@ def quality(
             typer.echo(f"plots: {plots}")
 
 
+@bench_app.command("fit")
+def fit(
+    work: Annotated[Path, typer.Option(help="Folder of an earlier `bench quality --work` run.")],
+    write: Annotated[
+        Path | None,
+        typer.Option(help="Write the new calibration to this file; default: print it."),
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(help="Copies, and as many other pairs, to measure.", min=50)
+    ] = 3000,
+) -> None:
+    """Make the coefficients of the score anew, from a planted collection.
+
+    Prints what would stand in tasks/dedup/calibration.json, with its provenance and with how many
+    pairs it gets wrong. Putting it there makes every remembered pair be verified again.
+    """
+    from deployments.quality.fit import fit_calibration, write_calibration
+
+    made = fit_calibration(work, pairs, _teller())
+    if write:
+        write_calibration(made, write)
+        typer.echo(f"{write}: {made['provenance']}", err=True)
+    else:
+        typer.echo(json.dumps(made, indent=2))
+
+
 def _teller() -> Progress:
     """A line on standard error now and then, while it is a terminal."""
     from tasks.progress import silent
@@ -129,7 +155,7 @@ def show_report(report: Report, console: Console | None = None) -> None:
     """The measurement as tables, for people."""
     from rich.console import Console
 
-    console = console or Console(highlight=False, markup=False)
+    console = console or Console(highlight=False, markup=False, soft_wrap=True)
     quality, asked = report.quality, report.asked
     console.print(
         f"{asked['files']:,} files of {asked['images']}, model {asked['model']}, "
@@ -164,14 +190,15 @@ def show_report(report: Report, console: Console | None = None) -> None:
     console.print(
         f"scan {report.seconds:.1f} s ({slow}); {report.counts.get('embedded', 0):,} embedded, "
         f"{report.counts.get('verified', 0):,} pairs verified; at most "
-        f"{report.rss_mb['process']:,} MB, a decoder {report.rss_mb['decoder']:,} MB"
+        f"{report.rss_mb['process']:,} MB"
+        + (f", a decoder {report.rss_mb['decoder']:,} MB" if report.rss_mb["decoder"] else "")
     )
 
 
 def _show_rivals(console: Console, report: Report) -> None:
     import polars as pl
 
-    levels = list(next((rival.levels for rival in report.rivals if rival.levels), None) or {})
+    levels = list(report.rivals[0].levels or {})
     rows = []
     for rival in report.rivals:
         row: dict[str, Any] = {"method": rival.name, "pairs": rival.pairs, "note": rival.note}
@@ -194,13 +221,13 @@ def _table(console: Console, title: str, frame: pl.DataFrame) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for name, kind in frame.schema.items():
         table.add_column(name.replace("_", " "), justify="right" if kind.is_numeric() else "left",
                          overflow="fold")  # fmt: skip
     for row in frame.iter_rows():
         table.add_row(*(Text(_cell(value)) for value in row))  # a file name is no markup
-    console.print()
+    console.print(f"\n{title}", style="bold", soft_wrap=True)  # a table's own would be wrapped
     console.print(table)
 
 

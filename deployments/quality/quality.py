@@ -110,7 +110,7 @@ def run_quality(
         folder = workdir / "planted"
         table = read_truth(plant(images, folder, seed, sources, edits))
         asked = {"seed": seed, "sources": sources, "edits": edits}
-    settings = _settings(workdir, model)
+    settings = bench_settings(workdir, model)
     asked |= {"images": str(images), "model": settings.embedding.model, "files": table.height}
     outcome, stages, seconds = _scan(settings, folder, workdir / "documents", progress)
     quality, rivals = _assess(settings, outcome, table, threshold, folder)
@@ -131,7 +131,7 @@ def run_quality(
     )
 
 
-def _settings(workdir: Path, model: str | None) -> Settings:
+def bench_settings(workdir: Path, model: str | None) -> Settings:
     """The user's settings, but for what would change which files are seen, or tell others."""
     from tasks.settings import load_settings
 

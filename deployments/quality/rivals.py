@@ -42,7 +42,7 @@ class Rival:
     """
 
     name: str
-    pairs: int = 0
+    pairs: int | None = None
     precision: float | None = None
     recall: float | None = None
     levels: dict[str, float | None] | None = None

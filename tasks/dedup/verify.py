@@ -178,17 +178,23 @@ def score_of(evidence: Evidence) -> float:
 def copy_logit(evidence: Evidence) -> float:
     """The logit that a pair is a copy and not another shot."""
     weights = calibration().copy
-    return (
-        weights["bias"]
-        + weights["agree"] * evidence.agree_else
-        + weights["parallax"] * min(evidence.parallax, 2.0)
-        + weights["others"] * min(evidence.others / max(evidence.inliers, 1), 1.0)
-        + weights["log_inliers"] * min(math.log(max(evidence.inliers, 1)), 5.0)
-        + weights["residual"] * min(evidence.residual, 2.0)
-        + weights["shear"] * max(0.0, evidence.shear - 1.5)
-        # On a page everything but the words is alike: there, what differs is what matters.
-        + weights["ink"] * evidence.ink * (1 - evidence.agree)
+    return weights["bias"] + sum(
+        weights[name] * value for name, value in copy_terms(evidence).items()
     )
+
+
+def copy_terms(evidence: Evidence) -> dict[str, float]:
+    """What the logit is made of, by the name of its coefficient."""
+    return {
+        "agree": evidence.agree_else,
+        "parallax": min(evidence.parallax, 2.0),
+        "others": min(evidence.others / max(evidence.inliers, 1), 1.0),
+        "log_inliers": min(math.log(max(evidence.inliers, 1)), 5.0),
+        "residual": min(evidence.residual, 2.0),
+        "shear": max(0.0, evidence.shear - 1.5),
+        # On a page everything but the words is alike: there, what differs is what matters.
+        "ink": evidence.ink * (1 - evidence.agree),
+    }
 
 
 def _similar(evidence: Evidence, z: float, known: Calibration) -> float:
