@@ -40,11 +40,12 @@ def refresh_lists(
     kept = kept.join(stale, on="content", how="anti")
     if scan.kind is Kind.FULL:
         kept = kept.clear()
-    gone = lists.join(kept, on="content", how="anti").join(here, on="content", how="anti")
-    catalog.delete_keys("neighbours", gone["list_id"].to_list())
+    # All of them now: after a kill half-way a list not yet made anew would pass for a whole one.
+    outdated = lists.join(kept, on="content", how="anti")
+    catalog.delete_keys("neighbours", outdated["list_id"].to_list())
     queries = here.join(kept, on="content", how="anti").sort("content")
     progress("match", 0, queries.height)
-    if queries.is_empty():
+    if queries.is_empty() or here.height < 2:  # one alone has no list
         return 0
     ordered = pl.concat([queries, kept.select("content").sort("content")])["content"]
     ends = _ends(kept.sort("content"), min(k, len(ordered) - 1))

@@ -113,7 +113,7 @@ class MatchSettings(_Part):
         None, ge=1, description="Threads that verify pairs; default: the cores"
     )
     features_held: int = Field(
-        4000, ge=100, description="Images whose features are held at once, about 0.5 MB each"
+        4000, ge=100, description="Images whose features are held at once, about 0.6 MB each"
     )
     block: int = Field(2048, ge=16, le=65536, description="Rows per matrix product")
 

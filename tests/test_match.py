@@ -5,12 +5,18 @@ from __future__ import annotations
 import shutil
 import time
 
+import numpy as np
 import polars as pl
 import pytest
 
+import tasks.match as stage
+import tasks.propose as propose
+from tasks.dedup.evidence import Evidence
+from tasks.match import read_pairs
 from tasks.records import Kind
 from tasks.session import open_catalog
 from tasks.summarize import list_pairs
+from tests.conftest import blobs
 
 
 def groups_of(outcome) -> dict[str, list[tuple]]:
@@ -22,21 +28,53 @@ def groups_of(outcome) -> dict[str, list[tuple]]:
     }
 
 
-def pairs_of(outcome) -> dict[tuple[str, str], tuple[float, str]]:
-    rows = outcome.summary.pairs.select("left", "right", "score", "tier").rows()
-    return {(left, right): (pytest.approx(score, abs=2e-4), tier)
-            for left, right, score, tier in rows}  # fmt: skip
+def pairs_of(outcome) -> dict[tuple[str, str], str]:
+    """The tier of each pair of assets."""
+    rows = outcome.summary.pairs.select("left", "right", "tier").rows()
+    return {(left, right): tier for left, right, tier in rows}
+
+
+def lists_of(outcome) -> dict[str, list[str]]:
+    """The neighbours of each content of the scope."""
+    scan, space = outcome.scan, outcome.summary.space
+    rows = open_catalog(scan.settings).read(
+        "neighbours", ["content", "names", "scope", "space"],
+        f"scope = '{scan.scope}' AND space = '{space.id}'",
+    )  # fmt: skip
+    assert rows["content"].is_unique().all()
+    return dict(rows.select("content", "names").iter_rows())
+
+
+def answers_of(outcome) -> pl.DataFrame:
+    """All verified pairs of contents, refusals too."""
+    return read_pairs(open_catalog(outcome.scan.settings), outcome.scan, outcome.summary.space)
 
 
 def same(one, other) -> bool:
-    return groups_of(one) == groups_of(other) and pairs_of(one) == {
-        pair: (score.expected, tier) for pair, (score, tier) in pairs_of(other).items()
-    }
+    return (
+        groups_of(one) == groups_of(other)
+        and one.summary.pairs.equals(other.summary.pairs)
+        and lists_of(one) == lists_of(other)
+        and answers_of(one).equals(answers_of(other))
+    )
 
 
 def keys_of(outcome) -> list[list[str]]:
     """Each group's keys, the keeper first."""
     return sorted([member[0] for member in group] for group in groups_of(outcome).values())
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[tuple[str, str]]:
+    """The pairs whose pixels are looked at, as it happens."""
+    calls, real = [], stage._answer
+
+    def answer(shelf, left, right):
+        calls.append((left, right))
+        return real(shelf, left, right)
+
+    monkeypatch.setattr(stage, "_answer", answer)
+    return calls
 
 
 @pytest.fixture
@@ -59,23 +97,44 @@ def test_pairs_and_groups(stocked):
         ["p1.bmp", "p1 copy.png", "p1.png"],
         ["p2.png", "p2.webp"],
     ]
-    tiers = {pair: tier for pair, (_, tier) in pairs_of(outcome).items()}
-    assert {pair for pair, tier in tiers.items() if tier == "exact"} == {
-        ("p1 copy.png", "p1.bmp"),
-        ("p1 copy.png", "p1.png"),
-        ("p1.bmp", "p1.png"),
-    }
-    assert {pair for pair, tier in tiers.items() if tier == "near"} == {
-        ("p0 small.jpg", "p0.jpg"),
-        ("p0 small.jpg", "p0.png"),
-        ("p0.jpg", "p0.png"),
-        ("p2.png", "p2.webp"),
-    }
-    evidence = {row[:2]: row[2] for row in
-                outcome.summary.pairs.select("left", "right", "evidence").rows()}  # fmt: skip
-    assert evidence["p1 copy.png", "p1.png"] == "same bytes"
-    assert evidence["p1.bmp", "p1.png"] == "same pixels"
-    assert "cosine 0.9" in evidence["p2.png", "p2.webp"]
+    tiers = pairs_of(outcome)
+    assert tiers == dict.fromkeys(
+        [
+            ("p0 small.jpg", "p0.jpg"),
+            ("p0 small.jpg", "p0.png"),
+            ("p0.jpg", "p0.png"),
+            ("p1 copy.png", "p1.bmp"),
+            ("p1 copy.png", "p1.png"),
+            ("p1.bmp", "p1.png"),
+            ("p2.png", "p2.webp"),
+        ],
+        "exact",
+    )
+    pairs = outcome.summary.pairs
+    assert set(pairs["relation"]) == {"duplicate"}
+    changes = {row[:2]: row[2] for row in pairs.select("left", "right", "changes").rows()}
+    assert changes["p1 copy.png", "p1.png"] == "same bytes"
+    assert changes["p1.bmp", "p1.png"] == "same pixels"
+    small = pairs.row(0, named=True)
+    assert (small["left"], small["right"]) == ("p0 small.jpg", "p0.jpg")
+    assert small["original"] == "right"
+    measured = Evidence.from_json(small["evidence"])
+    # Contents are told in the order of their digests, assets in that of their keys.
+    assert measured.scale == pytest.approx(96 / 160 if small["flipped"] else 160 / 96, rel=0.02)
+
+
+def test_what_was_done_is_told_from_the_original(library):
+    picture = blobs(8)
+    library.write("b whole.png", picture)
+    library.write("a part.png", picture.crop((0, 0, 130, 100)))
+    library.write("c part.png", picture.crop((30, 20, 160, 120)))
+    pairs = {row["left"] + "|" + row["right"]: row
+             for row in library.scan().summary.pairs.iter_rows(named=True)}  # fmt: skip
+    first, last = pairs["a part.png|b whole.png"], pairs["b whole.png|c part.png"]
+    assert (first["original"], last["original"]) == ("right", "left")
+    assert first["tier"] == last["tier"] == "near"
+    assert "crop" in first["changes"]
+    assert "crop" in last["changes"]
 
 
 def test_only_what_is_new_is_compared(stocked):
@@ -85,6 +144,82 @@ def test_only_what_is_new_is_compared(stocked):
     stocked.add("p1 again.bmp", 1)  # known pixels
     assert stocked.scan().summary.counts["compared"] == 1
     assert stocked.scan(Kind.FULL).summary.counts["compared"] == 11
+
+
+def test_a_pair_is_looked_at_once(stocked, make_model, asked):
+    counts = stocked.scan(where="name LIKE 'p%'").summary.counts
+    assert counts["candidates"] == counts["verified"] == len(asked) == 45
+    for again in (
+        stocked.scan(where="name LIKE 'p%'"),
+        stocked.scan(),  # another scope
+        stocked.scan(model=make_model(2)),  # another space
+        stocked.scan(threshold=0.5),
+        stocked.scan(Kind.FULL),
+    ):
+        assert again.summary.counts["candidates"] == 45, "refusals are remembered as well"
+        assert again.summary.counts["verified"] == 0
+    stocked.add("new.png", 50)
+    assert stocked.scan().summary.counts["verified"] == 10
+    gone = stocked.folder / "new.png"
+    hidden = gone.rename(stocked.folder.parent / "new.png")
+    assert stocked.scan().summary.counts["candidates"] == 45
+    hidden.rename(gone)
+    back = stocked.scan().summary.counts
+    assert (back["candidates"], back["verified"], back["compared"]) == (55, 0, 1)
+    assert len(asked) == len(set(asked)) == 55
+    assert all(left < right for left, right in asked)
+
+
+def test_refusals_are_kept_without_evidence(stocked):
+    rows = open_catalog(stocked.scan().scan.settings).read("pairs", ["score", "evidence"])
+    refused = rows.filter(pl.col("score") < 0.5)
+    assert refused.height == 41
+    assert refused["evidence"].is_null().all()
+    assert rows.filter(pl.col("score") >= 0.5)["evidence"].is_not_null().all()
+
+
+def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(stage._Shelf, "features", lambda shelf, content: None)
+        blind = stocked.scan()
+    assert blind.summary.counts["verified"] == 0
+    assert len(keys_of(blind)) == 1, "equal pixels need no look"
+    after = stocked.scan()
+    assert after.summary.counts["verified"] == 45
+    assert same(after, stocked.scan(Kind.FULL, catalog="fresh"))
+
+
+def test_few_features_held_give_the_same(stocked, monkeypatch):
+    usual = stocked.scan()
+    monkeypatch.setattr(stage, "_CHUNK", 6)
+    real = stage._Shelf
+    monkeypatch.setattr(stage, "_Shelf", lambda catalog, most: real(catalog, 2))
+    assert same(stocked.scan(catalog="fresh"), usual)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_any_order_of_arrival_ends_like_a_full_scan(library, monkeypatch, seed):
+    monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", "2")  # lists that are too short for all
+    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK", "16")
+    shelf = library.folder.parent / "shelf"
+    shelf.mkdir()
+    for number in range(24):
+        picture, kind = blobs(number % 9), ("png", "jpg", "webp")[number // 9]
+        width = 160 - 16 * (number % 4)
+        library.write(f"{number:02}.{kind}", picture.resize((width, width * 3 // 4)))
+    everything = sorted(path.name for path in library.folder.iterdir())
+    for name in everything:
+        (library.folder / name).rename(shelf / name)
+    rng = np.random.default_rng(seed)
+    for _ in range(4):
+        away, here = (sorted(p.name for p in place.iterdir()) for place in (shelf, library.folder))
+        for name in rng.choice(away, len(away) // 2, replace=False):
+            (shelf / name).rename(library.folder / name)
+        for name in rng.choice(here, min(len(here), 2), replace=False):
+            (library.folder / name).rename(shelf / name)
+        last = library.scan()
+    assert len(last.summary.members) > 10
+    assert same(last, library.scan(Kind.FULL, catalog="fresh"))
 
 
 def test_incremental_equals_full_after_every_change(stocked, tmp_path):
@@ -148,15 +283,8 @@ def test_thresholds_on_one_catalog(stocked):
     assert set(pairs_of(low)) >= set(pairs_of(usual))
     assert same(low, stocked.scan(Kind.FULL, threshold=0.5, catalog="fresh"))
     again = stocked.scan()
-    assert again.summary.counts["compared"] == 0, "a lower threshold covers a higher one"
+    assert again.summary.counts["compared"] == 0, "lists know nothing of thresholds"
     assert same(again, usual)
-
-
-def test_pairs_of_a_higher_threshold_are_not_all_there_is(stocked):
-    stocked.scan(threshold=0.999)
-    usual = stocked.scan()
-    assert usual.summary.counts["compared"] == 10
-    assert same(usual, stocked.scan(Kind.FULL, catalog="fresh"))
 
 
 def test_two_models_in_one_catalog_do_not_mix(stocked, make_model):
@@ -170,12 +298,12 @@ def test_two_models_in_one_catalog_do_not_mix(stocked, make_model):
     assert same(third, stocked.scan(Kind.FULL, catalog="fresh"))
 
 
-def test_another_rule_compares_everything_again(stocked, monkeypatch):
+def test_another_rule_verifies_everything_again(stocked, monkeypatch):
     stocked.scan()
-    for module in ("tasks.match", "tasks.group", "tasks.summarize"):
+    for module in ("tasks.match", "tasks.summarize"):
         monkeypatch.setattr(f"{module}.rule_id", lambda: "another")
     again = stocked.scan()
-    assert again.summary.counts["compared"] == 10
+    assert (again.summary.counts["compared"], again.summary.counts["verified"]) == (0, 45)
     assert len(keys_of(again)) == 3
 
 
@@ -194,19 +322,38 @@ def test_a_scan_killed_between_blocks_goes_on(stocked, monkeypatch):
     monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK", "16")
     for seed in range(100, 130):
         stocked.add(f"x{seed}.png", seed)
-    import tasks.match as stage
 
     def cut(*args, **kwargs):
-        yield next(stage_pairs(*args, **kwargs))
+        yield next(real(*args, **kwargs))
         raise RuntimeError("power cut")
 
-    stage_pairs = stage.close_pairs
+    real = propose.nearest
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "close_pairs", cut)
+        patch.setattr(propose, "nearest", cut)
         with pytest.raises(RuntimeError, match="power cut"):
             stocked.scan()
     after = stocked.scan()
     assert after.summary.counts["compared"] == 40 - 16
+    assert same(after, stocked.scan(Kind.FULL, catalog="fresh"))
+
+
+def test_a_scan_killed_between_chunks_goes_on(stocked, asked, monkeypatch):
+    monkeypatch.setattr(stage, "_CHUNK", 8)
+    real = stage._Asker._verify
+
+    def cut(self, pairs):
+        chunks = real(self, pairs)
+        yield next(chunks)
+        yield next(chunks)
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage._Asker, "_verify", cut)
+        with pytest.raises(RuntimeError, match="power cut"):
+            stocked.scan()
+    after = stocked.scan()
+    assert after.summary.counts["verified"] == 45 - 16
+    assert len(asked) == len(set(asked)) == 45
     assert same(after, stocked.scan(Kind.FULL, catalog="fresh"))
 
 
@@ -226,12 +373,13 @@ def test_the_catalog_stays_free_of_duplicates(stocked):
     stocked.scan(Kind.FULL)
     catalog = open_catalog(stocked.scan(threshold=0.5).scan.settings)
     assert catalog.duplicate_keys() == {}
-    matches = catalog.read("matches", ["left", "right"])
-    assert (matches["left"] < matches["right"]).all()
-    assert matches.is_unique().all()
+    pairs = catalog.read("pairs", ["left", "right"])
+    assert (pairs["left"] < pairs["right"]).all()
+    assert pairs.is_unique().all()
 
 
-def test_pairs_of_very_many_copies_are_listed_against_the_first():
+def test_pairs_of_very_many_copies_are_listed_against_the_first(stocked):
+    matches = stocked.scan().summary.pairs.filter(pl.col("evidence").is_not_null())
     count = 20_000
     assets = pl.DataFrame(
         {
@@ -239,18 +387,28 @@ def test_pairs_of_very_many_copies_are_listed_against_the_first():
             "content": ["logo"] * count + ["x"],
             "sha256": [str(n % 2) for n in range(count)] + ["x"],
         }
-    )
+    ).with_columns(
+        pl.lit(160).alias("width"), pl.lit(120).alias("height"), pl.lit(9).alias("size"),
+        pl.lit("png").alias("format"), pl.lit(None, pl.Int32).alias("quality"),
+    )  # fmt: skip
     matches = pl.DataFrame(
-        {"left": ["logo"], "right": ["x"], "score": [0.8], "cosine": [0.9], "phash_distance": [3]},
-        schema_overrides={"score": pl.Float32, "cosine": pl.Float32, "phash_distance": pl.Int32},
+        {"left": ["logo"], "right": ["x"], "score": [0.8], "evidence": matches["evidence"].head(1)},
+        schema_overrides={"score": pl.Float32},
     )
+    members = assets.select("key", pl.lit("g").alias("group_id"))
     started = time.perf_counter()
-    pairs = list_pairs(assets, matches)
+    pairs = list_pairs(assets, matches, members)
     assert time.perf_counter() - started < 3
     assert pairs.height == count
     assert set(pairs["left"]) == {"k00000"}
     assert pairs.filter(pl.col("right") == "near")["tier"].to_list() == ["near"]
-    few = list_pairs(assets.head(32), matches.clear())
+    assert set(pairs["relation"]) == {"duplicate"}
+    apart = list_pairs(assets, matches, members.filter(pl.col("key") != "near"))
+    assert dict(apart["relation"].value_counts().iter_rows()) == {
+        "duplicate": count - 1,
+        "related": 1,
+    }
+    few = list_pairs(assets.head(32), matches.clear(), members)
     assert few.height == 32 * 31 // 2
     assert (few["left"] < few["right"]).all()
 

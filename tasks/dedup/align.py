@@ -116,12 +116,12 @@ def _others(matrix: Matrix, source: Floats, target: Floats, votes: npt.NDArray[n
 
 
 def _mutual_matches(
-    left: npt.NDArray[np.float16], right: npt.NDArray[np.float16]
+    left: Floats, right: Floats
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     if len(left) < 2 or len(right) < 2:
         none = np.zeros(0, np.intp)
         return none, none
-    similarity = left.astype(np.float32) @ right.astype(np.float32).T
+    similarity = left @ right.T
     best = similarity.argmax(axis=1)
     rows = np.arange(len(left))
     first = similarity[rows, best]

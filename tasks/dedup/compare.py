@@ -173,13 +173,13 @@ def _lay(
 ) -> tuple[npt.NDArray[np.uint8], Mask, npt.NDArray[np.uint8]]:
     """The fine picture in the coarse one's pixels, where it lies, and the coarse one."""
     shrink = min(1.0, _FRAME / max(coarse.size))
-    under = _reduced(coarse.rgb, shrink)
+    under = _reduced(np.ascontiguousarray(coarse.rgb), shrink)
     if shrink < 1:
         matrix = _zoom(under.shape[1] / coarse.size[0], under.shape[0] / coarse.size[1]) @ matrix
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-    picture = fine.rgb
+    picture = np.ascontiguousarray(fine.rgb)
     if scale < 0.8:  # averaged, not sampled: else what is fine turns into noise
-        picture = _reduced(fine.rgb, scale)
+        picture = _reduced(picture, scale)
         back = _zoom(fine.size[0] / picture.shape[1], fine.size[1] / picture.shape[0])
         matrix = matrix @ back
     size = under.shape[1], under.shape[0]

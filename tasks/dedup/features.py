@@ -34,12 +34,12 @@ class Features:
     Attributes:
         rgb: uint8 (height, width, 3).
         points: float32 (n, 4): x, y, scale in pixels, angle in radians.
-        descriptors: float16 (n, 128), unit length; float32 in every product.
+        descriptors: float32 (n, 128), unit length.
     """
 
     rgb: Pixels
     points: Floats
-    descriptors: npt.NDArray[np.float16]
+    descriptors: Floats
 
     @property
     def size(self) -> tuple[int, int]:
@@ -56,7 +56,7 @@ class Features:
         points[:, 0] = self.size[0] - 1 - points[:, 0]
         points[:, 3] = np.pi - points[:, 3]
         return Features(
-            np.ascontiguousarray(self.rgb[:, ::-1]),
+            self.rgb[:, ::-1],  # a view: most pairs are refused before their pixels are read
             points,
             self.descriptors[:, _reflection()],
         )
@@ -108,4 +108,4 @@ def extract_features(jpeg: bytes) -> Features:
         points = np.array([(*p.pt, p.size / 2, np.deg2rad(p.angle)) for p in found], np.float32)
         descriptors = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-6))
     rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-    return Features(rgb, points[:_MOST], descriptors[:_MOST].astype(np.float16))
+    return Features(rgb, points[:_MOST], descriptors[:_MOST])

@@ -73,7 +73,7 @@ def nearest(
         for start in range(0, len(everything), block):
             stop = min(start + block, len(everything))
             scores = rows @ everything[start:stop].to(device, torch.float32).T
-            own = torch.arange(max(first, start), min(end, stop), device=device)
+            own = torch.arange(max(first, start), max(first, start, min(end, stop)), device=device)
             scores[own - first, own - start] = -2.0
             if stop > queries:
                 reached.append(_reaching(scores, first, start, queries, ends))

@@ -148,7 +148,8 @@ def _coarse_likeness(left: Features, right: Features) -> float:
 
 def _flat(left: Features, right: Features) -> Verified:
     """Pictures without texture: equal shape and equal colours everywhere, or nothing."""
-    if _shapes_differ(left, right) or max(_spread(left), _spread(right)) > 6:
+    busy = max(len(left.points), len(right.points)) > _SCARCE
+    if busy or _shapes_differ(left, right) or max(_spread(left), _spread(right)) > 6:
         return Verified(0.0, None)
     one, two = (
         cv2.resize(side.rgb, (32, 32), interpolation=cv2.INTER_AREA) for side in (left, right)

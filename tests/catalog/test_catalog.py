@@ -225,7 +225,7 @@ def test_another_schema_version_is_refused(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
-    with pytest.raises(CatalogError, match=r"schema 1, this program 2; .*new catalog"):
+    with pytest.raises(CatalogError, match=r"schema 2, this program 3; .*new catalog"):
         Catalog(catalog.uri)
 
 

@@ -88,18 +88,22 @@ def test_killed_scans_end_like_an_undisturbed_one(pictures: Path, tmp_path: Path
     expected = results(calm)
 
     kept = kill_when(start(pictures, killed), killed, "vectors_", total)
-    compared = kill_when(start(pictures, killed), killed, "matched", total)
+    pairs = count(calm, "pairs")
+    assert pairs == whole["counts"]["verified"]
+    verified = kill_when(start(pictures, killed), killed, "pairs", pairs)
     assert count(killed, "vectors_") == total
     last = finish(start(pictures, killed))
 
     assert last["counts"]["embedded"] == 0, "the second scan had embedded the rest"
-    assert last["counts"]["compared"] == total - compared
+    assert last["counts"]["compared"] == 0, "... and looked up all lists"
+    assert last["counts"]["verified"] == pairs - verified
     assert kept > 0
     assert results(killed) == expected
     assert not Catalog(str(killed / "c")).duplicate_keys()
 
     again = finish(start(pictures, calm))["counts"]
-    assert {again[n] for n in ("added", "changed", "removed", "embedded", "compared")} == {0}
-    groups, pairs = results(calm)
-    assert pairs == expected[1]
+    idle = ("added", "changed", "removed", "embedded", "compared", "verified")
+    assert {again[name] for name in idle} == {0}
+    groups, listed = results(calm)
+    assert listed == expected[1]
     assert groups == [{**group, "state": "known"} for group in expected[0]]

@@ -26,6 +26,10 @@ HOSTILE = [
     "tab\tnul\x00 sep\u2028end\ufeff.jpg",
 ]
 
+#: What the pairs of the summaries say; the second as the catalog keeps it.
+CHANGES = "cropped to 80 %; brighter by 0.3 stops"
+EVIDENCE = '{"method":"features","inliers":40}'
+
 
 def jpeg(level: int) -> bytes:
     buffer = io.BytesIO()
@@ -85,10 +89,14 @@ _PAIR = {
     "right": pl.String,
     "score": pl.Float64,
     "tier": pl.String,
+    "relation": pl.String,
+    "changes": pl.String,
+    "original": pl.String,
+    "reasons": pl.String,
+    "flipped": pl.Boolean,
     "evidence": pl.String,
-    "cosine": pl.Float64,
-    "phash_distance": pl.Int32,
 }
+_LINK = {"left": pl.String, "right": pl.String, "reason": pl.String}
 _OUTCOME = {"key": pl.String, "outcome": pl.String, "reason": pl.String, "message": pl.String}
 
 
@@ -121,8 +129,8 @@ def make_summary() -> Callable[..., Summary]:
                 (name, "new", tier, len(names), 1500 * len(names), 1500 * len(copies), 0.91, kept)
             )
             pairs += [
-                (min(kept, key), max(kept, key), 0.91, tier, "cosine 0.95, pHash distance 4 of 64",
-                 0.95, 4)
+                (min(kept, key), max(kept, key), 0.91, tier, "duplicate", CHANGES,
+                 "left" if kept < key else "right", "larger", kept > key, EVIDENCE)
                 for key in copies
             ]  # fmt: skip
         outcomes = [(key, "skipped", "not_an_image", "") for key in skipped]
@@ -151,6 +159,7 @@ def make_summary() -> Callable[..., Summary]:
             "groups": pl.DataFrame(groups, schema=_GROUP, orient="row"),
             "members": pl.DataFrame(members, schema=_MEMBER),
             "pairs": pl.DataFrame(pairs, schema=_PAIR, orient="row"),
+            "links": pl.DataFrame(schema=_LINK),
             "thumbnails": thumbnails,
         }
         return Summary(**(values | changes))

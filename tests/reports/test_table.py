@@ -59,9 +59,11 @@ def test_odd_keys_come_back_from_json(make_summary, hostile):
 def test_pairs_csv(make_summary):
     rows = rows_of(pairs_csv(make_summary(["b.jpg", "a.jpg"])))
     assert rows == [
-        ["left", "right", "score", "tier", "evidence", "cosine", "phash_distance"],
-        ["a.jpg", "b.jpg", "0.91", "near", "cosine 0.95, pHash distance 4 of 64", "0.95", "4"],
-    ]
+        ["left", "right", "score", "tier", "relation", "changes", "original", "reasons",
+         "flipped", "evidence"],
+        ["a.jpg", "b.jpg", "0.91", "near", "duplicate", "cropped to 80 %; brighter by 0.3 stops",
+         "right", "larger", "true", '{"method":"features","inliers":40}'],
+    ]  # fmt: skip
 
 
 def test_odd_keys_come_back_from_csv(make_summary, hostile):
