@@ -48,8 +48,10 @@ def groups_json(summary: Summary) -> Document:
 
 
 def pairs_csv(summary: Summary) -> Document:
-    """Every pair at or above the threshold: left, right (asset keys, left < right), score, tier,
-    relation, what was changed, which looks like the original and why, the measurements as JSON.
+    """Every pair at or above the threshold, with its evidence.
+
+    Columns: left, right (asset keys, left < right), score, tier, relation, changes (in words),
+    original (which side looks like it), reasons, flipped, evidence (the measurements as JSON).
     """
     return Document("pairs.csv", "text/csv; charset=utf-8", _csv(summary.pairs))
 

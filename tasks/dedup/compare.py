@@ -310,19 +310,29 @@ def _colours(frame: Frame, same: Mask) -> tuple[float, float, float]:
     if keep.sum() < 12:
         return 1.0, 0.0, 0.0
     a, b = (small(rgb)[keep] / weight[keep][:, None] for rgb in (frame.left, frame.right))
+    there, error, tint = _recoloured(a, b)
+    back, error_back, _ = _recoloured(b, a)
+    if error_back < error:  # of a grey left nothing can be told: ask the other way round
+        there, error = 1 / max(back, 0.05), error_back
+    return there, error, tint
+
+
+def _recoloured(a: Floats, b: Floats) -> tuple[float, float, float]:
+    """Saturation, unexplained rest and tint of cells (n, 3) of Y, Cr, Cb."""
     count = len(a)
-    design = np.zeros((2 * count, 5))
+    design = np.zeros((2 * count, 3))
     design[:, 0] = np.concatenate([a[:, 1], a[:, 2]]) - 128
-    design[:count, 1], design[:count, 2] = 1, a[:, 0] / 128
-    design[count:, 3], design[count:, 4] = 1, a[:, 0] / 128
+    # A gain of one channel shifts chroma with the light. A shift of its own for the dark would
+    # explain any other colour of one garment on white.
+    design[:count, 1] = a[:, 0] / 128
+    design[count:, 2] = a[:, 0] / 128
     wanted = np.concatenate([b[:, 1], b[:, 2]]) - 128
     solution = np.linalg.lstsq(design, wanted, rcond=None)[0]
     if solution[0] < 0:  # no saturation is negative: grey explains best
         solution[0] = 0.0
         solution[1:] = np.linalg.lstsq(design[:, 1:], wanted, rcond=None)[0]
     rest = wanted - design @ solution
-    light = float(a[:, 0].mean()) / 128
-    tint = float(np.hypot(solution[1] + solution[2] * light, solution[3] + solution[4] * light))
+    tint = float(np.hypot(solution[1], solution[2])) * float(a[:, 0].mean()) / 128
     spread = float(np.abs(design[:, 0]).mean())
     saturation = float(solution[0]) if spread > 2 else 1.0
     return saturation, float(np.sqrt(np.mean(rest**2))), tint

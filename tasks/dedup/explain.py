@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from tasks.dedup.evidence import Evidence
@@ -82,20 +83,23 @@ def _signs(evidence: Evidence, one: Side, two: Side) -> tuple[int, list[str]]:
     """How much speaks for ``one`` being the original, and what."""
     points, reasons = 0, []
     scale = _true_scale(evidence, one, two)
-    if scale < 1 - _SCALE:
+    zoom = math.log(max(scale, 1e-9))
+    if round(zoom, 6) < -_SCALE:
         points += 2
         reasons.append(f"higher resolution ({one.width} x {one.height} against "
                        f"{two.width} x {two.height})")  # fmt: skip
     if evidence.share_left < 0.97 and evidence.share_right > 0.97:
         points += 2
         reasons.append("shows more of the picture")
-    if evidence.saturation < 0.5 and evidence.hue_error < 8:
+    if evidence.saturation < 0.5 and evidence.hue_error <= 12:
         points += 2
         reasons.append("in full colour")
     if one.quality and two.quality and one.quality >= two.quality + 5:
         points += 1
         reasons.append(f"less compressed (JPEG quality about {one.quality} against {two.quality})")
-    elif _density(one) > 1.3 * _density(two) and abs(scale - 1) <= _SCALE:
+    elif (
+        _density(one) > 1.3 * _density(two) and abs(round(math.log(max(scale, 1e-9)), 6)) <= _SCALE
+    ):
         points += 1
         reasons.append("less compressed")
     if evidence.sharpness < 0.75:
@@ -142,7 +146,7 @@ def _tones(evidence: Evidence) -> list[str]:
         words.append("desaturated")
     elif evidence.saturation > 1.25:
         words.append("more saturated")
-    if evidence.hue_error > 14:
+    if evidence.hue_error > 12:
         words.append("other colours: perhaps another variant")
     elif evidence.tint > 4 and evidence.saturation >= 0.08:
         words.append("another white balance")

@@ -117,13 +117,16 @@ def bridging_pairs(ranks: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
         pairs: left, right, score of every pair that was asked, refusals included.
     """
     none = pl.DataFrame(schema={"left": pl.String, "right": pl.String})
-    home = {content: keeper for content, (keeper, _) in _homes(ranks, pairs).items()}
-    if not home:
+    edges = _both_ways(pairs.filter(pl.col("score") >= NEAR_SCORE))
+    if edges.is_empty():
         return none
+    # What matches only members of a group, and not its keeper, is at home with itself.
+    home = {content: content for content in edges["a"].unique()} | {
+        content: keeper for content, (keeper, _) in _homes(ranks, pairs).items()
+    }
     where = pl.DataFrame({"content": list(home), "home": list(home.values())}).join(
         ranks.select(pl.col("content").alias("home"), pl.col("rank").alias("best")), on="home"
     )
-    edges = _both_ways(pairs.filter(pl.col("score") >= NEAR_SCORE))
     wishes = (
         edges.join(where.rename({"content": "a"}), on="a")
         .join(where.rename({"content": "b", "home": "home_b", "best": "best_b"}), on="b")

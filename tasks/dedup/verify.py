@@ -35,6 +35,8 @@ _FEW = 6
 _SCARCE = 20
 
 
+#: So many features may agree on another motion by chance.
+_STRAY = 12
 #: Two frames of one picture correlate more than this when both are reduced to 24 x 24.
 _LIKELY = 0.8
 
@@ -190,8 +192,11 @@ def copy_terms(evidence: Evidence) -> dict[str, float]:
         "agree": evidence.agree_else,
         "parallax": min(evidence.parallax, 2.0),
         "others": min(evidence.others / max(evidence.inliers, 1), 1.0),
+        # A few stray features agree by chance; so many are a thing that moved.
+        "moved": min(max(0, evidence.others - _STRAY) / max(evidence.inliers, 1), 1.0),
         "log_inliers": min(math.log(max(evidence.inliers, 1)), 5.0),
-        "residual": min(evidence.residual, 2.0),
+        # In the coarser picture's pixels: else an answer depends on which side is called left.
+        "residual": min(evidence.residual / max(evidence.scale, 1.0), 2.0),
         "shear": max(0.0, evidence.shear - 1.5),
         # On a page everything but the words is alike: there, what differs is what matters.
         "ink": evidence.ink * (1 - evidence.agree),
@@ -214,7 +219,7 @@ def _only_encoded(evidence: Evidence, known: Calibration) -> bool:
         and abs(math.log(evidence.aspect)) <= most["aspect"]
         and abs(evidence.gain) <= most["gain"]
         and abs(math.log(evidence.contrast)) <= most["contrast"]
-        and abs(evidence.saturation - 1) <= most["saturation"]
+        and abs(math.log(max(evidence.saturation, 0.05))) <= most["saturation"]
         and abs(math.log(max(evidence.sharpness, 0.01))) <= most["sharpness"]
         and evidence.covered <= most["covered"]
         and evidence.hue_error <= most["hue_error"]
@@ -234,7 +239,7 @@ def _cost(evidence: Evidence, known: Calibration) -> float:
         + price["mirrored"] * evidence.mirrored
         + price["aspect"] * abs(math.log(evidence.aspect))
         + price["gain"] * min(abs(evidence.gain), 2)
-        + price["saturation"] * min(abs(evidence.saturation - 1), 1)
+        + price["saturation"] * min(abs(math.log(max(evidence.saturation, 0.05))), 1)
         + price["tint"] * min(evidence.tint, 50) / 50
         + price["sharpness"] * min(abs(math.log(max(evidence.sharpness, 0.01))), 1)
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tasks.dedup.features import Features, extract_features
+from tasks.dedup.features import Features, extract_features, use_one_thread
 
 Photo = Callable[..., Image.Image]
 
@@ -46,6 +46,9 @@ def photo() -> Photo:
     return _photo
 
 
+_features = cache(extract_features)
+
+
 def _known(image: Image.Image | bytes) -> Features:
     """As a scan sees a file: a thumbnail of at most 384 pixels, saved as JPEG."""
     picture = Image.open(io.BytesIO(image)) if isinstance(image, bytes) else image
@@ -53,10 +56,11 @@ def _known(image: Image.Image | bytes) -> Features:
     small.thumbnail((384, 384), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=88)
-    return extract_features(buffer.getvalue())
+    return _features(buffer.getvalue())
 
 
 @pytest.fixture(scope="session")
 def known() -> Callable[[Image.Image | bytes], Features]:
     """Features of a picture or of a file."""
+    use_one_thread()
     return _known

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFilter
 
-from tasks.dedup.verify import phash_distance
 from tasks.embedding.images import THUMBNAIL_SIDE, perceptual_hash
 from tasks.errors import ImageError
 
@@ -497,17 +496,6 @@ def test_phash_is_64_bits_wide(photo):
     hashes = [perceptual_hash(photo(name)) for name in ("astronaut", "coffee", "chelsea", "brick")]
     assert max(hashes) >= 2**60
     assert all(0 <= value < 2**64 for value in hashes)
-
-
-@given(a=U64, b=U64, c=U64)
-def test_phash_distance_is_a_distance(a, b, c):
-    def distance(x: int, y: int) -> int:
-        return int(phash_distance(np.array([x], "uint64"), np.array([y], "uint64"))[0])
-
-    assert distance(a, a) == 0
-    assert distance(a, b) == distance(b, a) <= 64
-    assert distance(a, c) <= distance(a, b) + distance(b, c)
-    assert (distance(a, b) == 0) == (a == b)
 
 
 def test_what_follows_a_jpeg_is_not_counted_as_its_scans(encode, scene, read):

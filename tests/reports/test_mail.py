@@ -93,14 +93,11 @@ def test_a_line_break_in_an_address_is_refused(make_summary):
 
 
 def test_numbers_are_those_of_the_page(make_summary):
-    summary = make_summary(["a", "b", "c"], ["x", "y"], tiers=("exact", "similar"))
+    summary = make_summary(["a", "b", "c"], ["x", "y"], tiers=("exact", "near"))
     found = totals(summary)
     text = body(sent(summary), "plain")
     assert headline(summary) in text
-    assert (
-        f"{found['exact']} exact (pixels equal to the keeper's), 0 near, {found['similar']} similar"
-        in text
-    )
+    assert f"{found['exact']} exact (only encoded or scaled anew), {found['near']} near." in text
     assert "7 objects seen" not in text
     assert f"{summary.coverage.seen} objects seen, {summary.coverage.scanned} scanned" in text
     assert "failed: 1 cut off: the file ends before the picture does" in text

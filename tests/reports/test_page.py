@@ -7,6 +7,7 @@ import io
 import json
 from html.parser import HTMLParser
 
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -144,3 +145,12 @@ def test_totals_are_those_of_the_json(make_summary):
         assert found[tier] == sum(m["tier"] == tier for m in duplicates)
     assert found["failed"] == sum(content["coverage"]["failed"].values())
     assert found["new"] == 3
+
+
+def test_a_duplicate_says_what_was_done_to_it(make_summary):
+    summary = make_summary(["a.jpg", "b.jpg"])
+    done = "cropped to 80 %; brighter by 0.3 stops"
+    assert Page(report_page(summary).body).text.count(done) == 1
+    turned = summary.pairs.with_columns(original=pl.lit("right"))
+    text = Page(report_page(make_summary(["a.jpg", "b.jpg"], pairs=turned)).body).text
+    assert f"looks like the original of the keeper (larger); the keeper: {done}" in text

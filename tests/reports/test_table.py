@@ -6,6 +6,7 @@ import csv
 import io
 import json
 
+import polars as pl
 import pytest
 
 from reports.table import coverage_csv, groups_json, pairs_csv
@@ -64,6 +65,12 @@ def test_pairs_csv(make_summary):
         ["a.jpg", "b.jpg", "0.91", "near", "duplicate", "cropped to 80 %; brighter by 0.3 stops",
          "right", "larger", "true", '{"method":"features","inliers":40}'],
     ]  # fmt: skip
+
+
+def test_links_are_listed(make_summary):
+    links = pl.DataFrame({"left": ["a.cr2"], "right": ["a.jpg"], "reason": ["raw"]})
+    content = json.loads(groups_json(make_summary(["x", "y"], links=links)).body)
+    assert content["linked"] == [{"left": "a.cr2", "right": "a.jpg", "reason": "raw"}]
 
 
 def test_odd_keys_come_back_from_csv(make_summary, hostile):

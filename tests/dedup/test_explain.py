@@ -1,0 +1,169 @@
+"""Evidence in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.dedup.evidence import Evidence
+from tasks.dedup.explain import Side, explain, turn_around
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+SAME = Evidence(
+    method="features", scale=1.0, rotation=0.0, mirrored=False, aspect=1.0, shear=0.0,
+    share_left=1.0, share_right=1.0, box_left=WHOLE, box_right=WHOLE,
+    inliers=200, matches=220, others=0, residual=0.3, agree=1.0, agree_else=1.0, fine=1.0,
+    texture=0.9, parallax=0.05, covered=0.0, covered_at=(0.5, 0.5), gain=0.0, contrast=1.0,
+    saturation=1.0, hue_error=0.5, tint=0.5, sharpness=1.0, ink=0.0,
+)  # fmt: skip
+JPEG = Side(300, 200, 30_000, "jpeg", 85)
+
+share = st.floats(0.05, 1)
+#: Never on a limit, where the rounding of 1 / (1 / x) decides.
+ratio = st.integers(-28, 27).map(lambda step: 2 ** ((step + 0.5) / 7))
+boxes = st.tuples(share, share, share, share)
+evidences = st.builds(
+    replace,
+    st.just(SAME),
+    scale=ratio,
+    rotation=st.floats(-180, 180),
+    mirrored=st.booleans(),
+    aspect=ratio,
+    share_left=share,
+    share_right=share,
+    box_left=boxes,
+    box_right=boxes,
+    gain=st.floats(-2, 2),
+    contrast=ratio,
+    saturation=ratio,
+    hue_error=st.floats(0, 30),
+    tint=st.floats(0, 30),
+    sharpness=ratio,
+    covered=share,
+)
+sides = st.builds(
+    Side,
+    width=st.integers(1, 5000),
+    height=st.integers(1, 5000),
+    size=st.integers(1, 10**7),
+    format=st.sampled_from(["jpeg", "png", "webp"]),
+    quality=st.none() | st.integers(1, 100),
+)
+
+
+def changes(left: Side = JPEG, right: Side = JPEG, **measured) -> str:
+    return explain(replace(SAME, **measured), left, right).changes
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        ({}, "no difference to be seen"),
+        ({"share_left": 0.62}, "cropped to 62% of the picture"),
+        ({"share_left": 0.98}, "no difference to be seen"),
+        ({"mirrored": True}, "mirrored"),
+        ({"rotation": 90.0}, "rotated 90 degrees clockwise"),
+        ({"rotation": -3.2}, "rotated 3 degrees anticlockwise"),
+        ({"rotation": 180.0}, "rotated 180 degrees"),
+        ({"saturation": 0.0, "tint": 1.0}, "made grey"),
+        ({"saturation": 0.02, "tint": 20.0}, "toned in one colour"),
+        ({"saturation": 0.6}, "desaturated"),
+        ({"scale": 0.5}, "scaled 0.5x"),
+        ({"aspect": 1.12}, "stretched 12% wider"),
+        ({"gain": -0.7}, "darker by 0.7 stops"),
+        ({"gain": 0.5}, "brighter by 0.5 stops"),
+        ({"tint": 9.0}, "another white balance"),
+        ({"hue_error": 20.0}, "other colours: perhaps another variant"),
+        ({"sharpness": 0.5}, "softer"),
+    ],
+)
+def test_words(measured, words):
+    assert changes(**measured) == words
+
+
+@pytest.mark.parametrize(
+    ("at", "place"),
+    [
+        ((0.1, 0.1), "upper left"),
+        ((0.9, 0.9), "lower right"),
+        ((0.5, 0.9), "lower middle"),
+        ((0.5, 0.5), "middle"),
+    ],
+)
+def test_the_covered_place_has_a_name(at, place):
+    said = changes(covered=0.07, covered_at=at)
+    assert said == f"something added or covered at the {place}: 7% of the area"
+
+
+def test_all_that_was_done_is_said():
+    said = changes(right=Side(200, 150, 9000, "webp"), share_left=0.5, mirrored=True,
+                   saturation=0.0, scale=0.7)  # fmt: skip
+    for words in ("cropped to 50%", "mirrored", "made grey", "scaled 0.7x", "webp instead of jpeg"):
+        assert words in said
+
+
+def test_scale_is_of_the_files_not_of_their_thumbnails():
+    large, small = Side(3840, 2560, 10**6, "jpeg"), Side(384, 256, 10**4, "jpeg")
+    told = explain(SAME, large, small)
+    assert told.original == "left"
+    assert told.changes == "scaled 0.1x"
+    assert "higher resolution (3840 x 2560 against 384 x 256)" in told.reasons
+
+
+@pytest.mark.parametrize(
+    ("measured", "reason"),
+    [
+        ({"scale": 0.5}, "higher resolution (300 x 200 against 300 x 200)"),
+        ({"share_left": 0.6}, "shows more of the picture"),
+        ({"saturation": 0.0}, "in full colour"),
+        ({"sharpness": 0.5}, "sharper"),
+    ],
+)
+def test_the_original_is_the_side_that_has_more(measured, reason):
+    evidence = replace(SAME, **measured)
+    told = explain(evidence, JPEG, JPEG)
+    assert told.original == "left"
+    assert reason in told.reasons
+    turned = explain(turn_around(evidence), JPEG, JPEG)
+    assert turned.original == "right"
+    assert reason in turned.reasons
+    assert turned.changes == told.changes, "either way the copy is described"
+
+
+def test_less_compressed_is_the_original():
+    told = explain(SAME, replace(JPEG, quality=60), replace(JPEG, quality=92))
+    assert told.original == "right"
+    assert told.reasons == ("less compressed (JPEG quality about 92 against 60)",)
+    assert told.changes == "JPEG quality about 60 against 92"
+    told = explain(SAME, replace(JPEG, quality=None), replace(JPEG, size=60_000))
+    assert (told.original, told.reasons) == ("right", ("less compressed",))
+
+
+def test_equal_sides_have_no_original():
+    told = explain(SAME, JPEG, JPEG)
+    assert (told.original, told.reasons) == ("either", ())
+
+
+@settings(deadline=None)
+@given(evidence=evidences)
+def test_turned_around_twice_is_as_before(evidence):
+    twice = asdict(turn_around(turn_around(evidence)))
+    for name, value in asdict(evidence).items():
+        if isinstance(value, (str, bool)):
+            assert twice[name] == value
+        else:
+            assert twice[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+
+
+@settings(deadline=None)
+@given(evidence=evidences, left=sides, right=sides)
+def test_the_original_does_not_depend_on_the_order(evidence, left, right):
+    told, turned = explain(evidence, left, right), explain(turn_around(evidence), right, left)
+    other = {"left": "right", "right": "left", "either": "either"}
+    assert turned.original == other[told.original]
+    assert turned.reasons == told.reasons
+    if told.original != "either":
+        assert turned.changes == told.changes
