@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 #: Pairs verified between two writes.
 _CHUNK = 512
-#: How often members may be offered to the keeper of a neighbouring group. Three rounds are the rule;
-#: a ring of 3,000 copies, each like its neighbours only, takes 17.
+#: How often members may be offered to the keeper of a neighbouring group. Three rounds are the
+#: rule; a ring of 3,000 copies, each like its neighbours only, takes 17.
 _ROUNDS = 30
 
 _PAIRS = {

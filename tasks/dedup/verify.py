@@ -35,6 +35,10 @@ _FEW = 6
 _SCARCE = 20
 
 
+#: Less in common, of both pictures, is a background. The copies measured had 0.5 and more.
+_LEAST_SHARE = 0.25
+#: Frame on frame no feature vouches for the fit: there the displacements must. Edits have 0.3.
+_WHOLE_PARALLAX = 0.5
 #: So many features may agree on another motion by chance.
 _STRAY = 12
 #: Two frames of one picture correlate more than this when both are reduced to 24 x 24.
@@ -169,7 +173,10 @@ def score_of(evidence: Evidence) -> float:
     known = calibration()
     z = copy_logit(evidence)
     other_colours = evidence.hue_error > known.hue_error
-    if z < known.copy_at or other_colours:
+    # A carpet or a wall that two pictures share; a copy shows much of one of the two.
+    background = max(evidence.share_left, evidence.share_right) < _LEAST_SHARE
+    restless = evidence.method == "whole" and evidence.parallax > _WHOLE_PARALLAX
+    if z < known.copy_at or other_colours or background or restless:
         return _similar(evidence, z, known)
     cost = _cost(evidence, known)
     if _only_encoded(evidence, known):
