@@ -73,11 +73,11 @@ def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> Match
     with catalog.writing(scan.settings.catalog.busy_seconds):
         assets = _assets(catalog, scan, space)
         compared = refresh_lists(catalog, scan, space, assets["content"].unique().sort(), progress)
-        asked = _Asker(catalog, scan.settings.match, progress)
-        pairs = _settled(catalog, scan, space, assets, asked)
+        asker = _Asker(catalog, scan.settings.match, progress)
+        pairs = _settled(catalog, scan, space, assets, asker)
         candidates = pairs.height
         matches = pairs.filter(pl.col("score") >= scan.threshold).height
-    counts = MatchCounts(compared, candidates, asked.verified, matches)
+    counts = MatchCounts(compared, candidates, asker.verified, matches)
     log.info("match: %s", counts)
     return counts
 
@@ -90,7 +90,7 @@ def read_pairs(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
         sorted by left and right.
     """
     assets = _assets(catalog, scan, space)
-    pairs = _settled(catalog, scan, space, assets, lambda missing: _known(catalog, missing))
+    pairs = _settled(catalog, scan, space, assets, _Answers(catalog).of)
     tiers = [tier_of(score).value if score >= SIMILAR_SCORE else "" for score in pairs["score"]]
     return pairs.with_columns(pl.Series("tier", tiers, dtype=pl.String)).sort("left", "right")
 
@@ -129,17 +129,39 @@ def _settled(
     return pairs
 
 
-def _known(catalog: Catalog, wanted: pl.DataFrame) -> pl.DataFrame:
-    """The answers of pairs; those never looked at count as refused."""
-    if wanted.is_empty():
-        return pl.DataFrame(schema=_PAIRS)
-    keys = [digest(left, right) for left, right in wanted.select("left", "right").iter_rows()]
-    wanted = wanted.select(pl.Series("pair_id", keys, dtype=pl.String), "left", "right")
-    where = f"rule = {quote(rule_id())}"
-    stored = catalog.read("pairs", ["pair_id", "score", "evidence"], where)
-    return wanted.join(stored, on="pair_id", how="left", maintain_order="left").with_columns(
-        pl.col("score").fill_null(0.0)
-    )
+def _named(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs (left, right) with their ids."""
+    keys = [digest(left, right) for left, right in pairs.select("left", "right").iter_rows()]
+    return pairs.select(pl.Series("pair_id", keys, dtype=pl.String), "left", "right")
+
+
+class _Answers:
+    """What is known of pairs under the present rule, read once."""
+
+    _COLUMNS = ("pair_id", "score", "evidence")
+
+    def __init__(self, catalog: Catalog) -> None:
+        where = f"rule = {quote(rule_id())}"
+        self._rows = catalog.read("pairs", list(self._COLUMNS), where)
+
+    def of(self, wanted: pl.DataFrame) -> pl.DataFrame:
+        """Pairs (left, right) with their answers; those never looked at count as refused."""
+        if wanted.is_empty():
+            return pl.DataFrame(schema=_PAIRS)
+        return (
+            _named(wanted)
+            .join(self._rows, on="pair_id", how="left", maintain_order="left")
+            .with_columns(pl.col("score").fill_null(0.0))
+        )
+
+    def missing(self, wanted: pl.DataFrame) -> pl.DataFrame:
+        """Those of the pairs that nobody has looked at, with their ids."""
+        return _named(wanted).join(self._rows, on="pair_id", how="anti", maintain_order="left")
+
+    def add(self, rows: pa.Table) -> None:
+        """Take in what was just verified."""
+        new = pl.DataFrame(pl.from_arrow(rows.select(self._COLUMNS)))
+        self._rows = pl.concat([self._rows, new], rechunk=False)
 
 
 class _Asker:
@@ -147,6 +169,7 @@ class _Asker:
 
     def __init__(self, catalog: Catalog, settings: MatchSettings, progress: Progress) -> None:
         self._catalog = catalog
+        self._answers = _Answers(catalog)
         self._workers = settings.workers or os.cpu_count() or 1
         self._held = settings.features_held
         self._progress = progress
@@ -154,15 +177,13 @@ class _Asker:
 
     def __call__(self, wanted: pl.DataFrame) -> pl.DataFrame:
         """Wanted pairs (left, right) with their answers."""
-        keys = [digest(left, right) for left, right in wanted.select("left", "right").iter_rows()]
-        named = wanted.select(pl.Series("pair_id", keys, dtype=pl.String), "left", "right")
-        known = self._catalog.read("pairs", ["pair_id"], f"rule = {quote(rule_id())}")
-        new = named.join(known, on="pair_id", how="anti", maintain_order="left")
+        new = self._answers.missing(wanted)
         for done, rows in self._verify(new):
             self._catalog.upsert("pairs", rows)
+            self._answers.add(rows)
             self.verified += rows.num_rows
             self._progress("verify", done, new.height)
-        return _known(self._catalog, wanted)
+        return self._answers.of(wanted)
 
     def _verify(self, pairs: pl.DataFrame) -> Iterator[tuple[int, pa.Table]]:
         if pairs.is_empty():

@@ -13,15 +13,13 @@ import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
-from tasks.dedup.pairs import NeighbourBlock, nearest
+from tasks.dedup.pairs import DIGITS, NeighbourBlock, nearest
 from tasks.embedding.vision import choose_device
 from tasks.progress import Progress
 from tasks.records import Kind, Scan, Space, digest
 
 #: Contents of one hash that are all compared; of more, each with the first of them.
 _ALL_OF_ONE_HASH = 12
-#: Cosines are compared at this precision: products of other block sizes differ in the last bits.
-_DIGITS = 4
 
 
 def refresh_lists(
@@ -55,6 +53,7 @@ def refresh_lists(
         queries.height,
         k,
         ends,
+        ordered.rank("ordinal").cast(pl.Int64).to_numpy(writable=True),
         block=scan.settings.match.block,
         device=choose_device(scan.settings.embedding.device).type,
         progress=lambda done: progress("compare", done, queries.height),
@@ -147,7 +146,7 @@ def _merged(block: NeighbourBlock, names: pl.Series, old: pl.DataFrame, k: int) 
     )
     return (
         pl.concat([found, touched.drop_nulls("names")])
-        .with_columns(pl.col("cosines").round(_DIGITS))
+        .with_columns(pl.col("cosines").round(DIGITS))
         .unique(["content", "names"])
         .sort("content", "cosines", "names", descending=[False, True, False])
         .group_by("content", maintain_order=True)

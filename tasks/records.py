@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # decoder processes import this module: they should not pay f
     import numpy.typing as npt
     import polars as pl
 
+#: Long side of stored thumbnails, and of what is compared.
+THUMBNAIL_SIDE = 384
+
 
 class Kind(StrEnum):
     """The one word in which scans differ: which assets are queried, is the index rebuilt."""

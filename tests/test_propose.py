@@ -160,7 +160,6 @@ def test_a_kill_half_way_leaves_no_list_that_only_looks_whole(bench, monkeypatch
     assert same(lists_in(catalog), bench.fresh(set(NAMES)))
 
 
-@pytest.mark.xfail(strict=True, reason="topk picks any of more equal cosines than it has to spare")
 def test_equal_vectors_beyond_a_list_are_taken_by_name(bench):
     bench.vectors[:40] = bench.vectors[0]  # blank pages of forty sizes
     catalog, here = bench.catalog(), set[str]()

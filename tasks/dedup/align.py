@@ -23,7 +23,7 @@ _REFITS = (8.0, 5.0, 3.5, 3.0)
 #: With so many inliers the mirrored picture is not tried: few things are symmetric to the pixel.
 _SURELY = 60
 #: A feature so many pixels off the fit is not merely imprecise.
-_ELSEWHERE = 8.0
+_ELSEWHERE = 5.0
 #: Proposals that are looked at, the best first, and different ones that are refitted.
 _PROPOSALS, _TRIED = 40, 5
 

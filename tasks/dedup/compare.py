@@ -43,13 +43,11 @@ class Frame:
         left: uint8 (h, w, 3), warped or as it is.
         right: uint8 (h, w, 3).
         mask: bool (h, w), where both are.
-        scale: pixels of right per pixel of left.
     """
 
     left: npt.NDArray[np.uint8]
     right: npt.NDArray[np.uint8]
     mask: Mask
-    scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,9 @@ def compare_pixels(left: Features, right: Features, found: Alignment) -> Likenes
     elsewhere = textured & ~laid_over
     return Likeness(
         agree=float((correlation[textured] > _AGREES).mean()),
-        agree_else=_share(correlation[elsewhere] > _AGREES) if elsewhere.sum() >= 50 else 0.0,
+        agree_else=float((correlation[elsewhere] > _AGREES).mean())
+        if elsewhere.sum() >= 50
+        else 0.0,
         fine=float((correlation[textured] > 0.95).mean()),
         texture=float(textured.sum() / frame.mask.sum()),
         parallax=parallax,
@@ -163,23 +163,21 @@ def make_frame(left: Features, right: Features, matrix: Matrix) -> Frame | None:
     full = np.vstack([matrix, [0, 0, 1]])
     if scale <= 1:
         laid, mask, under = _lay(left, right, full)
-        return Frame(laid, under, mask, scale) if mask.sum() >= _LEAST_PIXELS else None
+        return Frame(laid, under, mask) if mask.sum() >= _LEAST_PIXELS else None
     laid, mask, under = _lay(right, left, np.linalg.inv(full))
-    return Frame(under, laid, mask, scale) if mask.sum() >= _LEAST_PIXELS else None
+    return Frame(under, laid, mask) if mask.sum() >= _LEAST_PIXELS else None
 
 
 def _lay(
     fine: Features, coarse: Features, matrix: Matrix
 ) -> tuple[npt.NDArray[np.uint8], Mask, npt.NDArray[np.uint8]]:
     """The fine picture in the coarse one's pixels, where it lies, and the coarse one."""
-    shrink = min(1.0, _FRAME / max(coarse.size))
-    under = _reduced(np.ascontiguousarray(coarse.rgb), shrink)
-    if shrink < 1:
-        matrix = _zoom(under.shape[1] / coarse.size[0], under.shape[0] / coarse.size[1]) @ matrix
+    under = _reduced(np.ascontiguousarray(coarse.rgb), _frame_size(coarse))
+    matrix = _to_frame(coarse) @ matrix
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
     picture = np.ascontiguousarray(fine.rgb)
     if scale < 0.8:  # averaged, not sampled: else what is fine turns into noise
-        picture = _reduced(picture, scale)
+        picture = _reduced(picture, _times(fine.size, scale))
         back = _zoom(fine.size[0] / picture.shape[1], fine.size[1] / picture.shape[0])
         matrix = matrix @ back
     size = under.shape[1], under.shape[0]
@@ -190,10 +188,24 @@ def _lay(
     return laid, mask > 0, under
 
 
-def _reduced(picture: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
-    if scale >= 1:
+def _frame_size(coarse: Features) -> tuple[int, int]:
+    """Width and height of the frame in which pixels are compared."""
+    return _times(coarse.size, min(1.0, _FRAME / max(coarse.size)))
+
+
+def _to_frame(coarse: Features) -> Matrix:
+    """Pixels of the coarser picture to those of the frame."""
+    size = _frame_size(coarse)
+    return _zoom(size[0] / coarse.size[0], size[1] / coarse.size[1])
+
+
+def _times(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return size if scale >= 1 else (max(2, round(size[0] * scale)), max(2, round(size[1] * scale)))
+
+
+def _reduced(picture: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    if picture.shape[1::-1] == size:
         return picture
-    size = max(2, round(picture.shape[1] * scale)), max(2, round(picture.shape[0] * scale))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
@@ -273,12 +285,7 @@ def _corrected(left: Features, right: Features, matrix: Matrix, correction: Matr
     full = np.vstack([matrix, [0, 0, 1]])
     shift = np.eye(3)
     shift[:2] += correction  # a point of the laid (left) picture lies here in the right one
-    under = right if scale <= 1 else left
-    shrink = min(1.0, _FRAME / max(under.size))
-    to_frame = np.eye(3)
-    if shrink < 1:
-        size = max(2, round(under.size[0] * shrink)), max(2, round(under.size[1] * shrink))
-        to_frame = _zoom(size[0] / under.size[0], size[1] / under.size[1])
+    to_frame = _to_frame(right if scale <= 1 else left)
     inside = np.linalg.inv(to_frame) @ shift @ to_frame
     moved = inside @ full if scale <= 1 else full @ inside
     return np.asarray(moved[:2])
@@ -351,10 +358,6 @@ def _covered(differs: Mask, mask: Mask) -> tuple[float, tuple[float, float]]:
     rows, columns = np.nonzero(solid)
     height, width = mask.shape
     return area, (float(columns.mean() / width), float(rows.mean() / height))
-
-
-def _share(flags: npt.NDArray[np.bool_]) -> float:
-    return float(flags.mean())
 
 
 def _rectangles(differs: Mask, mask: Mask) -> Mask:

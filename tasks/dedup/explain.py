@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 
 from tasks.dedup.evidence import Evidence
+from tasks.dedup.verify import calibration
+from tasks.records import THUMBNAIL_SIDE
 
 #: Differences below these are not worth a word.
 _TURN, _STRETCH, _CROP, _SCALE, _STOPS = 0.6, 0.02, 0.03, 0.05, 0.1
@@ -91,7 +93,7 @@ def _signs(evidence: Evidence, one: Side, two: Side) -> tuple[int, list[str]]:
     if evidence.share_left < 0.97 and evidence.share_right > 0.97:
         points += 2
         reasons.append("shows more of the picture")
-    if evidence.saturation < 0.5 and evidence.hue_error <= 12:
+    if evidence.saturation < 0.5 and evidence.hue_error <= calibration().hue_error:
         points += 2
         reasons.append("in full colour")
     if one.quality and two.quality and one.quality >= two.quality + 5:
@@ -146,7 +148,7 @@ def _tones(evidence: Evidence) -> list[str]:
         words.append("desaturated")
     elif evidence.saturation > 1.25:
         words.append("more saturated")
-    if evidence.hue_error > 12:
+    if evidence.hue_error > calibration().hue_error:
         words.append("other colours: perhaps another variant")
     elif evidence.tint > 4 and evidence.saturation >= 0.08:
         words.append("another white balance")
@@ -180,7 +182,7 @@ def _true_scale(evidence: Evidence, one: Side, two: Side) -> float:
     """Pixels of the second file per pixel of the first; evidence knows thumbnails only."""
 
     def shrink(side: Side) -> float:
-        return min(1.0, 384 / max(side.width, side.height, 1))
+        return min(1.0, THUMBNAIL_SIDE / max(side.width, side.height, 1))
 
     return evidence.scale * shrink(one) / shrink(two)
 

@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tasks.records import THUMBNAIL_SIDE
+
 #: Features kept of one picture, the strongest first.
 _MOST = 500
 #: Half of SIFT's usual contrast threshold: soft and dark pictures have corners too.
 _CONTRAST = 0.02
-#: Long side of what is compared; larger thumbnails are reduced to it.
-_SIDE = 384
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -97,7 +97,7 @@ def extract_features(jpeg: bytes) -> Features:
     bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:
         raise ValueError("not a JPEG")
-    scale = _SIDE / max(bgr.shape[:2])
+    scale = THUMBNAIL_SIDE / max(bgr.shape[:2])
     if scale < 1:
         bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)

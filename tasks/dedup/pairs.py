@@ -16,6 +16,8 @@ import torch
 
 #: Looked at beyond k, so that equal cosines at the end of a list can be put in order.
 _SPARE = 8
+#: Cosines are compared at this precision: products of other block sizes differ in the last bits.
+DIGITS = 4
 #: Two products of the same vectors may differ by so much when blocks differ.
 _ROUNDING = 1e-4
 
@@ -42,6 +44,7 @@ def nearest(
     queries: int,
     k: int,
     kth: npt.NDArray[np.float32],
+    rank: npt.NDArray[np.int64],
     *,
     block: int = 2048,
     device: str = "cpu",
@@ -54,6 +57,7 @@ def nearest(
         queries: how many of the rows are queries; n for a full scan.
         k: length of a list.
         kth: float32 (n - queries,), for each other row the last cosine of its list.
+        rank: int64 (n,), which of equal cosines goes first: the lowest; below 2**32.
         block: rows per product; memory is block x block x 4 bytes beside the vectors.
         device: where the products are computed.
         progress: told how many queries are done.
@@ -64,6 +68,7 @@ def nearest(
     """
     everything = torch.from_numpy(vectors)
     ends = torch.from_numpy(kth).to(device)
+    ranks = torch.from_numpy(rank)
     for first in range(0, queries, block):
         end = min(first + block, queries)
         rows = everything[first:end].to(device, torch.float32)
@@ -81,6 +86,8 @@ def nearest(
             best, names = torch.cat([best, values], 1), torch.cat([names, columns + start], 1)
             best, at = best.topk(min(k + _SPARE, best.shape[1]), dim=1)
             names = names.gather(1, at)
+        for row in _cut_ties(best, k).tolist():
+            best[row, :k], names[row, :k] = _by_rank(rows[row], first + row, everything, ranks, k)
         owner = torch.arange(first, end, device=device)[:, None].expand_as(names)
         real = best > -1.5
         parts = [(owner[real], names[real], best[real]), *reached]
@@ -88,6 +95,27 @@ def nearest(
         yield NeighbourBlock((first, end), *joined)
         if progress:
             progress(end)
+
+
+def _cut_ties(best: torch.Tensor, k: int) -> torch.Tensor:
+    """Rows whose kth cosine has more equals than were kept: blank pages, one logo in all sizes."""
+    if best.shape[1] < k + _SPARE:
+        return torch.zeros(0, dtype=torch.int64)
+    rounded = best.round(decimals=DIGITS)
+    return (rounded[:, k - 1] == rounded[:, -1]).nonzero()[:, 0]
+
+
+def _by_rank(
+    query: torch.Tensor, own: int, everything: torch.Tensor, ranks: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k nearest of one row, cosine and row, the lowest rank first among equals."""
+    parts = torch.split(everything, 1 << 16)
+    scores = torch.cat([part.to(query.device, torch.float32) @ query for part in parts])
+    scores[own] = -2.0
+    # Exact in a double: 2e4 steps of cosine times 2**32 ranks is below 2**53.
+    steps = (scores.double() * 10**DIGITS).round()
+    at = (steps * 2**32 - ranks.to(query.device)).topk(k).indices
+    return scores[at], at
 
 
 def _reaching(

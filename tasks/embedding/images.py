@@ -20,14 +20,13 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, ImageStat
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
 from tasks.embedding.xmp import parse_xmp
 from tasks.errors import ImageError
-from tasks.records import Picture, as_text
+from tasks.records import THUMBNAIL_SIDE, Picture, as_text
 from tasks.settings import LimitSettings
 
 #: Raised when a change here could turn a failed file into a picture, or change the pixels:
 #: failures of an older reader are tried again.
 READER_VERSION = 1
 
-THUMBNAIL_SIDE = 384
 _EXIF_FIELDS = (
     "Make",
     "Model",

@@ -26,7 +26,7 @@ def unit(count: int, dim: int, seed: int) -> np.ndarray:
 def entries(vectors: np.ndarray, queries: int, k: int, kth: np.ndarray, block: int) -> Lists:
     """Everything ``nearest`` says: owner to neighbour to cosine."""
     found: Lists = {}
-    for part in nearest(vectors, queries, k, kth, block=block):
+    for part in nearest(vectors, queries, k, kth, np.arange(len(vectors)), block=block):
         assert len(part.owner) == len(part.neighbour) == len(part.cosine)
         for owner, neighbour, cosine in zip(part.owner, part.neighbour, part.cosine, strict=True):
             assert owner != neighbour, "nobody is a neighbour of itself"
@@ -109,10 +109,10 @@ def test_spans_and_progress_cover_all_queries():
     told: list[int] = []
     vectors = unit(50, 8, 1)
     ends = np.full(5, -1.0, np.float32)
-    parts = nearest(vectors, 45, 4, ends, block=20, progress=told.append)
+    parts = nearest(vectors, 45, 4, ends, np.arange(len(vectors)), block=20, progress=told.append)
     assert [part.queries for part in parts] == [(0, 20), (20, 40), (40, 45)]
     assert told == [20, 40, 45]
 
 
 def test_no_queries_give_nothing():
-    assert list(nearest(unit(5, 8, 1), 0, 3, np.zeros(5, np.float32))) == []
+    assert list(nearest(unit(5, 8, 1), 0, 3, np.zeros(5, np.float32), np.arange(5))) == []

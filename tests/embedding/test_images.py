@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFilter
 
-from tasks.embedding.images import THUMBNAIL_SIDE, perceptual_hash
+from tasks.embedding.images import perceptual_hash
 from tasks.errors import ImageError
+from tasks.records import THUMBNAIL_SIDE
 
 LOSSLESS = ("PNG", "BMP", "TIFF", "GIF", "WEBP")
 U64 = st.integers(0, 2**64 - 1)
