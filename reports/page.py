@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from functools import cache
 from typing import Any
 
@@ -123,7 +122,7 @@ def _drawn(summary: Summary, drawn: int) -> list[dict[str, Any]]:
         drawn_rows = [
             row
             | {
-                "thumbnail": _data_uri(summary.thumbnails.get(row["content"])),
+                "thumbnail": words.data_uri(summary.thumbnails.get(row["content"])),
                 "evidence": said.get((group["keeper"], row["key"]), ""),
             }
             for row in rows.head(_DRAWN_MEMBERS).iter_rows(named=True)
@@ -143,10 +142,6 @@ def _evidence(summary: Summary, groups: pl.DataFrame) -> dict[tuple[str, str], s
                 row["changes"], row["reasons"], keeper_is_original=row["original"] != theirs
             )
     return found
-
-
-def _data_uri(jpeg: bytes | None) -> str | None:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else None
 
 
 def _outcomes(summary: Summary) -> list[dict[str, Any]]:
