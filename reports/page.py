@@ -60,7 +60,7 @@ def report_page(summary: Summary, drawn: int = 500) -> Document:
 def totals(summary: Summary) -> dict[str, int]:
     """The numbers that every document shows, counted in one place.
 
-    ``exact``, ``near`` and ``similar`` count duplicates, ``new`` and ``changed`` groups.
+    ``exact`` and ``near`` count duplicates, ``new`` and ``changed`` groups.
     """
     groups = summary.groups
     duplicates = summary.members.filter(pl.col("role") == Role.DUPLICATE.value)
@@ -72,7 +72,6 @@ def totals(summary: Summary) -> dict[str, int]:
         "savings": int(groups["savings"].sum()),
         "exact": tiers.get("exact", 0),
         "near": tiers.get("near", 0),
-        "similar": tiers.get("similar", 0),
         "new": states.get("new", 0),
         "changed": states.get("changed", 0),
         "failed": sum(summary.coverage.failed.values()),

@@ -308,9 +308,8 @@ def _members(catalog: Catalog, scan: Scan, assets: pl.DataFrame) -> pl.DataFrame
 def _groups(members: pl.DataFrame) -> pl.DataFrame:
     """One row a group, what needs a decision first."""
     duplicates = pl.col("role") == Role.DUPLICATE.value
-    rank = pl.col("tier").replace_strict(
-        {"exact": 0, "near": 1, "similar": 2}, return_dtype=pl.Int8
-    )
+    # Nothing else is in a group: what is only similar joins none.
+    rank = pl.col("tier").replace_strict({"exact": 0, "near": 1}, return_dtype=pl.Int8)
     return (
         members.group_by("group_id")
         .agg(
