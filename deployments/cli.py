@@ -6,10 +6,11 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from deployments.options import CatalogUri, Json, read_settings
 from deployments.quality.calibrate import calibrate_app
 from deployments.quality.command import bench_app
 from tasks.errors import DamDedupError
@@ -33,11 +34,6 @@ app.add_typer(stack_app, name="stack")
 app.add_typer(bench_app, name="bench")
 app.add_typer(calibrate_app, name="calibrate")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-CatalogUri = Annotated[
-    str | None,
-    typer.Option("--catalog", help="Folder or s3://bucket/prefix [DAM_DEDUP_CATALOG__URI]."),
-]
 Out = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for the documents [DAM_DEDUP_DELIVERY__FOLDER/<scan>]."),
@@ -62,19 +58,6 @@ def main() -> None:
 def _fail(error: Exception, code: int) -> None:
     print(f"dam-dedup: {error}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
-
-
-def _settings(catalog: str | None = None, **parts: Any) -> Any:
-    from tasks.settings import load_settings
-
-    if catalog:
-        parts["catalog"] = {"uri": catalog}
-    settings = load_settings(**parts)
-    if settings.s3.credentials_block:  # a block lives on a Prefect server
-        from tasks.steps import with_credentials
-
-        return with_credentials(settings)
-    return settings
 
 
 @app.callback()
@@ -136,7 +119,7 @@ def scan(
     from tasks.errors import SettingsError
     from tasks.records import ScanRequest
 
-    settings = _settings(catalog)
+    settings = read_settings(catalog)
     try:
         request = ScanRequest.model_validate(
             {
@@ -173,7 +156,7 @@ def report(
     from tasks.deliver import deliver_documents
     from tasks.summarize import last_scan, summarize_scan
 
-    settings = _settings(catalog)
+    settings = read_settings(catalog)
     found, space, counts, finished = last_scan(settings, scan_id)
     summary = summarize_scan(found, space, counts, finished)
     documents = render(summary, settings.delivery.page_groups)

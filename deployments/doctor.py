@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
+from deployments.options import read_settings
 from tasks.errors import DamDedupError
-from tasks.settings import Settings, load_settings
+from tasks.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,7 @@ class Finding:
 def examine(source: str | None, catalog: str | None) -> list[Finding]:
     """All checks, in the order in which their remedies make sense."""
     try:
-        parts: dict[str, Any] = {"catalog": {"uri": catalog}} if catalog else {}
-        settings = load_settings(**parts)
-        if settings.s3.credentials_block:
-            from tasks.steps import with_credentials
-
-            settings = with_credentials(settings)
+        settings = read_settings(catalog)
     except DamDedupError as error:
         return [Finding("settings", "bad", str(error), "correct the variables named above")]
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.page import environment
-from reports.words import shown_key
+from reports.words import data_uri, shown_key
 from tasks.records import Document, digest
 
 #: The columns of labels.csv; the page exports the same.
@@ -85,7 +85,7 @@ def label_page(pairs: Sequence[DrawnPair], thumbnails: Mapping[str, bytes]) -> D
             verdicts=VERDICTS,
             # Verdicts are kept in the browser under this name, apart from those of other samples.
             sample=digest(*(pair.pair_id for pair in pairs)),
-            picture=lambda content: _data_uri(thumbnails.get(content)),
+            picture=lambda content: data_uri(thumbnails.get(content)),
             hashed=_hashed,
         )
     )
@@ -95,10 +95,6 @@ def label_page(pairs: Sequence[DrawnPair], thumbnails: Mapping[str, bytes]) -> D
 def _cell(key: str) -> str:
     """A key that no spreadsheet takes for a formula; what is invisible is made visible."""
     return ("'" if key.startswith(_FORMULA) else "") + shown_key(key)
-
-
-def _data_uri(jpeg: bytes | None) -> str | None:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else None
 
 
 def _hashed(text: str) -> str:

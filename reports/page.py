@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from functools import cache
 from typing import Any
 
@@ -61,7 +60,7 @@ def report_page(summary: Summary, drawn: int = 500) -> Document:
 def totals(summary: Summary) -> dict[str, int]:
     """The numbers that every document shows, counted in one place.
 
-    ``exact``, ``near`` and ``similar`` count duplicates, ``new`` and ``changed`` groups.
+    ``exact`` and ``near`` count duplicates, ``new`` and ``changed`` groups.
     """
     groups = summary.groups
     duplicates = summary.members.filter(pl.col("role") == Role.DUPLICATE.value)
@@ -73,7 +72,6 @@ def totals(summary: Summary) -> dict[str, int]:
         "savings": int(groups["savings"].sum()),
         "exact": tiers.get("exact", 0),
         "near": tiers.get("near", 0),
-        "similar": tiers.get("similar", 0),
         "new": states.get("new", 0),
         "changed": states.get("changed", 0),
         "failed": sum(summary.coverage.failed.values()),
@@ -123,7 +121,7 @@ def _drawn(summary: Summary, drawn: int) -> list[dict[str, Any]]:
         drawn_rows = [
             row
             | {
-                "thumbnail": _data_uri(summary.thumbnails.get(row["content"])),
+                "thumbnail": words.data_uri(summary.thumbnails.get(row["content"])),
                 "evidence": said.get((group["keeper"], row["key"]), ""),
             }
             for row in rows.head(_DRAWN_MEMBERS).iter_rows(named=True)
@@ -143,10 +141,6 @@ def _evidence(summary: Summary, groups: pl.DataFrame) -> dict[tuple[str, str], s
                 row["changes"], row["reasons"], keeper_is_original=row["original"] != theirs
             )
     return found
-
-
-def _data_uri(jpeg: bytes | None) -> str | None:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else None
 
 
 def _outcomes(summary: Summary) -> list[dict[str, Any]]:

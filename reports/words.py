@@ -1,7 +1,8 @@
-"""How things are written for people: sizes, counts, keys."""
+"""How things are written for people: sizes, counts, keys, pictures inside a page."""
 
 from __future__ import annotations
 
+import base64
 import unicodedata
 from datetime import datetime
 
@@ -45,6 +46,11 @@ def change_words(changes: str, reasons: str, *, keeper_is_original: bool) -> str
     if keeper_is_original:
         return changes
     return f"looks like the original of the keeper ({reasons}); the keeper: {changes}"
+
+
+def data_uri(jpeg: bytes | None) -> str | None:
+    """A picture as a page that stands alone holds it; None where there is none."""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else None
 
 
 #: What a reason code means, for people who did not write this program.

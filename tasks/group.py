@@ -11,7 +11,7 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.groups import group_matches
 from tasks.dedup.links import without_linked
-from tasks.dedup.verify import tier_of
+from tasks.dedup.verify import tiers_of
 from tasks.match import KEEPER_COLUMNS, read_pairs
 from tasks.progress import Progress, silent
 from tasks.records import Scan, Space, digest
@@ -72,10 +72,7 @@ def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> Group
         read_matches(catalog, scan, space), assets.select("content", "document")
     )
     members = group_matches(assets, matches)
-    tiers = [
-        tier_of(score, same_pixels=same).value
-        for score, same in members.select("score", "same_pixels").iter_rows()
-    ]
+    tiers = tiers_of(members["score"], members["same_pixels"])
     members = members.with_columns(pl.Series("tier", tiers, dtype=pl.String))
     with catalog.writing(scan.settings.catalog.busy_seconds):
         last, before = _last_groups(catalog, scan)

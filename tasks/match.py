@@ -24,7 +24,7 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.features import Features, extract_features, use_one_thread
 from tasks.dedup.groups import bridging_pairs
 from tasks.dedup.keepers import rank_keepers
-from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, tier_of, verify_pair
+from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, tiers_of, verify_pair
 from tasks.progress import Progress, silent
 from tasks.propose import list_candidates, refresh_lists
 from tasks.records import Scan, Space, digest
@@ -91,7 +91,7 @@ def read_pairs(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
     """
     assets = _assets(catalog, scan, space)
     pairs = _settled(catalog, scan, space, assets, _Answers(catalog).of)
-    tiers = [tier_of(score).value if score >= SIMILAR_SCORE else "" for score in pairs["score"]]
+    tiers = tiers_of(pairs["score"])
     return pairs.with_columns(pl.Series("tier", tiers, dtype=pl.String)).sort("left", "right")
 
 

@@ -125,10 +125,7 @@ def last_scan(
 
 def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:
     """What became of every object that was listed."""
-    source = open_source(scan.source, scan.settings)
-    place = f"source = {quote(source.id)} AND removed_at IS NULL"
-    if source.prefix:
-        place += f" AND starts_with(key, {quote(source.prefix)})"
+    place = _place(scan)
     columns = ["key", "asset_id", "skipped", "failed", "message", "content"]
     rows = catalog.read("assets", columns, place)
     if scan.where:
@@ -279,18 +276,23 @@ def _numbered(assets: pl.DataFrame) -> pl.DataFrame:
 
 def _links(catalog: Catalog, scan: Scan) -> pl.DataFrame:
     """Linked assets; a camera raw file is linked though it was not scanned."""
-    source = open_source(scan.source, scan.settings)
-    place = f"source = {quote(source.id)} AND removed_at IS NULL"
-    if source.prefix:
-        place += f" AND starts_with(key, {quote(source.prefix)})"
     columns = ["key", "content", "skipped", "failed", "sidecars", "xmp", "sidecar_xmp"]
-    rows = catalog.read("assets", columns, place)
+    rows = catalog.read("assets", columns, _place(scan))
     raw = (pl.col("skipped") == "format_raw") | (pl.col("failed") == "raw")
     return find_links(
         rows.with_columns(raw.fill_null(value=False).alias("raw"), original_document())
         .filter(pl.col("content").is_not_null() | pl.col("raw"))
         .select("key", "raw", "sidecars", "document")
     )
+
+
+def _place(scan: Scan) -> str:
+    """The condition that selects all live objects of a scan's source, scanned or not."""
+    source = open_source(scan.source, scan.settings)
+    place = f"source = {quote(source.id)} AND removed_at IS NULL"
+    if source.prefix:
+        place += f" AND starts_with(key, {quote(source.prefix)})"
+    return place
 
 
 def _members(catalog: Catalog, scan: Scan, assets: pl.DataFrame) -> pl.DataFrame:
@@ -306,9 +308,8 @@ def _members(catalog: Catalog, scan: Scan, assets: pl.DataFrame) -> pl.DataFrame
 def _groups(members: pl.DataFrame) -> pl.DataFrame:
     """One row a group, what needs a decision first."""
     duplicates = pl.col("role") == Role.DUPLICATE.value
-    rank = pl.col("tier").replace_strict(
-        {"exact": 0, "near": 1, "similar": 2}, return_dtype=pl.Int8
-    )
+    # Nothing else is in a group: what is only similar joins none.
+    rank = pl.col("tier").replace_strict({"exact": 0, "near": 1}, return_dtype=pl.Int8)
     return (
         members.group_by("group_id")
         .agg(

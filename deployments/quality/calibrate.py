@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.options import CatalogUri, Json, read_settings
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -20,16 +22,11 @@ calibrate_app = typer.Typer(
     no_args_is_help=True,
 )
 
-_Catalog = Annotated[
-    str | None,
-    typer.Option("--catalog", help="Folder or s3://bucket/prefix [DAM_DEDUP_CATALOG__URI]."),
-]
-
 
 @calibrate_app.command("sample")
 def sample(
     out: Annotated[Path, typer.Option("--out", help="Folder for labels.csv and label.html.")],
-    catalog: _Catalog = None,
+    catalog: CatalogUri = None,
     pairs: Annotated[int, typer.Option(help="How many pairs to label.", min=7)] = 120,
     seed: Annotated[int, typer.Option(help="Another seed draws other pairs.", min=0)] = 0,
 ) -> None:
@@ -45,7 +42,7 @@ def sample(
 
     if (out / "labels.csv").exists():  # it may hold an afternoon's verdicts
         raise SettingsError(f"{out / 'labels.csv'} is there already; choose another --out")
-    settings = _settings(catalog)
+    settings = read_settings(catalog)
     drawn = draw_pairs(_last_pairs(settings)[1], pairs, seed)
     contents = {name for pair in drawn for name in (pair.left_content, pair.right_content)}
     found = open_catalog(settings).read_keys("thumbnails", ["content", "jpeg"], contents)
@@ -61,8 +58,8 @@ def sample(
 @calibrate_app.command("read")
 def read(
     labels: Annotated[Path, typer.Argument(help="labels.csv with verdicts.", dir_okay=False)],
-    catalog: _Catalog = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    catalog: CatalogUri = None,
+    as_json: Json = False,
 ) -> None:
     """Read verdicts back: precision and recall at each threshold, and which one to set.
 
@@ -75,7 +72,7 @@ def read(
     from tasks.session import open_catalog, pa_table
 
     rows = read_labels(labels)
-    settings = _settings(catalog)
+    settings = read_settings(catalog)
     scan, pairs = _last_pairs(settings)
     result = assess(rows, pairs)
     verdicts = sorted(f"{row.pair_id} {row.verdict}" for row in rows)
@@ -188,14 +185,3 @@ def _last_pairs(settings: Settings) -> tuple[Scan, pl.DataFrame]:
         .with_columns(pl.col("score").cast(pl.Float64))
     )
     return scan, pairs
-
-
-def _settings(catalog: str | None) -> Settings:
-    from tasks.settings import load_settings
-
-    settings = load_settings(**({"catalog": {"uri": catalog}} if catalog else {}))
-    if settings.s3.credentials_block:  # a block lives on a Prefect server
-        from tasks.steps import with_credentials
-
-        return with_credentials(settings)
-    return settings

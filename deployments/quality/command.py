@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.options import Json
+
 if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
@@ -73,7 +75,7 @@ def quality(
             help="bundled, a Hugging Face id or a local folder [DAM_DEDUP_EMBEDDING__MODEL]."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Plant edited copies among your photographs, scan, and compare with what was planted.
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 
 import cv2
@@ -91,6 +93,19 @@ def tier_of(score: float, *, same_pixels: bool = False) -> Tier:
     if same_pixels or score >= EXACT_SCORE:
         return Tier.EXACT
     return Tier.NEAR if score >= NEAR_SCORE else Tier.SIMILAR
+
+
+def tiers_of(scores: Iterable[float], same_pixels: Iterable[bool] = ()) -> list[str]:
+    """The tiers of many scores, for a column: empty below 0.5, where nothing is alike.
+
+    Args:
+        scores: as stored, one a pair.
+        same_pixels: of each, whether the two have equal pixels; by default none have.
+    """
+    return [
+        tier_of(score, same_pixels=same).value if same or score >= SIMILAR_SCORE else ""
+        for score, same in zip_longest(scores, same_pixels, fillvalue=False)
+    ]
 
 
 def verify_pair(left: Features, right: Features) -> Verified:

@@ -21,6 +21,7 @@ from tasks.dedup.verify import (
     calibration,
     rule_id,
     tier_of,
+    tiers_of,
     verify_pair,
 )
 from tasks.records import Tier
@@ -283,6 +284,12 @@ def test_tiers_rise_with_the_score(low, high):
 )
 def test_tiers(measured, same, tier):
     assert tier_of(measured, same_pixels=same) is tier
+
+
+def test_tiers_of_many():
+    assert tiers_of([0.999, 0.7, 0.5, 0.49, 0.0]) == ["exact", "near", "similar", "", ""]
+    assert tiers_of([0.2, 0.2], [True, False]) == ["exact", ""]
+    assert tiers_of([]) == []
 
 
 def test_another_calibration_is_another_rule(monkeypatch):
