@@ -6,7 +6,10 @@
     ├── SourceError          the storage said no
     │   ├── TransientSourceError   trying again may help (throttled, timed out, unreachable)
     │   ├── AssetChangedError      the object is not the one that was listed
-    │   └── AssetGoneError         the object is no longer there
+    │   ├── AssetGoneError         the object is no longer there
+    │   └── StoreRefusedError      the storage forbids a write; names the permission
+    ├── PolicyError          a policy file is wrong; names line and key
+    ├── MergeError           a merge, an approval or an undo cannot go on; nothing more is touched
     ├── ImageError           bytes that give no picture; carries a reason code
     ├── ModelError           the embedding model cannot be loaded or used
     ├── CatalogError         the catalog cannot be read or written
@@ -45,6 +48,18 @@ class AssetChangedError(TransientSourceError):
 
 class AssetGoneError(TransientSourceError):
     """The object was removed after it was listed."""
+
+
+class StoreRefusedError(SourceError):
+    """The storage forbids a write, or an object is locked; trying again does not help."""
+
+
+class PolicyError(DamDedupError):
+    """A policy file is wrong; the message names file, line and key."""
+
+
+class MergeError(DamDedupError):
+    """A merge, an approval or an undo cannot be done as asked."""
 
 
 class ImageError(DamDedupError):

@@ -130,6 +130,32 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectState:
+    """An object as a merge finds it, and as it must still be when the merge is applied.
+
+    Attributes:
+        etag: empty where there is no such object.
+        metadata: user metadata as the store hands it out, undecoded.
+        headers: what else a copy must keep: ContentType, CacheControl, StorageClass ...
+        held: why it may not be removed (``legal hold``, ``retained until 2030-01-01``), or nothing.
+    """
+
+    key: str
+    etag: str = ""
+    size: int = 0
+    version_id: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    held: str = ""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such an object."""
+        return bool(self.etag)
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """All that one read of an image gives.
 

@@ -1,0 +1,238 @@
+"""A merge as data: what would be done to which object, relying on what, and why.
+
+Preview, dry run, report, approval, audit and undo all show this same object; what a person
+approves is its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from tasks.records import ObjectState, Tier
+
+#: Raised when plans are written in another way: plans of another form are not applied.
+PLAN_FORM = 1
+
+
+class Action(StrEnum):
+    """What a policy does with the duplicates of a group."""
+
+    REPORT = "report"
+    TAG = "tag"
+    LINK = "link"
+    METADATA = "metadata"
+    QUARANTINE = "quarantine"
+    REPLACE = "replace"
+    DELETE = "delete"
+
+
+class OperationKind(StrEnum):
+    """The five things that are ever done to a bucket."""
+
+    TAG = "tag"
+    METADATA = "metadata"
+    PUT = "put"
+    COPY = "copy"
+    DELETE = "delete"
+
+
+class FieldRule(BaseModel):
+    """How the values of one field (or of all that a pattern matches) become the keeper's.
+
+    ``fill``: the keeper's own value, else the only other one; conflicts are asked. ``union``: of
+    lists. ``restrictive``: the one that comes first in ``order``. ``keeper``: the keeper's, always.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    field: str = Field(description="tags.NAME, metadata.NAME or xmp.NAME; * matches")
+    rule: Literal["fill", "union", "restrictive", "earliest", "latest", "keeper", "ask"]
+    order: tuple[str, ...] = Field((), description="restrictive: the most restrictive first")
+    separator: str = Field(",", min_length=1, max_length=3, description="union: between words")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What is known of one asset of a duplicate group.
+
+    Attributes:
+        metadata: user metadata, names in lower case.
+        xmp: fields of its sidecar, else those inside it.
+        original: whether the pixels' evidence makes it the original of the group.
+        held: why it may not be touched (``legal hold``, ``retained until ...``), or nothing.
+        sidecar: key of its XMP sidecar, if it has one.
+    """
+
+    asset_id: str
+    key: str
+    content: str
+    size: int
+    width: int
+    height: int
+    format: str
+    last_modified: datetime
+    tier: Tier = Tier.EXACT
+    score: float = 1.0
+    quality: int | None = None
+    flags: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    xmp: dict[str, str] = field(default_factory=dict)
+    original: bool = False
+    held: str = ""
+    sidecar: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMerge:
+    """One field of a metadata merge, as it is shown.
+
+    Attributes:
+        field: ``tags.NAME``, ``metadata.NAME`` or ``xmp.NAME``.
+        rule: the rule that decided.
+        kept: the keeper's value after the merge; None: it gets none.
+        had: the keeper's value before.
+        others: the duplicates' values by key.
+        conflict: whether a person has to decide; ``kept`` is then what the keeper had.
+    """
+
+    field: str
+    rule: str
+    kept: str | None
+    had: str | None
+    others: dict[str, str]
+    conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing done to one object.
+
+    Attributes:
+        kind: what.
+        key: to which object.
+        before: the object as it must be for this to be done.
+        tags: of ``tag``: all tags afterwards.
+        metadata: of ``metadata``: all user metadata afterwards.
+        body: of ``put``: the object afterwards, base64.
+        had: of ``put``: the object before, base64; None when there was none.
+        to: of ``copy``: where to; of ``delete``: the copy that must exist first, if any.
+        content_type: of ``put``.
+        reason: why, for people.
+    """
+
+    kind: OperationKind
+    key: str
+    before: ObjectState
+    reason: str
+    tags: dict[str, str] | None = None
+    metadata: dict[str, str] | None = None
+    body: str | None = None
+    had: str | None = None
+    to: str | None = None
+    content_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGroup:
+    """One duplicate group in a plan.
+
+    Attributes:
+        group_id: of the scan.
+        fingerprint: names the exact members and their content; what a rejection is remembered by.
+        tier: the lowest of its members'.
+        rule: name of the policy's rule.
+        action: what the rule does.
+        keeper: key of the asset that stays.
+        duplicates: keys of the others.
+        reasons: why the keeper is the keeper.
+        fields: the metadata merge.
+        questions: what a person has to decide; a group with questions is never approved by a rule.
+        refused: why nothing may be done to this group, or nothing.
+        bytes: size of what is merged away.
+        automatic: whether the policy lets the rule approve the group by itself.
+        operations: what would be done, in order.
+        states: every member as it must be for the group to be merged.
+    """
+
+    group_id: str
+    fingerprint: str
+    tier: Tier
+    score: float
+    rule: str
+    action: Action
+    keeper: str
+    duplicates: tuple[str, ...]
+    reasons: tuple[str, ...]
+    fields: tuple[FieldMerge, ...]
+    questions: tuple[str, ...]
+    refused: str
+    bytes: int
+    automatic: bool
+    operations: tuple[Operation, ...]
+    states: tuple[ObjectState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything one approval is about.
+
+    Attributes:
+        form: how plans are written; of this release.
+        source: where the objects are.
+        scan_id: the scan whose groups these are.
+        scope: of that scan.
+        policy: the policy's name and version hash.
+        caps: the most one run may touch: objects, bytes, share of the collection.
+        assets: how many assets the collection had.
+        groups: sorted by id.
+    """
+
+    form: int
+    source: str
+    scan_id: str
+    scope: str
+    policy: str
+    caps: dict[str, float]
+    assets: int
+    groups: tuple[PlannedGroup, ...]
+
+    @property
+    def hash(self) -> str:
+        """Sha256 of the plan's canonical JSON: what is approved."""
+        return hashlib.sha256(self.as_json().encode()).hexdigest()
+
+    @property
+    def id(self) -> str:
+        """A short name: the hash's first twelve digits."""
+        return self.hash[:12]
+
+    def as_json(self) -> str:
+        """Canonical: sorted keys, no spaces."""
+        data = _ADAPTER.dump_python(self, mode="json")
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """What :meth:`as_json` wrote; ValueError for anything else."""
+        return _ADAPTER.validate_json(text)
+
+    def group(self, group_id: str) -> PlannedGroup | None:
+        """A group by its id, or by the only id that begins so."""
+        found = [group for group in self.groups if group.group_id.startswith(group_id)]
+        return found[0] if len(found) == 1 else None
+
+
+_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+def as_data(value: Any) -> Any:
+    """Any noun of this page as plain JSON data."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
