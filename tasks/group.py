@@ -11,11 +11,13 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.groups import group_matches
 from tasks.dedup.links import without_linked
+from tasks.dedup.verdicts import apply_verdicts, current, keep_apart
 from tasks.dedup.verify import tiers_of
 from tasks.match import KEEPER_COLUMNS, read_pairs
 from tasks.progress import Progress, silent
 from tasks.records import Scan, Space, digest
 from tasks.session import open_catalog, open_source, scope_sql
+from tasks.verdict import read_verdicts
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +70,12 @@ def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> Group
     progress("group", 0, 1)
     assets = read_assets(catalog, scan, [*KEEPER_COLUMNS, "xmp", "sidecar_xmp"])
     assets = assets.with_columns(original_document())
+    source = open_source(scan.source, scan.settings)
+    said = current(read_verdicts(catalog, source.id), assets)
     matches = without_linked(
         read_matches(catalog, scan, space), assets.select("content", "document")
     )
-    members = group_matches(assets, matches)
+    members = keep_apart(group_matches(assets, apply_verdicts(matches, said, assets)), said)
     tiers = tiers_of(members["score"], members["same_pixels"])
     members = members.with_columns(pl.Series("tier", tiers, dtype=pl.String))
     with catalog.writing(scan.settings.catalog.busy_seconds):

@@ -14,6 +14,7 @@ from tasks.settings import Settings
 from tasks.sources.base import Source
 from tasks.sources.local import LocalSource
 from tasks.sources.s3 import S3Source, client_for, storage_options
+from tasks.sources.store import Store
 
 if TYPE_CHECKING:
     from tasks.embedding.base import Embedder
@@ -40,6 +41,13 @@ def open_source(uri: str, settings: Settings) -> Source:
     if "://" in uri:
         raise SettingsError(f"source {uri!r}: use s3://bucket/prefix or a folder")
     return LocalSource(uri)
+
+
+def open_store(uri: str, settings: Settings) -> Store | None:
+    """The bucket of a source, to be written to; None for a folder, which is only ever read."""
+    if not uri.startswith("s3://"):
+        return None
+    return Store(S3Source(uri, settings.s3).bucket, settings.s3)
 
 
 def open_embedder(settings: Settings) -> Embedder:

@@ -97,6 +97,11 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
     return counts
 
 
+def asset_id(source: str, key: str) -> str:
+    """The id of the asset at a key of a source."""
+    return digest(source, key)
+
+
 def list_assets(source: Source, scan: Scan, progress: Progress = silent) -> pl.DataFrame:
     """All listed objects of the scan's scope but for what the patterns leave out, by key."""
     own = _own_places(scan, source)
@@ -155,7 +160,7 @@ def revision_of(etag: str, size: int) -> str:
 def _frame(page: list[Listing], source: Source) -> pl.DataFrame:
     return pl.DataFrame(
         {
-            "asset_id": [digest(source.id, item.key) for item in page],
+            "asset_id": [asset_id(source.id, item.key) for item in page],
             "key": [item.key for item in page],
             "etag": [item.etag for item in page],
             "size": [item.size for item in page],

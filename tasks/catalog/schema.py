@@ -150,6 +150,79 @@ SCANS = pa.schema(
     ]
 )
 
+#: Merge plans; ``body`` is the plan's canonical JSON, whose sha256 is ``hash``.
+PLANS = pa.schema(
+    [
+        _key("plan_id"),
+        pa.field("hash", pa.string()),
+        pa.field("scan_id", pa.string()),
+        pa.field("scope", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("policy", pa.string()),
+        pa.field("made", _TIME),
+        pa.field("groups", pa.int32()),
+        pa.field("body", pa.large_string()),
+    ]
+)
+
+#: What people and rules decided about a plan's groups; rows are only ever added.
+DECISIONS = pa.schema(
+    [
+        _key("decision_id"),
+        pa.field("plan_id", pa.string()),
+        pa.field("hash", pa.string()),
+        pa.field("scope", pa.string()),
+        pa.field("group_id", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("decision", pa.string()),
+        pa.field("by", pa.string()),
+        pa.field("door", pa.string()),
+        pa.field("comment", pa.string()),
+        pa.field("at", _TIME),
+    ]
+)
+
+#: What was done to the bucket, and before that: what was about to be. Rows are only ever added.
+JOURNAL = pa.schema(
+    [
+        _key("event_id"),
+        pa.field("sequence", pa.int64()),
+        pa.field("run_id", pa.string()),
+        pa.field("plan_id", pa.string()),
+        pa.field("scope", pa.string()),
+        pa.field("group_id", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("number", pa.int32()),
+        pa.field("kind", pa.string()),
+        pa.field("key", pa.string()),
+        pa.field("event", pa.string()),
+        pa.field("by", pa.string()),
+        pa.field("at", _TIME),
+        pa.field("bytes", pa.int64()),
+        pa.field("detail", pa.string()),
+    ]
+)
+
+#: A person's word on a pair of assets with the contents they had; rows are only ever added.
+VERDICTS = pa.schema(
+    [
+        _key("verdict_id"),
+        pa.field("sequence", pa.int64()),
+        pa.field("source", pa.string()),
+        pa.field("left_asset", pa.string()),
+        pa.field("right_asset", pa.string()),
+        pa.field("left_key", pa.string()),
+        pa.field("right_key", pa.string()),
+        pa.field("left", pa.string()),
+        pa.field("right", pa.string()),
+        pa.field("verdict", pa.string()),
+        pa.field("by", pa.string()),
+        pa.field("door", pa.string()),
+        pa.field("comment", pa.string()),
+        pa.field("at", _TIME),
+    ]
+)
+
 TABLES: dict[str, pa.Schema] = {
     "assets": ASSETS,
     "thumbnails": THUMBNAILS,
@@ -159,6 +232,10 @@ TABLES: dict[str, pa.Schema] = {
     "calibrations": CALIBRATIONS,
     "groups": GROUPS,
     "scans": SCANS,
+    "plans": PLANS,
+    "decisions": DECISIONS,
+    "journal": JOURNAL,
+    "verdicts": VERDICTS,
 }
 
 #: Filter columns that get a scalar index. Never the key column (see above).

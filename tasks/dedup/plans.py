@@ -34,10 +34,15 @@ class Action(StrEnum):
 
 
 class OperationKind(StrEnum):
-    """The five things that are ever done to a bucket."""
+    """The five things that are ever done to a bucket.
+
+    ``tag`` sets an object's tags; ``rewrite`` its user metadata and tags, with the same bytes;
+    ``put`` writes a small object (a sidecar, a link record); ``copy`` copies it into quarantine;
+    ``delete`` removes it, or puts a delete marker on it where the bucket keeps versions.
+    """
 
     TAG = "tag"
-    METADATA = "metadata"
+    REWRITE = "rewrite"
     PUT = "put"
     COPY = "copy"
     DELETE = "delete"
@@ -119,11 +124,11 @@ class Operation:
         kind: what.
         key: to which object.
         before: the object as it must be for this to be done.
-        tags: of ``tag``: all tags afterwards.
-        metadata: of ``metadata``: all user metadata afterwards.
+        tags: of ``tag`` and ``rewrite``: all tags afterwards.
+        metadata: of ``rewrite``: all user metadata afterwards.
         body: of ``put``: the object afterwards, base64.
         had: of ``put``: the object before, base64; None when there was none.
-        to: of ``copy``: where to; of ``delete``: the copy that must exist first, if any.
+        to: of ``copy``: where to; of ``delete``: the copy that must exist, if there is to be one.
         content_type: of ``put``.
         reason: why, for people.
     """
@@ -157,6 +162,7 @@ class PlannedGroup:
         questions: what a person has to decide; a group with questions is never approved by a rule.
         refused: why nothing may be done to this group, or nothing.
         bytes: size of what is merged away.
+        approvers: who may approve; empty: anybody.
         automatic: whether the policy lets the rule approve the group by itself.
         operations: what would be done, in order.
         states: every member as it must be for the group to be merged.
@@ -175,6 +181,7 @@ class PlannedGroup:
     questions: tuple[str, ...]
     refused: str
     bytes: int
+    approvers: tuple[str, ...]
     automatic: bool
     operations: tuple[Operation, ...]
     states: tuple[ObjectState, ...]

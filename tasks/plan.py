@@ -1,0 +1,349 @@
+"""Plan: what the policy would do with every duplicate group of a scan, as data.
+
+Nothing is written to the bucket. Objects are looked at anew, so that what is approved relies on
+how they are now and not on how the last listing showed them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from tasks.catalog.catalog import Catalog, quote
+from tasks.catalog.filters import render_filter
+from tasks.dedup.actions import Work, fingerprint, link_key, plan_operations, sidecar_key
+from tasks.dedup.choose import KeeperChoice, choose_keeper
+from tasks.dedup.metadata import merge_metadata
+from tasks.dedup.plans import PLAN_FORM, Action, Member, Plan, PlannedGroup
+from tasks.dedup.policy import Policy, Rule
+from tasks.errors import MergeError
+from tasks.group import read_assets, read_matches
+from tasks.journal import past_outcomes, save_decision, save_plan
+from tasks.progress import Progress, silent
+from tasks.records import ObjectState, Scan, Space, Tier, now
+from tasks.session import open_catalog, open_source, open_store, scope_sql
+from tasks.sources.store import Store
+from tasks.summarize import list_pairs
+
+log = logging.getLogger(__name__)
+
+#: Groups of one plan; what is beyond waits for the next, for a person has to read it.
+_MOST_GROUPS = 5000
+#: A sidecar is read up to so many bytes; larger ones are no XMP.
+_SIDECAR_BYTES = 4 * 1024**2
+_FACTS = ["key", "asset_id", "content", "sha256", "size", "width", "height", "format", "quality",
+          "last_modified", "flags", "etag", "tags", "metadata", "xmp", "sidecar_xmp",
+          "sidecars"]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Where a plan is made: what all of its groups share."""
+
+    scan: Scan
+    policy: Policy
+    store: Store | None
+    shared_sidecars: frozenset[str]
+    past: dict[str, str]
+    keepers: dict[str, str]
+    time: datetime
+
+
+def plan_merges(
+    scan: Scan,
+    space: Space,
+    policy: Policy,
+    *,
+    keepers: dict[str, str] | None = None,
+    again: bool = False,
+    progress: Progress = silent,
+) -> Plan:
+    """Plan the merge of every duplicate group of a scan, and keep the plan in the catalog.
+
+    Args:
+        scan: a scan whose groups are written.
+        space: where its vectors are.
+        policy: what to do with which group.
+        keepers: group id to the key of the keeper that a person chose.
+        again: also groups that a person rejected, or whose merge was undone.
+        progress: told how many groups are planned.
+
+    Raises:
+        PolicyError: when the policy is for another collection.
+        MergeError: when a chosen keeper is not in its group.
+        SourceError: when the bucket cannot be read.
+    """
+    catalog = open_catalog(scan.settings)
+    site = _site(catalog, scan, policy, keepers or {}, again)
+    groups = _members(catalog, scan, space)
+    allowed = _allowed(catalog, scan, policy)
+    planned = []
+    total = min(len(groups), _MOST_GROUPS)
+    for at, (group_id, members) in enumerate(groups[:_MOST_GROUPS]):
+        planned.append(_plan_group(site, group_id, members, allowed))
+        progress("plan", at + 1, total)
+    if len(groups) > _MOST_GROUPS:
+        log.warning("the plan holds %d of %d groups; plan again when these are merged",
+                    _MOST_GROUPS, len(groups))  # fmt: skip
+    plan = Plan(
+        form=PLAN_FORM,
+        source=scan.source,
+        scan_id=scan.id,
+        scope=scan.scope,
+        policy=f"{policy.name} {policy.version_hash}",
+        caps={
+            "objects": policy.caps.objects,
+            "bytes": policy.caps.bytes,
+            "share": policy.caps.share,
+        },
+        assets=int(
+            catalog.count("assets", scope_sql(scan, open_source(scan.source, scan.settings)))
+        ),
+        groups=tuple(sorted(planned, key=lambda group: group.group_id)),
+    )
+    with catalog.writing(scan.settings.catalog.busy_seconds):
+        save_plan(catalog, plan)
+        _approve_by_rule(catalog, plan, policy)
+    log.info("plan %s: %d groups, %d to be acted on", plan.id, len(plan.groups),
+             sum(1 for group in plan.groups if group.operations))  # fmt: skip
+    return plan
+
+
+def _site(
+    catalog: Catalog, scan: Scan, policy: Policy, keepers: dict[str, str], again: bool
+) -> _Site:
+    policy.check_collection(scan.source)
+    uses = catalog.read("assets", ["asset_id", "sidecars"], scope_sql(
+        scan, open_source(scan.source, scan.settings)))  # fmt: skip
+    counted = uses.explode("sidecars", empty_as_null=True).drop_nulls()["sidecars"].value_counts()
+    shared = counted.filter(pl.col("count") > 1)["sidecars"]
+    return _Site(
+        scan=scan,
+        policy=policy,
+        store=open_store(scan.source, scan.settings),
+        shared_sidecars=frozenset(shared),
+        past={} if again else past_outcomes(catalog, scan.scope),
+        keepers=keepers,
+        time=now(),
+    )
+
+
+def _allowed(catalog: Catalog, scan: Scan, policy: Policy) -> dict[str, frozenset[str] | None]:
+    """Rule name to the assets its filter selects; None for all."""
+    base = scope_sql(scan, open_source(scan.source, scan.settings))
+    found: dict[str, frozenset[str] | None] = {}
+    for rule in policy.rules:
+        if not rule.where:
+            found[rule.name] = None
+            continue
+        chosen = catalog.read("assets", ["asset_id"], f"({base}) AND {render_filter(rule.where)}")
+        found[rule.name] = frozenset(chosen["asset_id"])
+    return found
+
+
+def _members(catalog: Catalog, scan: Scan, space: Space) -> list[tuple[str, list[Member]]]:
+    """Group id to members, the groups with the most to save first."""
+    rows = catalog.read(
+        "groups", ["group_id", "asset_id", "role", "tier", "score"], f"scan_id = {quote(scan.id)}"
+    )
+    assets = read_assets(catalog, scan, _FACTS)
+    facts = rows.join(assets, on="asset_id", how="inner")
+    inside = assets.join(facts.select("asset_id"), on="asset_id", how="semi")
+    originals = _originals(catalog, scan, space, inside, facts)
+    groups: dict[str, list[Member]] = {}
+    for row in facts.sort("group_id", "key").iter_rows(named=True):
+        groups.setdefault(row["group_id"], []).append(_member(row, row["key"] in originals))
+
+    def order(item: tuple[str, list[Member]]) -> tuple[int, str]:
+        sizes = sorted(member.size for member in item[1])
+        return -sum(sizes[:-1]), item[0]
+
+    return sorted(((name, found) for name, found in groups.items() if len(found) > 1), key=order)
+
+
+def _originals(
+    catalog: Catalog, scan: Scan, space: Space, assets: pl.DataFrame, members: pl.DataFrame
+) -> set[str]:
+    """Keys of assets that some pair calls the original, and none calls the copy."""
+    inside = assets["content"].implode()
+    matches = read_matches(catalog, scan, space).filter(
+        pl.col("left").is_in(inside) & pl.col("right").is_in(inside)
+    )
+    pairs = list_pairs(assets, matches, members).filter(pl.col("relation") == "duplicate")
+    left, right = pairs.filter(original="left"), pairs.filter(original="right")
+    return {*left["left"], *right["right"]} - {*left["right"], *right["left"]}
+
+
+def _member(row: dict[str, Any], original: bool) -> Member:
+    xmp = json.loads(row["xmp"] or "{}") | json.loads(row["sidecar_xmp"] or "{}")
+    sidecars = sorted(key for key in row["sidecars"] or [] if key.lower().endswith(".xmp"))
+    return Member(
+        asset_id=row["asset_id"],
+        key=row["key"],
+        content=row["content"],
+        size=row["size"],
+        width=row["width"],
+        height=row["height"],
+        format=row["format"],
+        last_modified=row["last_modified"],
+        tier=Tier(row["tier"]),
+        score=round(row["score"], 4),
+        quality=row["quality"],
+        flags=tuple(row["flags"] or ()),
+        tags=json.loads(row["tags"] or "{}"),
+        metadata=json.loads(row["metadata"] or "{}"),
+        xmp=xmp,
+        original=original,
+        held=row["etag"],  # the listing's, until the object has been looked at
+        sidecar=sidecars[0] if sidecars else None,
+    )
+
+
+def _plan_group(
+    site: _Site,
+    group_id: str,
+    members: Sequence[Member],
+    allowed: dict[str, frozenset[str] | None],
+) -> PlannedGroup:
+    tier = max((member.tier for member in members), key=[Tier.EXACT, Tier.NEAR].index)
+    rule = site.policy.rule_for(tier, lambda name: _all_in(members, allowed[name]))
+    states: dict[str, ObjectState] = {}
+    refused = site.past.get(fingerprint(members), "")
+    if rule.action is not Action.REPORT and not refused:
+        if site.store is None:
+            refused = (
+                f"the action {rule.action.value} needs a bucket; {site.scan.source} is a folder"
+            )
+        else:
+            states = site.store.states(_keys(members))
+            refused = _moved(members, states)
+    members = [_looked_at(member, states.get(member.key)) for member in members]
+    choice = choose_keeper(members, site.policy, rule, site.time, wanted=site.keepers.get(group_id))
+    return _with_operations(site, group_id, tier, rule, choice, states, refused)
+
+
+def _with_operations(
+    site: _Site,
+    group_id: str,
+    tier: Tier,
+    rule: Rule,
+    choice: KeeperChoice,
+    states: dict[str, ObjectState],
+    refused: str,
+) -> PlannedGroup:
+    merge = merge_metadata(choice.keeper, choice.duplicates, rule.metadata)
+    questions = (*choice.questions, *merge.conflicts)
+    operations: tuple[Any, ...] = ()
+    refused = refused or choice.refused
+    if not refused and site.store is not None and states:
+        try:
+            everyone = (choice.keeper, *choice.duplicates)
+            states = states | site.store.states(
+                key for key in _written(everyone) if key not in states
+            )
+            work = Work(
+                group_id=group_id,
+                source=site.scan.source,
+                keeper=choice.keeper,
+                duplicates=choice.duplicates,
+                merge=merge,
+                states=states,
+                sidecars=_sidecars(site.store, everyone, states),
+                own_sidecars=_own(everyone) - site.shared_sidecars,
+                quarantine=f"{site.policy.quarantine.prefix}{site.scan.id}/",
+            )
+            operations = plan_operations(rule.action, work)
+        except MergeError as error:
+            refused = str(error)
+    relied_on = {choice.keeper.key, *(member.key for member in choice.duplicates)}
+    return PlannedGroup(
+        group_id=group_id,
+        fingerprint=fingerprint((choice.keeper, *choice.duplicates)),
+        tier=tier,
+        score=min(member.score for member in choice.duplicates),
+        rule=rule.name,
+        action=rule.action,
+        keeper=choice.keeper.key,
+        duplicates=tuple(member.key for member in choice.duplicates),
+        reasons=choice.reasons,
+        fields=merge.fields,
+        questions=questions,
+        refused=refused,
+        bytes=sum(member.size for member in choice.duplicates),
+        approvers=tuple(rule.approvers or site.policy.reviewers),
+        automatic=rule.automatic is not None and not questions and not refused,
+        operations=operations,
+        states=tuple(states[key] for key in sorted(relied_on & set(states))),
+    )
+
+
+def _all_in(members: Iterable[Member], chosen: frozenset[str] | None) -> bool:
+    return chosen is None or all(member.asset_id in chosen for member in members)
+
+
+def _keys(members: Sequence[Member]) -> list[str]:
+    sidecars = [member.sidecar for member in members if member.sidecar]
+    return sorted({member.key for member in members} | set(sidecars))
+
+
+def _written(members: Sequence[Member]) -> list[str]:
+    return sorted({name for m in members for name in (sidecar_key(m), link_key(m.key))})
+
+
+def _own(members: Sequence[Member]) -> frozenset[str]:
+    return frozenset(member.sidecar for member in members if member.sidecar)
+
+
+def _moved(members: Sequence[Member], states: dict[str, ObjectState]) -> str:
+    """Why the group is not the one that was scanned, or nothing."""
+    for member in members:
+        if not states[member.key].exists:
+            return f"{member.key!r} is no longer in the bucket: scan again"
+        if states[member.key].etag != member.held:
+            return f"{member.key!r} changed since it was scanned: scan again"
+    return ""
+
+
+def _looked_at(member: Member, state: ObjectState | None) -> Member:
+    if state is None:
+        return replace(member, held="")
+    return replace(member, held=state.held, tags=state.tags)
+
+
+def _sidecars(
+    store: Store, members: Sequence[Member], states: dict[str, ObjectState]
+) -> dict[str, bytes]:
+    found = {}
+    for member in members:
+        key = sidecar_key(member)
+        if states[key].exists:
+            found[key] = store.read(key, states[key].etag, _SIDECAR_BYTES)
+    return found
+
+
+def _approve_by_rule(catalog: Catalog, plan: Plan, policy: Policy) -> None:
+    """Approve what the policy lets its rules approve, up to their limits."""
+    for rule in policy.rules:
+        if rule.automatic is None:
+            continue
+        ready = [
+            group for group in plan.groups
+            if group.rule == rule.name and group.automatic and group.operations
+        ]  # fmt: skip
+        if len(ready) > rule.automatic.groups:
+            log.warning(
+                "plan %s: rule %s may approve %d groups by itself and there are %d: none is; a "
+                "person has to look", plan.id, rule.name, rule.automatic.groups, len(ready),
+            )  # fmt: skip
+            continue
+        for group in ready:
+            save_decision(
+                catalog, plan, group, decision="approve", by=f"policy {plan.policy}",
+                door="policy", comment=f"rule {rule.name}",
+            )  # fmt: skip
