@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from deployments import merging
 from deployments.options import CatalogUri, Json, read_settings
 from deployments.quality.calibrate import calibrate_app
 from deployments.quality.command import bench_app
@@ -33,6 +34,7 @@ app.add_typer(stack_app, name="stack")
 
 app.add_typer(bench_app, name="bench")
 app.add_typer(calibrate_app, name="calibrate")
+merging.register(app)
 
 Out = Annotated[
     Path | None,
@@ -42,11 +44,11 @@ Out = Annotated[
 
 def main() -> None:
     """Run the command; errors raised on purpose become one clear message."""
-    from tasks.errors import FilterError, SettingsError
+    from tasks.errors import FilterError, PolicyError, SettingsError
 
     try:
         app()
-    except (SettingsError, FilterError) as error:
+    except (SettingsError, FilterError, PolicyError) as error:
         _fail(error, 2)
     except DamDedupError as error:
         _fail(error, 1)

@@ -22,7 +22,7 @@ from tasks.dedup.choose import KeeperChoice, choose_keeper
 from tasks.dedup.metadata import merge_metadata
 from tasks.dedup.plans import PLAN_FORM, Action, Member, Plan, PlannedGroup
 from tasks.dedup.policy import Policy, Rule
-from tasks.errors import MergeError
+from tasks.errors import FilterError, MergeError, PolicyError
 from tasks.group import read_assets, read_matches
 from tasks.journal import past_outcomes, save_decision, save_plan
 from tasks.progress import Progress, silent
@@ -80,8 +80,31 @@ def plan_merges(
         SourceError: when the bucket cannot be read.
     """
     catalog = open_catalog(scan.settings)
-    site = _site(catalog, scan, policy, keepers or {}, again)
+    plan = make_plan(scan, space, policy, keepers=keepers, again=again, progress=progress)
+    with catalog.writing(scan.settings.catalog.busy_seconds):
+        save_plan(catalog, plan)
+        _approve_by_rule(catalog, plan, policy)
+    log.info("plan %s: %d groups, %d to be acted on", plan.id, len(plan.groups),
+             sum(1 for group in plan.groups if group.operations))  # fmt: skip
+    return plan
+
+
+def make_plan(
+    scan: Scan,
+    space: Space,
+    policy: Policy,
+    *,
+    keepers: dict[str, str] | None = None,
+    again: bool = False,
+    only: str = "",
+    progress: Progress = silent,
+) -> Plan:
+    """The same plan, not kept; with ``only``, of the groups whose id begins so."""
+    catalog = open_catalog(scan.settings)
     groups = _members(catalog, scan, space)
+    wanted = _whole_ids(keepers or {}, [name for name, _ in groups])
+    site = _site(catalog, scan, policy, wanted, again)
+    groups = [(name, members) for name, members in groups if name.startswith(only)]
     allowed = _allowed(catalog, scan, policy)
     planned = []
     total = min(len(groups), _MOST_GROUPS)
@@ -91,7 +114,8 @@ def plan_merges(
     if len(groups) > _MOST_GROUPS:
         log.warning("the plan holds %d of %d groups; plan again when these are merged",
                     _MOST_GROUPS, len(groups))  # fmt: skip
-    plan = Plan(
+    source = open_source(scan.source, scan.settings)
+    return Plan(
         form=PLAN_FORM,
         source=scan.source,
         scan_id=scan.id,
@@ -102,17 +126,32 @@ def plan_merges(
             "bytes": policy.caps.bytes,
             "share": policy.caps.share,
         },
-        assets=int(
-            catalog.count("assets", scope_sql(scan, open_source(scan.source, scan.settings)))
-        ),
+        assets=catalog.count("assets", scope_sql(scan, source)),
         groups=tuple(sorted(planned, key=lambda group: group.group_id)),
     )
-    with catalog.writing(scan.settings.catalog.busy_seconds):
-        save_plan(catalog, plan)
-        _approve_by_rule(catalog, plan, policy)
-    log.info("plan %s: %d groups, %d to be acted on", plan.id, len(plan.groups),
-             sum(1 for group in plan.groups if group.operations))  # fmt: skip
-    return plan
+
+
+def check_filters(policy: Policy) -> None:
+    """Check the filters of a policy's rules.
+
+    Raises:
+        PolicyError: naming the rule and what is wrong.
+    """
+    for rule in policy.rules:
+        try:
+            render_filter(rule.where)
+        except FilterError as error:
+            raise PolicyError(f"rule {rule.name}: where: {error}") from error
+
+
+def _whole_ids(keepers: dict[str, str], groups: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for start, key in keepers.items():
+        names = [name for name in groups if name.startswith(start)]
+        if len(names) != 1:
+            raise MergeError(f"{len(names)} groups of the last scan begin with {start!r}")
+        found[names[0]] = key
+    return found
 
 
 def _site(

@@ -150,6 +150,18 @@ class MailSettings(_Part):
     timeout_seconds: float = Field(30, gt=0)
 
 
+class MergeSettings(_Part):
+    """What is done with duplicates; without a policy they are only reported."""
+
+    policy: Path | None = Field(None, description="Policy file (YAML)")
+    gate_url: str | None = Field(None, description="Where approval pages are reached from outside")
+    secret: SecretStr | None = Field(
+        None, description="Signs approval links; 32 characters or more"
+    )
+    link_days: int = Field(7, ge=1, le=60, description="Life of an approval link")
+    cost_per_gb_month: float = Field(0.023, ge=0, description="For the savings ledger")
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
@@ -170,6 +182,7 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = CatalogSettings()
     delivery: DeliverySettings = DeliverySettings()
     mail: MailSettings = MailSettings()
+    merge: MergeSettings = MergeSettings()
 
 
 def variables() -> dict[str, str]:
