@@ -12,6 +12,7 @@ from deployments.options import CatalogUri, Json, read_settings
 
 if TYPE_CHECKING:
     from tasks.dedup.policy import Policy
+
     from tasks.settings import Settings
 
 plan_app = typer.Typer(
@@ -59,8 +60,9 @@ def check(
 
     dam-dedup policy check docs/policy-example.yaml
     """
-    from deployments.tell import print_json
     from tasks.dedup.policy import load_policy
+
+    from deployments.tell import print_json
 
     policy = load_policy(_read(file), str(file))
     _check_filters(policy)

@@ -81,7 +81,7 @@ def decide(
         for group in _named(plan, groups):
             if group.group_id in held:
                 continue
-            why = _obstacle(group, decision, name, named=bool(groups), accept=accept_questions)
+            why = _obstacle(group, decision, name, accept=accept_questions)
             if not why:
                 save_decision(catalog, plan, group, decision=decision, by=name, door=door,
                               comment=comment.strip()[:2000])  # fmt: skip
@@ -104,9 +104,7 @@ def _named(plan: Plan, names: Sequence[str]) -> list[PlannedGroup]:
     return found
 
 
-def _obstacle(
-    group: PlannedGroup, decision: Decision, by: str, *, named: bool, accept: bool
-) -> str:
+def _obstacle(group: PlannedGroup, decision: Decision, by: str, *, accept: bool) -> str:
     if group.approvers and by not in group.approvers:
         return f"{by} may not decide about it; {', '.join(group.approvers)} may"
     if decision == "reject":

@@ -75,8 +75,8 @@ def read_plan(catalog: Catalog, plan_id: str) -> Plan:
         found = catalog.read("plans", columns, f"starts_with(plan_id, {quote(wanted[:12])})")
         found = found.filter(pl.col("hash").str.starts_with(wanted)) if wanted else found.clear()
     if found.height != 1:
-        many = f"{found.height} plans begin with {plan_id!r}" if found.height else (
-            "there is no plan yet" if plan_id == "latest" else f"there is no plan {plan_id!r}")  # fmt: skip
+        none = "there is no plan yet" if plan_id == "latest" else f"there is no plan {plan_id!r}"
+        many = f"{found.height} plans begin with {plan_id!r}" if found.height else none
         raise MergeError(f"{many}; `dam-dedup plan list` shows them all")
     row = found.row(0, named=True)
     try:

@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -215,10 +215,11 @@ def _carry_out(
         time.sleep(_SETTLED)
         hidden = _check_hidden(catalog, store, run, wait)
         outcomes = [
-            outcome if outcome.group_id not in hidden
-            else GroupOutcome(**asdict(outcome) | {"state": "failed", "why": hidden[outcome.group_id]})
+            replace(outcome, state="failed", why=hidden[outcome.group_id])
+            if outcome.group_id in hidden
+            else outcome
             for outcome in outcomes
-        ]  # fmt: skip
+        ]
     return MergeOutcome(run.plan.id, run.id, dry_run, tuple(outcomes))
 
 
@@ -247,8 +248,8 @@ def _merge_group(
     if dry_run:
         return outcome("would merge")
     if not begun:
-        write_events(catalog, run, group, INTENDED,
-                     [(n, operation, {}) for n, operation in enumerate(group.operations)])  # fmt: skip
+        intended = [(n, operation, {}) for n, operation in enumerate(group.operations)]
+        write_events(catalog, run, group, INTENDED, intended)
     return _perform(catalog, settings, run, group, operator, stands, outcome)
 
 

@@ -49,12 +49,9 @@ class Operator:
     def look_all(self) -> list[Stand]:
         """How every operation stands, in order."""
         found = self._store.states({operation.key for operation in self._group.operations})
-        return [
-            self._look(number, operation, found[operation.key])
-            for number, operation in enumerate(self._group.operations)
-        ]
+        return [self._look(operation, found[operation.key]) for operation in self._group.operations]
 
-    def _look(self, number: int, operation: Operation, state: ObjectState) -> Stand:
+    def _look(self, operation: Operation, state: ObjectState) -> Stand:
         if state == operation.before:
             return Stand.READY
         looks: dict[OperationKind, Callable[[Operation, ObjectState], bool]] = {
@@ -197,8 +194,8 @@ class Operator:
                 yield (
                     number,
                     (
-                        f"{operation.key!r} was uploaded anew in the moment it was to be deleted: the "
-                        "new upload is back; scan again"
+                        f"{operation.key!r} was uploaded anew in the moment it was to be "
+                        "deleted: the new upload is back; scan again"
                     ),
                 )
 

@@ -113,9 +113,11 @@ def _metadata(work: Work) -> list[Operation]:
     state = work.states[work.keeper.key]
     # Names as the store gave them, where nothing about them changes.
     metadata = {**state.metadata}
-    for name, value in work.merge.metadata.items():
-        if value != work.keeper.metadata.get(name):
-            metadata[name] = value
+    metadata |= {
+        name: value
+        for name, value in work.merge.metadata.items()
+        if value != work.keeper.metadata.get(name)
+    }
     tags = work.merge.tags
     operations = []
     if metadata != state.metadata:
