@@ -21,6 +21,9 @@ plan_app = typer.Typer(
     invoke_without_command=True,
 )
 policy_app = typer.Typer(help="Policy files: check one, explain a decision.", no_args_is_help=True)
+quarantine_app = typer.Typer(
+    help="What merges moved aside, and its emptying.", no_args_is_help=True
+)
 
 PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="A plan's id, or `latest`.")]
 By = Annotated[str, typer.Option("--by", help="Who decides; written into the audit.")]
@@ -40,6 +43,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the program's."""
     app.add_typer(policy_app, name="policy")
     app.add_typer(plan_app, name="plan")
+    app.add_typer(quarantine_app, name="quarantine")
     for command in (approve, reject, merge, undo, verdict, audit):
         app.command()(command)
 
@@ -60,12 +64,10 @@ def check(
 
     dam-dedup policy check docs/policy-example.yaml
     """
-    from tasks.dedup.policy import load_policy
-
     from deployments.tell import print_json
+    from tasks.plan import read_policy
 
-    policy = load_policy(_read(file), str(file))
-    _check_filters(policy)
+    policy = read_policy(file)
     if as_json:
         print_json({"name": policy.name, "version": policy.version_hash,
                     "rules": [rule.model_dump(mode="json") for rule in policy.rules]})  # fmt: skip
@@ -314,6 +316,64 @@ def undo(
         raise typer.Exit(1)
 
 
+@quarantine_app.command("list")
+def list_objects(
+    plan_id: Annotated[str, typer.Argument(metavar="[PLAN]", help="Of this plan only.")] = "",
+    catalog: CatalogUri = None,
+    as_json: Json = False,
+) -> None:
+    """List what is in quarantine, and until when it is kept."""
+    from deployments.tell import print_json, show_quarantine
+    from tasks.dedup.plans import as_data
+    from tasks.quarantine import list_quarantine
+
+    found = list_quarantine(read_settings(catalog), plan_id)
+    if as_json:
+        print_json([as_data(entry) for entry in found])
+    else:
+        show_quarantine(found)
+
+
+@quarantine_app.command("empty")
+def empty(
+    by: By,
+    plan_id: Annotated[str, typer.Argument(metavar="[PLAN]", help="Of this plan only.")] = "",
+    early: Annotated[
+        bool,
+        typer.Option(
+            "--early",
+            help="Also what has not been there for as long as the policy says; asks again.",
+        ),
+    ] = False,
+    confirm: Annotated[
+        str, typer.Option(help="With --early: the plan's id once more, instead of being asked.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed.")] = False,
+    catalog: CatalogUri = None,
+    as_json: Json = False,
+) -> None:
+    """Remove for good what has been in quarantine long enough. This cannot be undone."""
+    from deployments.show import progress_bars
+    from deployments.tell import print_json, show_quarantine
+    from tasks.dedup.plans import as_data
+    from tasks.errors import MergeError
+    from tasks.quarantine import empty_quarantine
+
+    if early and not dry_run and confirm != plan_id:
+        said = typer.prompt("this cannot be undone; type the plan's id to go on", err=True)
+        if said.strip() != plan_id:
+            raise MergeError("nothing was removed")
+    with progress_bars() as progress:
+        found = empty_quarantine(read_settings(catalog), by=by, plan_id=plan_id, early=early,
+                                 dry_run=dry_run, progress=progress)  # fmt: skip
+    if as_json:
+        print_json([as_data(entry) for entry in found])
+    else:
+        show_quarantine(found)
+    if any(entry.state == "failed" for entry in found):
+        raise typer.Exit(1)
+
+
 # ---- verdicts and audit ----------------------------------------------------------------------
 
 
@@ -389,20 +449,12 @@ def policy_of(settings: Settings, file: Path | None) -> Policy:
     Raises:
         PolicyError: when it is wrong, a filter in it included.
     """
-    from tasks.dedup.policy import default_policy, load_policy
+    from tasks.dedup.policy import default_policy
+
+    from tasks.plan import read_policy
 
     path = file or settings.merge.policy
-    if path is None:
-        return default_policy()
-    policy = load_policy(_read(path), str(path))
-    _check_filters(policy)
-    return policy
-
-
-def _check_filters(policy: Policy) -> None:
-    from tasks.plan import check_filters
-
-    check_filters(policy)
+    return default_policy() if path is None else read_policy(path)
 
 
 def _keepers(given: list[str] | None) -> dict[str, str]:

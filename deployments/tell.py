@@ -16,6 +16,7 @@ from tasks.decide import Decided
 from tasks.dedup.plans import Plan, PlannedGroup, as_data
 from tasks.journal import group_state, last_events
 from tasks.merge import MergeOutcome
+from tasks.quarantine import Quarantined
 from tasks.undo import UndoOutcome
 
 
@@ -125,6 +126,17 @@ def show_undo(outcomes: Sequence[UndoOutcome]) -> None:
         typer.echo(f"{one.operation}  {one.state}  {one.kind} {shown_key(one.key)}{why}")
     if not outcomes:
         typer.echo("nothing to undo")
+
+
+def show_quarantine(entries: Sequence[Quarantined]) -> None:
+    """What is in quarantine, a line each."""
+    for entry in entries:
+        why = f": {entry.why}" if entry.why else ""
+        typer.echo(f"{entry.plan_id}/{entry.group_id[:8]}/{entry.number}  {entry.state} until "
+                   f"{entry.until:%Y-%m-%d}  {human_bytes(entry.bytes)}  "
+                   f"{shown_key(entry.key)}{why}")  # fmt: skip
+    if not entries:
+        typer.echo("nothing there")
 
 
 def show_audit(events: pl.DataFrame) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +21,7 @@ from tasks.errors import DeliveryError
 from tasks.group import GroupCounts
 from tasks.match import MatchCounts
 from tasks.progress import Progress, silent
-from tasks.records import Document, Receipt, Scan, ScanRequest, Space, Summary
+from tasks.records import Document, PlanNote, Receipt, Scan, ScanRequest, Space, Summary
 from tasks.settings import Settings
 from tasks.sync import SyncCounts
 
@@ -39,6 +39,7 @@ class Steps(Protocol):
     def embed_assets(self, scan: Scan, progress: Progress) -> EmbedCounts: ...  # noqa: D102
     def match_assets(self, scan: Scan, space: Space, progress: Progress) -> MatchCounts: ...  # noqa: D102
     def group_assets(self, scan: Scan, space: Space, progress: Progress) -> GroupCounts: ...  # noqa: D102
+    def plan_scan(self, scan: Scan, space: Space) -> PlanNote | None: ...  # noqa: D102
     def summarize_scan(self, scan: Scan, space: Space, counts: dict[str, int]) -> Summary: ...  # noqa: D102
     def deliver_documents(  # noqa: D102
         self, scan: Scan, documents: list[Document], folder: Path | None = None
@@ -68,7 +69,7 @@ def run_scan(
     progress: Progress = silent,
     folder: Path | None = None,
 ) -> Outcome:
-    """Begin, sync, embed, match, group, summarize, render, deliver, mail, finish.
+    """Begin, sync, embed, match, group, plan, summarize, render, deliver, mail, finish.
 
     Scans of one catalog take turns: every stage must see the assets that its sync saw.
     """
@@ -89,23 +90,22 @@ def _scan(
         embedded = steps.embed_assets(scan, progress)
         matched = steps.match_assets(scan, embedded.space, progress)
         grouped = steps.group_assets(scan, embedded.space, progress)
+        plan = steps.plan_scan(scan, embedded.space)
         counts = count(synced, embedded, matched, grouped)
-        summary = steps.summarize_scan(scan, embedded.space, counts)
+        summary = replace(steps.summarize_scan(scan, embedded.space, counts), plan=plan)
         documents = render(summary, settings.delivery.page_groups)
         receipts = steps.deliver_documents(scan, documents, folder)
-        mail = None if scan.dry_run else compose(summary, receipts, settings)
-        mailed = _send(steps, scan, mail)
-        steps.finish_scan(scan, embedded.space, counts, mailed or mail is None)
+        mails = [] if scan.dry_run else compose(summary, receipts, settings)
+        mailed = [_send(steps, scan, mail) for mail in mails]
+        steps.finish_scan(scan, embedded.space, counts, all(mailed))
     except Exception as error:
         steps.fail_scan(scan, error)
         raise
-    return Outcome(scan, summary, receipts, mailed)
+    return Outcome(scan, summary, receipts, bool(mailed) and all(mailed))
 
 
-def _send(steps: Steps, scan: Scan, mail: EmailMessage | None) -> bool:
+def _send(steps: Steps, scan: Scan, mail: EmailMessage) -> bool:
     """Send the mail; a mail server that is down must not lose the scan, whose report is kept."""
-    if mail is None:
-        return False
     try:
         steps.send_mail(scan, mail)
     except DeliveryError as error:
@@ -138,9 +138,14 @@ def render(summary: Summary, drawn: int) -> list[Document]:
     ]
 
 
-def compose(summary: Summary, receipts: list[Receipt], settings: Settings) -> EmailMessage | None:
-    """The mail, or None when there is nothing to say or nobody to tell."""
+def compose(summary: Summary, receipts: list[Receipt], settings: Settings) -> list[EmailMessage]:
+    """The mails; none when there is nothing to say or nobody to tell.
+
+    One to everybody, or where people decide on pages signed for them, one to each.
+    """
     mail = settings.mail
     if not mail.to or (mail.when == "news" and not summary.has_news):
-        return None
-    return scan_mail(summary, receipts, mail.sender, mail.to)
+        return []
+    if summary.plan and summary.plan.pages:
+        return [scan_mail(summary, receipts, mail.sender, [person]) for person in mail.to]
+    return [scan_mail(summary, receipts, mail.sender, mail.to)]

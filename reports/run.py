@@ -16,8 +16,8 @@ def summary_markdown(summary: Summary, receipts: list[Receipt]) -> str:
     lines = [
         f"## {headline(summary)}",
         "",
-        f"{summary.kind.value} scan of {_code(summary.source)}"
-        + (f" where {_code(summary.where)}" if summary.where else "")
+        f"{summary.kind.value} scan of {code(summary.source)}"
+        + (f" where {code(summary.where)}" if summary.where else "")
         + (", **dry run**" if summary.dry_run else ""),
         "",
         f"{counted(found['duplicates'], 'duplicate')}: **{found['exact']}** exact (only "
@@ -29,7 +29,7 @@ def summary_markdown(summary: Summary, receipts: list[Receipt]) -> str:
     ]
     lines += [
         f"| {row['group_id']} | {row['tier']} | {row['size']} | {human_bytes(row['savings'])} "
-        f"| {_code(row['keeper'])} |"
+        f"| {code(row['keeper'])} |"
         for row in summary.groups.head(_TOP).iter_rows(named=True)
     ]
     lines += [
@@ -42,10 +42,10 @@ def summary_markdown(summary: Summary, receipts: list[Receipt]) -> str:
     for outcome, reasons in (("failed", coverage.failed), ("skipped", coverage.skipped)):
         lines += [f"- {outcome}: {n:,} {reason_words(reason)}" for reason, n in reasons.items()]
     lines += ["", "### Work done", ", ".join(f"{k} {v:,}" for k, v in summary.counts.items()), ""]
-    lines += ["### Documents", *(f"- {_code(receipt.place)}" for receipt in receipts)]
+    lines += ["### Documents", *(f"- {code(receipt.place)}" for receipt in receipts)]
     return "\n".join(lines)
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Text as inline code, which markdown leaves alone; a table cell must not end inside it."""
     return "`" + shown_key(text).replace("`", "'").replace("|", "¦") + "`"

@@ -9,7 +9,7 @@ import polars as pl
 
 from tasks.dedup.plans import OperationKind
 from tasks.errors import MergeError
-from tasks.journal import DONE, UNDONE, read_decisions, read_events, read_plan
+from tasks.journal import DONE, PURGED, UNDONE, read_decisions, read_events, read_plan
 from tasks.session import open_catalog, open_store
 from tasks.settings import Settings
 from tasks.verdict import read_verdicts
@@ -73,7 +73,7 @@ def read_savings(settings: Settings) -> dict[str, Any]:
         moved = last.filter(
             (pl.col("event") == DONE) & (pl.col("kind") == OperationKind.COPY.value)
         )
-        gone = last.filter(pl.col("event") == "purged")
+        gone = last.filter(pl.col("event") == PURGED)
         left = int(done["bytes"].sum())
         planned = sum(
             operation.before.size

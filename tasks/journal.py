@@ -23,6 +23,8 @@ from tasks.session import pa_table
 
 #: Events of one operation, in the order in which they may come.
 INTENDED, DONE, UNDOING, UNDONE, LEFT = "intended", "done", "undoing", "undone", "left"
+#: Event of a copy that was removed from quarantine for good.
+PURGED = "purged"
 #: Event of a whole group: nothing was done to it, ``detail`` says why.
 REFUSED = "refused"
 #: Event of a group whose delete markers were looked at again after a while.
@@ -239,7 +241,7 @@ def group_state(group: PlannedGroup, last: dict[int, tuple[str, dict[str, Any]]]
     states = {event for event, _ in last.values()}
     if not states:
         return "waiting"
-    if states == {DONE} and len(last) == len(group.operations):
+    if states <= {DONE, PURGED} and len(last) == len(group.operations):
         return "merged"
     if states <= {UNDONE}:
         return "undone"

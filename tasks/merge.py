@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from tasks.catalog.catalog import Catalog
+from tasks.decide import decide
 from tasks.dedup.plans import OperationKind, Plan, PlannedGroup
 from tasks.errors import AssetChangedError, AssetGoneError, MergeError, SourceError
 from tasks.journal import (
@@ -34,7 +35,8 @@ from tasks.journal import (
 )
 from tasks.operate import Operator, Stand
 from tasks.progress import Progress, silent
-from tasks.records import now
+from tasks.records import Decision as MergeDecision
+from tasks.records import MergeRequest, now
 from tasks.remember import remember_objects
 from tasks.session import open_catalog, open_store
 from tasks.settings import Settings
@@ -109,7 +111,7 @@ def merge_plan(
     if store is None:
         raise MergeError(f"{plan.source} is a folder; merging needs a bucket")
     with catalog.turn(settings.catalog.turn_seconds):
-        chosen = _chosen(catalog, plan, groups)
+        chosen = _chosen(catalog, plan, groups, dry_run)
         _check_caps(plan, chosen)
         if not dry_run:
             _check_store(store, chosen)
@@ -117,10 +119,70 @@ def merge_plan(
         return _carry_out(catalog, settings, store, run, chosen, dry_run, progress)
 
 
-def _chosen(catalog: Catalog, plan: Plan, groups: Sequence[str]) -> list[PlannedGroup]:
+def decide_and_merge(
+    request: MergeRequest, settings: Settings, *, progress: Progress = silent
+) -> MergeOutcome:
+    """Record a decision that came through the Prefect UI, and carry out what is approved.
+
+    A dry run decides nothing, and shows what would be done with all that may be approved.
+
+    Raises:
+        MergeError: when a named group cannot be decided so; what was decided before stands.
+    """
+    if not request.dry_run:
+        decided = decide(
+            settings, request.plan_id, request.decision.value, by=request.approved_by,
+            groups=request.groups, comment=request.comment, door="prefect",
+            accept_questions=request.accept_questions,
+        )  # fmt: skip
+        open_still = [one for one in decided if not one.decision]
+        if open_still and (request.groups or len(open_still) == len(decided)):
+            raise MergeError("; ".join(f"{one.group_id[:8]}: {one.why}" for one in open_still))
+    if request.decision is MergeDecision.REJECT:
+        return MergeOutcome(request.plan_id, "", request.dry_run, ())
+    return merge_plan(settings, request.plan_id, by=request.approved_by, groups=request.groups,
+                      dry_run=request.dry_run, progress=progress)  # fmt: skip
+
+
+def merge_approved(
+    settings: Settings, *, by: str, progress: Progress = silent
+) -> list[MergeOutcome]:
+    """Carry out all that is approved and not done, of all plans: what a schedule runs."""
+    catalog = open_catalog(settings)
+    outcomes = []
+    decided = read_decisions(catalog).filter(decision="approve")
+    for plan_id in sorted(set(decided["plan_id"])):
+        plan = read_plan(catalog, plan_id)
+        events = read_events(catalog, plan)
+        approved = set(decided.filter(plan_id=plan_id)["group_id"])
+        waiting = [
+            group.group_id
+            for group in plan.groups
+            if group.group_id in approved
+            and group_state(group, last_events(events, group.group_id))
+            in {"waiting", "interrupted"}
+            and not _refused_before(events, group)
+        ]
+        if waiting:
+            outcomes.append(merge_plan(settings, plan_id, by=by, groups=waiting, progress=progress))
+    return outcomes
+
+
+def _refused_before(events: pl.DataFrame, group: PlannedGroup) -> bool:
+    """A group whose state moved stays refused: it waits for another plan."""
+    mine = events.filter(pl.col("group_id") == group.group_id).sort("sequence")
+    return mine.height > 0 and mine["event"][-1] == REFUSED
+
+
+def _chosen(
+    catalog: Catalog, plan: Plan, groups: Sequence[str], dry_run: bool
+) -> list[PlannedGroup]:
     """The approved groups, in the plan's order."""
     decided = read_decisions(catalog, plan)
     approved = set(decided.filter(decision="approve")["group_id"])
+    if dry_run and not approved:  # what would be done if all of it were approved
+        open_groups = {group.group_id for group in plan.groups if not group.refused}
+        approved = open_groups - set(decided["group_id"])
     wanted = approved
     if groups:
         wanted = set()

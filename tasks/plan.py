@@ -11,23 +11,26 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from tasks.approvals import sign_link
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
 from tasks.dedup.actions import Work, fingerprint, link_key, plan_operations, sidecar_key
 from tasks.dedup.choose import KeeperChoice, choose_keeper
 from tasks.dedup.metadata import merge_metadata
 from tasks.dedup.plans import PLAN_FORM, Action, Member, Plan, PlannedGroup
-from tasks.dedup.policy import Policy, Rule
+from tasks.dedup.policy import Policy, Rule, load_policy
 from tasks.errors import FilterError, MergeError, PolicyError
 from tasks.group import read_assets, read_matches
-from tasks.journal import past_outcomes, save_decision, save_plan
+from tasks.journal import past_outcomes, read_decisions, save_decision, save_plan
 from tasks.progress import Progress, silent
-from tasks.records import ObjectState, Scan, Space, Tier, now
+from tasks.records import ObjectState, PlanNote, Scan, Space, Tier, now
 from tasks.session import open_catalog, open_source, open_store, scope_sql
+from tasks.settings import Settings
 from tasks.sources.store import Store
 from tasks.summarize import list_pairs
 
@@ -89,6 +92,54 @@ def plan_merges(
     return plan
 
 
+def plan_scan(scan: Scan, space: Space) -> PlanNote | None:
+    """The plan of a scan under the settings' policy, in the words of its report.
+
+    Returns:
+        None where there is no policy, or the scan is a dry run.
+
+    Raises:
+        PolicyError: when the policy is wrong.
+    """
+    path = scan.settings.merge.policy
+    if path is None or scan.dry_run:
+        return None
+    plan = plan_merges(scan, space, read_policy(path))
+    acting = [group for group in plan.groups if group.operations]
+    decided = read_decisions(open_catalog(scan.settings), plan)
+    return PlanNote(
+        id=plan.id,
+        acting=len(acting),
+        asking=sum(1 for group in acting if group.questions),
+        refused=sum(1 for group in plan.groups if group.refused),
+        approved=decided.filter(decision="approve").height,
+        bytes=sum(group.bytes for group in acting),
+        pages=_pages(scan.settings, plan) if acting else {},
+    )
+
+
+def _pages(settings: Settings, plan: Plan) -> dict[str, str]:
+    """Reviewer to the signed page's link, where there is a gate to serve it."""
+    if not (settings.merge.gate_url and settings.merge.secret):
+        return {}
+    return {reviewer: sign_link(settings, plan, reviewer) for reviewer in settings.mail.to}
+
+
+def read_policy(path: Path) -> Policy:
+    """A policy file, its filters checked as well.
+
+    Raises:
+        PolicyError: naming file, line and key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(f"cannot read the policy {path}: {error}") from error
+    policy = load_policy(text, str(path))
+    check_filters(policy)
+    return policy
+
+
 def make_plan(
     scan: Scan,
     space: Space,
@@ -126,6 +177,7 @@ def make_plan(
             "bytes": policy.caps.bytes,
             "share": policy.caps.share,
         },
+        quarantine_days=policy.quarantine.days,
         assets=catalog.count("assets", scope_sql(scan, source)),
         groups=tuple(sorted(planned, key=lambda group: group.group_id)),
     )

@@ -84,6 +84,89 @@ class FullScanRequest(ScanRequest):
     )
 
 
+class Decision(StrEnum):
+    """A person's word on a merge plan."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+_PLAN = r"^[0-9a-f]{4,64}$"
+_PERSON = Field(min_length=1, max_length=200, description="Who; written into the audit")
+
+
+class MergeRequest(BaseModel):
+    """A decision about a merge plan, as the Prefect UI asks for it.
+
+    Plan, decision and person have no defaults: nobody decides by pressing Submit.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    plan_id: str = Field(pattern=_PLAN, description="The plan, as the report or the mail names it")
+    decision: Decision
+    approved_by: str = _PERSON
+    groups: list[str] = Field(
+        default_factory=list, description="Only these groups; empty: all without open questions"
+    )
+    accept_questions: bool = Field(
+        False, description="Also groups with open questions; what conflicts stays the keeper's"
+    )
+    comment: str = Field("", max_length=2000)
+    dry_run: bool = Field(
+        True, description="Decide and write nothing; show what would be done. Untick to act"
+    )
+
+
+class UndoRequest(BaseModel):
+    """What to undo."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    target: str = Field(
+        min_length=4, max_length=200, description="PLAN, PLAN/GROUP or PLAN/GROUP/NUMBER"
+    )
+    undone_by: str = _PERSON
+    dry_run: bool = Field(True, description="Only show what would be undone. Untick to act")
+
+
+class EmptyRequest(BaseModel):
+    """What to remove from quarantine for good."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    emptied_by: str = _PERSON
+    plan_id: str = Field("", max_length=64, description="Of this plan only; empty: of all")
+    early: bool = Field(
+        False, description="Also what the policy still keeps; the run then asks once more"
+    )
+    dry_run: bool = Field(True, description="Only show what would be removed. Untick to act")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNote:
+    """A merge plan in the words of a report.
+
+    Attributes:
+        acting: groups that would be acted on.
+        asking: of these, how many have open questions.
+        refused: groups that may not be merged.
+        approved: groups that the policy approved by itself.
+        bytes: size of what would leave.
+        form: link to the Prefect UI's form, filled in but for the decision.
+        pages: reviewer to the link of the signed page.
+    """
+
+    id: str
+    acting: int
+    asking: int
+    refused: int
+    approved: int
+    bytes: int
+    form: str | None = None
+    pages: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
     """One scan: handed from stage to stage; the catalog carries the bulk.
@@ -232,6 +315,7 @@ class Summary:
             evidence in words and as JSON.
         links: left, right (keys), reason: assets that belong together without being duplicates.
         thumbnails: content to JPEG bytes, for the groups that are drawn.
+        plan: what the policy would do, where there is one.
     """
 
     scan_id: str
@@ -252,6 +336,7 @@ class Summary:
     pairs: pl.DataFrame
     links: pl.DataFrame
     thumbnails: dict[str, bytes] = field(repr=False)
+    plan: PlanNote | None = None
 
     @property
     def has_news(self) -> bool:

@@ -6,19 +6,28 @@ from tasks.embed import embed_assets
 from tasks.finish import fail_scan, finish_scan
 from tasks.group import group_assets
 from tasks.match import match_assets
+from tasks.merge import decide_and_merge, merge_approved
+from tasks.plan import plan_scan
+from tasks.quarantine import empty_quarantine
 from tasks.summarize import summarize_scan
 from tasks.sync import sync_assets
+from tasks.undo import undo_merge
 
 __all__ = [
     "begin_scan",
     "catalog_turn",
+    "decide_and_merge",
     "deliver_documents",
     "embed_assets",
+    "empty_quarantine",
     "fail_scan",
     "finish_scan",
     "group_assets",
     "match_assets",
+    "merge_approved",
+    "plan_scan",
     "send_mail",
     "summarize_scan",
     "sync_assets",
+    "undo_merge",
 ]

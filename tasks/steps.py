@@ -14,17 +14,20 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import copy_context
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 from uuid import UUID
 
-from prefect import task
+from prefect import get_client, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.blocks.system import Secret
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
+from prefect.utilities.urls import url_for
 from pydantic import SecretStr
 
 from tasks import stages
@@ -38,10 +41,24 @@ from tasks.errors import (
 )
 from tasks.group import GroupCounts
 from tasks.match import MatchCounts
+from tasks.merge import MergeOutcome
 from tasks.progress import Progress, silent
-from tasks.records import Document, Receipt, Scan, ScanRequest, Space, Summary
+from tasks.quarantine import Quarantined
+from tasks.records import (
+    Document,
+    EmptyRequest,
+    MergeRequest,
+    PlanNote,
+    Receipt,
+    Scan,
+    ScanRequest,
+    Space,
+    Summary,
+    UndoRequest,
+)
 from tasks.settings import Settings
 from tasks.sync import SyncCounts
+from tasks.undo import UndoOutcome
 
 log = logging.getLogger(__name__)
 Stage = TypeVar("Stage", bound=Callable[..., Any])
@@ -199,3 +216,61 @@ def finish_scan(scan: Scan, space: Space, counts: dict[str, int], told: bool) ->
 def fail_scan(scan: Scan, error: BaseException) -> None:
     """Write down that the scan failed."""
     stages.fail_scan(scan, error)
+
+
+@_step(HOUR)
+def plan_scan(scan: Scan, space: Space) -> PlanNote | None:
+    """Plan the merges that the policy asks for, with the links by which people decide."""
+    note = stages.plan_scan(scan, space)
+    return None if note is None else replace(note, form=_form_link(note.id))
+
+
+# Decisions and merges are no tasks with retries: a replay is a new run that somebody wants.
+
+
+def decide_and_merge(request: MergeRequest, settings: Settings) -> MergeOutcome:
+    """Record a decision and carry out what is approved."""
+    return stages.decide_and_merge(request, settings, progress=_Bar())
+
+
+def merge_approved(settings: Settings) -> list[MergeOutcome]:
+    """Carry out all that is approved."""
+    return stages.merge_approved(settings, by="schedule", progress=_Bar())
+
+
+def undo_merge(request: UndoRequest, settings: Settings) -> list[UndoOutcome]:
+    """Put back what a merge did."""
+    return stages.undo_merge(
+        settings, request.target, by=request.undone_by, dry_run=request.dry_run, progress=_Bar()
+    )
+
+
+def empty_quarantine(request: EmptyRequest, settings: Settings) -> list[Quarantined]:
+    """Remove for good what has been in quarantine long enough."""
+    return stages.empty_quarantine(
+        settings, by=request.emptied_by, plan_id=request.plan_id, early=request.early,
+        dry_run=request.dry_run, progress=_Bar(),
+    )  # fmt: skip
+
+
+_FORM = "merge-plan/on-demand"
+
+
+def _form_link(plan_id: str) -> str | None:
+    """The run form of the merge deployment, filled in but for who decides what.
+
+    ``parameters`` is JSON, URL-encoded once: that is how the second UI reads it.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            deployment = client.read_deployment_by_name(_FORM)
+        base = url_for("deployment", obj_id=deployment.id)
+    except Exception as error:  # the mail goes out without this door
+        log.warning("no link to the form of %s: %r", _FORM, error)
+        return None
+    if not base:
+        return None
+    if "/v2/" not in base:
+        base = base.replace("/deployments/", "/v2/deployments/", 1)
+    given = json.dumps({"request": {"plan_id": plan_id}}, separators=(",", ":"))
+    return f"{base}/run?parameters={quote(given, safe='')}"

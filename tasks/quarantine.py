@@ -1,0 +1,157 @@
+"""Quarantine: what lies there, and its emptying, the one step that cannot be undone."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from tasks.catalog.catalog import Catalog
+from tasks.dedup.plans import OperationKind, Plan, PlannedGroup
+from tasks.errors import MergeError, SourceError
+from tasks.journal import DONE, PURGED, Run, read_events, read_plan, write_events
+from tasks.progress import Progress, silent
+from tasks.records import now
+from tasks.session import open_catalog, open_store
+from tasks.settings import Settings
+from tasks.sources.capabilities import probe
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One object in quarantine.
+
+    Attributes:
+        until: how long the policy keeps it.
+        state: ``kept``, ``expired``; after emptying ``purged`` or ``failed``.
+    """
+
+    plan_id: str
+    group_id: str
+    number: int
+    key: str
+    at: str
+    bytes: int
+    until: datetime
+    state: str
+    why: str = ""
+
+
+def list_quarantine(settings: Settings, plan_id: str = "") -> list[Quarantined]:
+    """Everything that merges moved into quarantine and nobody brought back, the oldest first."""
+    catalog = open_catalog(settings)
+    found = [entry for plan in _plans(catalog, plan_id) for entry, _ in _entries(catalog, plan)]
+    return sorted(found, key=lambda entry: (entry.until, entry.at))
+
+
+def empty_quarantine(
+    settings: Settings,
+    *,
+    by: str,
+    plan_id: str = "",
+    early: bool = False,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> list[Quarantined]:
+    """Remove for good what has been in quarantine for as long as the policy says.
+
+    Args:
+        settings: where the catalog and the buckets are.
+        by: who empties it; for the audit.
+        plan_id: of this plan only; required with ``early``.
+        early: also what has not been there long enough.
+        dry_run: only say what would be removed.
+        progress: told how many objects are done.
+
+    Raises:
+        MergeError: when ``early`` names no plan, or the store ignores conditions.
+    """
+    if not by.strip():
+        raise MergeError("say who empties the quarantine (--by NAME): it is written into the audit")
+    if early and not plan_id:
+        raise MergeError("emptying a quarantine early needs one plan's id")
+    catalog = open_catalog(settings)
+    outcomes: list[Quarantined] = []
+    with catalog.turn(settings.catalog.turn_seconds):
+        for plan in _plans(catalog, plan_id):
+            due = [
+                (entry, group) for entry, group in _entries(catalog, plan)
+                if early or entry.state == "expired"
+            ]  # fmt: skip
+            outcomes += _purge(catalog, settings, plan, due, by, dry_run, progress)
+    return outcomes
+
+
+def _plans(catalog: Catalog, plan_id: str) -> Iterator[Plan]:
+    if plan_id:
+        yield read_plan(catalog, plan_id)
+        return
+    for found in catalog.read("plans", ["made", "plan_id"])["plan_id"]:
+        yield read_plan(catalog, found)
+
+
+def _entries(catalog: Catalog, plan: Plan) -> Iterator[tuple[Quarantined, PlannedGroup]]:
+    events = read_events(catalog, plan)
+    last = events.sort("sequence").group_by("group_id", "number", maintain_order=True).last()
+    groups = {group.group_id: group for group in plan.groups}
+    moved = last.filter((pl.col("event") == DONE) & (pl.col("kind") == OperationKind.COPY.value))
+    for row in moved.iter_rows(named=True):
+        group = groups[row["group_id"]]
+        operation = group.operations[row["number"]]
+        until = row["at"] + timedelta(days=plan.quarantine_days)
+        state = "expired" if until <= now() else "kept"
+        yield Quarantined(
+            plan.id, group.group_id, row["number"], operation.key, operation.to or "",
+            operation.before.size, until, state,
+        ), group  # fmt: skip
+
+
+def _purge(
+    catalog: Catalog,
+    settings: Settings,
+    plan: Plan,
+    due: list[tuple[Quarantined, PlannedGroup]],
+    by: str,
+    dry_run: bool,
+    progress: Progress,
+) -> list[Quarantined]:
+    if not due or dry_run:
+        return [entry for entry, _ in due]
+    store = open_store(plan.source, settings)
+    if store is None:
+        raise MergeError(f"{plan.source} is a folder; nothing is in quarantine there")
+    store.capabilities = probe(store)
+    if not store.capabilities.writable:
+        raise MergeError(f"the store of {store.bucket} does not keep to "
+                         f"{', '.join(store.capabilities.missing)}")  # fmt: skip
+    run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()))
+    outcomes = []
+    for at, (entry, group) in enumerate(due):
+        operation = group.operations[entry.number]
+        try:
+            keeper = store.state(group.keeper)
+            if not keeper.exists:
+                raise MergeError(f"the keeper {group.keeper!r} is gone: {entry.at!r} is kept")
+            copy = store.state(entry.at)
+            with catalog.writing(settings.catalog.busy_seconds):
+                write_events(catalog, run, group, PURGED, [(entry.number, operation, {})])
+                if copy.exists:
+                    store.delete(copy)
+        except (SourceError, MergeError) as error:
+            outcomes.append(_ended(entry, "failed", str(error)))
+        else:
+            outcomes.append(_ended(entry, "purged"))
+        progress("purge", at + 1, len(due))
+    log.info("quarantine of plan %s: %d of %d removed", plan.id,
+             sum(1 for outcome in outcomes if outcome.state == "purged"), len(due))  # fmt: skip
+    return outcomes
+
+
+def _ended(entry: Quarantined, state: str, why: str = "") -> Quarantined:
+    return replace(entry, state=state, why=why)
