@@ -42,6 +42,8 @@ def scan_mail(
         "receipts": receipts,
         "report": next((r for r in receipts if r.name == "report.html" and r.link), None),
         "groups": _top_groups(summary, pictures),
+        "plan": summary.plan,
+        "page": _page(summary, to),
         "more": max(0, summary.groups.height - _TOP_GROUPS),
     }
     mail.set_content(environment().get_template("mail.txt").render(values))
@@ -50,6 +52,12 @@ def scan_mail(
     for cid, jpeg in pictures.values():
         html.add_related(jpeg, "image", "jpeg", cid=f"<{cid}>", disposition="inline")  # type: ignore[union-attr]
     return mail
+
+
+def _page(summary: Summary, to: list[str]) -> str | None:
+    """The signed page of a mail's only reader; nobody gets another's."""
+    pages = summary.plan.pages if summary.plan else {}
+    return pages.get(to[0]) if len(to) == 1 else None
 
 
 def _top_groups(summary: Summary, pictures: dict[str, tuple[str, bytes]]) -> list[dict[str, Any]]:
