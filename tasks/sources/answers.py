@@ -35,6 +35,13 @@ _TRANSIENT = {
     "TooManyRequests",
     "RequestLimitExceeded",
 }
+_STRANGER = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+}
 _TOO_MANY = 429
 _SERVER_FAULT = 500
 
@@ -74,7 +81,7 @@ def explained(action: str, bucket: str, permission: str) -> Iterator[None]:
         AssetGoneError: there is no such object.
         StoreRefusedError: forbidden, locked, archived, or a request the store does not know.
         TransientSourceError: throttled, timed out, unreachable, or a fault of the server.
-        SourceError: no such bucket, no credentials.
+        SourceError: no such bucket, no or wrong credentials.
     """
     try:
         yield
@@ -101,6 +108,8 @@ def _explain(failed: str, permission: str, error: ClientError) -> SourceError:
         return AssetChangedError(f"{failed}: it is not what it was; nothing was written")
     if code == "NoSuchBucket":
         return SourceError(f"{failed}: there is no such bucket")
+    if code in _STRANGER:
+        return SourceError(f"{failed}: {code} ({said}); check the credentials and the clock")
     if code in DENIED or code == "MethodNotAllowed":
         return StoreRefusedError(
             f"{failed}: {code} ({said}); allow {permission}, and look for an object lock or a "
