@@ -1,0 +1,224 @@
+"""XMP packets as XML: read with care, and written the same way every time.
+
+The standard library's writer renames prefixes, or keeps them in a table that all of a process
+shares; this one keeps the prefixes of the packet it was given.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from xml.etree.ElementTree import Element, TreeBuilder
+
+from defusedxml.ElementTree import DefusedXMLParser
+
+from tasks.errors import MergeError
+
+#: Larger sidecars are no XMP, and our reader would not look into them.
+MAX_BYTES = 4 * 1024**2
+#: Elements inside one another; XMP has some ten.
+_MAX_DEPTH = 100
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+#: Characters that XML 1.0 cannot hold, not even escaped.
+_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"}
+_IN_TEXT = str.maketrans(_ESCAPES)
+_IN_QUOTES = str.maketrans(_ESCAPES | {'"': "&quot;", "\t": "&#9;", "\n": "&#10;"})
+#: XMP specification part 1, 7.3: the packet's header and trailer.
+_BEGIN = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+_END = '\n<?xpacket end="w"?>\n'
+
+XML = "{http://www.w3.org/XML/1998/namespace}"
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
+META = "{adobe:ns:meta/}"
+DC = "{http://purl.org/dc/elements/1.1/}"
+XMP = "{http://ns.adobe.com/xap/1.0/}"
+XMP_MM = "{http://ns.adobe.com/xap/1.0/mm/}"
+XMP_RIGHTS = "{http://ns.adobe.com/xap/1.0/rights/}"
+ST_REF = "{http://ns.adobe.com/xap/1.0/sType/ResourceRef#}"
+PHOTOSHOP = "{http://ns.adobe.com/photoshop/1.0/}"
+
+#: Prefixes as the XMP specification gives them.
+_KNOWN = {
+    RDF: "rdf",
+    META: "x",
+    DC: "dc",
+    XMP: "xmp",
+    XMP_MM: "xmpMM",
+    XMP_RIGHTS: "xmpRights",
+    ST_REF: "stRef",
+    PHOTOSHOP: "photoshop",
+}
+
+
+@dataclass(slots=True)
+class Packet:
+    """An XMP packet that may be changed.
+
+    Attributes:
+        root: ``x:xmpmeta``, or what the packet had instead.
+        rdf: the ``rdf:RDF`` inside.
+        prefixes: of the packet, by namespace in braces.
+    """
+
+    root: Element
+    rdf: Element
+    prefixes: dict[str, str] = field(default_factory=dict)
+
+
+def new_packet() -> Packet:
+    """A packet that says nothing."""
+    root, rdf = Element(META + "xmpmeta"), Element(RDF + "RDF")
+    root.append(rdf)
+    rdf.append(Element(RDF + "Description", {RDF + "about": ""}))
+    return Packet(root, rdf)
+
+
+def read_packet(data: bytes, whose: str) -> Packet:
+    """Read the bytes of a sidecar.
+
+    Args:
+        data: the bytes, UTF-8 or UTF-16.
+        whose: what the message calls it, such as ``the keeper's sidecar``.
+
+    Raises:
+        MergeError: when they are no XMP, or hostile.
+    """
+    if len(data) > MAX_BYTES:
+        raise MergeError(f"{whose} is not XMP: it is larger than {MAX_BYTES} bytes")
+    builder = _Builder()
+    try:
+        text = data.decode("utf-16").strip("\0 \t\r\n") if data[:2] in _UTF_16 else None
+        parser = DefusedXMLParser(target=builder, forbid_dtd=True)
+        parser.feed(data.strip(b"\0 \t\r\n") if text is None else text)
+        root = parser.close()
+    except Exception as error:
+        # Not only ParseError: entities, bad encodings. What cannot be read is not written over.
+        raise MergeError(f"{whose} is not XMP: {error}; mend it or remove it") from error
+    rdf = next(root.iter(RDF + "RDF"), None)
+    if rdf is None:
+        raise MergeError(f"{whose} is not XMP: it has no rdf:RDF; mend it or remove it")
+    if rdf is root:
+        root = Element(META + "xmpmeta")
+        root.append(rdf)
+    return Packet(root, rdf, builder.prefixes)
+
+
+def write_packet(packet: Packet) -> bytes:
+    """The packet in UTF-8, in its wrapper; the same packet gives the same bytes.
+
+    Raises:
+        MergeError: when it became larger than a sidecar may be.
+    """
+    _lay_out(packet)
+    prefixes = _all_prefixes(packet)
+    declared = "".join(
+        f' xmlns:{prefix}="{space[1:-1].translate(_IN_QUOTES)}"'
+        for prefix, space in sorted((prefix, space) for space, prefix in prefixes.items())
+    )
+    body = "".join(_written(packet.root, prefixes, declared))
+    data = f"{_BEGIN}{body}{_END}".encode()
+    if len(data) > MAX_BYTES:
+        raise MergeError(f"the merged sidecar would be larger than {MAX_BYTES} bytes")
+    return data
+
+
+def clean(text: str) -> str:
+    """A text without the characters that XML cannot hold."""
+    return _FORBIDDEN.sub("", text)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Namespace, in braces or empty, and local name."""
+    space, brace, local = name.rpartition("}")
+    return space + brace, local
+
+
+class _Builder(TreeBuilder):
+    """Builds elements, remembers prefixes, and refuses what is nested to do harm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prefixes: dict[str, str] = {}
+        self._depth = 0
+
+    def start_ns(self, prefix: str | None, uri: str | None) -> None:
+        space = f"{{{uri}}}"
+        if prefix and uri and space != XML and prefix not in self.prefixes.values():
+            self.prefixes.setdefault(space, prefix)
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> Element:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise ValueError(f"elements are nested more than {_MAX_DEPTH} deep")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> Element:
+        self._depth -= 1
+        return super().end(tag)
+
+
+def _all_prefixes(packet: Packet) -> dict[str, str]:
+    """A prefix for every namespace of the packet: its own, else the usual one, else a new one."""
+    found = dict(packet.prefixes)
+    for space in dict.fromkeys(_spaces(packet.root)):
+        if space in found or space in ("", XML):
+            continue
+        taken = set(found.values())
+        free = (f"ns{number}" for number in range(1, len(taken) + 2))
+        wanted = _KNOWN.get(space)
+        found[space] = (
+            wanted
+            if wanted and wanted not in taken
+            else next(prefix for prefix in free if prefix not in taken)
+        )
+    return found
+
+
+def _spaces(root: Element) -> Iterator[str]:
+    for element in root.iter():
+        for name in (element.tag, *element.attrib):
+            yield split_name(name)[0]
+
+
+def _lay_out(packet: Packet) -> None:
+    """One property a line. Only space that has no meaning is touched."""
+    _indent(packet.rdf, "\n  ", "\n ")
+    for node in packet.rdf:
+        _indent(node, "\n   ", "\n  ")
+    if len(packet.root) == 1:
+        _indent(packet.root, "\n ", "\n")
+
+
+def _indent(parent: Element, inner: str, outer: str) -> None:
+    if not (parent.text or "").strip():
+        parent.text = inner if len(parent) else None
+    for number, child in enumerate(parent, 1):
+        if not (child.tail or "").strip():
+            child.tail = inner if number < len(parent) else outer
+
+
+def _written(element: Element, prefixes: dict[str, str], declared: str = "") -> Iterator[str]:
+    name = _named(element.tag, prefixes)
+    attributes = "".join(
+        f' {_named(key, prefixes)}="{value.translate(_IN_QUOTES)}"'
+        for key, value in element.attrib.items()
+    )
+    inside = (element.text or "").translate(_IN_TEXT)
+    if not inside and not len(element):
+        yield f"<{name}{declared}{attributes}/>"
+        return
+    yield f"<{name}{declared}{attributes}>{inside}"
+    for child in element:
+        yield from _written(child, prefixes)
+        yield (child.tail or "").translate(_IN_TEXT)
+    yield f"</{name}>"
+
+
+def _named(name: str, prefixes: dict[str, str]) -> str:
+    space, local = split_name(name)
+    if not space:
+        return local
+    return f"{'xml' if space == XML else prefixes[space]}:{local}"
