@@ -105,7 +105,9 @@ def _explain(failed: str, permission: str, error: ClientError) -> SourceError:
     if code in GONE:
         return AssetGoneError(f"{failed}: there is no such object any more")
     if code in CHANGED:
-        return AssetChangedError(f"{failed}: it is not what it was; nothing was written")
+        return AssetChangedError(
+            f"{failed}: what is there is not what was expected; nothing was done"
+        )
     if code == "NoSuchBucket":
         return SourceError(f"{failed}: there is no such bucket")
     if code in _STRANGER:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from email.header import Header
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,17 +17,15 @@ from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 
-from tasks.errors import AssetChangedError, AssetGoneError, SourceError, StoreRefusedError
-from tasks.records import ObjectState, now
+from tasks.errors import AssetChangedError, AssetGoneError, StoreRefusedError
+from tasks.records import ObjectState
 from tasks.settings import S3Settings
-from tasks.sources.answers import CONFLICT, DENIED, code_of, explained, was_retried
+from tasks.sources.answers import CONFLICT, code_of, was_retried
+from tasks.sources.bucket import Bucket, bare
 from tasks.sources.capabilities import Capabilities
-from tasks.sources.s3 import client_for
 from tasks.sources.versions import Version, keep_order, versions_of
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from mypy_boto3_s3 import S3Client
 
 __all__ = ["Store", "Version"]
@@ -43,27 +40,9 @@ _CHUNK = 1024**2
 #: Versions of one key that are looked through for a marker.
 _ALL = 10_000
 _CONFLICT_WAITS = (0.1, 0.4, 1.6)  # seconds
-#: What a HEAD tells that a copy must keep.
-_HEADERS = (
-    "ContentType",
-    "CacheControl",
-    "ContentDisposition",
-    "ContentEncoding",
-    "ContentLanguage",
-    "StorageClass",
-)
-_NO_LOCK = {
-    "NoSuchObjectLegalHold",
-    "NoSuchObjectLockConfiguration",
-    "ObjectLockConfigurationNotFoundError",
-    "InvalidRequest",  # the bucket has no object lock
-    "NotImplemented",
-    "MethodNotAllowed",
-}
-_NO_LISTING = " (and s3:ListBucket: without it a missing object looks forbidden)"
 
 
-class Store:
+class Store(Bucket):
     """A bucket, to be written to with care.
 
     Attributes:
@@ -73,95 +52,9 @@ class Store:
     """
 
     def __init__(self, bucket: str, settings: S3Settings, client: S3Client | None = None) -> None:
-        self.bucket = bucket
-        self.client = client or client_for(settings)
+        super().__init__(bucket, settings, client)
         self.capabilities: Capabilities | None = None
-        self._lockable: bool | None = None
         keep_order(self.client)
-
-    # ---- looking -----------------------------------------------------------------------------
-
-    @property
-    def versioned(self) -> bool:
-        """Whether versioning is enabled now: asked each time, for it may be suspended any time.
-
-        Raises:
-            StoreRefusedError: when s3:GetBucketVersioning is not allowed.
-        """
-        return self._versioning() == "Enabled"
-
-    def state(self, key: str) -> ObjectState:
-        """An object as it is now, with tags and locks; one without ETag where there is none.
-
-        Raises:
-            StoreRefusedError: when object, tags or locks may not be read.
-            TransientSourceError: when the store did not answer.
-            SourceError: when there is no such bucket.
-        """
-        locks = self._has_locks()  # first: a HEAD does not tell a missing bucket
-        try:
-            with self._explained(f"look at {key!r}", "s3:GetObject" + _NO_LISTING):
-                found: Any = self.client.head_object(Bucket=self.bucket, Key=key)
-            tags = self._tags(key)
-            held = self._held(key) if locks else ""
-        except AssetGoneError:
-            return ObjectState(key)
-        headers = {name: found[name] for name in _HEADERS if found.get(name)}
-        if expires := found.get("ExpiresString"):
-            headers["Expires"] = expires
-        return ObjectState(
-            key=key,
-            etag=found["ETag"],
-            size=found["ContentLength"],
-            version_id=found.get("VersionId"),
-            tags=tags,
-            metadata=dict(found["Metadata"]),
-            headers=headers,
-            held=held,
-        )
-
-    def states(self, keys: Iterable[str], workers: int = 16) -> dict[str, ObjectState]:
-        """The states of many objects, ``workers`` at a time; raises as `state` does."""
-        wanted = list(dict.fromkeys(keys))
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            return dict(zip(wanted, pool.map(self.state, wanted), strict=True))
-
-    def read(self, key: str, etag: str, limit: int) -> bytes:
-        """The bytes of an object, as long as it still has this ETag.
-
-        Raises:
-            AssetChangedError: when it has another.
-            AssetGoneError: when there is none.
-            SourceError: when it cannot be read, or holds more than ``limit`` bytes.
-        """
-        with self._explained(f"read {key!r}", "s3:GetObject" + _NO_LISTING):
-            found = self.client.get_object(Bucket=self.bucket, Key=key, IfMatch=etag)
-            if found["ContentLength"] > limit:
-                found["Body"].close()
-                raise SourceError(f"{key!r} holds {found['ContentLength']} bytes, over {limit}")
-            data = found["Body"].read()
-        if _bare(found["ETag"]) != _bare(etag):  # a store that ignores If-Match
-            raise AssetChangedError(f"{key!r} in s3://{self.bucket} changed while it was read")
-        return bytes(data)
-
-    def read_version(self, key: str, version: str, limit: int) -> bytes:
-        """The bytes of one version of an object; raises as `read` does."""
-        with self._explained(f"read a version of {key!r}", "s3:GetObjectVersion"):
-            found = self.client.get_object(Bucket=self.bucket, Key=key, VersionId=version)
-            if found["ContentLength"] > limit:
-                found["Body"].close()
-                raise SourceError(f"{key!r} holds {found['ContentLength']} bytes, over {limit}")
-            return bytes(found["Body"].read())
-
-    def check_readable(self, state: ObjectState) -> None:
-        """Read an object to its end, and raise as `read` does if it cannot be."""
-        with self._explained(f"read {state.key!r}", "s3:GetObject" + _NO_LISTING):
-            found = self.client.get_object(Bucket=self.bucket, Key=state.key, IfMatch=state.etag)
-            size = sum(len(part) for part in found["Body"].iter_chunks(1 << 20))
-        if _bare(found["ETag"]) != _bare(state.etag) or size != state.size:
-            raise AssetChangedError(
-                f"{state.key!r} in s3://{self.bucket} changed while it was read"
-            )
 
     # ---- writing -----------------------------------------------------------------------------
 
@@ -210,11 +103,11 @@ class Store:
                 )
         except (AssetChangedError, AssetGoneError) as error:
             found = self.state(key)
-            if self._holds(found, body, wanted, metadata or {}, tags or {}):
+            if found.exists and self._holds(found, body, wanted, metadata or {}, tags or {}):
                 return found  # by an earlier try, whose answer was lost
             raise (error if found.exists else self._gone(key)) from error
         found = self.state(key)
-        if _bare(found.etag) != _bare(made["ETag"]):
+        if bare(found.etag) != bare(made["ETag"]):
             raise self._changed(key, "was written and replaced at once by somebody else")
         return found
 
@@ -273,7 +166,7 @@ class Store:
             self._same_object(before)
             raise
         made = self.state(to)
-        if _bare(made.etag) != _bare(etag):
+        if bare(made.etag) != bare(etag):
             raise self._changed(to, "was copied and replaced at once by somebody else")
         self._check_copy(before, made)
         # Above the limit the store's word is taken: it copied this ETag, and the sizes agree.
@@ -358,7 +251,7 @@ class Store:
             return False
         if approved_version is not None and below.version_id != approved_version:
             return True
-        return _bare(below.etag) != _bare(approved_etag)
+        return bare(below.etag) != bare(approved_etag)
 
     def remove_marker(self, key: str, marker: str) -> None:
         """Bring an object back by removing the delete marker that `delete` made; or do nothing.
@@ -387,70 +280,12 @@ class Store:
 
     # ---- inside ------------------------------------------------------------------------------
 
-    def _explained(self, action: str, permission: str) -> AbstractContextManager[None]:
-        return explained(action, self.bucket, permission)
-
-    def _changed(self, key: str, what: str) -> AssetChangedError:
-        return AssetChangedError(f"{key!r} in s3://{self.bucket} {what}")
-
-    def _gone(self, key: str) -> AssetGoneError:
-        return AssetGoneError(f"{key!r} is no longer in s3://{self.bucket}")
-
     def _need(self, capability: str, action: str) -> None:
         if self.capabilities is not None and not getattr(self.capabilities, capability):
             raise StoreRefusedError(
                 f"cannot {action}: the store of s3://{self.bucket} is not safe to write to, it "
                 f"lacks: {', '.join(self.capabilities.missing)}"
             )
-
-    def _versioning(self) -> str:
-        with self._explained("ask for versioning", "s3:GetBucketVersioning"):
-            return self.client.get_bucket_versioning(Bucket=self.bucket).get("Status", "")
-
-    def _has_locks(self) -> bool:
-        """Whether objects may be locked; asked once, and yes where it may not be asked."""
-        if self._lockable is None:
-            self._lockable = self._ask_locks()
-        return self._lockable
-
-    def _ask_locks(self) -> bool:
-        with self._explained("ask for object lock", "s3:GetBucketObjectLockConfiguration"):
-            try:
-                self.client.get_object_lock_configuration(Bucket=self.bucket)
-            except ClientError as error:
-                if code_of(error) in _NO_LOCK:
-                    return False
-                if code_of(error) not in DENIED:
-                    raise
-        return True
-
-    def _held(self, key: str) -> str:
-        """Why an object may not be removed, or nothing."""
-        hold = self._lock(key, "s3:GetObjectLegalHold", self.client.get_object_legal_hold)
-        if hold.get("LegalHold", {}).get("Status") == "ON":
-            return "legal hold"
-        kept = self._lock(key, "s3:GetObjectRetention", self.client.get_object_retention)
-        until = kept.get("Retention", {}).get("RetainUntilDate")
-        return f"retained until {until:%Y-%m-%d}" if until and until > now() else ""
-
-    def _lock(self, key: str, permission: str, ask: Callable[..., Any]) -> Any:
-        with self._explained(f"look for locks on {key!r}", permission):
-            try:
-                return ask(Bucket=self.bucket, Key=key)
-            except ClientError as error:
-                if code_of(error) in _NO_LOCK:
-                    return {}
-                raise
-
-    def _tags(self, key: str) -> dict[str, str]:
-        with self._explained(f"read the tags of {key!r}", "s3:GetObjectTagging"):
-            try:
-                found = self.client.get_object_tagging(Bucket=self.bucket, Key=key)
-            except ClientError as error:
-                if code_of(error) == "NotImplemented":
-                    return {}  # a store without tags
-                raise
-        return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
 
     def _same_object(self, before: ObjectState) -> ObjectState:
         """The object as it is now, which must be the one of before; its tags may differ."""
@@ -527,7 +362,7 @@ class Store:
     def _earlier_copy(self, before: ObjectState, there: ObjectState) -> ObjectState:
         """What is where the copy should go, if it is that copy."""
         self._check_copy(before, there)
-        if _bare(there.etag) == _bare(before.etag):
+        if bare(there.etag) == bare(before.etag):
             return there
         if there.size > COMPARE_LIMIT:
             raise StoreRefusedError(
@@ -552,7 +387,7 @@ class Store:
             )
 
     def _equal_bytes(self, one: ObjectState, other: ObjectState) -> bool:
-        if _bare(one.etag) == _bare(other.etag):
+        if bare(one.etag) == bare(other.etag):
             return True
         return self._sha256(one) == self._sha256(other)
 
@@ -586,11 +421,6 @@ def _patiently(call: Callable[..., Any], **request: Any) -> Any:
                 raise
         time.sleep(wait)
     return call(**request)
-
-
-def _bare(etag: str) -> str:
-    """An ETag without quotes, which some answers leave out."""
-    return etag.strip('"')
 
 
 def _described(state: ObjectState) -> dict[str, str]:

@@ -1,0 +1,182 @@
+"""A bucket as a merge sees it: an object with all that belongs to it, tags and locks too.
+
+What cannot be read is an error here and never an empty answer: unknown tags are not no tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from tasks.errors import AssetChangedError, AssetGoneError, SourceError
+from tasks.records import ObjectState, now
+from tasks.settings import S3Settings
+from tasks.sources.answers import DENIED, code_of, explained
+from tasks.sources.s3 import client_for
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from mypy_boto3_s3 import S3Client
+
+#: What a HEAD tells that a copy must keep.
+_HEADERS = (
+    "ContentType",
+    "CacheControl",
+    "ContentDisposition",
+    "ContentEncoding",
+    "ContentLanguage",
+    "StorageClass",
+)
+_NO_LOCK = {
+    "NoSuchObjectLegalHold",
+    "NoSuchObjectLockConfiguration",
+    "ObjectLockConfigurationNotFoundError",
+    "InvalidRequest",  # the bucket has no object lock
+    "NotImplemented",
+    "MethodNotAllowed",
+}
+_NO_LISTING = " (and s3:ListBucket: without it a missing object looks forbidden)"
+
+
+class Bucket:
+    """A bucket, to be looked at.
+
+    Attributes:
+        bucket: its name.
+        client: what reaches it.
+    """
+
+    def __init__(self, bucket: str, settings: S3Settings, client: S3Client | None = None) -> None:
+        self.bucket = bucket
+        self.client = client or client_for(settings)
+        self._lockable: bool | None = None
+
+    @property
+    def versioned(self) -> bool:
+        """Whether versioning is enabled now: asked each time, for it may be suspended any time.
+
+        Raises:
+            StoreRefusedError: when s3:GetBucketVersioning is not allowed.
+        """
+        return self._versioning() == "Enabled"
+
+    def state(self, key: str) -> ObjectState:
+        """An object as it is now, with tags and locks; one without ETag where there is none.
+
+        Raises:
+            StoreRefusedError: when object, tags or locks may not be read.
+            TransientSourceError: when the store did not answer.
+            SourceError: when there is no such bucket.
+        """
+        locks = self._has_locks()  # first: a HEAD does not tell a missing bucket
+        try:
+            with self._explained(f"look at {key!r}", "s3:GetObject" + _NO_LISTING):
+                found: Any = self.client.head_object(Bucket=self.bucket, Key=key)
+            tags = self._tags(key)
+            held = self._held(key) if locks else ""
+        except AssetGoneError:
+            return ObjectState(key)
+        headers = {name: found[name] for name in _HEADERS if found.get(name)}
+        if expires := found.get("ExpiresString"):
+            headers["Expires"] = expires
+        return ObjectState(
+            key=key,
+            etag=found["ETag"],
+            size=found["ContentLength"],
+            version_id=found.get("VersionId"),
+            tags=tags,
+            metadata=dict(found["Metadata"]),
+            headers=headers,
+            held=held,
+        )
+
+    def states(self, keys: Iterable[str], workers: int) -> dict[str, ObjectState]:
+        """The states of many objects, ``workers`` at a time; raises as `state` does."""
+        wanted = list(dict.fromkeys(keys))
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            return dict(zip(wanted, pool.map(self.state, wanted), strict=True))
+
+    def read(self, key: str, etag: str, limit: int) -> bytes:
+        """The bytes of an object, as long as it still has this ETag.
+
+        Raises:
+            AssetChangedError: when it has another.
+            AssetGoneError: when there is none.
+            SourceError: when it cannot be read, or holds more than ``limit`` bytes.
+        """
+        with self._explained(f"read {key!r}", "s3:GetObject" + _NO_LISTING):
+            found = self.client.get_object(Bucket=self.bucket, Key=key, IfMatch=etag)
+            if found["ContentLength"] > limit:
+                found["Body"].close()
+                raise SourceError(f"{key!r} holds {found['ContentLength']} bytes, over {limit}")
+            data = found["Body"].read()
+        if bare(found["ETag"]) != bare(etag):  # a store that ignores If-Match
+            raise AssetChangedError(f"{key!r} in s3://{self.bucket} changed while it was read")
+        return bytes(data)
+
+    def _explained(self, action: str, permission: str) -> AbstractContextManager[None]:
+        return explained(action, self.bucket, permission)
+
+    def _changed(self, key: str, what: str) -> AssetChangedError:
+        return AssetChangedError(f"{key!r} in s3://{self.bucket} {what}")
+
+    def _gone(self, key: str) -> AssetGoneError:
+        return AssetGoneError(f"{key!r} is no longer in s3://{self.bucket}")
+
+    def _versioning(self) -> str:
+        with self._explained("ask for versioning", "s3:GetBucketVersioning"):
+            return self.client.get_bucket_versioning(Bucket=self.bucket).get("Status", "")
+
+    def _has_locks(self) -> bool:
+        """Whether objects may be locked; asked once, and yes where it may not be asked."""
+        if self._lockable is None:
+            self._lockable = self._ask_locks()
+        return self._lockable
+
+    def _ask_locks(self) -> bool:
+        with self._explained("ask for object lock", "s3:GetBucketObjectLockConfiguration"):
+            try:
+                self.client.get_object_lock_configuration(Bucket=self.bucket)
+            except ClientError as error:
+                if code_of(error) in _NO_LOCK:
+                    return False
+                if code_of(error) not in DENIED:
+                    raise
+        return True
+
+    def _held(self, key: str) -> str:
+        """Why an object may not be removed, or nothing."""
+        hold = self._lock(key, "s3:GetObjectLegalHold", self.client.get_object_legal_hold)
+        if hold.get("LegalHold", {}).get("Status") == "ON":
+            return "legal hold"
+        kept = self._lock(key, "s3:GetObjectRetention", self.client.get_object_retention)
+        until = kept.get("Retention", {}).get("RetainUntilDate")
+        return f"retained until {until:%Y-%m-%d}" if until and until > now() else ""
+
+    def _lock(self, key: str, permission: str, ask: Callable[..., Any]) -> Any:
+        with self._explained(f"look for locks on {key!r}", permission):
+            try:
+                return ask(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if code_of(error) in _NO_LOCK:
+                    return {}
+                raise
+
+    def _tags(self, key: str) -> dict[str, str]:
+        with self._explained(f"read the tags of {key!r}", "s3:GetObjectTagging"):
+            try:
+                found = self.client.get_object_tagging(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if code_of(error) == "NotImplemented":
+                    return {}  # a store without tags
+                raise
+        return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
+
+
+def bare(etag: str) -> str:
+    """An ETag without quotes, which some answers leave out."""
+    return etag.strip('"')
