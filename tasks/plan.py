@@ -23,7 +23,7 @@ from tasks.dedup.actions import Work, fingerprint, link_key, plan_operations, si
 from tasks.dedup.choose import KeeperChoice, choose_keeper
 from tasks.dedup.metadata import merge_metadata
 from tasks.dedup.plans import PLAN_FORM, Action, Member, Plan, PlannedGroup
-from tasks.dedup.policy import Policy, Rule, load_policy
+from tasks.dedup.policy import DEFAULT_METADATA, Policy, Rule, load_policy
 from tasks.errors import FilterError, MergeError, PolicyError
 from tasks.group import read_assets, read_matches
 from tasks.journal import past_outcomes, read_decisions, save_decision, save_plan
@@ -209,7 +209,7 @@ def _whole_ids(keepers: dict[str, str], groups: Sequence[str]) -> dict[str, str]
 def _site(
     catalog: Catalog, scan: Scan, policy: Policy, keepers: dict[str, str], again: bool
 ) -> _Site:
-    policy.check_collection(scan.source)
+    _check_collection(policy, scan.source)
     uses = catalog.read("assets", ["asset_id", "sidecars"], scope_sql(
         scan, open_source(scan.source, scan.settings)))  # fmt: skip
     counted = uses.explode("sidecars", empty_as_null=True).drop_nulls()["sidecars"].value_counts()
@@ -303,7 +303,7 @@ def _plan_group(
     allowed: dict[str, frozenset[str] | None],
 ) -> PlannedGroup:
     tier = max((member.tier for member in members), key=[Tier.EXACT, Tier.NEAR].index)
-    rule = site.policy.rule_for(tier, lambda name: _all_in(members, allowed[name]))
+    rule = _rule_for(site.policy, tier, members, allowed)
     states: dict[str, ObjectState] = {}
     refused = site.past.get(fingerprint(members), "")
     if rule.action is not Action.REPORT and not refused:
@@ -328,7 +328,7 @@ def _with_operations(
     states: dict[str, ObjectState],
     refused: str,
 ) -> PlannedGroup:
-    merge = merge_metadata(choice.keeper, choice.duplicates, rule.metadata)
+    merge = merge_metadata(choice.keeper, choice.duplicates, (*rule.metadata, *DEFAULT_METADATA))
     questions = (*choice.questions, *merge.conflicts)
     operations: tuple[Any, ...] = ()
     refused = refused or choice.refused
@@ -367,11 +367,33 @@ def _with_operations(
         questions=questions,
         refused=refused,
         bytes=sum(member.size for member in choice.duplicates),
-        approvers=tuple(rule.approvers or site.policy.reviewers),
+        approvers=site.policy.approvers(rule),
         automatic=rule.automatic is not None and not questions and not refused,
         operations=operations,
         states=tuple(states[key] for key in sorted(relied_on & set(states))),
     )
+
+
+def _rule_for(
+    policy: Policy,
+    tier: Tier,
+    members: Sequence[Member],
+    allowed: dict[str, frozenset[str] | None],
+) -> Rule:
+    """The first rule that is for such a group; a group that no rule is for is only reported."""
+    for rule in policy.rules:
+        if tier in rule.tier and _all_in(members, allowed[rule.name]):
+            return rule
+    return Rule(name="no rule")
+
+
+def _check_collection(policy: Policy, source: str) -> None:
+    """Refuse a policy that was written for another collection."""
+    wanted = policy.collection.rstrip("/")
+    if wanted and source.rstrip("/") != wanted and not source.startswith(wanted + "/"):
+        raise PolicyError(
+            f"the policy {policy.name} is for {policy.collection}, and this is a scan of {source}"
+        )
 
 
 def _all_in(members: Iterable[Member], chosen: frozenset[str] | None) -> bool:

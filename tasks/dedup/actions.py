@@ -145,7 +145,7 @@ def _metadata(work: Work) -> list[Operation]:
     if others or gained:
         key = sidecar_key(work.keeper)
         old = work.sidecars.get(key)
-        new = merge_sidecar(old, others, gained)
+        new = merge_sidecar(old, others, gained, withheld=work.merge.withheld)
         operations += _put(work, key, old, new, "takes over the duplicates' XMP")
     return operations
 

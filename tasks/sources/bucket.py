@@ -94,7 +94,7 @@ class Bucket:
             held=held,
         )
 
-    def states(self, keys: Iterable[str], workers: int) -> dict[str, ObjectState]:
+    def states(self, keys: Iterable[str], workers: int = 16) -> dict[str, ObjectState]:
         """The states of many objects, ``workers`` at a time; raises as `state` does."""
         wanted = list(dict.fromkeys(keys))
         with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -117,6 +117,23 @@ class Bucket:
         if bare(found["ETag"]) != bare(etag):  # a store that ignores If-Match
             raise AssetChangedError(f"{key!r} in s3://{self.bucket} changed while it was read")
         return bytes(data)
+
+    def read_version(self, key: str, version: str, limit: int) -> bytes:
+        """The bytes of one version of an object; raises as `read` does."""
+        with self._explained(f"read a version of {key!r}", "s3:GetObjectVersion"):
+            found = self.client.get_object(Bucket=self.bucket, Key=key, VersionId=version)
+            if found["ContentLength"] > limit:
+                found["Body"].close()
+                raise SourceError(f"{key!r} holds {found['ContentLength']} bytes, over {limit}")
+            return bytes(found["Body"].read())
+
+    def check_readable(self, state: ObjectState) -> None:
+        """Read an object to its end, and raise as `read` does if it cannot be."""
+        with self._explained(f"read {state.key!r}", "s3:GetObject" + _NO_LISTING):
+            found = self.client.get_object(Bucket=self.bucket, Key=state.key, IfMatch=state.etag)
+            size = sum(len(part) for part in found["Body"].iter_chunks(1 << 20))
+        if bare(found["ETag"]) != bare(state.etag) or size != state.size:
+            raise AssetChangedError(f"{state.key!r} in s3://{self.bucket} changed while it was read")
 
     def _explained(self, action: str, permission: str) -> AbstractContextManager[None]:
         return explained(action, self.bucket, permission)

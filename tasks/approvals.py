@@ -1,0 +1,1 @@
+def sign_link(settings, plan, reviewer): return ""

@@ -1,0 +1,178 @@
+"""A bucket of pictures with copies, and everything that is done about them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows.order import Outcome, run_scan
+from tasks import stages
+from tasks.decide import Decided, decide
+from tasks.dedup.plans import Plan
+from tasks.dedup.policy import load_policy
+from tasks.embedding.decoder import DecoderPool
+from tasks.embedding.images import read_picture
+from tasks.merge import MergeOutcome, merge_plan
+from tasks.plan import plan_merges
+from tasks.records import ScanRequest
+from tasks.settings import Settings, load_settings
+from tasks.summarize import last_scan
+from tasks.undo import UndoOutcome, undo_merge
+
+POLICY = """
+version: 1
+name: test
+minimum_age_hours: 0
+caps: {share: 1.0}
+rules:
+  - name: all
+    action: %s
+"""
+
+Snapshot = dict[str, tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, str], ...], str]]
+
+
+def picture(seed: int, width: int = 240) -> Image.Image:
+    """Rough blobs: the same seed, the same picture."""
+    random = np.random.default_rng(seed)
+    small = random.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    image = Image.fromarray(small).resize((320, 240), Image.Resampling.BICUBIC)
+    return image.resize((width, width * 3 // 4))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@dataclass
+class Site:
+    """A bucket, its catalog, and who works on them."""
+
+    s3: Any
+    bucket: str
+    settings: Settings
+    template: str = POLICY
+
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        tags: dict[str, str] | None = None,
+        metadata: dict[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        self.s3.client.put_object(
+            Bucket=self.bucket, Key=key, Body=body, Tagging=urlencode(tags or {}),
+            Metadata=metadata or {}, **options,
+        )  # fmt: skip
+
+    def scan(self, **settings: Any) -> Outcome:
+        chosen = self.settings.model_copy(update=settings)
+        return run_scan(stages, ScanRequest(source=f"s3://{self.bucket}"), chosen)
+
+    def plan(self, action: str = "quarantine", policy: str = POLICY, **options: Any) -> Plan:
+        scan, space, _, _ = last_scan(self.settings)
+        text = policy % action if "%s" in policy else policy
+        return plan_merges(scan, space, load_policy(text, "policy.yaml"), **options)
+
+    def approve(self, plan: Plan, **options: Any) -> list[Decided]:
+        options = {"by": "anna", "accept_questions": True} | options
+        return decide(self.settings, plan.id, "approve", **options)
+
+    def merge(self, plan: Plan, **options: Any) -> MergeOutcome:
+        return merge_plan(self.settings, plan.id, **({"by": "anna"} | options))
+
+    def undo(self, target: str, **options: Any) -> list[UndoOutcome]:
+        return undo_merge(self.settings, target, **({"by": "anna"} | options))
+
+    def keys(self, *, ours: bool = False) -> list[str]:
+        pages = self.s3.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        return sorted(key for key in keys if ours or not key.startswith(".dam-dedup/"))
+
+    def body(self, key: str) -> bytes:
+        return self.s3.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def tags(self, key: str) -> dict[str, str]:
+        found = self.s3.client.get_object_tagging(Bucket=self.bucket, Key=key)["TagSet"]
+        return {tag["Key"]: tag["Value"] for tag in found}
+
+    def snapshot(self, *, ours: bool = False) -> Snapshot:
+        """Every current object: bytes, tags, user metadata, content type."""
+        found = {}
+        for key in self.keys(ours=ours):
+            got = self.s3.client.get_object(Bucket=self.bucket, Key=key)
+            found[key] = (
+                hashlib.sha256(got["Body"].read()).hexdigest(),
+                tuple(sorted(self.tags(key).items())),
+                tuple(sorted(got["Metadata"].items())),
+                got["ContentType"],
+            )
+        return found
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "versioned"])
+def versioned(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def site(
+    s3: Any, versioned: bool, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> Site:
+    """An empty bucket with an empty catalog."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in __import__("os").environ if name.startswith("DAM_DEDUP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(DecoderPool, "decode", _decode_here)
+    settings = load_settings(
+        catalog={"uri": str(tmp_path / "catalog")},
+        delivery={"folder": tmp_path / "reports"},
+        embedding={"model": str(tiny_model), "pooling": "cls", "device": "cpu", "decoders": 1},
+    )
+    settings = settings.model_copy(update={"s3": s3.settings})
+    return Site(s3, s3.bucket(versioned=versioned), settings)
+
+
+def _decode_here(pool: DecoderPool, data: bytes) -> Any:
+    decoder = pool._all[0]
+    return read_picture(data, decoder._limits, decoder._side)
+
+
+SIDECAR = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+ xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""
+ xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag>{items}</rdf:Bag></dc:subject>
+</rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>"""
+
+
+def sidecar(*words: str) -> bytes:
+    return SIDECAR.format(items="".join(f"<rdf:li>{word}</rdf:li>" for word in words)).encode()
+
+
+@pytest.fixture
+def filled(site: Site) -> Site:
+    """Three copies of one picture with what people wrote about them, and two others, scanned."""
+    big = picture(1, 320)
+    site.put("a/big.png", encoded(big), {"owner": "north", "keywords": "sea"},
+             {"shot": "7"}, ContentType="image/png", CacheControl="max-age=60")  # fmt: skip
+    site.put("b/small copy.jpg", encoded(picture(1, 200), "JPEG", quality=80),
+             {"keywords": "sea boat", "agency": "x y"}, {"shot": "7", "client": "acme"},
+             ContentType="image/jpeg")  # fmt: skip
+    site.put("b/small copy.xmp", sidecar("harbour", "gull"), ContentType="application/rdf+xml")
+    site.put("c/équal.png", encoded(big), {}, {"note": "second"}, ContentType="image/png")
+    site.put("d/other.png", encoded(picture(2)), {"keywords": "dog"}, ContentType="image/png")
+    site.put("d/third.png", encoded(picture(3)), ContentType="image/png")
+    site.scan()
+    return site
