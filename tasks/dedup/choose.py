@@ -118,7 +118,7 @@ def _reasons(
         beaten = [member for member in level if measured.rank(member) != best]
         if beaten:
             reasons.append(measured.words(keeper, beaten))
-            level = [member for member in level if member not in beaten]
+            level = [member for member in level if measured.rank(member) == best]
     if level:
         reasons.append("first by its key, all else being equal")
     return tuple(reasons)

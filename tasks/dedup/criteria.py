@@ -16,6 +16,8 @@ _MOST = 3
 
 #: Smaller is better.
 Rank = tuple[float, ...]
+#: Of the better one and those it beats.
+Words = Callable[[Member, Sequence[Member]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Measure:
     """
 
     rank: Callable[[Member], Rank]
-    words: Callable[[Member, Sequence[Member]], str]
+    words: Words
 
 
 def measure(criterion: Criterion, policy: Policy, now: datetime) -> Measure:
@@ -40,13 +42,18 @@ def measure(criterion: Criterion, policy: Policy, now: datetime) -> Measure:
     return _PLAIN[criterion.name]
 
 
-def _compared(label: str, figure: Callable[[Member], str]) -> Callable[..., str]:
+def _compared(label: str, figure: Callable[[Member], str]) -> Words:
     """``label (figure against the others' figures)``."""
 
     def words(best: Member, others: Sequence[Member]) -> str:
         return f"{label} ({figure(best)} against {several(figure(other) for other in others)})"
 
     return words
+
+
+def _alone(words: Callable[[Member], str]) -> Words:
+    """Words that need no figures of the others."""
+    return lambda best, _others: words(best)
 
 
 def several(figures: Iterable[str]) -> str:
@@ -75,10 +82,10 @@ def _prefix(values: Sequence[str]) -> Measure:
     def place(member: Member) -> int:
         return _first(member.key.startswith(value) for value in values)
 
-    def words(best: Member, others: Sequence[Member]) -> str:
-        return f"in the preferred prefix {values[place(best)]}"
-
-    return Measure(lambda member: (place(member),), words)
+    return Measure(
+        lambda member: (place(member),),
+        _alone(lambda best: f"in the preferred prefix {values[place(best)]}"),
+    )
 
 
 def _format(values: Sequence[str]) -> Measure:
@@ -100,10 +107,9 @@ def _tags(values: Sequence[str]) -> Measure:
     def place(member: Member) -> int:
         return _first(carries(member, value) for value in values)
 
-    def words(best: Member, others: Sequence[Member]) -> str:
-        return f"tagged {values[place(best)]}"
-
-    return Measure(lambda member: (place(member),), words)
+    return Measure(
+        lambda member: (place(member),), _alone(lambda best: f"tagged {values[place(best)]}")
+    )
 
 
 def _first(hits: Iterable[bool]) -> int:
@@ -136,12 +142,11 @@ def completeness(member: Member) -> int:
 
 def _dated(label: str, best: Member, others: Sequence[Member]) -> str:
     days = {other.last_modified.date() for other in others}
-    # A day tells nothing where both are of it.
-    form = "seconds" if best.last_modified.date() in days else "day"
+    same_day = best.last_modified.date() in days
 
     def shown(member: Member) -> str:
         moment = member.last_modified
-        return moment.date().isoformat() if form == "day" else moment.isoformat(sep=" ")
+        return moment.isoformat(sep=" ") if same_day else moment.date().isoformat()
 
     return _compared(label, shown)(best, others)
 
@@ -153,7 +158,7 @@ _LISTED: dict[str, Callable[[Sequence[str]], Measure]] = {
 }
 _PLAIN: dict[str, Measure] = {
     "original": Measure(
-        lambda member: (-member.original,), lambda best, others: "original by the pixels' evidence"
+        lambda member: (-member.original,), _alone(lambda _: "original by the pixels' evidence")
     ),
     "resolution": Measure(
         lambda member: (-member.width * member.height,),
@@ -180,6 +185,6 @@ _PLAIN: dict[str, Measure] = {
     ),
     "sidecar": Measure(
         lambda member: (0 if member.sidecar else 1,),
-        lambda best, others: f"has a sidecar ({best.sidecar})",
+        _alone(lambda best: f"has a sidecar ({best.sidecar})"),
     ),
 }

@@ -70,7 +70,7 @@ def _unreadable(text: str) -> tuple[int, str] | None:
         depth = 0
         # Events come one by one, before anything is built from them.
         for event in yaml.parse(text, yaml.SafeLoader):
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark else 1
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 words = "anchors and aliases (&name, *name) are not allowed: write the value out"
                 return line, words + _star(text, line)

@@ -10,9 +10,8 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,19 +21,20 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
-    model_validator,
 )
 
-from tasks.dedup.located import Path, read_yaml
+from tasks.dedup.located import read_yaml
 from tasks.dedup.plans import Action, FieldRule, Member
+from tasks.dedup.policy_errors import explain, shown_problems
 from tasks.errors import PolicyError
 from tasks.records import Tier
 
 #: Formats a keeper criterion can name: those the catalog names.
-FORMATS = frozenset(
-    "jpeg png gif webp tiff bmp avif heif jpeg2000 psd raw svg pdf eps jxl video".split()
-)
+FORMATS = frozenset({
+    "jpeg", "png", "gif", "webp", "tiff", "bmp", "avif", "heif", "jpeg2000", "psd", "raw",
+})  # fmt: skip
 _ALIASES = {"jpg": "jpeg", "tif": "tiff", "heic": "heif", "jp2": "jpeg2000"}
 
 #: Criteria that are one word, and those that take a list.
@@ -210,7 +210,7 @@ DEFAULT_KEEPER = (
 
 #: Rights are asked, since which value is the more restrictive is for the policy to say.
 DEFAULT_METADATA = (
-    FieldRule(field="tags.keywords", rule="union", separator=" "),  # S3 tags hold no comma
+    FieldRule(field="tags.keywords", rule="union"),
     FieldRule(field="xmp.keywords", rule="union", separator=";"),  # as XMP lists are joined
     FieldRule(field="metadata.keywords", rule="union"),
     *(
@@ -237,7 +237,7 @@ class Rule(_Part):
         BeforeValidator(_listed),
         Field(min_length=1, max_length=2),
     ] = (Tier.EXACT, Tier.NEAR)
-    where: str = Field("", max_length=4000, description="SQL-style filter; all members match it")
+    where: str = Field("", max_length=4000, description="SQL-style filter")
     keeper: tuple[Annotated[Criterion, BeforeValidator(_criterion)], ...] = Field(
         DEFAULT_KEEPER, min_length=1, description="The first that differs decides"
     )
@@ -259,7 +259,7 @@ class Rule(_Part):
 
     @field_validator("automatic")
     @classmethod
-    def _reachable(cls, automatic: Automatic | None, info: Any) -> Automatic | None:
+    def _reachable(cls, automatic: Automatic | None, info: ValidationInfo) -> Automatic | None:
         if automatic and Tier.EXACT not in info.data.get("tier", (Tier.EXACT,)):
             raise ValueError("approves exact groups only, which this rule's tier leaves out")
         return automatic
@@ -281,7 +281,7 @@ class Policy(_Part):
     protected: Prefixes = Field((), description="Assets below are only ever keepers")
     minimum_age_hours: float = Field(24, ge=0, le=87_600, strict=True)
     caps: Caps = Caps()
-    quarantine: Quarantine = Quarantine()
+    quarantine: Quarantine = Field(Quarantine(), validate_default=True)
     reviewers: Texts = Field((), description="Who may approve; empty: anybody")
     rights: Rights = Rights()
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=1000)
@@ -295,16 +295,16 @@ class Policy(_Part):
             raise ValueError(f"two rules are named {', '.join(map(repr, twice))}")
         return rules
 
-    @model_validator(mode="after")
-    def _apart(self) -> Policy:
-        """Quarantined assets are removed one day, protected ones never."""
-        for prefix in self.protected:
-            if self.quarantine.prefix.startswith(prefix):
+    @field_validator("quarantine")
+    @classmethod
+    def _apart(cls, quarantine: Quarantine, info: ValidationInfo) -> Quarantine:
+        # Quarantined assets are removed one day, protected ones never.
+        for prefix in info.data.get("protected", ()):
+            if quarantine.prefix.startswith(prefix):
                 raise ValueError(
-                    f"quarantine.prefix {self.quarantine.prefix!r} lies below the protected "
-                    f"prefix {prefix!r}"
+                    f"its prefix {quarantine.prefix!r} lies below the protected {prefix!r}"
                 )
-        return self
+        return quarantine
 
     @property
     def version_hash(self) -> str:
@@ -355,91 +355,6 @@ def load_policy(text: str, name: str) -> Policy:
             if not problems:
                 return policy
         except ValidationError as error:
-            for detail in error.errors(include_url=False):
-                path = _written(found.data, detail["loc"])
-                line = found.line(path)
-                if not _covered(problems, path):
-                    problems.append((line, path, _words(detail)))
-    shown = [
-        f"{name}:{line}: {_dotted(path)}{words}"
-        for line, path, words in sorted(problems, key=lambda problem: problem[0])
-    ]
+            problems = explain(error, found, Policy)
+    shown = [f"{name}:{problem}" for problem in shown_problems(problems)]
     raise PolicyError("the policy is wrong:\n  " + "\n  ".join(shown))
-
-
-def _covered(problems: list[tuple[int, Path, str]], path: Path) -> bool:
-    """Whether the value was unreadable already: it is then None here, which says nothing."""
-    return any(path and known == path for _, known, _ in problems)
-
-
-def _written(data: Any, loc: Path) -> Path:
-    """A place as it stands in the file, without what validation adds to it."""
-    path: list[str | int] = []
-    for part in loc:
-        if isinstance(part, int) != isinstance(data, list):
-            continue
-        path.append(part)
-        if isinstance(data, list):
-            data = data[part] if isinstance(part, int) and part < len(data) else None
-        else:
-            data = data.get(part) if isinstance(data, dict) and isinstance(part, str) else None
-    return tuple(path)
-
-
-def _dotted(path: Path) -> str:
-    """``rules[0].keeper[2]: ``; nothing for the file as a whole."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return f"{text.removeprefix('.')}: " if text else ""
-
-
-def _words(detail: Any) -> str:
-    """What is wrong with one value, with a hint where there is one."""
-    kind, loc, given = detail["type"], detail["loc"], detail.get("input")
-    if kind == "extra_forbidden":
-        known = [name for model in _models_at(loc[:-1]) for name in model.model_fields]
-        near = difflib.get_close_matches(str(loc[-1]), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        return f"no such key; {hint}"
-    if kind == "missing":
-        return "is missing"
-    if given is None:
-        return "nothing is given; leave the key out or give it a value"
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return "keys and values are expected here"
-    if kind == "tuple_type":
-        return f"{_shown(given)}: a list is expected"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    text = message if isinstance(given, dict | list) else f"{_shown(given)}: {message}"
-    if kind in ("literal_error", "enum") and isinstance(given, str):
-        expected = re.findall(r"'([^']+)'", detail["ctx"]["expected"])
-        near = difflib.get_close_matches(given, expected, n=1)
-        return text + (f"; did you mean {near[0]}?" if near else "")
-    if kind == "string_type" and isinstance(given, bool | int | float):
-        return text + "; put it in quotes"
-    return text
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _models_at(loc: Path) -> list[type[BaseModel]]:
-    """The model whose keys stand at a place."""
-    models: list[type[BaseModel]] = [Policy]
-    for part in loc:
-        if isinstance(part, str):
-            models = [
-                inner
-                for model in models
-                if part in model.model_fields
-                for inner in _models_in(model.model_fields[part].annotation)
-            ]
-    return models
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models_in(inner)
