@@ -191,6 +191,8 @@ def _listed(packet: Packet, name: str) -> list[Element]:
     for element in _every(packet):
         if element.tag == name:
             inner = next((part for part in element if part.tag in _CONTAINERS), None)
+            if inner is None and len(element):
+                raise MergeError(f"{split_name(name)[1]} of a sidecar is no list: mend it")
             plain = [_simple(RDF + "li", element.text)] if (element.text or "").strip() else []
             found += plain if inner is None else list(inner)
     return found
@@ -238,7 +240,7 @@ def _set_fields(
         # A duplicate that says just this may say it in more languages.
         whole = (other[name] for other in others if name in other)
         same = next((found for found in whole if _shown(found) == values[field]), None)
-        elements.append(_FORMS[form](name, values[field]) if same is None else deepcopy(same))
+        elements.append(_FORMS[form](name, values[field]) if same is None else _copied(same))
     _set_first(packet, elements)
 
 
@@ -253,7 +255,7 @@ def _add_lacking(
             if name not in has and not ours:
                 has.add(name)
                 # Last: our reader takes the first of one local name, which stays the keeper's.
-                _last_node(packet).append(deepcopy(element))
+                _last_node(packet).append(_copied(element))
 
 
 def _add_keywords(packet: Packet, items: Iterable[Element]) -> None:
@@ -267,7 +269,7 @@ def _add_keywords(packet: Packet, items: Iterable[Element]) -> None:
             known.add(fold(_word(item)))
             new.append(item)
     if new:
-        _set_first(packet, [_container(_SUBJECT, _BAG, map(deepcopy, [*kept, *new]))])
+        _set_first(packet, [_container(_SUBJECT, _BAG, map(_copied, [*kept, *new]))])
 
 
 def _set_first(packet: Packet, elements: Sequence[Element]) -> None:
@@ -314,6 +316,12 @@ def _simple(name: str, text: str | None) -> Element:
     element = Element(name)
     element.text = text
     return element
+
+
+def _copied(element: Element) -> Element:
+    copy = deepcopy(element)
+    copy.tail = None
+    return copy
 
 
 def _container(name: str, form: str, items: Iterable[Element]) -> Element:
