@@ -12,7 +12,6 @@ from deployments.options import CatalogUri, Json, read_settings
 
 if TYPE_CHECKING:
     from tasks.dedup.policy import Policy
-
     from tasks.settings import Settings
 
 plan_app = typer.Typer(
@@ -421,7 +420,8 @@ def audit(
 ) -> None:
     """Who decided what, and what was done, in order; or what it saved."""
     from deployments.tell import print_json, show_audit, show_savings
-    from tasks.audit import read_audit, read_savings
+    from tasks.audit import read_audit
+    from tasks.savings import read_savings
 
     settings = read_settings(catalog)
     if savings:
@@ -450,7 +450,6 @@ def policy_of(settings: Settings, file: Path | None) -> Policy:
         PolicyError: when it is wrong, a filter in it included.
     """
     from tasks.dedup.policy import default_policy
-
     from tasks.plan import read_policy
 
     path = file or settings.merge.policy

@@ -155,7 +155,7 @@ def show_savings(ledger: dict[str, Any]) -> None:
     for plan in (*ledger["plans"], {"plan": "in all"} | ledger["total"]):
         typer.echo(
             f"{plan['plan']:<12}  planned {human_bytes(plan['planned'])}, out of sight "
-            f"{human_bytes(plan['left_view'])} (in quarantine {human_bytes(plan['quarantined'])}, "
+            f"{human_bytes(plan['removed'])} (in quarantine {human_bytes(plan['quarantined'])}, "
             f"old versions {human_bytes(plan['noncurrent'])}), freed {human_bytes(plan['freed'])}"
         )
     cost = ledger["monthly_cost"]

@@ -1,1 +1,2 @@
-def sign_link(settings, plan, reviewer): return ""
+def sign_link(settings, plan, reviewer):
+    return ""

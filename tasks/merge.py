@@ -12,12 +12,13 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import polars as pl
 
 from tasks.catalog.catalog import Catalog
 from tasks.decide import decide
-from tasks.dedup.plans import OperationKind, Plan, PlannedGroup
+from tasks.dedup.plans import Operation, OperationKind, Plan, PlannedGroup
 from tasks.errors import AssetChangedError, AssetGoneError, MergeError, SourceError
 from tasks.journal import (
     CHECKED,
@@ -310,7 +311,9 @@ def _merge_group(
     if dry_run:
         return outcome("would merge")
     if not begun:
-        intended = [(n, operation, {}) for n, operation in enumerate(group.operations)]
+        intended: list[tuple[int, Operation, dict[str, Any]]] = [
+            (n, operation, {}) for n, operation in enumerate(group.operations)
+        ]
         write_events(catalog, run, group, INTENDED, intended)
     return _perform(catalog, settings, run, group, operator, stands, outcome)
 

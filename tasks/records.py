@@ -372,6 +372,11 @@ def digest(*parts: str) -> str:
     return state.hexdigest()
 
 
+def asset_id(source: str, key: str) -> str:
+    """The id of the asset at a key of a source."""
+    return digest(source, key)
+
+
 def now() -> datetime:
     """The time, with its zone."""
     return datetime.now(UTC)

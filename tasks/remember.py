@@ -14,10 +14,9 @@ import pyarrow as pa
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.dedup.plans import OperationKind, Plan, PlannedGroup
-from tasks.records import now
+from tasks.records import asset_id, now
 from tasks.session import open_source, pa_table
 from tasks.settings import Settings
-from tasks.sync import asset_id
 
 _TAGS = pa.schema([schema.ASSETS.field("asset_id"), schema.ASSETS.field("tags")])
 

@@ -23,7 +23,7 @@ from tasks.embedding.sniff import PILLOW_FORMATS, sniff
 from tasks.embedding.xmp import parse_xmp
 from tasks.errors import AssetGoneError, SourceError
 from tasks.progress import Progress, silent
-from tasks.records import Listing, Probe, Scan, digest, now
+from tasks.records import Listing, Probe, Scan, asset_id, digest, now
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.sources.base import Source
 
@@ -95,11 +95,6 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
     )
     log.info("sync: %s", counts)
     return counts
-
-
-def asset_id(source: str, key: str) -> str:
-    """The id of the asset at a key of a source."""
-    return digest(source, key)
 
 
 def list_assets(source: Source, scan: Scan, progress: Progress = silent) -> pl.DataFrame:

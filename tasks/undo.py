@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from tasks.catalog.catalog import Catalog
-from tasks.dedup.plans import Plan, PlannedGroup
+from tasks.dedup.plans import Operation, Plan, PlannedGroup
 from tasks.errors import MergeError, SourceError
 from tasks.journal import (
     LEFT,
@@ -170,7 +171,9 @@ def _undo_group(
     numbers: list[int],
     operator: Operator,
 ) -> list[UndoOutcome]:
-    described = [(n, group.operations[n], {}) for n in numbers]
+    described: list[tuple[int, Operation, dict[str, Any]]] = [
+        (n, group.operations[n], {}) for n in numbers
+    ]
     write_events(catalog, run, group, UNDOING, described)
     outcomes = []
     for n in numbers:

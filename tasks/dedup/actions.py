@@ -99,9 +99,14 @@ def _link(work: Work) -> list[Operation]:
     original = (
         work.keeper.xmp.get("original_document_id") or f"urn:dam-dedup:{work.keeper.asset_id}"
     )
-    operations = []
+    operations: list[Operation] = []
     for member in work.duplicates:
         key = sidecar_key(member)
+        if key in work.states and work.states[key].exists and key not in work.own_sidecars:
+            raise MergeError(
+                f"{key!r} is the sidecar of {member.key!r} and of another asset: no link is "
+                "written into it"
+            )
         old = work.sidecars.get(key)
         new = link_sidecar(old, work.keeper.key, original)
         operations += _put(work, key, old, new, f"derived from {work.keeper.key}")
@@ -119,7 +124,7 @@ def _metadata(work: Work) -> list[Operation]:
         if value != work.keeper.metadata.get(name)
     }
     tags = work.merge.tags
-    operations = []
+    operations: list[Operation] = []
     if metadata != state.metadata:
         operations.append(
             Operation(
@@ -135,9 +140,9 @@ def _metadata(work: Work) -> list[Operation]:
         reason = "takes over the duplicates' tags"
         operations.append(Operation(OperationKind.TAG, work.keeper.key, state, reason, tags=tags))
     others = [
-        work.sidecars[member.sidecar]
-        for member in work.duplicates
-        if member.sidecar in work.sidecars and member.sidecar != work.keeper.sidecar
+        work.sidecars[key]
+        for key in dict.fromkeys(member.sidecar for member in work.duplicates)
+        if key is not None and key in work.sidecars and key != work.keeper.sidecar
     ]
     gained = {
         name: value for name, value in work.merge.xmp.items() if value != work.keeper.xmp.get(name)

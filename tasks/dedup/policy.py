@@ -210,7 +210,7 @@ DEFAULT_KEEPER = (
 
 #: Rights are asked, since which value is the more restrictive is for the policy to say.
 DEFAULT_METADATA = (
-    FieldRule(field="tags.keywords", rule="union"),
+    FieldRule(field="tags.keywords", rule="union", separator=" "),  # S3 tags hold no comma
     FieldRule(field="xmp.keywords", rule="union", separator=";"),  # as XMP lists are joined
     FieldRule(field="metadata.keywords", rule="union"),
     *(

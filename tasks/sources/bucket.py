@@ -133,7 +133,9 @@ class Bucket:
             found = self.client.get_object(Bucket=self.bucket, Key=state.key, IfMatch=state.etag)
             size = sum(len(part) for part in found["Body"].iter_chunks(1 << 20))
         if bare(found["ETag"]) != bare(state.etag) or size != state.size:
-            raise AssetChangedError(f"{state.key!r} in s3://{self.bucket} changed while it was read")
+            raise AssetChangedError(
+                f"{state.key!r} in s3://{self.bucket} changed while it was read"
+            )
 
     def _explained(self, action: str, permission: str) -> AbstractContextManager[None]:
         return explained(action, self.bucket, permission)

@@ -131,7 +131,18 @@ def test_a_wrong_value_is_named_with_line_and_key(extra, expected):
 
 @pytest.mark.parametrize(
     "prefix",
-    ["/q/", "q", "a/../q/", "../", "a//q/", "./q/", "a/.uploads/q/", "a/x.versions/", "/", "q\x7f/"],
+    [
+        "/q/",
+        "q",
+        "a/../q/",
+        "../",
+        "a//q/",
+        "./q/",
+        "a/.uploads/q/",
+        "a/x.versions/",
+        "/",
+        "q\x7f/",
+    ],
 )
 def test_a_quarantine_that_could_be_lost_is_refused(prefix):
     with pytest.raises(ValidationError):
@@ -164,8 +175,14 @@ def test_a_quarantine_that_could_be_lost_is_refused(prefix):
             "metadata:\n    - {field: tags.a, rule: fill}\n    - {field: tags.b, rule: unoin}",
             "7: rules[0].metadata[1].rule: 'unoin': ",
         ),
-        ("metadata: [{field: tags.v, rule: restrictive}]", "5: rules[0].metadata[0]: restrictive n"),
-        ("metadata: [{feld: tags.v, field: tags.v, rule: ask}]", "5: rules[0].metadata[0].feld: no"),
+        (
+            "metadata: [{field: tags.v, rule: restrictive}]",
+            "5: rules[0].metadata[0]: restrictive n",
+        ),
+        (
+            "metadata: [{feld: tags.v, field: tags.v, rule: ask}]",
+            "5: rules[0].metadata[0].feld: no",
+        ),
         ("automatic: {groups: 0}", "5: rules[0].automatic.groups: 0: "),
         ("automatic: {groups: 1, tier: near}", "5: rules[0].automatic.tier: 'near': Input should"),
         ("automatic: {}", "5: rules[0].automatic.groups: is missing"),
@@ -239,9 +256,10 @@ def test_any_text_is_a_policy_or_a_policy_error(text):
         example = EXAMPLE.read_text()
         text = example[:place] + slip + example[place + 1 :]
     try:
-        assert isinstance(load_policy(text, "p"), Policy)
+        found: Policy | str = load_policy(text, "p")
     except PolicyError as error:
-        assert "\n  p:" in str(error)
+        found = str(error)
+    assert isinstance(found, Policy) or "\n  p:" in found
 
 
 def test_criteria_know_the_formats_that_are_read():

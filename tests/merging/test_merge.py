@@ -7,7 +7,6 @@ import pytest
 from tasks.dedup.plans import Action, OperationKind, Plan
 from tasks.errors import MergeError
 
-
 ACTIONS = ["tag", "link", "metadata", "quarantine", "replace", "delete"]
 
 
