@@ -231,17 +231,18 @@ def _set_fields(
 ) -> None:
     elements = []
     for field, (name, form) in _PROPERTIES.items():
-        if field not in values or _reading(packet, _local(field)) == values[field]:
+        if field not in values or form == _BAG:
             continue
-        if field == "keywords":
-            words = (word.strip() for word in values[field].split(";"))
-            _add_keywords(packet, [_simple(RDF + "li", word) for word in words])
+        element = _FORMS[form](name, values[field])
+        if _reading(packet, _local(field)) == _shown(element):
             continue
         # A duplicate that says just this may say it in more languages.
         whole = (other[name] for other in others if name in other)
-        same = next((found for found in whole if _shown(found) == values[field]), None)
-        elements.append(_FORMS[form](name, values[field]) if same is None else _copied(same))
+        same = next((found for found in whole if _shown(found) == _shown(element)), None)
+        elements.append(element if same is None else _copied(same))
     _set_first(packet, elements)
+    words = (word.strip() for word in values.get("keywords", "").split(";"))
+    _add_keywords(packet, [_simple(RDF + "li", word) for word in words])
 
 
 def _add_lacking(

@@ -93,9 +93,9 @@ def test_the_form_is_the_specifications():
         ' xmlns:xmp="http://ns.adobe.com/xap/1.0/">\n'
         " <rdf:RDF>\n"
         '  <rdf:Description rdf:about="">\n'
+        "   <dc:subject><rdf:Bag><rdf:li>a</rdf:li><rdf:li>b</rdf:li></rdf:Bag></dc:subject>\n"
         '   <dc:title><rdf:Alt><rdf:li xml:lang="x-default">Chair</rdf:li></rdf:Alt></dc:title>\n'
         "   <xmp:Rating>4</xmp:Rating>\n"
-        "   <dc:subject><rdf:Bag><rdf:li>a</rdf:li><rdf:li>b</rdf:li></rdf:Bag></dc:subject>\n"
         "  </rdf:Description>\n"
         " </rdf:RDF>\n"
         "</x:xmpmeta>\n"
@@ -176,6 +176,12 @@ def test_keywords_are_united_in_whatever_form_they_come():
     found = merge_sidecar(plain, [other], {"keywords": "a; b; one"})
     assert words(found) == ["one", "two", "a", "b", "a; b", "three"]
     assert words(merge_sidecar(packet(bag("a; b")), [], {"keywords": "a; b; c"})) == ["a; b", "c"]
+
+
+def test_a_list_that_is_there_already_is_not_written_anew():
+    once = merge_sidecar(None, [], {"title": "Chair", "creator": "Ann ;Bob;"})
+    assert merge_sidecar(once, [], {"title": "Chair", "creator": "Ann ;Bob;"}) == once
+    assert parse_xmp(once)["creator"] == "Ann; Bob"
 
 
 def test_a_list_of_another_shape_is_not_taken_apart():
