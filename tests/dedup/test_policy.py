@@ -116,7 +116,7 @@ def test_sizes(size, expected):
         ("minimum_age_hours: -1", "p.yaml:5: minimum_age_hours: -1: "),
         ("protected: [/masters]", "p.yaml:5: protected[0]: '/masters': a prefix does not begin"),
         ("protected:\n  - a/\n  - ''", "p.yaml:7: protected[1]: ''"),
-        ("protected: [.dam]", "p.yaml:5: quarantine: its prefix '.dam-dedup/quarantine/' lies"),
+        ("protected: [.dam]", "p.yaml:5: protected: '.dam' would protect the quarantine"),
         ("reviewers: [1]", "p.yaml:5: reviewers[0]: 1: Input should be a valid string; put it in"),
         ("rights:\n  licence: tag.x", "p.yaml:6: rights.licence: 'tag.x': is no field; write"),
         ("rights: {owner: no}", "p.yaml:5: rights.owner: False: Input should be a valid string;"),
@@ -131,7 +131,18 @@ def test_a_wrong_value_is_named_with_line_and_key(extra, expected):
 
 @pytest.mark.parametrize(
     "prefix",
-    ["/q/", "q", "a/../q/", "../", "a//q/", "./q/", "a/.uploads/q/", "a/x.versions/", "/", "q\x7f/"],
+    [
+        "/q/",
+        "q",
+        "a/../q/",
+        "../",
+        "a//q/",
+        "./q/",
+        "a/.uploads/q/",
+        "a/x.versions/",
+        "/",
+        "q\x7f/",
+    ],
 )
 def test_a_quarantine_that_could_be_lost_is_refused(prefix):
     with pytest.raises(ValidationError):
@@ -164,8 +175,14 @@ def test_a_quarantine_that_could_be_lost_is_refused(prefix):
             "metadata:\n    - {field: tags.a, rule: fill}\n    - {field: tags.b, rule: unoin}",
             "7: rules[0].metadata[1].rule: 'unoin': ",
         ),
-        ("metadata: [{field: tags.v, rule: restrictive}]", "5: rules[0].metadata[0]: restrictive n"),
-        ("metadata: [{feld: tags.v, field: tags.v, rule: ask}]", "5: rules[0].metadata[0].feld: no"),
+        (
+            "metadata: [{field: tags.v, rule: restrictive}]",
+            "5: rules[0].metadata[0]: restrictive n",
+        ),
+        (
+            "metadata: [{feld: tags.v, field: tags.v, rule: ask}]",
+            "5: rules[0].metadata[0].feld: no",
+        ),
         ("automatic: {groups: 0}", "5: rules[0].automatic.groups: 0: "),
         ("automatic: {groups: 1, tier: near}", "5: rules[0].automatic.tier: 'near': Input should"),
         ("automatic: {}", "5: rules[0].automatic.groups: is missing"),
@@ -206,7 +223,7 @@ def test_every_problem_comes_at_once_by_line():
         ("[1, 2]", "1: keys and values are expected here"),
         ("version: 1\nname: [", "2: no YAML: "),
         ("version: 1\n\tname: x", "2: no YAML: "),
-        ("version: 1\n--- \nversion: 1", "2: no YAML: "),
+        ("version: 1\n--- \nversion: 1", "2: no YAML file of one document"),
         ("a: 1\nb: &big [1]\nc: *big", "2: anchors and aliases"),
         ("a: 1\n" + "b: " + "[" * 5000, "2: nested more than 20 levels"),
         ("a: 1\nb: \x07", "2: no YAML: character #x0007"),
@@ -239,9 +256,10 @@ def test_any_text_is_a_policy_or_a_policy_error(text):
         example = EXAMPLE.read_text()
         text = example[:place] + slip + example[place + 1 :]
     try:
-        assert isinstance(load_policy(text, "p"), Policy)
-    except PolicyError as error:
-        assert "\n  p:" in str(error)
+        policy = load_policy(text, "p")
+    except PolicyError:
+        return
+    assert isinstance(policy, Policy)
 
 
 def test_criteria_know_the_formats_that_are_read():
