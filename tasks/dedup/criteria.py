@@ -169,7 +169,7 @@ _PLAIN: dict[str, Measure] = {
     ),
     "metadata": Measure(
         lambda member: (-completeness(member),),
-        _compared("more metadata", lambda member: f"{completeness(member)} fields"),
+        _compared("more fields filled in", lambda member: str(completeness(member))),
     ),
     "oldest": Measure(
         lambda member: (member.last_modified.timestamp(),),

@@ -67,20 +67,22 @@ def _unreadable(text: str) -> tuple[int, str] | None:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         return 1, f"the file is larger than {MAX_BYTES // 1024} kB"
     try:
-        depth = 0
+        depth = documents = 0
         # Events come one by one, before anything is built from them.
         for event in yaml.parse(text, yaml.SafeLoader):
             line = event.start_mark.line + 1 if event.start_mark else 1
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 words = "anchors and aliases (&name, *name) are not allowed: write the value out"
                 return line, words + _star(text, line)
+            documents += isinstance(event, yaml.DocumentStartEvent)
+            if documents > 1:
+                return line, "no YAML file of one document: a second one begins"
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
             if depth > _MAX_DEPTH:
                 return line, f"nested more than {_MAX_DEPTH} levels deep"
-        yaml.compose(text, yaml.SafeLoader)  # which also refuses a second document
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1

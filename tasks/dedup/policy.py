@@ -278,10 +278,10 @@ class Policy(_Part):
     version: Literal[1]
     name: Text
     collection: str = Field("", max_length=1000, description="Source URI; empty: any")
+    quarantine: Quarantine = Quarantine()
     protected: Prefixes = Field((), description="Assets below are only ever keepers")
     minimum_age_hours: float = Field(24, ge=0, le=87_600, strict=True)
     caps: Caps = Caps()
-    quarantine: Quarantine = Field(Quarantine(), validate_default=True)
     reviewers: Texts = Field((), description="Who may approve; empty: anybody")
     rights: Rights = Rights()
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=1000)
@@ -295,16 +295,15 @@ class Policy(_Part):
             raise ValueError(f"two rules are named {', '.join(map(repr, twice))}")
         return rules
 
-    @field_validator("quarantine")
+    @field_validator("protected")
     @classmethod
-    def _apart(cls, quarantine: Quarantine, info: ValidationInfo) -> Quarantine:
+    def _apart(cls, protected: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         # Quarantined assets are removed one day, protected ones never.
-        for prefix in info.data.get("protected", ()):
-            if quarantine.prefix.startswith(prefix):
-                raise ValueError(
-                    f"its prefix {quarantine.prefix!r} lies below the protected {prefix!r}"
-                )
-        return quarantine
+        quarantine = info.data.get("quarantine")
+        for prefix in protected:
+            if quarantine and quarantine.prefix.startswith(prefix):
+                raise ValueError(f"{prefix!r} would protect the quarantine, {quarantine.prefix!r}")
+        return protected
 
     @property
     def version_hash(self) -> str:

@@ -116,7 +116,7 @@ def test_sizes(size, expected):
         ("minimum_age_hours: -1", "p.yaml:5: minimum_age_hours: -1: "),
         ("protected: [/masters]", "p.yaml:5: protected[0]: '/masters': a prefix does not begin"),
         ("protected:\n  - a/\n  - ''", "p.yaml:7: protected[1]: ''"),
-        ("protected: [.dam]", "p.yaml:5: quarantine: its prefix '.dam-dedup/quarantine/' lies"),
+        ("protected: [.dam]", "p.yaml:5: protected: '.dam' would protect the quarantine"),
         ("reviewers: [1]", "p.yaml:5: reviewers[0]: 1: Input should be a valid string; put it in"),
         ("rights:\n  licence: tag.x", "p.yaml:6: rights.licence: 'tag.x': is no field; write"),
         ("rights: {owner: no}", "p.yaml:5: rights.owner: False: Input should be a valid string;"),
@@ -223,7 +223,7 @@ def test_every_problem_comes_at_once_by_line():
         ("[1, 2]", "1: keys and values are expected here"),
         ("version: 1\nname: [", "2: no YAML: "),
         ("version: 1\n\tname: x", "2: no YAML: "),
-        ("version: 1\n--- \nversion: 1", "2: no YAML: "),
+        ("version: 1\n--- \nversion: 1", "2: no YAML file of one document"),
         ("a: 1\nb: &big [1]\nc: *big", "2: anchors and aliases"),
         ("a: 1\n" + "b: " + "[" * 5000, "2: nested more than 20 levels"),
         ("a: 1\nb: \x07", "2: no YAML: character #x0007"),
@@ -256,10 +256,10 @@ def test_any_text_is_a_policy_or_a_policy_error(text):
         example = EXAMPLE.read_text()
         text = example[:place] + slip + example[place + 1 :]
     try:
-        found: Policy | str = load_policy(text, "p")
-    except PolicyError as error:
-        found = str(error)
-    assert isinstance(found, Policy) or "\n  p:" in found
+        policy = load_policy(text, "p")
+    except PolicyError:
+        return
+    assert isinstance(policy, Policy)
 
 
 def test_criteria_know_the_formats_that_are_read():
