@@ -198,6 +198,7 @@ class Plan:
         scope: of that scan.
         policy: the policy's name and version hash.
         caps: the most one run may touch: objects, bytes, share of the collection.
+        quarantine_days: how long the policy keeps what is moved into quarantine.
         assets: how many assets the collection had.
         groups: sorted by id.
     """
@@ -208,6 +209,7 @@ class Plan:
     scope: str
     policy: str
     caps: dict[str, float]
+    quarantine_days: int
     assets: int
     groups: tuple[PlannedGroup, ...]
 
