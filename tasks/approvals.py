@@ -76,7 +76,7 @@ def read_token(settings: Settings, token: str) -> Claim:
     except SignatureExpired as error:
         signed = error.date_signed or now()
         raise _over(signed + life) from None
-    except (BadData, KeyError, TypeError, ValueError):
+    except (BadData, KeyError, TypeError, ValueError, OverflowError, OSError):
         raise MergeError(
             "this link is not valid: it was changed or cut off on its way, or the signing secret "
             "was changed since. Open it from the message itself, or ask for a new one"

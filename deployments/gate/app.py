@@ -65,7 +65,8 @@ def create_app(settings: Settings, *, replan: Replan | None = None) -> FastAPI:
     """
     check_secret(settings)  # now, and not at the first click
     gate = _Gate(_impatient(settings), replan)
-    app = FastAPI(title="dam-dedup gate", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="dam-dedup gate", docs_url=None, redoc_url=None, openapi_url=None,
+                  redirect_slashes=False)  # fmt: skip
     app.middleware("http")(_guard)
     app.add_exception_handler(HTTPException, _refusal)
     app.add_api_route("/review/{token}", gate.show, methods=["GET", "HEAD"], response_model=None)
