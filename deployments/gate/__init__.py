@@ -1,0 +1,1 @@
+"""The gate: signed pages on which reviewers decide about merge plans."""

@@ -1,0 +1,109 @@
+"""What a click does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from deployments.gate.forms import Form
+from reports.review import can_decide
+from tasks.approvals import Claim
+from tasks.decide import Decided, decide
+from tasks.dedup.plans import Plan
+from tasks.errors import MergeError
+from tasks.journal import read_decisions
+from tasks.session import open_catalog
+from tasks.settings import Settings
+
+#: Makes a plan anew: its id, group id to the key of the other keeper; gives the new plan's id.
+Replan = Callable[[str, dict[str, str]], str]
+
+
+def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> list[Decided]:
+    """Record the decision of a form, for the chosen groups and no other.
+
+    Raises:
+        MergeError: when nothing is chosen, a group is not in the plan, or the plan is another.
+    """
+    if form.decision == "approve-all":
+        return _decide(settings, claim, form, _easy(settings, claim, plan), accept=False)
+    if not form.groups:  # to decide(), none would mean all
+        raise MergeError("no group was chosen; nothing was decided. Go back and choose some")
+    unknown = set(form.groups) - {group.group_id for group in plan.groups}
+    if unknown:
+        raise MergeError("the form names groups that this plan does not have; nothing was decided")
+    plain = [name for name in form.groups if name not in form.accepted]
+    read = [name for name in form.groups if name in form.accepted]
+    return _decide(settings, claim, form, plain, accept=False) + _decide(
+        settings, claim, form, read, accept=True
+    )
+
+
+def problems(outcome: list[Decided]) -> list[str]:
+    """Why groups stay undecided, in words for the page."""
+    hint = " Approve with --accept-questions to keep the keeper's values, or reject"
+    return [
+        f"{one.keeper}: " + one.why.replace(hint, " Tick “I have read this” there, or reject it.")
+        for one in outcome
+        if not one.decision
+    ]
+
+
+def replan_form(
+    settings: Settings, claim: Claim, plan: Plan, form: Form, replan: Replan | None
+) -> str:
+    """Have a plan made with the keepers of a form; decides nothing.
+
+    Returns:
+        The new plan's id.
+
+    Raises:
+        MergeError: when no other keeper was picked, or a group is not this reviewer's to decide.
+    """
+    if replan is None:
+        raise MergeError("another keeper cannot be chosen here; ask for a new plan")
+    decided = _decided(settings, plan)
+    groups = {group.group_id: group for group in plan.groups}
+    keepers = {}
+    for name, number in form.keepers.items():
+        group = groups.get(name)
+        if group is None or number > len(group.duplicates):
+            raise MergeError("the form names files that this plan does not have")
+        if not can_decide(group, claim.reviewer, decided):
+            raise MergeError(f"{group.keeper}: about this group you cannot decide (any more)")
+        keepers[name] = group.duplicates[number - 1]
+    if not keepers:
+        raise MergeError("no other keeper was picked; nothing was done. Go back and pick one")
+    return replan(plan.id, keepers)
+
+
+def _decide(
+    settings: Settings, claim: Claim, form: Form, groups: list[str], *, accept: bool
+) -> list[Decided]:
+    if not groups:
+        return []
+    return decide(
+        settings,
+        claim.hash,
+        "reject" if form.decision == "reject" else "approve",
+        by=claim.reviewer,
+        groups=groups,
+        comment=form.comment,
+        door="page",
+        accept_questions=accept,
+        expected_hash=claim.hash,
+    )
+
+
+def _easy(settings: Settings, claim: Claim, plan: Plan) -> list[str]:
+    """All that this reviewer can approve without having a question answered."""
+    decided = _decided(settings, plan)
+    return [
+        group.group_id
+        for group in plan.groups
+        if can_decide(group, claim.reviewer, decided) and not group.questions
+    ]
+
+
+def _decided(settings: Settings, plan: Plan) -> dict[str, object]:
+    found = read_decisions(open_catalog(settings), plan)["group_id"].to_list()
+    return dict.fromkeys(found, True)

@@ -1,0 +1,86 @@
+"""The commands ``gate`` and ``link``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deployments.options import CatalogUri, read_settings
+
+if TYPE_CHECKING:
+    from deployments.gate.acts import Replan
+    from tasks.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program's."""
+    app.command()(gate)
+    app.command()(link)
+
+
+def gate(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8088,
+    catalog: CatalogUri = None,
+) -> None:
+    """Serve the approval pages that signed links lead to.
+
+    It speaks plain HTTP: put a proxy with TLS in front of it, reached at
+    DAM_DEDUP_MERGE__GATE_URL. It needs DAM_DEDUP_MERGE__SECRET.
+    """
+    import uvicorn
+
+    from deployments.gate.app import create_app
+
+    settings = read_settings(catalog)
+    app = create_app(settings, replan=_replan(settings))
+    print(f"approval pages on http://{host}:{port}", file=sys.stderr)  # noqa: T201
+    # No access log: an address is a key to a decision.
+    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False,
+                log_level="warning")  # fmt: skip
+
+
+def link(
+    plan_id: Annotated[str, typer.Argument(metavar="PLAN", help="A plan's id, or `latest`.")],
+    reviewer: Annotated[
+        str, typer.Option("--reviewer", help="Who decides with it; written into the audit.")
+    ],
+    catalog: CatalogUri = None,
+) -> None:
+    """Print the signed link at which a reviewer decides on a plan.
+
+    Whoever has the link decides in the reviewer's name: send it to nobody else.
+    """
+    from tasks.approvals import sign_link
+    from tasks.journal import read_plan
+    from tasks.session import open_catalog
+
+    settings = read_settings(catalog)
+    typer.echo(sign_link(settings, read_plan(open_catalog(settings), plan_id), reviewer))
+
+
+def _replan(settings: Settings) -> Replan | None:
+    """Plans again by the settings' policy; without one, the page offers no other keeper."""
+    path = settings.merge.policy
+    if path is None:
+        return None
+
+    def replan(plan_id: str, keepers: dict[str, str]) -> str:
+        from tasks.errors import MergeError
+        from tasks.journal import read_plan
+        from tasks.plan import plan_merges, read_policy
+        from tasks.session import open_catalog
+        from tasks.summarize import last_scan
+
+        plan, policy = read_plan(open_catalog(settings), plan_id), read_policy(path)
+        if plan.policy != f"{policy.name} {policy.version_hash}":
+            raise MergeError(
+                "this plan was made by another policy than the one in force now: plan again with "
+                "`dam-dedup plan make --keeper GROUP=KEY`"
+            )
+        scan, space, _, _ = last_scan(settings, plan.scan_id)
+        return plan_merges(scan, space, policy, keepers=keepers).id
+
+    return replan

@@ -1,0 +1,60 @@
+"""What a reviewer's browser sends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+#: Bytes of one form; a page of 50 groups sends some ten thousand.
+BODY_LIMIT = 256_000
+_FIELDS = 2_000
+_KEEPER = "keeper-"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One click.
+
+    Attributes:
+        decision: ``approve``, ``reject``, ``approve-all`` or ``keeper``.
+        groups: ids of the chosen groups.
+        accepted: ids of the groups whose questions were read.
+        keepers: group id to the number of the member that is to stay; 0 is the planned keeper.
+    """
+
+    decision: str
+    groups: tuple[str, ...]
+    accepted: frozenset[str]
+    keepers: dict[str, int]
+    comment: str
+
+
+def parse_form(body: bytes) -> Form:
+    """A form as browsers send it (``application/x-www-form-urlencoded``).
+
+    Raises:
+        ValueError: when it is none, or has too many fields.
+    """
+    found = parse_qs(body.decode("ascii"), max_num_fields=_FIELDS, errors="replace")
+    keepers = {
+        name.removeprefix(_KEEPER): _number(values[-1])
+        for name, values in found.items()
+        if name.startswith(_KEEPER)
+    }
+    return Form(
+        decision=_last(found, "decision"),
+        groups=tuple(dict.fromkeys(found.get("groups", []))),
+        accepted=frozenset(found.get("accept", [])),
+        keepers={group: number for group, number in keepers.items() if number},
+        comment=_last(found, "comment").replace("\r\n", "\n").strip(),
+    )
+
+
+def _last(found: dict[str, list[str]], name: str) -> str:
+    return found.get(name, [""])[-1]
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):
+        raise ValueError(f"{text[:20]!r} is no member of a group")
+    return int(text)

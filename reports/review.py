@@ -1,0 +1,334 @@
+"""The page on which a person decides about a merge plan: pure, without a script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import jinja2
+import polars as pl
+from markupsafe import Markup
+
+from reports import words
+from reports.page import environment
+from tasks.dedup.plans import Action, FieldMerge, Operation, OperationKind, Plan, PlannedGroup
+
+#: Groups on one page: what is approved should have been looked at.
+GROUPS_PER_PAGE = 50
+#: Of one group: members with a picture, further keys, operations.
+_MEMBERS, _KEYS, _OPERATIONS = 12, 200, 200
+#: Longer values and bodies are cut off where they are shown.
+_LONG = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How one asset looks: what the catalog knows beyond the plan."""
+
+    jpeg: bytes | None = field(default=None, repr=False)
+    width: int | None = None
+    height: int | None = None
+    format: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """All that the page shows.
+
+    Attributes:
+        plan: what is decided on.
+        reviewer: who decides.
+        until: when the link ends.
+        decisions: as ``tasks.journal.read_decisions`` gives them.
+        states: group id to what was done so far (``waiting``, ``merged`` ...).
+        looks: by key; where one is missing, the page does without.
+        page: from 1.
+        notice: what was done just now, in one sentence.
+        problems: why something could not be done.
+        keepers: whether another keeper can be chosen.
+    """
+
+    plan: Plan
+    reviewer: str
+    until: datetime
+    decisions: pl.DataFrame
+    states: Mapping[str, str] = field(default_factory=dict)
+    looks: Mapping[str, Look] = field(default_factory=dict)
+    page: int = 1
+    notice: str = ""
+    problems: Sequence[str] = ()
+    keepers: bool = False
+
+
+def review_page(review: Review) -> bytes:
+    """The page, as HTML."""
+    plan = review.plan
+    decided = {row["group_id"]: row for row in review.decisions.iter_rows(named=True)}
+    shown = groups_of_page(plan, review.page)
+    groups = [_group(review, group, decided.get(group.group_id)) for group in shown]
+    still = [group for group in _listed(plan) if can_decide(group, review.reviewer, decided)]
+    return _render(
+        "review.html",
+        review=review,
+        groups=groups,
+        first=(review.page - 1) * GROUPS_PER_PAGE + 1,
+        choices=sum(1 for group in groups if group["open"]),
+        waiting=len(still),
+        easy=sum(1 for group in still if not group.questions),
+        totals=_totals(plan),
+        pages=pages(plan),
+        reported=len(plan.groups) - len(_listed(plan)),
+        lasting=[_lasting(group) for group in _listed(plan) if _lasting(group)],
+    )
+
+
+def message_page(title: str, text: str) -> bytes:
+    """A page that only says something: why a link does not work, say."""
+    return _render("review_message.html", title=title, text=text)
+
+
+def groups_of_page(plan: Plan, page: int) -> Sequence[PlannedGroup]:
+    """The groups that one page shows, from page 1."""
+    start = (page - 1) * GROUPS_PER_PAGE
+    return _listed(plan)[start : start + GROUPS_PER_PAGE]
+
+
+def pages(plan: Plan) -> int:
+    """How many pages a plan has; at least one."""
+    return max(1, -(-len(_listed(plan)) // GROUPS_PER_PAGE))
+
+
+def keys_drawn(group: PlannedGroup) -> tuple[str, ...]:
+    """The keys of a group's members that are shown with a picture; the keeper first."""
+    return (group.keeper, *group.duplicates)[:_MEMBERS]
+
+
+def can_decide(group: PlannedGroup, reviewer: str, decided: Mapping[str, object]) -> bool:
+    """Whether there is something about this group that this person can decide."""
+    return bool(
+        group.operations
+        and not group.refused
+        and group.group_id not in decided
+        and (not group.approvers or reviewer in group.approvers)
+    )
+
+
+def content_policy() -> str:
+    """The Content-Security-Policy of these pages: their own style, pictures inside, no script."""
+    style = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{style}'; img-src data:; form-action 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'"
+    )
+
+
+def action_words(group: PlannedGroup, quarantine_days: int) -> str:
+    """What carrying out a group does, for people who have not read the policy."""
+    leaving = [one for one in group.operations if one.kind is OperationKind.DELETE]
+    files = words.counted(len(leaving), "file")
+    size = words.human_bytes(sum(one.before.size for one in leaving))
+    match group.action:
+        case Action.QUARANTINE | Action.REPLACE:
+            days = words.counted(quarantine_days, "day")
+            said = f"moves {files} ({size}) into quarantine, kept for {days}"
+            if group.action is Action.REPLACE:
+                said += ", and leaves a small link record in the place of each"
+        case Action.DELETE:
+            said = f"removes {files} ({size}) from the bucket"
+            said += " for good" if _lasting(group) else "; their old versions stay"
+        case Action.TAG:
+            number = words.counted(len(group.operations), "file")
+            return f"tags {number} as {'a duplicate' if number == '1 file' else 'duplicates'}; " \
+                   "nothing is moved"  # fmt: skip
+        case Action.LINK:
+            number = words.counted(len(group.operations), "sidecar")
+            return f"writes {number} that name the keeper as the original; nothing is moved"
+        case Action.METADATA:
+            return "gives the keeper what the duplicates know; the duplicates stay where they are"
+        case Action.REPORT:
+            return "nothing: the group is only reported"
+    gained = sum(1 for one in group.fields if one.kept != one.had)
+    if gained:
+        said += f"; before that, the keeper takes over {words.counted(gained, 'field')}"
+    return said
+
+
+# ---- one group -------------------------------------------------------------------------------
+
+
+def _group(review: Review, group: PlannedGroup, row: dict[str, Any] | None) -> dict[str, Any]:
+    keys = (group.keeper, *group.duplicates)
+    return {
+        "plan": group,
+        "title": group.keeper.rstrip("/").rsplit("/", 1)[-1] or group.keeper,
+        "members": [_member(review, group, key) for key in keys_drawn(group)],
+        "further": keys[_MEMBERS : _MEMBERS + _KEYS],
+        "more": max(0, len(keys) - _MEMBERS - _KEYS),
+        "action": action_words(group, review.plan.quarantine_days),
+        "changes": [_field(one) for one in group.fields if one.conflict or one.kept != one.had],
+        "same": [_field(one) for one in group.fields if not one.conflict and one.kept == one.had],
+        "operations": [_operation(one) for one in group.operations[:_OPERATIONS]],
+        "hidden": max(0, len(group.operations) - _OPERATIONS),
+        "open": can_decide(group, review.reviewer, {group.group_id: row} if row else {}),
+        "outcome": _outcome(row, review.states.get(group.group_id, "waiting")) if row else None,
+        "closed": "" if row else _closed(group, review.reviewer),
+    }
+
+
+def _closed(group: PlannedGroup, reviewer: str) -> str:
+    """Why this person cannot decide about the group."""
+    if group.refused or not group.operations:
+        return ""
+    if group.approvers and reviewer not in group.approvers:
+        return f"You may not decide about this group; {', '.join(group.approvers)} may."
+    return ""
+
+
+def _outcome(row: dict[str, Any], state: str) -> dict[str, Any]:
+    done = {
+        "waiting": "It has not been carried out yet.",
+        "interrupted": "It is being carried out.",
+        "merged": "It was carried out.",
+        "undone": "It was carried out, and undone since.",
+        "partly undone": "It was carried out, and undone in part since.",
+    }
+    approved = row["decision"] == "approve"
+    return {
+        "approved": approved,
+        "word": "Approved" if approved else "Rejected",
+        "by": row["by"],
+        "at": row["at"],
+        "comment": row["comment"] or "",
+        "done": done.get(state, "") if approved else "Nothing is done to it.",
+    }
+
+
+def _member(review: Review, group: PlannedGroup, key: str) -> dict[str, Any]:
+    state = next((state for state in group.states if state.key == key), None)
+    look = review.looks.get(key, Look())
+    facts = [f"{look.width:,} \u00d7 {look.height:,}"] if look.width and look.height else []
+    facts += [look.format.upper()] if look.format else []
+    facts += [words.human_bytes(state.size)] if state else []
+    return {
+        "key": key,
+        "is_keeper": key == group.keeper,
+        "picture": words.data_uri(look.jpeg),
+        "facts": ", ".join(facts),
+        "held": state.held if state else "",
+    }
+
+
+def _field(merged: FieldMerge) -> dict[str, Any]:
+    others: dict[str, list[str]] = {}
+    for key, value in merged.others.items():
+        others.setdefault(_short(value), []).append(key)
+    room, _, name = merged.field.partition(".")
+    rooms = {"tags": "tag", "metadata": "user metadata", "xmp": "XMP"}
+    return {
+        "room": rooms.get(room, room),
+        "name": name,
+        "rule": merged.rule,
+        "had": None if merged.had is None else _short(merged.had),
+        "kept": None if merged.kept is None else _short(merged.kept),
+        "others": others,
+        "conflict": merged.conflict,
+        "changes": merged.kept != merged.had,
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    verbs = {
+        OperationKind.TAG: "set the tags of",
+        OperationKind.REWRITE: "set the user metadata and tags of",
+        OperationKind.PUT: "write" if operation.had is None else "write anew",
+        OperationKind.COPY: "copy",
+        OperationKind.DELETE: "remove",
+    }
+    return {
+        "verb": verbs[operation.kind],
+        "key": operation.key,
+        "to": operation.to if operation.kind is OperationKind.COPY else None,
+        "reason": operation.reason,
+        "tags": operation.tags,
+        "metadata": operation.metadata,
+        "body": _short(_text(operation.body)) if operation.body is not None else "",
+    }
+
+
+def _text(body: str) -> str:
+    try:
+        return base64.b64decode(body).decode("utf-8", "replace")
+    except ValueError:
+        return ""
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONG else value[:_LONG] + "…"
+
+
+# ---- the whole plan --------------------------------------------------------------------------
+
+
+def _listed(plan: Plan) -> list[PlannedGroup]:
+    """What the page is about: first what can be done, then what was refused."""
+    acting = [group for group in plan.groups if group.operations and not group.refused]
+    return acting + [group for group in plan.groups if group.refused]
+
+
+def _totals(plan: Plan) -> dict[str, int]:
+    acting = [group for group in plan.groups if group.operations and not group.refused]
+    leaving = [
+        operation
+        for group in acting
+        for operation in group.operations
+        if operation.kind is OperationKind.DELETE
+    ]
+    return {
+        "groups": len(acting),
+        "files": len(leaving),
+        "bytes": sum(operation.before.size for operation in leaving),
+        "questions": sum(1 for group in acting if group.questions),
+        "refused": sum(1 for group in plan.groups if group.refused),
+    }
+
+
+def _lasting(group: PlannedGroup) -> str:
+    """The group's id where something would be removed with neither a copy nor a version left."""
+    lost = any(
+        operation.kind is OperationKind.DELETE
+        and not operation.to
+        and operation.before.version_id in (None, "", "null")
+        for operation in group.operations
+    )
+    return group.group_id if lost else ""
+
+
+# ---- rendering -------------------------------------------------------------------------------
+
+
+def _render(template: str, **values: Any) -> bytes:
+    return _templates().get_template(template).render(**values, style=Markup(_style())).encode()  # noqa: S704 - our own file
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    made = environment().overlay()
+    made.filters = made.filters | {"lines": _lines}  # an overlay shares its dict
+    return made
+
+
+def _lines(text: str) -> list[str]:
+    """Of a text by people: its lines, for a key has none."""
+    return text.replace("\r\n", "\n").split("\n")
+
+
+@cache
+def _style() -> str:
+    loader = environment().loader
+    assert loader is not None  # noqa: S101 - set where the environment is made
+    return loader.get_source(environment(), "review.css")[0]
