@@ -25,6 +25,20 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 _RUN_SECONDS = 1800
+#: What the demo lets be done with duplicates: as a careful person would begin.
+_POLICY = """\
+version: 1
+name: demo
+minimum_age_hours: 0        # the demo's pictures are minutes old
+caps: {share: 1.0}          # and nearly all of them are copies
+rules:
+  - name: copies
+    action: quarantine      # moved aside, kept for 30 days, and back with one command
+    metadata:
+      - {field: tags.agency, rule: union, separator: " "}
+      - {field: tags.project, rule: union, separator: " "}
+      - {field: metadata.uploader, rule: keeper}
+"""
 
 
 class DemoError(DamDedupError):
@@ -49,6 +63,8 @@ def run_demo(folder: Path, *, images: Path | None, keep: bool, say: Say) -> None
         raise DemoError(f"{images}: no such folder")
     say("Starting S3, mail and Prefect servers on this machine ...")
     bucket = f"dam-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "policy.yaml").write_text(_POLICY)
     os.environ |= _demo_settings(folder, bucket)
     try:
         # A worker left by a demo with --keep has that demo's settings.
@@ -78,6 +94,7 @@ def _demo_settings(folder: Path, bucket: str) -> dict[str, str]:
         "DAM_DEDUP_CATALOG__URI": str(folder / "catalogs" / bucket),
         "DAM_DEDUP_DELIVERY__FOLDER": str(folder / "reports"),
         "DAM_DEDUP_DELIVERY__BUCKET": f"s3://{bucket}/.dam-dedup/reports",
+        "DAM_DEDUP_MERGE__POLICY": str(folder / "policy.yaml"),
         "DAM_DEDUP_MAIL__TO": "admin@example.test",
         "DAM_DEDUP_MAIL__SENDER": "dam-dedup@example.test",
     }
@@ -97,7 +114,46 @@ def _fill_and_scan(folder: Path, bucket: str, images: Path | None, say: Say) -> 
     number = _put_all(client, bucket, _later(images))
     say(f"\nPut {number} more objects into the bucket.")
     _scan("incremental-scan/on-demand", "incremental", folder, say)
+    _merge_and_undo(client, bucket, say)
     _tell_mails(Path(os.environ["DAM_DEDUP_STACK_MAIL_DIR"]), say)
+
+
+def _merge_and_undo(client: S3Client, bucket: str, say: Say) -> None:
+    """Approve the plan as its form in the Prefect UI would, carry it out, and put all back."""
+    from tasks.journal import read_plan
+    from tasks.session import open_catalog
+
+    plan = read_plan(open_catalog(load_settings()), "latest")
+    acting = [group for group in plan.groups if group.operations]
+    say(f"\nPlan {plan.id}: {len(acting)} of {len(plan.groups)} groups would be acted on, for "
+        "example:")  # fmt: skip
+    for group in acting[:2]:
+        say(f"  {group.action.value} {len(group.duplicates)} of {group.keeper!r}: "
+            f"{'; '.join(group.reasons)}")  # fmt: skip
+    before = _listed(client, bucket)
+    request = {"plan_id": plan.id, "decision": "approve", "approved_by": "demo", "dry_run": False}
+    _run("merge-plan/on-demand", request, say)
+    after = _listed(client, bucket)
+    gone = {key for key, _ in before} - {key for key, _ in after}
+    if not gone:
+        raise DemoError(f"the merge of plan {plan.id} moved nothing")
+    say(f"Approved and merged: {len(gone)} objects moved into quarantine, what their tags and "
+        "metadata said is with the keepers.")  # fmt: skip
+    _run("undo-merge/on-demand", {"target": plan.id, "undone_by": "demo", "dry_run": False}, say)
+    if _listed(client, bucket) != before:
+        raise DemoError("the undo did not bring back what was there")
+    say("Undone: every object is back, byte for byte.")
+
+
+def _listed(client: S3Client, bucket: str) -> set[tuple[str, str]]:
+    """Key and ETag of the assets."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return {
+        (item["Key"], item["ETag"])
+        for page in pages
+        for item in page.get("Contents", [])
+        if not item["Key"].startswith(".dam-dedup/")
+    }
 
 
 def _later(images: Path | None) -> Iterable[Upload]:
@@ -124,23 +180,30 @@ def _put_all(client: S3Client, bucket: str, uploads: Iterable[Upload]) -> int:
 
 
 def _scan(deployment: str, kind: str, folder: Path, say: Say) -> None:
-    """Trigger a deployment, wait for its run, and tell what it found."""
-    from prefect.deployments import run_deployment
-
-    say(f"\nRunning the deployment {deployment} ...")
+    """Run a scan's deployment, and tell what it found."""
     begun = time.monotonic()
-    run: Any = run_deployment(deployment, timeout=_RUN_SECONDS, poll_interval=1)
-    name = run.state.name if run.state else "unknown"
-    if name != "Completed":
-        raise DemoError(
-            f"the run {run.name} of {deployment} ended as {name}: "
-            f"{run.state.message if run.state else ''}; its log: {folder}/stack/logs/worker.log"
-        )
+    _run(deployment, None, say)
     reports = sorted((folder / "reports").iterdir())[-1]
     found = json.loads((reports / "groups.json").read_text())
     if found["scan"]["kind"] != kind:
         raise DemoError(f"{reports} holds no {kind} scan")
     _tell(found, reports, time.monotonic() - begun, say)
+
+
+def _run(deployment: str, request: dict[str, Any] | None, say: Say) -> None:
+    """Trigger a deployment and wait for its run."""
+    from prefect.deployments import run_deployment
+
+    say(f"\nRunning the deployment {deployment} ...")
+    given = {} if request is None else {"parameters": {"request": request}}
+    run: Any = run_deployment(deployment, timeout=_RUN_SECONDS, poll_interval=1, **given)
+    name = run.state.name if run.state else "unknown"
+    if name != "Completed":
+        raise DemoError(
+            f"the run {run.name} of {deployment} ended as {name}: "
+            f"{run.state.message if run.state else ''}; its log is the worker's: "
+            "stack/logs/worker.log in the demo's folder"
+        )
 
 
 def _tell(found: dict[str, Any], reports: Path, seconds: float, say: Say) -> None:

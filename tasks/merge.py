@@ -138,7 +138,11 @@ def decide_and_merge(
         )  # fmt: skip
         open_still = [one for one in decided if not one.decision]
         if open_still and (request.groups or len(open_still) == len(decided)):
-            raise MergeError("; ".join(f"{one.group_id[:8]}: {one.why}" for one in open_still))
+            first = open_still[0]
+            raise MergeError(
+                f"{len(open_still)} of {len(decided)} groups were not decided; group "
+                f"{first.group_id[:8]}: {first.why}"
+            )
     if request.decision is MergeDecision.REJECT:
         return MergeOutcome(request.plan_id, "", request.dry_run, ())
     return merge_plan(settings, request.plan_id, by=request.approved_by, groups=request.groups,

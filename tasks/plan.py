@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: Groups of one plan; what is beyond waits for the next, for a person has to read it.
 _MOST_GROUPS = 5000
+#: Actions after which the keeper stands for its duplicates.
+_MERGING = {Action.METADATA, Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 #: A sidecar is read up to so many bytes; larger ones are no XMP.
 _SIDECAR_BYTES = 4 * 1024**2
 _FACTS = ["key", "asset_id", "content", "sha256", "size", "width", "height", "format", "quality",
@@ -329,7 +331,8 @@ def _with_operations(
     refused: str,
 ) -> PlannedGroup:
     merge = merge_metadata(choice.keeper, choice.duplicates, (*rule.metadata, *DEFAULT_METADATA))
-    questions = (*choice.questions, *merge.conflicts)
+    # A tag or a link takes nothing from anybody: there is nothing to ask.
+    questions = (*choice.questions, *merge.conflicts) if rule.action in _MERGING else ()
     operations: tuple[Any, ...] = ()
     refused = refused or choice.refused
     if not refused and site.store is not None and states:
