@@ -50,6 +50,7 @@ class Review:
         page: from 1.
         notice: what was done just now, in one sentence.
         problems: why something could not be done.
+        comment: what was written, where it could not be recorded.
         keepers: whether another keeper can be chosen.
     """
 
@@ -62,6 +63,7 @@ class Review:
     page: int = 1
     notice: str = ""
     problems: Sequence[str] = ()
+    comment: str = ""
     keepers: bool = False
 
 
@@ -291,6 +293,7 @@ def _totals(plan: Plan) -> dict[str, int]:
     return {
         "groups": len(acting),
         "files": len(leaving),
+        "quarantined": sum(1 for operation in leaving if operation.to),
         "bytes": sum(operation.before.size for operation in leaving),
         "questions": sum(1 for group in acting if group.questions),
         "refused": sum(1 for group in plan.groups if group.refused),

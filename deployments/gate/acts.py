@@ -22,15 +22,20 @@ def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> lis
     """Record the decision of a form, for the chosen groups and no other.
 
     Raises:
-        MergeError: when nothing is chosen, a group is not in the plan, or the plan is another.
+        MergeError: when nothing is chosen, a group is not in the plan, the plan is another, or
+            another keeper was picked for what would be approved.
     """
     if form.decision == "approve-all":
+        if form.keepers:
+            raise _other_keeper()
         return _decide(settings, claim, form, _easy(settings, claim, plan), accept=False)
     if not form.groups:  # to decide(), none would mean all
-        raise MergeError("no group was chosen; nothing was decided. Go back and choose some")
+        raise MergeError("no group was chosen; nothing was decided. Choose some")
     unknown = set(form.groups) - {group.group_id for group in plan.groups}
     if unknown:
         raise MergeError("the form names groups that this plan does not have; nothing was decided")
+    if form.decision == "approve" and set(form.groups) & set(form.keepers):
+        raise _other_keeper()
     plain = [name for name in form.groups if name not in form.accepted]
     read = [name for name in form.groups if name in form.accepted]
     return _decide(settings, claim, form, plain, accept=False) + _decide(
@@ -72,8 +77,16 @@ def replan_form(
             raise MergeError(f"{group.keeper}: about this group you cannot decide (any more)")
         keepers[name] = group.duplicates[number - 1]
     if not keepers:
-        raise MergeError("no other keeper was picked; nothing was done. Go back and pick one")
+        raise MergeError("no other keeper was picked; nothing was done. Pick one")
     return replan(plan.id, keepers)
+
+
+def _other_keeper() -> MergeError:
+    """Approving would merge into the planned keeper, which is not what the form shows."""
+    return MergeError(
+        "you picked another keeper: have it planned again first, or pick the planned keeper "
+        "again; nothing was decided"
+    )
 
 
 def _decide(

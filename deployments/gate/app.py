@@ -102,13 +102,16 @@ class _Gate:
                 return self._replanned(claim, plan, form)
             outcome = decide_form(self._settings, claim, plan, form)
         except MergeError as error:
-            raise HTTPException(409, str(error)) from error
+            said = [str(error)]
+            return self._page(claim, plan, number, problems=said, comment=form.comment, status=409)
         log.info("plan %s: %s by %s, %d groups", plan.id, form.decision, claim.reviewer,
                  sum(1 for one in outcome if one.new))  # fmt: skip
         left = problems(outcome)
         if left:
             status = 200 if any(one.new for one in outcome) else 409
-            return self._page(claim, plan, number, problems=left, status=status)
+            return self._page(
+                claim, plan, number, problems=left, comment=form.comment, status=status
+            )
         note = "recorded" if any(one.new for one in outcome) else "before"
         # Relative: the gate may be reached under a path of its own.
         return _see_other(f"{token}?page={number}&note={note}")

@@ -442,6 +442,15 @@ def test_another_keeper_makes_a_plan_and_decides_nothing(settings, saved):
                   {"keeper-" + "a" * 32: "0"}, {"keeper-ffff": "1"}):  # fmt: skip
         assert send(client, path, "keeper", **wrong).status_code == 409
     assert len(asked) == 1
+    # What was picked is not what an approval would do.
+    picked = {"keeper-" + "a" * 32: "1", "comment": "keep <the> small one"}
+    for decision in ("approve", "approve-all"):
+        answer = send(client, path, decision, ["a" * 32], **picked)
+        assert answer.status_code == 409
+        assert "you picked another keeper" in Page(answer.text).text
+        assert "keep &lt;the&gt; small one</textarea>" in answer.text  # not lost
+    assert not decisions(settings, plan)
+    assert send(client, path, "approve", ["d" * 32], **picked).status_code == 303
 
 
 # ---- links -----------------------------------------------------------------------------------
@@ -604,7 +613,7 @@ def rich() -> Plan:
     asked = FieldMerge(
         "tags.rights", "ask", "worldwide", "worldwide", {crop: "Europe until 2027"}, conflict=True
     )
-    boots = group("3fa1" * 8, "masters/2026/boots-front.tif", web, agency, fields=fields)  # fmt: skip
+    boots = group("3fa1" * 8, "masters/2026/boots-front.tif", web, agency)
     tag = Operation(OperationKind.TAG, boots.keeper, boots.states[0], "takes over the duplicates' "
                     "tags", tags={"campaign": "spring 2026"})  # fmt: skip
     boots = group("3fa1" * 8, boots.keeper, *boots.duplicates, fields=fields,
@@ -659,7 +668,7 @@ def test_in_a_browser(served, settings, tmp_path):
         page.on("request", lambda request: requests.append(request.url))
         page.goto(address)
         shot(page, tmp_path, "desktop")
-        page.get_by_label("Decide on this group").nth(2).uncheck()
+        page.get_by_label("Choose this group").nth(2).uncheck()
         page.get_by_label("Comment").fill("checked with the studio")
         page.get_by_role("button", name="Approve chosen").click()
         assert "note=recorded" in page.url
