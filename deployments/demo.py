@@ -195,8 +195,8 @@ def _run(deployment: str, request: dict[str, Any] | None, say: Say) -> None:
     from prefect.deployments import run_deployment
 
     say(f"\nRunning the deployment {deployment} ...")
-    given = {} if request is None else {"parameters": {"request": request}}
-    run: Any = run_deployment(deployment, timeout=_RUN_SECONDS, poll_interval=1, **given)
+    given = None if request is None else {"request": request}
+    run: Any = run_deployment(deployment, parameters=given, timeout=_RUN_SECONDS, poll_interval=1)
     name = run.state.name if run.state else "unknown"
     if name != "Completed":
         raise DemoError(
