@@ -5,6 +5,7 @@ import email.policy
 import io
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +20,18 @@ from PIL import Image
 
 from deployments import stack
 from deployments.bootstrap import bootstrap, pause_schedules
+from tasks.decide import decide
 from tasks.settings import load_settings
 from tasks.sources.s3 import client_for
 
+#: Only what the tests of merging bring is ever merged.
+POLICY = """
+version: 1
+name: tests
+minimum_age_hours: 0
+rules:
+  - {name: merged, where: "label = 'merge'", action: quarantine}
+"""
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 BUCKET = "photos"
 
@@ -39,7 +49,7 @@ class Prefect:
 
     def trigger(self, deployment: str, **request: Any) -> str:
         found = self.http.get(f"/deployments/name/{deployment}").json()
-        parameters = {"request": found["parameters"]["request"] | request}
+        parameters = {"request": found["parameters"].get("request", {}) | request}
         run = self.post(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
         return str(run["id"])
 
@@ -83,6 +93,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "DAM_DEDUP_EMBEDDING__DECODERS": "1",
         }.items():
             patch.setenv(name, value)
+        (folder / "policy.yaml").write_text(POLICY)
+        patch.setenv("DAM_DEDUP_MERGE__POLICY", str(folder / "policy.yaml"))
         try:
             for name, value in stack.up(folder / "stack").env.items():
                 patch.setenv(name, value)
@@ -98,7 +110,7 @@ def prefect(place: Path) -> Prefect:
     return Prefect(os.environ["PREFECT_API_URL"])
 
 
-def put_pictures(first: int, number: int) -> None:
+def put_pictures(first: int, number: int, label: str = "test") -> None:
     """Pictures, each with a smaller copy, and one object that is no picture."""
     client = client_for(load_settings().s3)
     rng = np.random.default_rng(first)
@@ -108,7 +120,8 @@ def put_pictures(first: int, number: int) -> None:
         for key, copy in ((f"{name}.jpg", image), (f"web/{name}.jpg", image.resize((320, 240)))):
             body = io.BytesIO()
             copy.save(body, "JPEG", quality=85)
-            client.put_object(Bucket=BUCKET, Key=key, Body=body.getvalue(), Tagging="label=test")
+            client.put_object(Bucket=BUCKET, Key=key, Body=body.getvalue(),
+                              Tagging=f"label={label}")  # fmt: skip
     client.put_object(Bucket=BUCKET, Key="readme.txt", Body=b"no picture")
 
 
@@ -132,7 +145,7 @@ def test_scheduled_runs_appear(prefect: Prefect) -> None:
     until(
         lambda: (
             {flows[run["flow_id"]] for run in prefect.post("/flow_runs/filter", wanted)}
-            == {"incremental-scan", "full-scan"}
+            == {"incremental-scan", "full-scan", "merge-approved"}
         ),
         90,
         "runs of both schedules",
@@ -241,3 +254,97 @@ def test_a_wrong_filter_fails_at_once_and_says_why(prefect: Prefect) -> None:
     )
     assert answer.status_code == 409
     assert "greater than the maximum of 1.0" in answer.text
+
+
+def assets() -> dict[str, str]:
+    """Key and ETag of everything but our own."""
+    listed = client_for(load_settings().s3).list_objects_v2(Bucket=BUCKET)["Contents"]
+    ours = ("reports/", ".dam-dedup/")
+    return {item["Key"]: item["ETag"] for item in listed if not item["Key"].startswith(ours)}
+
+
+@pytest.fixture(scope="module")
+def mailed_plan(place: Path, prefect: Prefect) -> tuple[str, str]:
+    """A plan's id and the link to its form, as the mail brings them."""
+    put_pictures(3000, 1, "merge")
+    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    text = mails(place)[-1].get_body(("plain",)).get_content()
+    found = re.search(r"Plan ([0-9a-f]{12}): 1 group to be merged", text)
+    link = re.search(r"Decide in Prefect: (\S+)", text)
+    assert found, text
+    assert link, text
+    return found[1], link[1]
+
+
+def test_a_form_sent_unread_does_nothing(prefect: Prefect, mailed_plan: tuple[str, str]) -> None:
+    before = assets()
+    found = prefect.http.get("/deployments/name/merge-plan/on-demand").json()
+    answer = prefect.http.post(
+        f"/deployments/{found['id']}/create_flow_run",
+        json={"parameters": {"request": {"plan_id": mailed_plan[0]}}},
+    )
+    assert answer.status_code == 409
+    assert "approved_by" in answer.text
+    wanted = {"plan_id": mailed_plan[0], "decision": "approve", "approved_by": "anna"}
+    run = prefect.trigger("merge-plan/on-demand", **wanted)
+    assert prefect.wait(run, "Completed", "Failed") == "Completed"
+    assert "dry run" in prefect.artifacts(run)["merge"]["data"]
+    assert assets() == before
+
+
+@pytest.mark.browser
+def test_approved_in_the_prefect_ui_from_the_mail(
+    prefect: Prefect, mailed_plan: tuple[str, str]
+) -> None:
+    pytest.importorskip("playwright")
+    from playwright.sync_api import sync_playwright
+
+    before = assets()
+    known = {run["id"] for run in prefect.post("/flow_runs/filter", {})}
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(mailed_plan[1])
+        page.get_by_text("Plan Id").wait_for(timeout=60_000)
+        assert page.locator("textarea").nth(0).input_value() == mailed_plan[0]
+        page.get_by_text("Select", exact=True).click()
+        page.get_by_role("option", name="approve").click()
+        page.locator("textarea").nth(1).fill("anna")
+        page.get_by_role("switch").nth(1).click()  # dry run: off
+        page.get_by_role("button", name="Submit").click()
+        page.wait_for_url(re.compile(r"deployment/[^/]+\?tab="), timeout=60_000)
+        browser.close()
+    new = [run["id"] for run in prefect.post("/flow_runs/filter", {}) if run["id"] not in known]
+    assert len(new) == 1
+    assert prefect.wait(new[0], "Completed", "Failed") == "Completed"
+    assert set(before) - set(assets()) == {"web/3000.jpg"}
+    undo = prefect.trigger("undo-merge/on-demand", target=mailed_plan[0], undone_by="anna",
+                           dry_run=False)  # fmt: skip
+    assert prefect.wait(undo, "Completed", "Failed") == "Completed"
+    assert assets() == before
+    assert "2 undone" in prefect.artifacts(undo)["undo"]["data"]
+
+
+def test_what_is_approved_elsewhere_is_merged_and_early_emptying_asks_again(
+    place: Path, prefect: Prefect
+) -> None:
+    put_pictures(3001, 1, "merge")
+    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    text = mails(place)[-1].get_body(("plain",)).get_content()
+    plan = re.search(r"Plan ([0-9a-f]{12})", text)[1]
+    decide(load_settings(), plan, "approve", by="anna", door="page")
+    found = prefect.http.get("/deployments/name/merge-approved/scheduled").json()
+    run = prefect.post(f"/deployments/{found['id']}/create_flow_run", {})["id"]
+    assert prefect.wait(run, "Completed", "Failed") == "Completed"
+    assert "web/3001.jpg" not in assets()
+
+    request = {"emptied_by": "anna", "plan_id": plan, "early": True, "dry_run": False}
+    run = prefect.trigger("empty-quarantine/on-demand", **request)
+    assert prefect.wait(run, "Suspended", "Completed", "Failed") == "Suspended"
+    resumed = {"run_input": {"plan_id_again": "no"}}
+    prefect.post(f"/flow_runs/{run}/resume", resumed)
+    assert prefect.wait(run, "Completed", "Failed") == "Failed"
+    kept = client_for(load_settings().s3).list_objects_v2(
+        Bucket=BUCKET, Prefix=".dam-dedup/quarantine/"
+    )
+    assert [item["Key"].rpartition("/")[2] for item in kept["Contents"]] == ["3001.jpg"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,21 +129,36 @@ def versioned(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
+def make_settings(
+    s3: Any, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], Settings]:
+    """Settings with a catalog of their own, away from those of whoever runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("DAM_DEDUP_")]:
+        monkeypatch.delenv(name)
+
+    def make(catalog: Path) -> Settings:
+        settings = load_settings(
+            catalog={"uri": str(catalog), "busy_seconds": 30, "turn_seconds": 30},
+            delivery={"folder": tmp_path / "reports"},
+            embedding={"model": str(tiny_model), "pooling": "cls", "device": "cpu", "decoders": 1},
+        )
+        return settings.model_copy(update={"s3": s3.settings})
+
+    return make
+
+
+@pytest.fixture
 def site(
-    s3: Any, versioned: bool, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    s3: Any,
+    versioned: bool,
+    tmp_path: Path,
+    make_settings: Callable[[Path], Settings],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Site:
     """An empty bucket with an empty catalog."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in __import__("os").environ if name.startswith("DAM_DEDUP_")]:
-        monkeypatch.delenv(name)
     monkeypatch.setattr(DecoderPool, "decode", _decode_here)
-    settings = load_settings(
-        catalog={"uri": str(tmp_path / "catalog")},
-        delivery={"folder": tmp_path / "reports"},
-        embedding={"model": str(tiny_model), "pooling": "cls", "device": "cpu", "decoders": 1},
-    )
-    settings = settings.model_copy(update={"s3": s3.settings})
-    return Site(s3, s3.bucket(versioned=versioned), settings)
+    return Site(s3, s3.bucket(versioned=versioned), make_settings(tmp_path / "catalog"))
 
 
 def _decode_here(pool: DecoderPool, data: bytes) -> Any:
