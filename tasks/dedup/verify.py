@@ -41,6 +41,8 @@ _SCARCE = 20
 _LEAST_SHARE = 0.25
 #: Frame on frame no feature vouches for the fit: there the displacements must. Edits have 0.3.
 _WHOLE_PARALLAX = 0.5
+#: One side has so many times the other's pixels; then one has to show all of the other.
+_SMALL, _WHOLE_SIDE = 2.5, 0.95
 #: Shares from which two frames show the same.
 _WHOLE_SHARE = 0.98
 #: So many features may agree on another motion by chance.
@@ -87,7 +89,7 @@ def calibration() -> Calibration:
 
 def rule_id() -> str:
     """Names how pairs are verified: answers of another rule are not reused."""
-    return digest("verify-3", repr(calibration()))[:12]
+    return digest("verify-4", repr(calibration()))[:12]
 
 
 def tier_of(score: float, *, same_pixels: bool = False) -> Tier:
@@ -209,7 +211,11 @@ def score_of(evidence: Evidence) -> float:
     # A carpet or a wall that two pictures share; a copy shows much of one of the two.
     background = max(evidence.share_left, evidence.share_right) < _LEAST_SHARE
     restless = evidence.method == "whole" and evidence.parallax > _WHOLE_PARALLAX
-    if z < known.copy_at or other_colours or background or restless:
+    # In a thumbnail of a thumbnail no parallax is seen; a copy so small shows all of the other,
+    # or the other all of it. Of 28 wrong pairs this cuts 28, of 4,400 copies 1.
+    zoom = max(evidence.scale, 1 / max(evidence.scale, 1e-6))
+    askew = zoom > _SMALL and max(evidence.share_left, evidence.share_right) < _WHOLE_SIDE
+    if z < known.copy_at or other_colours or background or restless or askew:
         return _similar(evidence, z, known)
     cost = _cost(evidence, known)
     if _only_encoded(evidence, known):

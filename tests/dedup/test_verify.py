@@ -298,3 +298,13 @@ def test_another_calibration_is_another_rule(monkeypatch):
     other = type(known)("other", known.copy, known.copy_at, known.exact, known.near, 9.0)
     monkeypatch.setattr("tasks.dedup.verify.calibration", lambda: other)
     assert rule_id() != before
+
+
+def test_a_tiny_view_that_only_overlaps_is_no_copy(photo, known):
+    """Two views of one scene, one of them in 90 pixels: no parallax can be seen there."""
+    scene = photo(3, 400, 300)
+    left = scene.crop((0, 0, 320, 240))
+    right = scene.crop((60, 40, 380, 280)).resize((90, 68))
+    assert at_best(known(left), known(right)) < NEAR_SCORE
+    whole = left.resize((90, 68))
+    assert at_best(known(left), known(whole)) >= NEAR_SCORE

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -47,6 +47,7 @@ from tasks.summarize import last_scan
 from tasks.sync import sync_assets
 from tasks.undo import undo_merge
 
+pytestmark = pytest.mark.e2e
 KEYS = ["a/1.jpg", "a/2.jpg", "b/ü 3.jpg", "b/+%.jpg", "c/5.png"]
 BODIES = [b"first", b"second picture"]
 ACTIONS = ["tag", "link", "metadata", "quarantine", "replace", "delete"]
@@ -59,8 +60,8 @@ rules:
   - {name: all, action: %s}
 """
 SPACE = Space("none", "0", "none", 4)
+#: What was done how often: a machine that does nothing proves nothing.
 STEPS: dict[str, int] = {}
-WHY: dict[str, int] = {}
 
 
 class Killed(BaseException):
@@ -274,9 +275,8 @@ class Merges(RuleBasedStateMachine):
             work()
         except Killed:
             self.count(f"killed {name}")
-        except DamDedupError as error:
+        except DamDedupError:
             self.count(f"refused {name}")
-            WHY[str(error)[:70]] = WHY.get(str(error)[:70], 0) + 1
         else:
             self.count(name)
         finally:
@@ -292,8 +292,6 @@ class Merges(RuleBasedStateMachine):
         outcome = merge_plan(self.settings, plan.id, by="anna")
         for group in outcome.groups:
             self.count(f"group {group.action} {group.state}")
-            if group.why:
-                WHY[group.why[-60:]] = WHY.get(group.why[-60:], 0) + 1
             if group.state == "merged":
                 self._check_merged(plan, group.group_id)
 
@@ -412,9 +410,9 @@ def test_nothing_is_ever_lost(
             settings=settings(
                 max_examples=EXAMPLES, stateful_step_count=STEPS_EACH, deadline=None,
                 derandomize=True, suppress_health_check=list(HealthCheck), database=None,
+                phases=[Phase.generate],
             ),
         )  # fmt: skip
-    print(json.dumps(STEPS | WHY, indent=1, sort_keys=True))
     assert sum(STEPS.values()) - before >= 500, "with the other kind of bucket: 1,000"
     assert STEPS["killed merge at once"] > 3
     assert STEPS["undo at once"] > 10
