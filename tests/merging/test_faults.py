@@ -1,20 +1,13 @@
-"""What happens between a plan and its merge, and amid a merge: refused whole, said, nothing lost."""
+"""What goes wrong between a plan and its merge, and amid it: refused, said, nothing lost."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSResponse
 
-from tasks.catalog import schema
-from tasks.errors import MergeError, SourceError
-from tasks.journal import group_state, last_events, read_events
 from tasks.merge import MergeOutcome, merge_approved
-from tasks.session import open_catalog, pa_table
 
 BY_PREFIX = """
 version: 1
