@@ -49,13 +49,14 @@ def run(
         "S3__ENDPOINT_URL": s3.endpoint_url,
         "S3__PATH_STYLE": "true",
         "S3__REGION": s3.region,
-        "S3__ACCESS_KEY_ID": s3.access_key_id.get_secret_value(),
-        "S3__SECRET_ACCESS_KEY": s3.secret_access_key.get_secret_value(),
         "EMBEDDING__MODEL": site.settings.embedding.model,
+        "EMBEDDING__POOLING": "cls",
     }.items():
         monkeypatch.setenv(f"DAM_DEDUP_{name}", str(value))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key_id.get_secret_value())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_access_key.get_secret_value())
 
-    def run(*words: str, typed: str = "") -> tuple[int, str, str]:
+    def run(*words: str, typed: str = "", safe: bool = True) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["dam-dedup", *words])
         monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
         try:
@@ -64,7 +65,7 @@ def run(
         except SystemExit as end:
             code = end.code or 0
         out, err = capsys.readouterr()
-        for text in (out, err):
+        for text in (out, err) if safe else (err,):
             assert "\x1b[2J" not in text
             assert "\u202e" not in text
             assert "Traceback" not in text
@@ -161,7 +162,7 @@ def test_from_plan_to_undo(run: Run, site: Any) -> None:
     assert {"approve", "reject", "done copy", "done delete"} <= {one["what"] for one in events}
     _, out, _ = run("audit")
     assert len(out.splitlines()) == len(events), "a line each, whatever the keys and comments"
-    _, out, _ = run("audit", "--csv")
+    _, out, _ = run("audit", "--csv", safe=False)  # for programs
     assert out.startswith("at,what,by,door,plan_id,group_id,number,key,detail\n")
 
     # undo
@@ -269,8 +270,7 @@ def test_mistakes(run: Run, words: tuple[str, ...], told: str) -> None:
         ("quarantine list", "until when"), ("quarantine empty", "cannot be undone"),
     ],
 )  # fmt: skip
-def test_help(run: Run, words: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_help(run: Run, words: str, told: str) -> None:
     code, out, _ = run(*words.split(), "--help")
     assert code == 0
-    assert told in out
+    assert told in " ".join(out.split())

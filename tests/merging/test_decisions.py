@@ -190,7 +190,8 @@ def test_through_the_prefect_page(site: Any) -> None:
     ids = [named(plan, seed).group_id for seed in range(3)]
 
     def ask(**fields: Any) -> Any:
-        request = MergeRequest(plan_id=plan.id, approved_by="anna", **fields)
+        request = MergeRequest(**{"plan_id": plan.id, "approved_by": "anna", "dry_run": False}
+                               | fields)  # fmt: skip
         return decide_and_merge(request, site.settings)
 
     assert len(ask(decision="approve", dry_run=True).groups) == 3
@@ -212,10 +213,10 @@ def test_a_policy_for_another_collection(site: Any) -> None:
 
 
 def test_plans_by_name(site: Any) -> None:
-    catalog = open_catalog(site.settings)
     with pytest.raises(MergeError, match="there is no plan yet"):
-        read_plan(catalog, "latest")
+        read_plan(open_catalog(site.settings), "latest")
     plan, other = site.plan(policy=policy()), site.plan("tag")
+    catalog = open_catalog(site.settings)
     assert read_plan(catalog, "latest").id == other.id
     assert read_plan(catalog, plan.id[:7].upper()).hash == plan.hash
     assert read_plan(catalog, plan.hash).id == plan.id
