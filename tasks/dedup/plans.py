@@ -165,7 +165,8 @@ class PlannedGroup:
         approvers: who may approve; empty: anybody.
         automatic: whether the policy lets the rule approve the group by itself.
         operations: what would be done, in order.
-        states: every member as it must be for the group to be merged.
+        states: every member, and every sidecar it has or could get, as it must be for the group to
+            be merged.
     """
 
     group_id: str
@@ -201,6 +202,8 @@ class Plan:
         quarantine_days: how long the policy keeps what is moved into quarantine.
         assets: how many assets the collection had.
         groups: sorted by id.
+        round: tells a plan from an earlier one of the same scan about which all was decided or
+            undone: people think again.
     """
 
     form: int
@@ -212,6 +215,7 @@ class Plan:
     quarantine_days: int
     assets: int
     groups: tuple[PlannedGroup, ...]
+    round: int = 0
 
     @property
     def hash(self) -> str:
