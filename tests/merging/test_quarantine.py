@@ -55,9 +55,7 @@ def aside(site: Any) -> set[str]:
 ALL = {"d/0.png", "d/1.png", "d/2.png", "e/0.png"}
 
 
-def test_kept_until_the_policys_days_are_over(
-    site: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kept_until_the_policys_days_are_over(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     entries = list_quarantine(site.settings)
     assert {entry.key for entry in entries} == ALL
     assert {entry.state for entry in entries} == {"kept"}
