@@ -623,3 +623,25 @@ def test_undo_of_nothing(wounded: Wounded, target: str, words: str) -> None:
     group = wounded.plan.groups[0].group_id
     with pytest.raises(MergeError, match=words):
         wounded.site.undo(target.format(p=wounded.plan.id, g=group))
+
+
+def test_markers_that_cannot_be_looked_at_again(make_site: Any, answers: list[Any]) -> None:
+    """The groups are merged; what is not known of one is said, and found out by the next run."""
+    site = make_site("versioned")
+    plan, _ = approved(site, "one", "two")
+    answers.append(
+        lambda request: (
+            busy(request)
+            if touches(request, "GET", "versions") and "one.png" in request.url
+            else None
+        )
+    )
+    outcome = site.merge(plan)
+    assert states(outcome) == {"one": "failed", "two": "merged"}
+    assert "it is merged" in why(outcome, "one")
+    assert "Run the merge again" in why(outcome, "one")
+    answers.clear()
+    again = site.merge(plan)
+    assert states(again) == {"one": "already merged", "two": "already merged"}
+    events = read_events(open_catalog(site.settings), plan).filter(event="checked")
+    assert events["group_id"].n_unique() == 2
