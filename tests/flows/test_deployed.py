@@ -43,7 +43,11 @@ class Prefect:
         self.http = httpx.Client(base_url=api, timeout=30)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = self.http.post(path, json=body)
+        for _ in range(10):
+            answer = self.http.post(path, json=body)
+            if answer.status_code != 503:  # the server's SQLite is busy: it asks to try again
+                break
+            time.sleep(1)
         answer.raise_for_status()
         return answer.json()
 
