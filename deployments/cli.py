@@ -60,7 +60,10 @@ def main() -> None:
 
 
 def _fail(error: Exception, code: int) -> None:
-    print(f"dam-dedup: {error}", file=sys.stderr)  # noqa: T201
+    from reports.words import shown_key
+
+    text = "\n".join(shown_key(line) for line in str(error).split("\n"))
+    print(f"dam-dedup: {text}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
 
 

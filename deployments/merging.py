@@ -99,7 +99,7 @@ def explain(
     settings = read_settings(catalog)
     scan, space, _, _ = last_scan(settings)
     plan = make_plan(scan, space, policy_of(settings, policy), only=group)
-    if not plan.groups:
+    if len(plan.groups) != 1:
         raise MergeError(f"the last scan has no group {group!r}, or several that begin so")
     if as_json:
         print_json(as_data(plan.groups[0]))
@@ -250,7 +250,7 @@ def _decide(
         print_json([as_data(one) for one in outcome])
     else:
         show_decided(plan_id, outcome)
-    if any(not one.decision for one in outcome) and groups:
+    if any(one.decision != decision for one in outcome) and groups:
         raise typer.Exit(1)
 
 

@@ -69,21 +69,23 @@ def show_group(
     group: PlannedGroup, *, operations: bool, state: str = "", decision: str = "", by: str = ""
 ) -> None:
     """One group: keeper and why, duplicates, metadata merge, questions, operations."""
-    said = f", {decision}d by {by}".replace("rejectd", "rejected") if decision else ""
+    said = f", {decision}d by {shown_key(by)}".replace("rejectd", "rejected") if decision else ""
     typer.echo(f"{group.group_id[:8]}  {group.tier.value} {group.score:.2f}  "
-               f"{group.action.value} (rule {group.rule})  {state}{said}")  # fmt: skip
-    typer.echo(f"  keep {shown_key(group.keeper)}: {'; '.join(group.reasons) or 'first by key'}")
+               f"{group.action.value} (rule {shown_key(group.rule)})  {state}{said}")  # fmt: skip
+    typer.echo(f"  keep {shown_key(group.keeper)}: "
+               f"{shown_key('; '.join(group.reasons)) or 'first by key'}")  # fmt: skip
     verb = "merge" if group.operations else "copy"
     for key in group.duplicates:
         typer.echo(f"  {verb} {shown_key(key)}")
     if group.refused:
-        typer.echo(f"  refused: {group.refused}")
+        typer.echo(f"  refused: {shown_key(group.refused)}")
     for question in group.questions:
-        typer.echo(f"  to decide: {question}")
+        typer.echo(f"  to decide: {shown_key(question)}")
     for field in group.fields:
         mark = "conflict" if field.conflict else field.rule
         others = ", ".join(f"{shown_key(key)}: {value!r}" for key, value in field.others.items())
-        typer.echo(f"  {field.field}: {field.had!r} -> {field.kept!r} ({mark}; {others})")
+        name = shown_key(field.field)
+        typer.echo(f"  {name}: {field.had!r} -> {field.kept!r} ({mark}; {others})")
     kinds = Counter(operation.kind.value for operation in group.operations)
     if kinds and not operations:
         typer.echo("  does: " + ", ".join(f"{number} {kind}" for kind, number in kinds.items()))
@@ -91,14 +93,14 @@ def show_group(
         for number, operation in enumerate(group.operations):
             to = f" -> {shown_key(operation.to)}" if operation.to else ""
             typer.echo(f"  {number}: {operation.kind.value} {shown_key(operation.key)}{to}: "
-                       f"{operation.reason}")  # fmt: skip
+                       f"{shown_key(operation.reason)}")  # fmt: skip
 
 
 def show_decided(plan_id: str, outcome: Sequence[Decided]) -> None:
     """What became of each group's decision."""
     words = {"approve": "approved", "reject": "rejected", "": "not decided"}
     for one in outcome:
-        why = f": {one.why}" if one.why else ""
+        why = f": {shown_key(one.why)}" if one.why else ""
         typer.echo(f"{one.group_id[:8]}  {words[one.decision]}  {shown_key(one.keeper)}{why}")
     if not outcome:
         typer.echo("nothing to decide: the plan acts on no group")
@@ -109,7 +111,7 @@ def show_decided(plan_id: str, outcome: Sequence[Decided]) -> None:
 def show_merge(outcome: MergeOutcome) -> None:
     """What a merge did, group by group."""
     for group in outcome.groups:
-        why = f": {group.why}" if group.why else ""
+        why = f": {shown_key(group.why)}" if group.why else ""
         typer.echo(f"{group.group_id[:8]}  {group.state}  {shown_key(group.keeper)}  "
                    f"{counted(group.operations, 'operation')}{why}")  # fmt: skip
     states = Counter(group.state for group in outcome.groups)
@@ -122,7 +124,7 @@ def show_merge(outcome: MergeOutcome) -> None:
 def show_undo(outcomes: Sequence[UndoOutcome]) -> None:
     """What an undo did, operation by operation."""
     for one in outcomes:
-        why = f": {one.why}" if one.why else ""
+        why = f": {shown_key(one.why)}" if one.why else ""
         typer.echo(f"{one.operation}  {one.state}  {one.kind} {shown_key(one.key)}{why}")
     if not outcomes:
         typer.echo("nothing to undo")
@@ -131,7 +133,7 @@ def show_undo(outcomes: Sequence[UndoOutcome]) -> None:
 def show_quarantine(entries: Sequence[Quarantined]) -> None:
     """What is in quarantine, a line each."""
     for entry in entries:
-        why = f": {entry.why}" if entry.why else ""
+        why = f": {shown_key(entry.why)}" if entry.why else ""
         typer.echo(f"{entry.plan_id}/{entry.group_id[:8]}/{entry.number}  {entry.state} until "
                    f"{entry.until:%Y-%m-%d}  {human_bytes(entry.bytes)}  "
                    f"{shown_key(entry.key)}{why}")  # fmt: skip
@@ -145,8 +147,9 @@ def show_audit(events: pl.DataFrame) -> None:
         place = "/".join(part for part in (
             row["plan_id"], row["group_id"][:8],
             "" if row["number"] is None else str(row["number"])) if part)  # fmt: skip
-        detail = event_detail(row["detail"])
-        typer.echo(f"{row['at']:%Y-%m-%d %H:%M:%S}  {row['what']:<16} {row['by']:<12} {place}  "
+        detail = shown_key(event_detail(row["detail"]))
+        by = shown_key(row["by"])
+        typer.echo(f"{row['at']:%Y-%m-%d %H:%M:%S}  {row['what']:<16} {by:<12} {place}  "
                    f"{shown_key(row['key'])}  {detail}".rstrip())  # fmt: skip
 
 

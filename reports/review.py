@@ -196,6 +196,7 @@ def _outcome(row: dict[str, Any], state: str) -> dict[str, Any]:
         "waiting": "It has not been carried out yet.",
         "interrupted": "It is being carried out.",
         "merged": "It was carried out.",
+        "undoing": "It was carried out, and is being undone.",
         "undone": "It was carried out, and undone since.",
         "partly undone": "It was carried out, and undone in part since.",
     }

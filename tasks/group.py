@@ -75,7 +75,9 @@ def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> Group
     matches = without_linked(
         read_matches(catalog, scan, space), assets.select("content", "document")
     )
-    members = keep_apart(group_matches(assets, apply_verdicts(matches, said, assets)), said)
+    members = group_matches(assets, apply_verdicts(matches, said, assets))
+    contents = assets.select("asset_id", "content")
+    members = keep_apart(members.join(contents, on="asset_id", maintain_order="left"), said)
     tiers = tiers_of(members["score"], members["same_pixels"])
     members = members.with_columns(pl.Series("tier", tiers, dtype=pl.String))
     with catalog.writing(scan.settings.catalog.busy_seconds):

@@ -143,7 +143,7 @@ def past_outcomes(catalog: Catalog, scope: str) -> dict[str, str]:
     columns = ["at", "fingerprint", "by", "decision", "door"]
     decided = catalog.read("decisions", columns, inside)
     events = catalog.read("journal", ["sequence", "at", "fingerprint", "by", "event"], inside)
-    undone = events.filter(pl.col("event").is_in([UNDONE, LEFT])).select(
+    undone = events.filter(pl.col("event").is_in([UNDOING, UNDONE, LEFT])).select(
         "at", "fingerprint", "by", pl.lit("undone").alias("decision")
     )
     done = events.filter(event=DONE).select(
@@ -227,24 +227,27 @@ def read_events(catalog: Catalog, plan: Plan | None = None) -> pl.DataFrame:
 
 
 def last_events(events: pl.DataFrame, group_id: str) -> dict[int, tuple[str, dict[str, Any]]]:
-    """Operation number to its last event and that event's detail."""
+    """Operation number to its last event, and what all its events tell; the later wins."""
     mine = events.filter((pl.col("group_id") == group_id) & (pl.col("number") >= 0))
-    last = mine.sort("sequence").group_by("number", maintain_order=True).last()
-    return {
-        row["number"]: (row["event"], json.loads(row["detail"]))
-        for row in last.iter_rows(named=True)
-    }
+    last: dict[int, tuple[str, dict[str, Any]]] = {}
+    for row in mine.sort("sequence").iter_rows(named=True):
+        told = last.get(row["number"], ("", {}))[1]
+        last[row["number"]] = (row["event"], told | json.loads(row["detail"]))
+    return last
 
 
 def group_state(group: PlannedGroup, last: dict[int, tuple[str, dict[str, Any]]]) -> str:
-    """``waiting``, ``interrupted``, ``merged``, ``undone`` or ``partly undone``."""
+    """``waiting``, ``interrupted``, ``merged``, ``undoing``, ``undone`` or ``partly undone``.
+
+    What a person began to undo is never carried on as a merge.
+    """
     states = {event for event, _ in last.values()}
     if not states:
         return "waiting"
     if states <= {DONE, PURGED} and len(last) == len(group.operations):
         return "merged"
-    if states <= {UNDONE}:
+    if UNDOING in states:
+        return "undoing"
+    if UNDONE in states and states <= {UNDONE, PURGED}:
         return "undone"
-    if UNDOING in states or INTENDED in states or states == {DONE}:
-        return "interrupted"
-    return "partly undone"
+    return "partly undone" if states & {UNDONE, LEFT} else "interrupted"

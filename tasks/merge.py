@@ -12,18 +12,24 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import polars as pl
 
 from tasks.catalog.catalog import Catalog
 from tasks.decide import decide
-from tasks.dedup.plans import Operation, OperationKind, Plan, PlannedGroup
-from tasks.errors import AssetChangedError, AssetGoneError, MergeError, SourceError
+from tasks.dedup.plans import OperationKind, Plan, PlannedGroup
+from tasks.errors import (
+    AssetChangedError,
+    AssetGoneError,
+    MergeError,
+    SourceError,
+    TransientSourceError,
+)
 from tasks.journal import (
     CHECKED,
     DONE,
     INTENDED,
+    LEFT,
     REFUSED,
     Run,
     group_state,
@@ -113,7 +119,11 @@ def merge_plan(
         raise MergeError(f"{plan.source} is a folder; merging needs a bucket")
     with catalog.turn(settings.catalog.turn_seconds):
         chosen = _chosen(catalog, plan, groups, dry_run)
-        _check_caps(plan, chosen)
+        events = read_events(catalog, plan)
+        _check_caps(plan, [
+            group for group in chosen
+            if group_state(group, last_events(events, group.group_id)) != "merged"
+        ])  # fmt: skip
         if not dry_run:
             _check_store(store, chosen)
         run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, by)
@@ -157,19 +167,34 @@ def merge_approved(
     outcomes = []
     decided = read_decisions(catalog).filter(decision="approve")
     for plan_id in sorted(set(decided["plan_id"])):
-        plan = read_plan(catalog, plan_id)
+        try:
+            plan = read_plan(catalog, plan_id)
+        except MergeError as error:  # one bad plan does not stop the others
+            log.error("%s", error)
+            continue
         events = read_events(catalog, plan)
         approved = set(decided.filter(plan_id=plan_id)["group_id"])
         waiting = [
-            group.group_id
+            group
             for group in plan.groups
             if group.group_id in approved
             and group_state(group, last_events(events, group.group_id))
             in {"waiting", "interrupted"}
             and not _refused_before(events, group)
         ]
-        if waiting:
-            outcomes.append(merge_plan(settings, plan_id, by=by, groups=waiting, progress=progress))
+        if not waiting:
+            continue
+        names = [group.group_id for group in waiting]
+        try:
+            done = merge_plan(settings, plan_id, by=by, groups=names, progress=progress)
+        except (MergeError, SourceError) as error:
+            log.error("plan %s: %s", plan_id, error)
+            done = MergeOutcome(plan_id, "", False, tuple(
+                GroupOutcome(group.group_id, group.keeper, group.action.value, "failed",
+                             len(group.operations), group.bytes, str(error))
+                for group in waiting
+            ))  # fmt: skip
+        outcomes.append(done)
     return outcomes
 
 
@@ -253,6 +278,12 @@ def _check_store(store: Store, chosen: Sequence[PlannedGroup]) -> None:
             f"{', '.join(store.capabilities.missing)}; nothing was done"
         )
     kinds = {(operation.kind, operation.to) for group in chosen for operation in group.operations}
+    leaving = any(kind is OperationKind.DELETE for kind, _ in kinds)
+    if leaving and store.suspended:
+        raise MergeError(
+            f"versioning of the bucket {store.bucket} is suspended, where a delete destroys data "
+            "and still leaves a marker: nothing was done; turn versioning on"
+        )
     bare = any(kind is OperationKind.DELETE and to is None for kind, to in kinds)
     if bare and not store.versioned:
         raise MergeError(
@@ -272,7 +303,8 @@ def _carry_out(
 ) -> MergeOutcome:
     outcomes = []
     wait = settings.catalog.busy_seconds
-    _check_hidden(catalog, store, run, wait)
+    if not dry_run:
+        _check_hidden(catalog, store, run, wait)
     for at, group in enumerate(chosen):
         with catalog.writing(wait):
             outcomes.append(_merge_group(catalog, settings, store, run, group, dry_run))
@@ -303,43 +335,52 @@ def _merge_group(
         return outcome("already merged")
     if state in {"undone", "partly undone"}:
         return outcome("refused", f"it was {state}; plan again with --again to merge it")
+    if state == "undoing":
+        return outcome(
+            "refused",
+            "an undo of it did not come to its end: "
+            f"dam-dedup undo {run.plan.id}/{group.group_id[:8]} --by NAME",
+        )
     begun = state == "interrupted"
     operator = Operator(store, group, last)
     try:
         stands = operator.look_all()
         _check_group(store, group, stands, begun)
+        intended = [] if begun or dry_run else operator.intentions()
     except (SourceError, MergeError) as error:
+        if _may_pass(error):  # the next run tries it again
+            return outcome("failed", f"{error}. Nothing was done to the group now")
         if not dry_run:
             write_group_event(catalog, run, group, REFUSED, str(error))
         return outcome("refused", str(error))
     if dry_run:
         return outcome("would merge")
     if not begun:
-        intended: list[tuple[int, Operation, dict[str, Any]]] = [
-            (n, operation, {}) for n, operation in enumerate(group.operations)
-        ]
         write_events(catalog, run, group, INTENDED, intended)
     return _perform(catalog, settings, run, group, operator, stands, outcome)
 
 
+def _may_pass(error: Exception) -> bool:
+    """Whether the store failed, and nothing is known of the group."""
+    moved = isinstance(error, AssetChangedError | AssetGoneError)
+    return isinstance(error, TransientSourceError) and not moved
+
+
 def _check_group(store: Store, group: PlannedGroup, stands: Sequence[Stand], begun: bool) -> None:
     """Refuse the group when anything is not as the plan relies on, or as we left it."""
+    moved = "{!r} is not what it was when the plan was made: " + (
+        "the merge that was begun goes no further; undo what is done of it, scan and plan again"
+        if begun
+        else "nothing was done to the group; scan and plan again"
+    )
     for operation, stand in zip(group.operations, stands, strict=True):
         if stand is Stand.MOVED or (stand is Stand.DONE and not begun):
-            raise AssetChangedError(
-                f"{operation.key!r} is not what it was when the plan was made: nothing was done to "
-                "the group; scan and plan again"
-            )
+            raise AssetChangedError(moved.format(operation.key))
     changing = {operation.key for operation in group.operations}
+    found = store.states(state.key for state in group.states if state.key not in changing)
     for before in group.states:
-        if before.key in changing:
-            continue
-        found = store.state(before.key)
-        if found != before:
-            raise AssetChangedError(
-                f"{before.key!r} is not what it was when the plan was made: nothing was done to "
-                "the group; scan and plan again"
-            )
+        if before.key in found and found[before.key] != before:
+            raise AssetChangedError(moved.format(before.key))
     held = [state for state in group.states if state.held and state.key in group.duplicates]
     if held:
         raise MergeError(f"{held[0].key!r} is under {held[0].held}")
@@ -398,10 +439,18 @@ def _check_hidden(catalog: Catalog, store: Store, run: Run, wait: float) -> dict
             continue
         operator = Operator(store, group, last_events(events, group.group_id))
         with catalog.writing(wait):
-            for number, why in operator.take_back_hidden():
-                hidden[group.group_id] = why
-                operation = group.operations[number]
-                write_events(catalog, run, group, "left", [(number, operation, {"why": why})])
+            try:
+                for number, why in operator.take_back_hidden():
+                    hidden[group.group_id] = why
+                    operation = group.operations[number]
+                    write_events(catalog, run, group, LEFT, [(number, operation, {"why": why})])
+            except SourceError as error:  # the next run looks again
+                log.warning("group %s: cannot look again: %s", group.group_id[:8], error)
+                hidden[group.group_id] = (
+                    f"it is merged, but whether something was uploaded in the same moment is not "
+                    f"known: {error}. Run the merge again"
+                )
+                continue
             for run_id, _ in sorted(runs):
                 write_group_event(catalog, Run(run_id, run.plan, run.by), group, CHECKED, "")
     return hidden

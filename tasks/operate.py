@@ -43,6 +43,12 @@ class Operator:
         self._store = store
         self._group = group
         self._last = dict(last)
+        #: Of rewritten objects, the sha256 of their bytes, written down before.
+        self._sums = {
+            group.operations[number].key: detail["sha256"]
+            for number, (_, detail) in last.items()
+            if "sha256" in detail
+        }
 
     # ---- looking -----------------------------------------------------------------------------
 
@@ -81,11 +87,16 @@ class Operator:
         # The ETag is the MD5 only of what was put in one part and without KMS.
         if "-" not in before.etag and before.etag == state.etag:
             return True
+        if before.key in self._sums:
+            return bool(self._sum(state) == self._sums[before.key])
         old = before.version_id
         if old is None:
             return False
         one = self._store.read_version(before.key, old, _REWRITTEN)
         return one == self._store.read(state.key, state.etag, _REWRITTEN)
+
+    def _sum(self, state: ObjectState) -> str:
+        return hashlib.sha256(self._store.read(state.key, state.etag, _REWRITTEN)).hexdigest()
 
     def _put_done(self, operation: Operation, state: ObjectState) -> bool:
         body = _bytes(operation.body)
@@ -124,6 +135,24 @@ class Operator:
         return newest[0].version_id if same else None
 
     # ---- doing -------------------------------------------------------------------------------
+
+    def intentions(self) -> list[tuple[int, Operation, dict[str, Any]]]:
+        """Every operation, with what must be known of its object before it is done.
+
+        Raises:
+            SourceError: when an object that is to be rewritten cannot be read.
+        """
+        return [
+            (
+                number,
+                operation,
+                # A multipart object has another ETag once it was written in one part.
+                {"sha256": self._sum(operation.before)}
+                if operation.kind is OperationKind.REWRITE
+                else {},
+            )
+            for number, operation in enumerate(self._group.operations)
+        ]
 
     def perform(self, number: int, stand: Stand) -> dict[str, Any]:
         """Do one operation; returns what undoing it needs to know.

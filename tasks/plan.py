@@ -19,7 +19,14 @@ import polars as pl
 from tasks.approvals import sign_link
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
-from tasks.dedup.actions import Work, fingerprint, link_key, plan_operations, sidecar_key
+from tasks.dedup.actions import (
+    Work,
+    fingerprint,
+    link_key,
+    plan_operations,
+    sidecar_key,
+    sidecar_names,
+)
 from tasks.dedup.choose import KeeperChoice, choose_keeper
 from tasks.dedup.metadata import merge_metadata
 from tasks.dedup.plans import PLAN_FORM, Action, Member, Plan, PlannedGroup
@@ -330,6 +337,7 @@ def _with_operations(
     states: dict[str, ObjectState],
     refused: str,
 ) -> PlannedGroup:
+    everyone = (choice.keeper, *choice.duplicates)
     merge = merge_metadata(choice.keeper, choice.duplicates, (*rule.metadata, *DEFAULT_METADATA))
     # A tag or a link takes nothing from anybody: there is nothing to ask.
     questions = (*choice.questions, *merge.conflicts) if rule.action in _MERGING else ()
@@ -337,10 +345,10 @@ def _with_operations(
     refused = refused or choice.refused
     if not refused and site.store is not None and states:
         try:
-            everyone = (choice.keeper, *choice.duplicates)
             states = states | site.store.states(
                 key for key in _written(everyone) if key not in states
             )
+            _check_sidecars(everyone, states)
             work = Work(
                 group_id=group_id,
                 source=site.scan.source,
@@ -355,7 +363,9 @@ def _with_operations(
             operations = plan_operations(rule.action, work)
         except MergeError as error:
             refused = str(error)
-    relied_on = {choice.keeper.key, *(member.key for member in choice.duplicates)}
+    relied_on = {member.key for member in everyone}
+    if rule.action in _MERGING:  # a sidecar that appears knows something that would be left behind
+        relied_on |= {name for member in everyone for name in sidecar_names(member)}
     return PlannedGroup(
         group_id=group_id,
         fingerprint=fingerprint((choice.keeper, *choice.duplicates)),
@@ -409,7 +419,8 @@ def _keys(members: Sequence[Member]) -> list[str]:
 
 
 def _written(members: Sequence[Member]) -> list[str]:
-    return sorted({name for m in members for name in (sidecar_key(m), link_key(m.key))})
+    names = {name for m in members for name in (sidecar_key(m), link_key(m.key))}
+    return sorted(names.union(*(sidecar_names(m) for m in members)))
 
 
 def _own(members: Sequence[Member]) -> frozenset[str]:
@@ -424,6 +435,14 @@ def _moved(members: Sequence[Member], states: dict[str, ObjectState]) -> str:
         if states[member.key].etag != member.held:
             return f"{member.key!r} changed since it was scanned: scan again"
     return ""
+
+
+def _check_sidecars(members: Sequence[Member], states: dict[str, ObjectState]) -> None:
+    """Refuse a group one of whose members has a sidecar that no scan has read."""
+    for member in members:
+        for name in () if member.sidecar else sidecar_names(member):
+            if states[name].exists:
+                raise MergeError(f"{name!r} appeared since {member.key!r} was scanned: scan again")
 
 
 def _looked_at(member: Member, state: ObjectState | None) -> Member:

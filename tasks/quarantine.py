@@ -7,18 +7,20 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import polars as pl
 
 from tasks.catalog.catalog import Catalog
 from tasks.dedup.plans import OperationKind, Plan, PlannedGroup
 from tasks.errors import MergeError, SourceError
-from tasks.journal import DONE, PURGED, Run, read_events, read_plan, write_events
+from tasks.journal import DONE, PURGED, Run, last_events, read_events, read_plan, write_events
 from tasks.progress import Progress, silent
 from tasks.records import now
 from tasks.session import open_catalog, open_store
 from tasks.settings import Settings
 from tasks.sources.capabilities import probe
+from tasks.sources.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -131,18 +133,18 @@ def _purge(
         raise MergeError(f"the store of {store.bucket} does not keep to "
                          f"{', '.join(store.capabilities.missing)}")  # fmt: skip
     run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()))
+    events = read_events(catalog, plan)
     outcomes = []
     for at, (entry, group) in enumerate(due):
         operation = group.operations[entry.number]
         try:
-            keeper = store.state(group.keeper)
-            if not keeper.exists:
-                raise MergeError(f"the keeper {group.keeper!r} is gone: {entry.at!r} is kept")
+            _check_keeper(store, group, last_events(events, group.group_id))
             copy = store.state(entry.at)
             with catalog.writing(settings.catalog.busy_seconds):
-                write_events(catalog, run, group, PURGED, [(entry.number, operation, {})])
+                # The journal last: what is gone and not written down is found by the next run.
                 if copy.exists:
                     store.delete(copy)
+                write_events(catalog, run, group, PURGED, [(entry.number, operation, {})])
         except (SourceError, MergeError) as error:
             outcomes.append(_ended(entry, "failed", str(error)))
         else:
@@ -151,6 +153,26 @@ def _purge(
     log.info("quarantine of plan %s: %d of %d removed", plan.id,
              sum(1 for outcome in outcomes if outcome.state == "purged"), len(due))  # fmt: skip
     return outcomes
+
+
+def _check_keeper(
+    store: Store, group: PlannedGroup, last: dict[int, tuple[str, dict[str, Any]]]
+) -> None:
+    """Keep the copies of a keeper that is not the approved one any more: they may be the last."""
+    keeper = store.state(group.keeper)
+    if not keeper.exists:
+        raise MergeError(f"the keeper {group.keeper!r} is gone: its copies are kept")
+    known = {state.etag for state in group.states if state.key == group.keeper}
+    known |= {
+        detail.get("etag", "")
+        for number, (_, detail) in last.items()
+        if group.operations[number].key == group.keeper
+    }
+    if keeper.etag not in known:
+        raise MergeError(
+            f"the keeper {group.keeper!r} was replaced since the merge: its copies are kept; scan, "
+            "and undo the merge if the two are not the same picture any more"
+        )
 
 
 def _ended(entry: Quarantined, state: str, why: str = "") -> Quarantined:

@@ -13,10 +13,11 @@ from typing import Any
 import polars as pl
 
 from tasks.catalog.catalog import Catalog
-from tasks.dedup.plans import Operation, Plan, PlannedGroup
+from tasks.dedup.plans import Operation, OperationKind, Plan, PlannedGroup
 from tasks.errors import MergeError, SourceError
 from tasks.journal import (
     LEFT,
+    PURGED,
     UNDOING,
     UNDONE,
     Run,
@@ -116,9 +117,10 @@ def find_target(catalog: Catalog, target: str) -> tuple[Plan, str | None, int | 
     try:
         plan = read_plan(catalog, parts[0])
     except MergeError:
-        if len(parts) > 1:
+        found = None if len(parts) > 1 else _plan_of_group(catalog, parts[0])
+        if found is None:
             raise
-        plan = _plan_of_group(catalog, parts[0])
+        plan = found
         parts = [plan.id, parts[0]]
     if len(parts) == 1:
         return plan, None, None
@@ -132,11 +134,11 @@ def find_target(catalog: Catalog, target: str) -> tuple[Plan, str | None, int | 
     return plan, group.group_id, int(parts[2])
 
 
-def _plan_of_group(catalog: Catalog, group_id: str) -> Plan:
+def _plan_of_group(catalog: Catalog, group_id: str) -> Plan | None:
     """The plan that last did something to a group."""
     events = read_events(catalog).filter(pl.col("group_id").str.starts_with(group_id.lower()))
     if events.is_empty():
-        raise MergeError(f"{group_id!r} is no plan, nor a group that was merged")
+        return None
     return read_plan(catalog, events.sort("sequence")["plan_id"][-1])
 
 
@@ -149,7 +151,8 @@ def _todo(
         if group_id is not None and group.group_id != group_id:
             continue
         last = last_events(events, group.group_id)
-        numbers = sorted((n for n, (event, _) in last.items() if event != UNDONE), reverse=True)
+        ended = {UNDONE, PURGED}
+        numbers = sorted((n for n, (event, _) in last.items() if event not in ended), reverse=True)
         if number is not None:
             numbers = _with_followers(group, numbers, number)
         if numbers:
@@ -176,10 +179,19 @@ def _undo_group(
     ]
     write_events(catalog, run, group, UNDOING, described)
     outcomes = []
+    lost = ""
     for n in numbers:
+        if lost and group.operations[n].kind not in {OperationKind.COPY, OperationKind.DELETE}:
+            why = f"it stays, for it holds what is known of an asset that is gone: {lost}"
+            outcomes.append(_outcome(run.plan, group, n, "left", why))
+            continue
         try:
             why = operator.undo(n)
-        except (SourceError, MergeError) as error:
+        except MergeError as error:  # gone for good; the others may come back
+            lost = str(error)
+            outcomes.append(_outcome(run.plan, group, n, "failed", lost))
+            continue
+        except SourceError as error:
             outcomes.append(_outcome(run.plan, group, n, "failed", str(error)))
             break
         outcomes.append(_outcome(run.plan, group, n, "left" if why else "undone", why))

@@ -83,7 +83,12 @@ def parse_verdicts(text: str) -> list[Verdict]:
     if missing:
         raise MergeError(f"the CSV has no column {', '.join(sorted(missing))}")
     return [
-        Verdict(row["left"], row["right"], row["verdict"].strip().lower(), row.get("comment") or "")
+        Verdict(
+            row["left"] or "",
+            row["right"] or "",
+            row["verdict"].strip().lower(),
+            row.get("comment") or "",
+        )
         for row in reader
         if (row["verdict"] or "").strip()
     ]

@@ -63,6 +63,15 @@ def sidecar_key(member: Member) -> str:
     return member.sidecar or f"{member.key}.xmp"
 
 
+def sidecar_names(member: Member) -> tuple[str, ...]:
+    """Its sidecar, else every name under which one could appear."""
+    if member.sidecar:
+        return (member.sidecar,)
+    folder, slash, name = member.key.rpartition("/")
+    stem = name.rpartition(".")[0] or name
+    return tuple(dict.fromkeys((f"{member.key}.xmp", f"{folder}{slash}{stem}.xmp")))
+
+
 def link_key(key: str) -> str:
     """Where the link record of a duplicate is written."""
     return key + LINK_SUFFIX

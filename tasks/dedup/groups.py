@@ -62,7 +62,7 @@ def group_matches(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
     )
     names = keepers.with_columns(
         pl.col("keeper")
-        .map_elements(lambda asset: f"g{digest(asset)[:15]}", return_dtype=pl.String)
+        .map_elements(group_name, return_dtype=pl.String)
         .alias("group_id")
     )
     return (
@@ -76,6 +76,11 @@ def group_matches(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
         .sort("group_id", pl.col("role") != Role.KEEPER.value, "key")
         .select("group_id", "asset_id", "role", "score", "same_pixels")
     )
+
+
+def group_name(keeper: str) -> str:
+    """A group's id, by the asset id of its keeper."""
+    return f"g{digest(keeper)[:15]}"
 
 
 def _take_in(contents: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:

@@ -165,7 +165,8 @@ class PlannedGroup:
         approvers: who may approve; empty: anybody.
         automatic: whether the policy lets the rule approve the group by itself.
         operations: what would be done, in order.
-        states: every member as it must be for the group to be merged.
+        states: every member, and every sidecar it has or could get, as it must be for the group to
+            be merged.
     """
 
     group_id: str

@@ -64,6 +64,15 @@ class Bucket:
         """
         return self._versioning() == "Enabled"
 
+    @property
+    def suspended(self) -> bool:
+        """Whether the bucket kept versions once and does not now: a delete destroys data then.
+
+        Raises:
+            StoreRefusedError: when s3:GetBucketVersioning is not allowed.
+        """
+        return self._versioning() == "Suspended"
+
     def state(self, key: str) -> ObjectState:
         """An object as it is now, with tags and locks; one without ETag where there is none.
 

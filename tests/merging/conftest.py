@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import time_ns
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,16 +18,21 @@ from PIL import Image
 
 from flows.order import Outcome, run_scan
 from tasks import stages
+from tasks.begin import begin_scan, record_scan
+from tasks.catalog import schema
 from tasks.decide import Decided, decide
 from tasks.dedup.plans import Plan
 from tasks.dedup.policy import load_policy
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import read_picture
+from tasks.group import group_assets
 from tasks.merge import MergeOutcome, merge_plan
 from tasks.plan import plan_merges
-from tasks.records import ScanRequest
+from tasks.records import Kind, ScanRequest, Space, now
+from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings, load_settings
 from tasks.summarize import last_scan
+from tasks.sync import sync_assets
 from tasks.undo import UndoOutcome, undo_merge
 
 POLICY = """
@@ -81,6 +87,10 @@ class Site:
     def scan(self, **settings: Any) -> Outcome:
         chosen = self.settings.model_copy(update=settings)
         return run_scan(stages, ScanRequest(source=f"s3://{self.bucket}"), chosen)
+
+    def list(self) -> None:
+        """A scan without a model: equal bytes are equal pictures."""
+        list_and_group(self)
 
     def plan(self, action: str = "quarantine", policy: str = POLICY, **options: Any) -> Plan:
         scan, space, _, _ = last_scan(self.settings)
@@ -193,3 +203,64 @@ def filled(site: Site) -> Site:
     site.put("d/third.png", encoded(picture(3)), ContentType="image/png")
     site.scan()
     return site
+
+
+# ---- many groups at once ---------------------------------------------------------------------
+
+SPACE = Space("none", "0", "none", 4)
+
+
+def list_and_group(site: Site) -> None:
+    """A scan that takes the bytes' digest for the picture: real sync and groups, no model."""
+    request = ScanRequest(kind=Kind.FULL, source=f"s3://{site.bucket}")
+    scan = begin_scan(request, site.settings)
+    sync_assets(scan)
+    catalog = open_catalog(site.settings)
+    wanted = "removed_at IS NULL AND skipped IS NULL"
+    rows = []
+    for row in catalog.read("assets", ["key", "asset_id", "revision"], wanted).iter_rows(
+        named=True
+    ):
+        sha = hashlib.sha256(site.body(row["key"])).hexdigest()
+        rows.append({
+            "asset_id": row["asset_id"], "read_revision": row["revision"], "sha256": sha,
+            "content": sha, "width": 40, "height": 30, "flags": [], "exif": "{}", "xmp": "{}",
+        })  # fmt: skip
+    space = {"space": SPACE.id, "model": "none", "revision": "0", "preprocessing": "none", "dim": 4}
+    vectors = [
+        {"content": sha, "vector": [1.0, 0.0, 0.0, 0.0]} for sha in {row["content"] for row in rows}
+    ]
+    with catalog.writing():
+        catalog.upsert("assets", pa_table(rows, schema.READING))
+        catalog.upsert("spaces", pa_table([space], schema.SPACES))
+        table = catalog.vectors_table(SPACE.id, SPACE.dim)
+        catalog.upsert(table, pa_table(vectors, schema.embeddings(SPACE.dim)))
+    group_assets(scan, SPACE)
+    with catalog.writing():
+        record_scan(catalog, scan, "finished", finished=now(), space=SPACE.id, counts={"seen": 0})
+
+
+@pytest.fixture(scope="module")
+def make_site(
+    s3: Any, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Site]]:
+    """Makes buckets with catalogs that several tests look at; for those that only look."""
+
+    def make(kind: str) -> Site:
+        folder = tmp_path_factory.mktemp("site")
+        settings = load_settings(
+            catalog={"uri": str(folder / "catalog")},
+            delivery={"folder": folder / "reports"},
+            embedding={"model": str(tiny_model), "pooling": "cls", "device": "cpu", "decoders": 1},
+        )
+        name = s3.bucket(versioned=kind == "versioned") if kind != "locked" else f"lock{time_ns()}"
+        if kind == "locked":
+            s3.client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+        return Site(s3, name, settings.model_copy(update={"s3": s3.settings}))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("cwd"))
+        for name in [name for name in __import__("os").environ if name.startswith("DAM_DEDUP_")]:
+            patch.delenv(name)
+        patch.setattr(DecoderPool, "decode", _decode_here)
+        yield make
