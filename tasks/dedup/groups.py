@@ -61,9 +61,7 @@ def group_matches(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
         "home", pl.col("asset_id").alias("keeper")
     )
     names = keepers.with_columns(
-        pl.col("keeper")
-        .map_elements(group_name, return_dtype=pl.String)
-        .alias("group_id")
+        pl.col("keeper").map_elements(group_name, return_dtype=pl.String).alias("group_id")
     )
     return (
         members.join(names, on="home")

@@ -31,9 +31,7 @@ def current(verdicts: pl.DataFrame, assets: pl.DataFrame) -> pl.DataFrame:
     here = assets.select("asset_id", "content")
     return (
         verdicts.sort("sequence")
-        .unique(
-            ["left_asset", "right_asset", "left", "right"], keep="last", maintain_order=True
-        )
+        .unique(["left_asset", "right_asset", "left", "right"], keep="last", maintain_order=True)
         .join(here, left_on=["left_asset", "left"], right_on=["asset_id", "content"], how="semi")
         .join(here, left_on=["right_asset", "right"], right_on=["asset_id", "content"], how="semi")
         .select("left_asset", "right_asset", "left", "right", "verdict")

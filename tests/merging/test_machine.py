@@ -13,6 +13,8 @@ import hashlib
 import io
 import itertools
 import json
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import polars as pl
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -370,7 +371,8 @@ class Merges(RuleBasedStateMachine):
             catalog.upsert("assets", pa_table(rows, schema.READING))
             catalog.upsert("spaces", pa_table([{
                 "space": SPACE.id, "model": SPACE.model, "revision": SPACE.revision,
-                "preprocessing": SPACE.preprocessing, "dim": SPACE.dim}], schema.SPACES))  # fmt: skip
+                "preprocessing": SPACE.preprocessing, "dim": SPACE.dim,
+            }], schema.SPACES))  # fmt: skip
             name = catalog.vectors_table(SPACE.id, SPACE.dim)
             vectors = [{"content": row["content"], "vector": [1.0, 0.0, 0.0, 0.0]} for row in rows]
             catalog.upsert(name, pa_table(vectors, schema.embeddings(SPACE.dim)))
@@ -510,7 +512,7 @@ class Merges(RuleBasedStateMachine):
             if group_state(group, last_events(events, group.group_id)) == "waiting"
         }  # fmt: skip
         words = dict(self.words)
-        outcome, before, after = self._run(
+        outcome, _, after = self._run(
             name, plan, lambda: merge_plan(self.settings, plan.id, by="anna"), kill, **options
         )
         if outcome is None:
@@ -528,7 +530,7 @@ class Merges(RuleBasedStateMachine):
                         "merged what a person had rejected or undone since"
                     )
                 if not options:
-                    self._check_merged(group, before, after)
+                    self._check_merged(group, after)
         return outcome
 
     def _forget_words(self, plan: Plan) -> None:
@@ -536,7 +538,7 @@ class Merges(RuleBasedStateMachine):
         for group in plan.groups:
             self.words[group.fingerprint] = ""
 
-    def _check_merged(self, group: PlannedGroup, before: World, after: World) -> None:
+    def _check_merged(self, group: PlannedGroup, after: World) -> None:
         assert group.keeper in after
         for operation in group.operations:
             here = after.get(operation.key)
@@ -575,7 +577,8 @@ class Merges(RuleBasedStateMachine):
         self._merge(f"round {action}", plan, kill)
 
     @rule(action=st.sampled_from(ACTIONS), at=st.integers(0, 60), key=st.sampled_from(KEYS),
-          how=st.sampled_from(["put", "same", "tag", "metadata", "delete"]), back=st.booleans())  # fmt: skip
+          how=st.sampled_from(["put", "same", "tag", "metadata", "delete"]),
+          back=st.booleans())  # fmt: skip
     def disturbed(self, action: str, at: int, key: str, how: str, back: bool) -> None:
         """Somebody else changes an object in the middle of a merge, or of an undo."""
         plan = self._ready(action)
@@ -699,7 +702,9 @@ def run_machine(
     numbers = itertools.count()
 
     def make() -> tuple[Any, str, Settings, bool]:
-        chosen = make_settings(tmp_path / f"catalog{next(numbers)}")
+        number = next(numbers)
+        chosen = make_settings(tmp_path / f"catalog{number}")
+        sys.stderr.write(f"{number} {time.time():.0f} {sum(STEPS.values())}\n")
         return s3.client, s3.bucket(versioned=versioned), chosen, versioned
 
     def run(machine: type[Merges]) -> None:
@@ -709,6 +714,7 @@ def run_machine(
                 settings=settings(
                     max_examples=EXAMPLES, stateful_step_count=STEPS_EACH, deadline=None,
                     derandomize=True, suppress_health_check=list(HealthCheck), database=None,
+                    phases=[Phase.generate],  # a shorter example would take an hour to find
                 ),
             )  # fmt: skip
 
@@ -721,7 +727,8 @@ def test_nothing_is_ever_lost(run_machine: Any) -> None:
     try:
         run_machine(Merges)
     finally:
-        print(json.dumps(STEPS, indent=1, sort_keys=True, ensure_ascii=False))
+        told = json.dumps(STEPS, indent=1, sort_keys=True, ensure_ascii=False)
+        print(told)  # noqa: T201
     steps = sum(n for name, n in STEPS.items() if not name.startswith(" ")) - before
     assert steps >= 500, "with the other kind of bucket: 1,000"
     assert STEPS["killed merge at once"] > 3
