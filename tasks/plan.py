@@ -94,6 +94,9 @@ def plan_merges(
     catalog = open_catalog(scan.settings)
     plan = make_plan(scan, space, policy, keepers=keepers, again=again, progress=progress)
     with catalog.writing(scan.settings.catalog.busy_seconds):
+        if again:  # not one on which the first decision holds, or whose groups were undone
+            earlier = catalog.read("plans", ["plan_id"], f"scan_id = {quote(scan.id)}").height
+            plan = replace(plan, round=earlier)
         save_plan(catalog, plan)
         _approve_by_rule(catalog, plan, policy)
     log.info("plan %s: %d groups, %d to be acted on", plan.id, len(plan.groups),

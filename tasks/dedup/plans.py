@@ -202,6 +202,8 @@ class Plan:
         quarantine_days: how long the policy keeps what is moved into quarantine.
         assets: how many assets the collection had.
         groups: sorted by id.
+        round: tells a plan from an earlier one of the same scan about which all was decided or
+            undone: people think again.
     """
 
     form: int
@@ -213,6 +215,7 @@ class Plan:
     quarantine_days: int
     assets: int
     groups: tuple[PlannedGroup, ...]
+    round: int = 0
 
     @property
     def hash(self) -> str:

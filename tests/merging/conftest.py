@@ -29,7 +29,7 @@ from tasks.group import group_assets
 from tasks.merge import MergeOutcome, merge_plan
 from tasks.plan import plan_merges
 from tasks.records import Kind, ScanRequest, Space, now
-from tasks.session import open_catalog, pa_table
+from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings, load_settings
 from tasks.summarize import last_scan
 from tasks.sync import sync_assets
@@ -216,7 +216,8 @@ def list_and_group(site: Site) -> None:
     scan = begin_scan(request, site.settings)
     sync_assets(scan)
     catalog = open_catalog(site.settings)
-    wanted = "removed_at IS NULL AND skipped IS NULL"
+    source = open_source(scan.source, site.settings).id
+    wanted = f"source = '{source}' AND removed_at IS NULL AND skipped IS NULL"
     rows = []
     for row in catalog.read("assets", ["key", "asset_id", "revision"], wanted).iter_rows(
         named=True

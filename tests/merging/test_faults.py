@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 
+from tasks.catalog import schema
+from tasks.errors import MergeError, SourceError
+from tasks.journal import group_state, last_events, read_events
 from tasks.merge import MergeOutcome, merge_approved
+from tasks.session import open_catalog, pa_table
 
 BY_PREFIX = """
 version: 1
@@ -31,8 +38,10 @@ def xmp(*words: str) -> bytes:
 
 def png(seed: int) -> bytes:
     """Bytes that pass for a picture; each seed its own."""
-    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes([0, 0, 0, 40, 0, 0, 0, 30]) + bytes(
-        f"picture {seed}", "ascii"
+    return (
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+        + bytes([0, 0, 0, 40, 0, 0, 0, 30])
+        + bytes(f"picture {seed}", "ascii")
     )
 
 
@@ -130,7 +139,7 @@ class Wounded:
 
 @pytest.fixture(
     scope="module",
-    params=[("plain", "quarantine"), ("versioned", "quarantine"), ("versioned", "delete")],
+    params=[("plain", "quarantine"), ("versioned", "delete")],
     ids=lambda pair: "-".join(pair),
 )
 def wounded(make_site: Any, request: pytest.FixtureRequest) -> Wounded:
@@ -196,3 +205,443 @@ def test_a_refusal_waits_for_another_plan(wounded: Wounded) -> None:
     """The schedule does not try it every minute, and does not redo what was undone."""
     assert merge_approved(wounded.site.settings, by="schedule") == []
     assert wounded.site.snapshot(ours=True) == wounded.ended
+
+
+# ---- amid a merge ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Functions (request) -> answer or nothing that stand before the server, for the product."""
+    import botocore.endpoint
+
+    import tasks.sources.bucket as bucket
+    import tasks.sources.s3 as s3
+
+    made: list[Any] = []
+
+    def answer(request: Any, **_: Any) -> Any:
+        for function in made:
+            if (found := function(request)) is not None:
+                return found
+        return None
+
+    def client(given: Any) -> Any:
+        new = client_for(given)
+        new.meta.events.register("before-send.s3", answer)
+        return new
+
+    client_for, config = bucket.client_for, s3.Config
+    # As many attempts as ever, without the adaptive mode's waits.
+    monkeypatch.setattr(
+        s3, "Config", lambda **kw: config(**kw | {"retries": {"mode": "standard",
+                                                              "max_attempts": 6}})
+    )  # fmt: skip
+    monkeypatch.setattr(bucket, "client_for", client)
+    monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
+    return made
+
+
+def busy(request: Any) -> AWSResponse:
+    body = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+    raw = SimpleNamespace(stream=lambda **_: iter([body]), read=lambda *_: body)
+    return AWSResponse(request.url, 503, {"content-type": "application/xml"}, raw)
+
+
+def touches(request: Any, method: str, text: str) -> bool:
+    return request.method == method and text in request.url and "/probe/" not in request.url
+
+
+def states(outcome: MergeOutcome) -> dict[str, str]:
+    return {one.keeper[2:-4]: one.state for one in outcome.groups}
+
+
+def why(outcome: MergeOutcome, name: str) -> str:
+    return next(one.why for one in outcome.groups if one.keeper == f"k/{name}.png")
+
+
+def approved(site: Any, *names: str, action: str = "quarantine") -> tuple[Any, Any]:
+    """A plan of these groups, approved; and the bucket before."""
+    fill(site, *names)
+    plan = site.plan(action, BY_PREFIX)
+    assert [one.refused for one in plan.groups] == [""] * len(names)
+    site.approve(plan)
+    return plan, site.snapshot(ours=True)
+
+
+@pytest.mark.parametrize("kind", ["plain", "versioned"])
+def test_throttled(make_site: Any, answers: list[Any], kind: str) -> None:
+    site = make_site(kind)
+    plan, before = approved(site, "look", "half", "calm")
+    seen: dict[tuple[str, str], int] = {}
+
+    def at_times(request: Any) -> Any:
+        """Every write is refused twice; what concerns two groups, for ever."""
+        if touches(request, "HEAD", "/d/look.png") or touches(request, "DELETE", "/d/half.png"):
+            return busy(request)
+        name = (request.method, request.url)
+        seen[name] = seen.get(name, 0) + 1
+        return busy(request) if request.method != "GET" and seen[name] < 3 else None
+
+    answers.append(at_times)
+    outcome = site.merge(plan)
+    assert states(outcome) == {"look": "failed", "half": "failed", "calm": "merged"}
+    assert not outcome.complete
+    assert "'d/look.png'" in why(outcome, "look")
+    assert "try again" in why(outcome, "look")
+    assert "'d/half.png'" in why(outcome, "half")
+    assert "run the merge again to go on, or `dam-dedup undo" in why(outcome, "half")
+    now = site.snapshot(ours=True)
+    assert part(now, "look") == part(before, "look"), "nothing was written"
+    assert now["d/half.png"] == before["d/half.png"], "nothing is lost"
+    answers.clear()
+    (again,) = merge_approved(site.settings, by="schedule")
+    assert states(again) == {"look": "merged", "half": "merged"}
+    assert again.complete
+    assert {one.state for one in site.undo(plan.id)} == {"undone"}
+    assert site.snapshot(ours=True) == before
+
+
+@pytest.mark.parametrize(("kind", "at"), [("plain", (0, 2, 3, 5)), ("versioned", (1, 4, 5))])
+def test_undo_after_a_failure_at_a_write(
+    make_site: Any, answers: list[Any], kind: str, at: tuple[int, ...]
+) -> None:
+    site = make_site(kind)
+    plan, before = approved(site, "sidecar-one")
+    writes = len(plan.groups[0].operations)
+    assert writes == 6, "metadata, sidecar, and two objects copied and deleted"
+    for allowed in at:
+        left = [allowed]
+
+        def closing(request: Any, left: list[int] = left) -> Any:
+            if request.method in ("GET", "HEAD") or "/probe/" in request.url:
+                return None
+            if left[0] <= 0:
+                return busy(request)
+            left[0] -= 1
+            return None
+
+        answers[:] = [closing]
+        outcome = site.merge(plan)
+        assert states(outcome) == {"sidecar-one": "failed"}
+        assert f"{allowed} of {writes} operations are done" in why(outcome, "sidecar-one")
+        answers.clear()
+        assert {one.state for one in site.undo(plan.id)} == {"undone"}
+        assert site.snapshot(ours=True) == before
+        assert site.undo(plan.id) == []
+        assert states(site.merge(plan)) == {"sidecar-one": "refused"}, "it was undone"
+        site.list()  # what a rewrite left is another version
+        plan = site.plan("quarantine", BY_PREFIX, again=True)
+        assert plan.groups[0].refused == ""
+        site.approve(plan)
+
+
+@pytest.mark.parametrize("kind", ["plain", "versioned"])
+def test_an_undo_that_was_stopped_is_not_merged_again(
+    make_site: Any, answers: list[Any], kind: str
+) -> None:
+    site = make_site(kind)
+    plan, before = approved(site, "one")
+    site.merge(plan)
+    answers.append(lambda request: busy(request) if touches(request, "PUT", "/k/one.png") else None)
+    failed = site.undo(plan.id)
+    assert [one.state for one in failed][-1] == "failed"
+    stopped = site.snapshot(ours=True)
+    answers.clear()
+    assert merge_approved(site.settings, by="schedule") == []
+    outcome = site.merge(plan)
+    assert states(outcome) == {"one": "refused"}
+    assert f"dam-dedup undo {plan.id}/" in why(outcome, "one")
+    assert site.snapshot(ours=True) == stopped, "what a person undoes is not done again"
+    events = read_events(open_catalog(site.settings), plan)
+    assert group_state(plan.groups[0], last_events(events, plan.groups[0].group_id)) == "undoing"
+    assert {one.state for one in site.undo(plan.id)} == {"undone"}
+    assert site.snapshot(ours=True) == before
+
+
+def deny(site: Any, action: str, key: str) -> None:
+    statement = {
+        "Effect": "Deny", "Principal": "*", "Action": action,
+        "Resource": f"arn:aws:s3:::{site.bucket}/{key}",
+    }  # fmt: skip
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    site.s3.client.put_bucket_policy(Bucket=site.bucket, Policy=policy)
+
+
+@pytest.mark.parametrize("kind", ["plain", "versioned"])
+def test_permission_denied(make_site: Any, kind: str) -> None:
+    site = make_site(kind)
+    plan, before = approved(site, "kept", "calm")
+    deny(site, "s3:PutObject", "*")
+    with pytest.raises(SourceError, match="allow s3:PutObject"):
+        site.merge(plan)
+    site.s3.client.delete_bucket_policy(Bucket=site.bucket)
+    assert site.snapshot(ours=True) == before, "found out before the first write"
+    deny(site, "s3:DeleteObject", "d/kept.png")
+    outcome = site.merge(plan)
+    assert states(outcome) == {"kept": "failed", "calm": "merged"}
+    assert "'d/kept.png'" in why(outcome, "kept")
+    assert "allow s3:DeleteObject" in why(outcome, "kept")
+    assert not outcome.complete
+    (again,) = merge_approved(site.settings, by="schedule")
+    assert states(again) == {"kept": "failed"}
+    site.s3.client.delete_bucket_policy(Bucket=site.bucket)
+    assert {one.state for one in site.undo(plan.id)} == {"undone"}
+    assert site.snapshot(ours=True) == before
+
+
+def hold(site: Any, key: str, status: str = "ON") -> None:
+    site.s3.client.put_object_legal_hold(Bucket=site.bucket, Key=key, LegalHold={"Status": status})
+
+
+def test_locked_since_the_plan(make_site: Any) -> None:
+    site = make_site("locked")
+    plan, _ = approved(site, "held", "calm")
+    hold(site, "d/held.png")
+    before = site.snapshot(ours=True)
+    outcome = site.merge(plan)
+    assert states(outcome) == {"held": "refused", "calm": "merged"}
+    assert "'d/held.png'" in why(outcome, "held")
+    assert not outcome.complete
+    now = site.snapshot(ours=True)
+    assert part(now, "held") == part(before, "held")
+    later = site.plan("quarantine", BY_PREFIX)
+    group = next(one for one in later.groups if "d/held.png" in (one.keeper, *one.duplicates))
+    assert group.keeper == "d/held.png", "what is held can only be the keeper"
+    hold(site, "d/held.png", "OFF")
+
+
+@pytest.mark.parametrize("action", ["quarantine", "delete"])
+def test_versioning_suspended_since_the_plan(make_site: Any, action: str) -> None:
+    site = make_site("versioned")
+    plan, before = approved(site, "one", action=action)
+    site.s3.client.put_bucket_versioning(
+        Bucket=site.bucket, VersioningConfiguration={"Status": "Suspended"}
+    )
+    with pytest.raises(MergeError, match=r"suspended.*nothing was done; turn versioning on"):
+        site.merge(plan)
+    assert site.snapshot(ours=True) == before
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameter", "words"),
+    [
+        ("PutObject", "IfNoneMatch", "PUT with If-None-Match"),
+        ("PutObject", "IfMatch", "PUT with If-Match"),
+        ("DeleteObject", "IfMatch", "DELETE with If-Match"),
+    ],
+)
+def test_a_store_that_ignores_conditions(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch, operation: str, parameter: str, words: str
+) -> None:
+    import tasks.sources.bucket as bucket
+
+    site = make_site("plain")
+    plan, before = approved(site, "one")
+    real = bucket.client_for
+
+    def careless(given: Any) -> Any:
+        client = real(given)
+        client.meta.events.register(
+            f"before-parameter-build.s3.{operation}",
+            lambda params, **_: params.pop(parameter, None) and None,
+        )
+        return client
+
+    monkeypatch.setattr(bucket, "client_for", careless)
+    with pytest.raises(MergeError, match=f"may only be read: .*{words}.*nothing was done"):
+        site.merge(plan)
+    assert site.snapshot(ours=True) == before
+    assert site.merge(plan, dry_run=True).complete, "to look is allowed"
+
+
+@pytest.mark.parametrize("kind", ["plain", "versioned"])
+def test_an_upload_in_the_moment_of_the_delete(
+    make_site: Any, answers: list[Any], kind: str
+) -> None:
+    site = make_site(kind)
+    plan, _ = approved(site, "raced", "calm")
+    done: list[bool] = []
+
+    def racing(request: Any) -> None:
+        if touches(request, "DELETE", "/d/raced.png") and not done:
+            done.append(True)
+            site.put("d/raced.png", png(77))
+
+    answers.append(racing)
+    outcome = site.merge(plan)
+    assert states(outcome) == {"raced": "failed", "calm": "merged"}
+    assert "'d/raced.png'" in why(outcome, "raced")
+    assert site.body("d/raced.png") == png(77)
+    again = site.merge(plan)
+    assert states(again) == {"raced": "refused", "calm": "already merged"}
+    assert "nothing was done" not in why(again, "raced"), "some of it was"
+    assert "undo what is done of it" in why(again, "raced")
+    undone = {(one.kind, one.key): one for one in site.undo(plan.id)}
+    assert undone["rewrite", "k/raced.png"].state == "undone"
+    assert undone["copy", "d/raced.png"].state == "left"
+    assert site.body("d/raced.png") == png(77)
+    copy = next(key for key in site.keys(ours=True) if key.endswith("/d/raced.png")
+                and key.startswith(".dam-dedup/quarantine/"))  # fmt: skip
+    assert site.body(copy) == png(0), "the old one is kept"
+
+
+def test_a_multipart_keeper_is_undone_where_nothing_has_versions(make_site: Any) -> None:
+    """Written in one part it has another ETag, with the same bytes."""
+    site = make_site("plain")
+    body = png(1)
+    for key, metadata in (("k/m.png", {"shot": "7"}), ("d/m.png", {"client": "acme"})):
+        place = {"Bucket": site.bucket, "Key": key}
+        upload = site.s3.client.create_multipart_upload(
+            **place, Metadata=metadata, ContentType="image/png"
+        )
+        part_ = site.s3.client.upload_part(
+            **place, UploadId=upload["UploadId"], PartNumber=1, Body=body
+        )
+        site.s3.client.complete_multipart_upload(
+            **place, UploadId=upload["UploadId"],
+            MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part_["ETag"]}]},
+        )  # fmt: skip
+    site.list()
+    before = site.snapshot(ours=True)
+    plan = site.plan("quarantine", BY_PREFIX)
+    assert "-" in plan.groups[0].states[0].etag
+    site.approve(plan)
+    assert site.merge(plan).complete
+    assert {one.state for one in site.undo(plan.id)} == {"undone"}
+    assert site.snapshot(ours=True) == before
+
+
+def test_a_dry_run_writes_nothing_at_all(make_site: Any) -> None:
+    """Nor does it look again at what an earlier run left to be looked at."""
+    site = make_site("versioned")
+    plan, _ = approved(site, "one", "two")
+    site.merge(plan, groups=[plan.groups[0].group_id])
+    catalog = open_catalog(site.settings)
+    checked = read_events(catalog, plan).filter(event="checked")
+    assert checked.height == 1
+    names = catalog.read("journal", ["event_id", "event"]).filter(event="checked")["event_id"]
+    with catalog.writing():
+        catalog.delete_keys("journal", names.to_list())
+    before, bucket = read_events(catalog, plan), site.snapshot(ours=True)
+    site.merge(plan, dry_run=True)
+    assert read_events(catalog, plan).equals(before)
+    assert site.snapshot(ours=True) == bucket
+    site.merge(plan, groups=[plan.groups[0].group_id])
+    assert read_events(catalog, plan).filter(event="checked").height == 1
+
+
+def test_an_edited_plan_is_refused(make_site: Any) -> None:
+    site = make_site("plain")
+    plan, before = approved(site, "one", "two")
+    other = site.plan("tag", BY_PREFIX)
+    site.approve(other, groups=[other.groups[0].group_id])
+    catalog = open_catalog(site.settings)
+    row = catalog.read("plans", schema.PLANS.names, f"plan_id = '{plan.id}'").row(0, named=True)
+    row["body"] = row["body"].replace('"d/one.png"', '"d/two.png"')
+    with catalog.writing():
+        catalog.upsert("plans", pa_table([row], schema.PLANS))
+    for act in (site.merge, site.approve, lambda plan: site.undo(plan.id)):
+        with pytest.raises(MergeError, match="was changed since it was made"):
+            act(plan)
+    assert site.snapshot(ours=True) == before
+    (done,) = merge_approved(site.settings, by="schedule")
+    assert done.plan_id == other.id, "the others go on"
+    assert done.complete
+
+
+def test_a_cap_counts_what_is_still_to_be_done(make_site: Any) -> None:
+    site = make_site("plain")
+    fill(site, "one", "two")
+    policy = BY_PREFIX.replace("caps: {share: 1.0}", "caps: {share: 1.0, objects: 2}")
+    plan = site.plan("quarantine", policy)
+    site.approve(plan)
+    with pytest.raises(MergeError, match="4 objects would be touched, the cap is 2"):
+        site.merge(plan)
+    (late,) = merge_approved(site.settings, by="schedule")
+    assert set(states(late).values()) == {"failed"}, "the schedule tells of it, and goes on"
+    assert site.merge(plan, groups=[plan.groups[0].group_id]).complete
+    assert sorted(states(site.merge(plan)).values()) == ["already merged", "merged"]
+
+
+# ---- undo ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["plain", "versioned"])
+def test_undo_leaves_what_others_did_since(make_site: Any, kind: str) -> None:
+    site = make_site(kind)
+    plan, before = approved(site, "new", "tagged", "calm")
+    site.merge(plan)
+    site.put("d/new.png", png(50))
+    retag(site, "k/tagged.png")
+    undone = site.undo(plan.id)
+    left = {(one.kind, one.key): one.why for one in undone if one.state == "left"}
+    assert "another object is at 'd/new.png' now" in left["delete", "d/new.png"]
+    assert "'k/tagged.png' changed since" in left["rewrite", "k/tagged.png"]
+    assert {key for _, key in left} == {"d/new.png", "k/tagged.png"}
+    now = site.snapshot(ours=True)
+    assert site.body("d/new.png") == png(50)
+    assert part(now, "calm") == part(before, "calm")
+    assert now["d/tagged.png"] == before["d/tagged.png"]
+    assert now["k/new.png"] == before["k/new.png"]
+    again = site.undo(plan.id)
+    assert {(one.kind, one.key) for one in again} == set(left), "only these are still open"
+    assert {one.state for one in again} == {"left"}
+    assert site.snapshot(ours=True) == now
+
+
+@pytest.mark.parametrize("kind", ["plain", "versioned"])
+def test_undo_of_a_group_and_of_one_operation(make_site: Any, kind: str) -> None:
+    site = make_site(kind)
+    plan, before = approved(site, "one", "two")
+    site.merge(plan)
+    merged = site.snapshot(ours=True)
+    one = next(group for group in plan.groups if group.keeper == "k/one.png")
+    number = next(n for n, o in enumerate(one.operations) if o.kind.value == "copy")
+    dry = site.undo(f"{plan.id}/{one.group_id[:8]}/{number}", dry_run=True)
+    assert {o.state for o in dry} == {"would undo"}
+    assert site.snapshot(ours=True) == merged
+    site.undo(f"{plan.id[:6]}/{one.group_id[:8]}/{number}")
+    now = site.snapshot(ours=True)
+    assert now["d/one.png"] == before["d/one.png"], "a copy goes only when its original is back"
+    assert now["k/one.png"] == merged["k/one.png"]
+    assert part(now, "two") == part(merged, "two")
+    assert states(site.merge(plan)) == {"one": "refused", "two": "already merged"}
+    assert {o.state for o in site.undo(one.group_id)} == {"undone"}  # the rest of the group
+    assert part(site.snapshot(ours=True), "one") == part(before, "one")
+    site.undo(plan.id)
+    assert site.snapshot(ours=True) == before
+    assert site.undo(plan.id) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("nothing", "no plan 'nothing'"), ("{p}/nothing", "no group"), ("{p}/{g}/99", "no operation"),
+     ("{p}//1", "write PLAN"), ("{p}/{g}/1/2", "write PLAN"), ("{p}/{g}/-1", "no operation")],
+)  # fmt: skip
+def test_undo_of_nothing(wounded: Wounded, target: str, words: str) -> None:
+    group = wounded.plan.groups[0].group_id
+    with pytest.raises(MergeError, match=words):
+        wounded.site.undo(target.format(p=wounded.plan.id, g=group))
+
+
+def test_markers_that_cannot_be_looked_at_again(make_site: Any, answers: list[Any]) -> None:
+    """The groups are merged; what is not known of one is said, and found out by the next run."""
+    site = make_site("versioned")
+    plan, _ = approved(site, "one", "two")
+    answers.append(
+        lambda request: (
+            busy(request)
+            if touches(request, "GET", "versions") and "one.png" in request.url
+            else None
+        )
+    )
+    outcome = site.merge(plan)
+    assert states(outcome) == {"one": "failed", "two": "merged"}
+    assert "it is merged" in why(outcome, "one")
+    assert "Run the merge again" in why(outcome, "one")
+    answers.clear()
+    again = site.merge(plan)
+    assert states(again) == {"one": "already merged", "two": "already merged"}
+    events = read_events(open_catalog(site.settings), plan).filter(event="checked")
+    assert events["group_id"].n_unique() == 2

@@ -250,9 +250,10 @@ FRAME = {
 def library(draw: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Assets with contents, and verdicts of which some are about other contents."""
     content = {name: draw(st.sampled_from(CONTENTS)) for name in ASSETS}
-    pairs = draw(st.lists(st.tuples(
-        st.sampled_from(ASSETS), st.sampled_from(ASSETS), st.sampled_from(VERDICTS),
-        st.sampled_from(["now", "now", "then"])).filter(lambda p: p[0] < p[1]), max_size=12))  # fmt: skip
+    asset = st.sampled_from(ASSETS)
+    when = st.sampled_from(["now", "now", "then"])
+    pair = st.tuples(asset, asset, st.sampled_from(VERDICTS), when)
+    pairs = draw(st.lists(pair.filter(lambda one: one[0] < one[1]), max_size=12))
     rows = [
         {
             "sequence": n, "left_asset": left, "right_asset": right, "verdict": verdict,

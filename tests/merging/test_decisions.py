@@ -1,0 +1,225 @@
+"""Who decides what, once; what was answered is not asked again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tasks.audit import read_audit
+from tasks.decide import decide
+from tasks.errors import MergeError, PolicyError
+from tasks.journal import read_decisions, read_plan
+from tasks.merge import decide_and_merge
+from tasks.records import MergeRequest
+from tasks.session import open_catalog
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
+POLICY = """
+version: 1
+name: decisions
+minimum_age_hours: 0
+caps: {share: 1.0}
+rules:
+  - {name: all, keeper: [{prefix: [k/]}], action: quarantine%s}
+"""
+
+
+def policy(more: str = "") -> str:
+    return POLICY % (f", {more}" if more else "")
+
+
+@pytest.fixture
+def site(make_site: Any) -> Any:
+    """Three groups; the third asks a question."""
+    made = make_site("plain")
+    for seed in range(3):
+        asked = seed == 2
+        tags = [{"agency": "north"}, {"agency": "south"}] if asked else [{}, {}]
+        for prefix, words in zip("kd", tags, strict=True):
+            made.put(f"{prefix}/{seed}.png", PNG + bytes([seed]), words)
+    made.list()
+    return made
+
+
+def named(plan: Any, seed: int) -> Any:
+    return next(one for one in plan.groups if f"k/{seed}.png" in (one.keeper, *one.duplicates))
+
+
+def acting(plan: Any) -> set[str]:
+    return {one.keeper for one in plan.groups if one.operations and not one.refused}
+
+
+def test_decisions(site: Any) -> None:
+    plan = site.plan(policy=policy())
+    ids = [named(plan, seed).group_id for seed in range(3)]
+    assert [bool(named(plan, seed).questions) for seed in range(3)] == [False, False, True]
+    for by in ("", " \n", "x" * 201, "ann\x1b[31ma"):
+        with pytest.raises(MergeError, match="--by"):
+            site.approve(plan, by=by)
+    with pytest.raises(MergeError, match="another plan; nothing was decided"):
+        site.approve(plan, expected_hash="0" * 64)
+    with pytest.raises(MergeError, match="no group 'nope'"):
+        site.approve(plan, groups=[ids[0], "nope"])
+    assert read_decisions(open_catalog(site.settings)).is_empty(), "all or nothing"
+
+    (first,) = site.approve(plan, groups=[ids[0][:8]], by=" anna  lind ", comment=" fine ")
+    assert (first.decision, first.by, first.new) == ("approve", "anna lind", True)
+    (held,) = decide(site.settings, plan.id, "reject", by="ben", groups=[ids[0]])
+    assert (held.decision, held.by, held.new) == ("approve", "anna lind", False)
+    assert "decided before, by anna lind" in held.why
+    rest = {one.group_id: one for one in site.approve(plan, accept_questions=False)}
+    assert rest[ids[1]].decision == "approve"
+    assert rest[ids[2]].decision == ""
+    assert "agency" in rest[ids[2]].why
+    assert "--accept-questions" in rest[ids[2]].why
+    outcome = site.merge(plan)
+    assert {one.group_id for one in outcome.groups} == set(ids[:2])
+    with pytest.raises(MergeError, match=f"approve {plan.id} --by NAME --groups {ids[2][:8]}"):
+        site.merge(plan, groups=[ids[2]])
+    site.approve(plan, groups=[ids[2]], expected_hash=plan.hash)
+    assert site.merge(plan).complete
+    assert site.tags("k/2.png") == {"agency": "north"}, "what conflicts stays as the keeper has it"
+    told = read_audit(site.settings)
+    assert [row["by"] for row in told.to_dicts() if row["what"] == "approve"] == [
+        "anna lind", "anna", "anna",
+    ]  # fmt: skip
+    assert told.filter(what="approve")["detail"][0] == "fine"
+
+
+def test_only_those_who_may(site: Any) -> None:
+    plan = site.plan(policy=policy("approvers: [ben, cleo]"))
+    for decision in ("approve", "reject"):
+        said = decide(site.settings, plan.id, decision, by="anna", accept_questions=True)
+        assert {one.decision for one in said} == {""}
+        assert all("ben, cleo may" in one.why for one in said)
+    with pytest.raises(MergeError, match=r"nothing of plan .* is approved"):
+        site.merge(plan)
+    assert {one.decision for one in site.approve(plan, by="cleo")} == {"approve"}
+
+
+def test_rejected_is_not_planned_again(site: Any) -> None:
+    plan = site.plan(policy=policy())
+    decide(site.settings, plan.id, "reject", by="ben", groups=[named(plan, 0).group_id])
+    for rule in (policy(), policy("metadata: []")):  # another plan, even under another policy
+        site.list()
+        later = site.plan(policy=rule)
+        assert acting(later) == {"k/1.png", "k/2.png"}
+        refused = named(later, 0).refused
+        assert "rejected by ben" in refused
+        assert "--again" in refused
+        (said,) = site.approve(later, groups=[named(later, 0).group_id])
+        assert said.decision == ""
+    # another keeper is no other group
+    name = named(later, 0).group_id
+    assert named(site.plan(policy=policy(), keepers={name: "d/0.png"}), 0).refused
+    # a new member is
+    site.put("d/0 again.png", PNG + bytes([0]))
+    site.list()
+    assert "k/0.png" in acting(site.plan(policy=policy()))
+
+
+@pytest.mark.parametrize("scan", [False, True], ids=["same-scan", "later-scan"])
+def test_people_may_think_again(site: Any, scan: bool) -> None:
+    """A rejected and an undone group, both merged in the end."""
+    plan = site.plan(policy=policy())
+    decide(site.settings, plan.id, "reject", by="ben", groups=[named(plan, 0).group_id])
+    site.approve(plan)
+    before = site.snapshot(ours=True)
+    site.merge(plan)
+    site.undo(plan.id)
+    assert site.snapshot(ours=True) == before
+    if scan:
+        site.list()
+        later = site.plan(policy=policy())
+        assert acting(later) == set(), "neither is asked again"
+        assert "undone by anna" in named(later, 1).refused
+    again = site.plan(policy=policy(), again=True)
+    assert again.id != plan.id
+    assert acting(again) == {"k/0.png", "k/1.png", "k/2.png"}
+    assert {one.decision for one in site.approve(again)} == {"approve"}
+    outcome = site.merge(again)
+    assert {one.state for one in outcome.groups} == {"merged"}
+    assert {one.state for one in site.undo(again.id)} == {"undone"}
+    assert site.snapshot(ours=True) == before
+
+
+@pytest.mark.parametrize(("most", "expected"), [(2, 2), (1, 0)])
+def test_automatic_approval(site: Any, most: int, expected: int) -> None:
+    """Groups with questions are for people, and beyond the limit all are."""
+    plan = site.plan(policy=policy(f"automatic: {{groups: {most}}}"))
+    decided = read_decisions(open_catalog(site.settings), plan)
+    assert decided.height == expected
+    assert set(decided["door"]) <= {"policy"}
+    assert named(plan, 2).group_id not in set(decided["group_id"])
+    if expected:
+        assert site.merge(plan).complete
+        assert "d/2.png" in site.keys(ours=True)
+    else:
+        with pytest.raises(MergeError, match="nothing of plan"):
+            site.merge(plan)
+
+
+def test_another_keeper(site: Any) -> None:
+    plan = site.plan(policy=policy())
+    group = named(plan, 0)
+    other = site.plan(policy=policy(), keepers={group.group_id[:6]: "d/0.png"})
+    chosen = named(other, 0)
+    assert (chosen.keeper, chosen.duplicates) == ("d/0.png", ("k/0.png",))
+    assert chosen.reasons == ("chosen by a person",)
+    assert chosen.fingerprint == group.fingerprint
+    assert named(other, 1).keeper == "k/1.png"
+    for keepers, words in (
+        ({group.group_id: "d/1.png"}, "'d/1.png' is not in this group"),
+        ({"zz": "d/0.png"}, "0 groups of the last scan begin with 'zz'"),
+        ({"g": "d/0.png"}, "3 groups of the last scan begin with 'g'"),
+    ):
+        with pytest.raises(MergeError, match=words):
+            site.plan(policy=policy(), keepers=keepers)
+    site.approve(other, groups=[chosen.group_id])
+    site.approve(plan, groups=[group.group_id])
+    assert site.merge(other).complete
+    assert "k/0.png" not in site.keys(ours=True)
+    assert [one.state for one in site.merge(plan).groups] == ["refused"], "its keeper is gone"
+    assert "d/0.png" in site.keys(ours=True)
+
+
+def test_through_the_prefect_page(site: Any) -> None:
+    plan = site.plan(policy=policy())
+    before = site.snapshot(ours=True)
+    ids = [named(plan, seed).group_id for seed in range(3)]
+
+    def ask(**fields: Any) -> Any:
+        request = MergeRequest(**{"plan_id": plan.id, "approved_by": "anna", "dry_run": False}
+                               | fields)  # fmt: skip
+        return decide_and_merge(request, site.settings)
+
+    assert len(ask(decision="approve", dry_run=True).groups) == 3
+    assert site.snapshot(ours=True) == before
+    assert read_decisions(open_catalog(site.settings)).is_empty()
+    with pytest.raises(MergeError, match=f"1 of 1 groups were not decided; group {ids[2][:8]}"):
+        ask(decision="approve", groups=[ids[2]])
+    assert ask(decision="reject", groups=[ids[0]]).groups == ()
+    with pytest.raises(MergeError, match="is not approved"):
+        ask(decision="approve", groups=[ids[0]])
+    outcome = ask(decision="approve")
+    assert {one.group_id: one.state for one in outcome.groups} == {ids[1]: "merged"}
+    assert set(read_decisions(open_catalog(site.settings))["door"]) == {"prefect"}
+
+
+def test_a_policy_for_another_collection(site: Any) -> None:
+    with pytest.raises(PolicyError, match="is for s3://elsewhere"):
+        site.plan(policy=policy().replace("name:", "collection: s3://elsewhere\nname:", 1))
+
+
+def test_plans_by_name(site: Any) -> None:
+    with pytest.raises(MergeError, match="there is no plan yet"):
+        read_plan(open_catalog(site.settings), "latest")
+    plan, other = site.plan(policy=policy()), site.plan("tag")
+    catalog = open_catalog(site.settings)
+    assert read_plan(catalog, "latest").id == other.id
+    assert read_plan(catalog, plan.id[:7].upper()).hash == plan.hash
+    assert read_plan(catalog, plan.hash).id == plan.id
+    for wrong in ("", plan.hash[:20] + "0" * 44, "'; --"):
+        with pytest.raises(MergeError, match="plan"):
+            read_plan(catalog, wrong)
