@@ -34,6 +34,7 @@ from tasks.journal import (
     Run,
     group_state,
     last_events,
+    past_outcomes,
     read_decisions,
     read_events,
     read_plan,
@@ -342,6 +343,12 @@ def _merge_group(
             f"dam-dedup undo {run.plan.id}/{group.group_id[:8]} --by NAME",
         )
     begun = state == "interrupted"
+    # Approved in this plan, and rejected or undone in another one since: the last word holds.
+    since = "" if begun else past_outcomes(catalog, run.plan.scope).get(group.fingerprint, "")
+    if since:
+        if not dry_run:
+            write_group_event(catalog, run, group, REFUSED, since)
+        return outcome("refused", since)
     operator = Operator(store, group, last)
     try:
         stands = operator.look_all()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
 from tasks.dedup.plans import Operation, OperationKind, PlannedGroup
 from tasks.errors import AssetChangedError, AssetGoneError, MergeError
 from tasks.records import ObjectState
-from tasks.sources.store import Store
+from tasks.sources.store import Store, same_description
 
 #: Objects are rewritten through our memory up to this size, for there is no conditional rewrite.
 _REWRITTEN = 256 * 1024**2
@@ -70,17 +71,16 @@ class Operator:
         return Stand.DONE if looks[operation.kind](operation, state) else Stand.MOVED
 
     def _tagged(self, operation: Operation, state: ObjectState) -> bool:
-        before = operation.before
-        return (state.etag, state.version_id) == (before.etag, before.version_id) and (
-            state.tags == operation.tags
-        )
+        as_before = replace(state, tags=operation.before.tags)
+        return as_before == operation.before and state.tags == operation.tags
 
     def _rewritten(self, operation: Operation, state: ObjectState) -> bool:
+        before = operation.before
+        wanted = replace(before, metadata=operation.metadata or {}, tags=operation.tags or {})
         return (
-            state.size == operation.before.size
-            and state.metadata == operation.metadata
-            and state.tags == operation.tags
-            and self._same_bytes(operation.before, state)
+            state.size == before.size
+            and same_description(state, wanted)
+            and self._same_bytes(before, state)
         )
 
     def _same_bytes(self, before: ObjectState, state: ObjectState) -> bool:
@@ -101,6 +101,8 @@ class Operator:
     def _put_done(self, operation: Operation, state: ObjectState) -> bool:
         body = _bytes(operation.body)
         if not state.exists or state.size != len(body):
+            return False
+        if not same_description(state, replace(operation.before, headers=_put_headers(operation))):
             return False
         if state.etag.strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest():
             return True
@@ -179,6 +181,8 @@ class Operator:
         if stand is Stand.DONE:
             return {"etag": self._store.state(operation.key).etag}
         before = operation.before
+        if self._store.state(before.key) != before:  # tags and metadata have no condition
+            raise AssetChangedError(f"{before.key!r} was changed by somebody else meanwhile")
         body = self._store.read(before.key, before.etag, _REWRITTEN)
         after = self._store.put(
             before.key, body, expected=before.etag, metadata=operation.metadata or {},
@@ -190,10 +194,9 @@ class Operator:
         if stand is Stand.DONE:
             return {"etag": self._store.state(operation.key).etag}
         before = operation.before
-        headers = before.headers or {"ContentType": operation.content_type or "binary/octet-stream"}
         after = self._store.put(
             operation.key, _bytes(operation.body), expected=before.etag,
-            metadata=before.metadata, headers=headers, tags=before.tags,
+            metadata=before.metadata, headers=_put_headers(operation), tags=before.tags,
         )  # fmt: skip
         return {"etag": after.etag}
 
@@ -259,8 +262,9 @@ class Operator:
 
     def _unrewrite(self, operation: Operation, state: ObjectState) -> str:
         before = operation.before
-        as_before = (state.metadata, state.tags) == (before.metadata, before.tags)
-        if as_before and state.size == before.size and self._same_bytes(before, state):
+        if same_description(state, before) and state.size == before.size and (
+            self._same_bytes(before, state)
+        ):  # fmt: skip
             return ""  # undone already: a rewrite makes a new version
         if not self._rewritten(operation, state):
             return f"{operation.key!r} changed since: its metadata is left as it is"
@@ -291,12 +295,14 @@ class Operator:
         before = operation.before
         if state.exists:
             copy = self._copy_of(operation)
-            if state.etag == before.etag or (copy is not None and self._holds(state, copy)):
+            if same_description(state, before) and (
+                state.etag == before.etag or (copy is not None and self._holds(state, copy))
+            ):
                 return ""
             return f"another object is at {operation.key!r} now: it is left, the old one is kept"
         if self._store.versioned:
             marker = self._marker(operation)
-            if marker is None:
+            if marker is None or marker != self._known_marker(operation, marker):
                 return f"{operation.key!r} was deleted or changed again since: it is left"
             self._store.remove_marker(operation.key, marker)
             return ""
@@ -308,11 +314,16 @@ class Operator:
         self._store.copy(copy, operation.key)
         return ""
 
+    def _known_marker(self, operation: Operation, marker: str) -> str:
+        """The marker that the journal says is ours; a killed run may not have said so."""
+        number = self._group.operations.index(operation)
+        return str(self._last.get(number, ("", {}))[1].get("marker") or marker)
+
     def _uncopy(self, operation: Operation, state: ObjectState) -> str:
         copy = self._copy_of(operation)
         if copy is None:
             return ""
-        if not state.exists or not self._holds(state, copy):
+        if not same_description(state, copy) or not self._holds(state, copy):
             return f"the copy {operation.to!r} stays: its original is not at {operation.key!r}"
         self._store.delete(copy)
         return ""
@@ -327,6 +338,11 @@ class Operator:
         return self._store.read(state.key, state.etag, limit) == self._store.read(
             copy.key, copy.etag, limit
         )
+
+
+def _put_headers(operation: Operation) -> dict[str, str]:
+    other = {"ContentType": operation.content_type or "binary/octet-stream"}
+    return operation.before.headers or other
 
 
 def _bytes(text: str | None) -> bytes:

@@ -222,8 +222,10 @@ def _site(
     catalog: Catalog, scan: Scan, policy: Policy, keepers: dict[str, str], again: bool
 ) -> _Site:
     _check_collection(policy, scan.source)
-    uses = catalog.read("assets", ["asset_id", "sidecars"], scope_sql(
-        scan, open_source(scan.source, scan.settings)))  # fmt: skip
+    # Not the scan's scope alone: a raw file that is no image, or another filter's, has it too.
+    source = open_source(scan.source, scan.settings)
+    uses = catalog.read("assets", ["asset_id", "sidecars"],
+                        f"source = {quote(source.id)} AND removed_at IS NULL")  # fmt: skip
     counted = uses.explode("sidecars", empty_as_null=True).drop_nulls()["sidecars"].value_counts()
     shared = counted.filter(pl.col("count") > 1)["sidecars"]
     return _Site(
@@ -441,8 +443,10 @@ def _moved(members: Sequence[Member], states: dict[str, ObjectState]) -> str:
 
 
 def _check_sidecars(members: Sequence[Member], states: dict[str, ObjectState]) -> None:
-    """Refuse a group one of whose members has a sidecar that no scan has read."""
+    """Refuse a group of which a sidecar is gone, or one is there that no scan has read."""
     for member in members:
+        if member.sidecar and not states[member.sidecar].exists:
+            raise MergeError(f"{member.sidecar!r} is no longer in the bucket: scan again")
         for name in () if member.sidecar else sidecar_names(member):
             if states[name].exists:
                 raise MergeError(f"{name!r} appeared since {member.key!r} was scanned: scan again")

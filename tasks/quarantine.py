@@ -14,7 +14,16 @@ import polars as pl
 from tasks.catalog.catalog import Catalog
 from tasks.dedup.plans import OperationKind, Plan, PlannedGroup
 from tasks.errors import MergeError, SourceError
-from tasks.journal import DONE, PURGED, Run, last_events, read_events, read_plan, write_events
+from tasks.journal import (
+    DONE,
+    LEFT,
+    PURGED,
+    Run,
+    last_events,
+    read_events,
+    read_plan,
+    write_events,
+)
 from tasks.progress import Progress, silent
 from tasks.records import now
 from tasks.session import open_catalog, open_store
@@ -102,7 +111,9 @@ def _entries(catalog: Catalog, plan: Plan) -> Iterator[tuple[Quarantined, Planne
     events = read_events(catalog, plan)
     last = events.sort("sequence").group_by("group_id", "number", maintain_order=True).last()
     groups = {group.group_id: group for group in plan.groups}
-    moved = last.filter((pl.col("event") == DONE) & (pl.col("kind") == OperationKind.COPY.value))
+    # Left: an undo did not put the original back, and the copy is all there is of it.
+    there = pl.col("event").is_in([DONE, LEFT])
+    moved = last.filter(there & (pl.col("kind") == OperationKind.COPY.value))
     for row in moved.iter_rows(named=True):
         group = groups[row["group_id"]]
         operation = group.operations[row["number"]]

@@ -28,7 +28,7 @@ from tasks.sources.versions import Version, keep_order, versions_of
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Store", "Version"]
+__all__ = ["Store", "Version", "same_description"]
 
 #: Bytes that one server-side copy may have; more needs a multipart copy, which has no conditions.
 COPY_LIMIT = 5 * 1024**3
@@ -155,7 +155,7 @@ class Store(Bucket):
         if there.exists:
             return self._earlier_copy(before, there)
         found = self._same_object(before)
-        if (found.tags, found.metadata) != (before.tags, before.metadata):
+        if not same_description(found, before):
             raise self._changed(before.key, "has other tags or metadata than it had")
         try:
             etag = self._copied(before, to)
@@ -186,7 +186,12 @@ class Store(Bucket):
             StoreRefusedError: when it is held or forbidden, or versioning is suspended.
         """
         self._need("delete_if_match", f"delete {before.key!r}")
-        held = before.held or self._same_object(before).held
+        held = before.held
+        if not held:
+            found = self._same_object(before)
+            held = found.held
+            if not same_description(found, before):
+                raise self._changed(before.key, "has other tags or metadata than it had")
         if held:
             raise StoreRefusedError(f"{before.key!r} in s3://{self.bucket} is not deleted: {held}")
         versioning = self._versioning()
@@ -421,6 +426,13 @@ def _patiently(call: Callable[..., Any], **request: Any) -> Any:
                 raise
         time.sleep(wait)
     return call(**request)
+
+
+def same_description(one: ObjectState, other: ObjectState) -> bool:
+    """Whether all is the same but for bytes, version and locks; a storage class may move on."""
+    return (_ascii(one.metadata), one.tags, _described(one)) == (
+        _ascii(other.metadata), other.tags, _described(other)
+    )  # fmt: skip
 
 
 def _described(state: ObjectState) -> dict[str, str]:
