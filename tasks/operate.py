@@ -207,6 +207,10 @@ class Operator:
             raise AssetGoneError(
                 f"the quarantined copy {operation.to!r} is not there: {operation.key!r} stays"
             )
+        found = self._store.state(operation.key)
+        if found.exists and not same_description(found, operation.before):
+            # The condition of a delete knows no tags, nor metadata.
+            raise AssetChangedError(f"{operation.key!r} was changed by somebody else meanwhile")
         return {"marker": self._store.delete(operation.before)}
 
     # ---- looking again -----------------------------------------------------------------------

@@ -186,12 +186,7 @@ class Store(Bucket):
             StoreRefusedError: when it is held or forbidden, or versioning is suspended.
         """
         self._need("delete_if_match", f"delete {before.key!r}")
-        held = before.held
-        if not held:
-            found = self._same_object(before)
-            held = found.held
-            if not same_description(found, before):
-                raise self._changed(before.key, "has other tags or metadata than it had")
+        held = before.held or self._same_object(before).held
         if held:
             raise StoreRefusedError(f"{before.key!r} in s3://{self.bucket} is not deleted: {held}")
         versioning = self._versioning()
