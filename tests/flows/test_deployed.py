@@ -28,6 +28,7 @@ from tasks.sources.s3 import client_for
 POLICY = """
 version: 1
 name: tests
+caps: {share: 1.0}
 minimum_age_hours: 0
 rules:
   - {name: merged, where: "label = 'merge'", action: quarantine}
