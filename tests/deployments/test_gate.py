@@ -656,6 +656,8 @@ def served(settings: Settings, saved) -> Iterator[tuple[Plan, str]]:
 @pytest.mark.browser
 def test_in_a_browser(served, settings, tmp_path):
     pytest.importorskip("playwright")
+    if not Path("/usr/bin/chromium").exists():
+        pytest.skip("needs Debian's chromium: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     plan, address = served
