@@ -386,7 +386,10 @@ def _with_operations(
         refused=refused,
         bytes=sum(member.size for member in choice.duplicates),
         approvers=site.policy.approvers(rule),
-        automatic=rule.automatic is not None and not questions and not refused,
+        automatic=rule.automatic is not None
+        and tier is rule.automatic.tier
+        and not questions
+        and not refused,
         operations=operations,
         states=tuple(states[key] for key in sorted(relied_on & set(states))),
     )
