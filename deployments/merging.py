@@ -49,7 +49,12 @@ def register(app: typer.Typer) -> None:
 
 def split(names: list[str] | None) -> list[str]:
     """Names given more than once, or with commas between them."""
-    return [part.strip() for name in names or [] for part in name.split(",") if part.strip()]
+    from tasks.errors import MergeError
+
+    found = [part.strip() for name in names or [] for part in name.split(",") if part.strip()]
+    if names and not found:  # an unset variable must not mean all of them
+        raise MergeError("--groups names no group")
+    return found
 
 
 # ---- policy ----------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class Run:
 
 
 def save_plan(catalog: Catalog, plan: Plan) -> None:
-    """Keep a plan; the same plan twice is one."""
+    """Keep a plan; the same plan twice is one, made now."""
     body = plan.as_json()
     row = {
         "plan_id": plan.id,
@@ -60,7 +60,7 @@ def save_plan(catalog: Catalog, plan: Plan) -> None:
         "groups": len(plan.groups),
         "body": body,
     }
-    catalog.upsert("plans", pa_table([row], schema.PLANS), only_new=True)
+    catalog.upsert("plans", pa_table([row], schema.PLANS))
 
 
 def read_plan(catalog: Catalog, plan_id: str) -> Plan:

@@ -40,7 +40,8 @@ class Quarantined:
 
     Attributes:
         until: how long the policy keeps it.
-        state: ``kept``, ``expired``; after emptying ``purged`` or ``failed``.
+        state: ``kept``, ``expired``, ``left`` (an undo could not put it back: it is never removed);
+            after emptying ``purged`` or ``failed``.
     """
 
     plan_id: str
@@ -93,7 +94,7 @@ def empty_quarantine(
         for plan in _plans(catalog, plan_id):
             due = [
                 (entry, group) for entry, group in _entries(catalog, plan)
-                if early or entry.state == "expired"
+                if entry.state == "expired" or (early and entry.state == "kept")
             ]  # fmt: skip
             outcomes += _purge(catalog, settings, plan, due, by, dry_run, progress)
     return outcomes
@@ -111,7 +112,8 @@ def _entries(catalog: Catalog, plan: Plan) -> Iterator[tuple[Quarantined, Planne
     events = read_events(catalog, plan)
     last = events.sort("sequence").group_by("group_id", "number", maintain_order=True).last()
     groups = {group.group_id: group for group in plan.groups}
-    # Left: an undo did not put the original back, and the copy is all there is of it.
+    # Left: an undo did not put the original back, and the copy is all there is of it. It is shown,
+    # and never removed by us.
     there = pl.col("event").is_in([DONE, LEFT])
     moved = last.filter(there & (pl.col("kind") == OperationKind.COPY.value))
     for row in moved.iter_rows(named=True):
@@ -119,6 +121,8 @@ def _entries(catalog: Catalog, plan: Plan) -> Iterator[tuple[Quarantined, Planne
         operation = group.operations[row["number"]]
         until = row["at"] + timedelta(days=plan.quarantine_days)
         state = "expired" if until <= now() else "kept"
+        if row["event"] == LEFT:
+            state = "left"
         yield Quarantined(
             plan.id, group.group_id, row["number"], operation.key, operation.to or "",
             operation.before.size, until, state,

@@ -223,3 +223,10 @@ def test_plans_by_name(site: Any) -> None:
     for wrong in ("", plan.hash[:20] + "0" * 44, "'; --"):
         with pytest.raises(MergeError, match="plan"):
             read_plan(catalog, wrong)
+
+
+def test_the_latest_plan_is_the_one_made_last(site: Any) -> None:
+    first = site.plan(policy=policy())
+    site.plan(policy=policy("tier: exact"))
+    assert site.plan(policy=policy()).id == first.id
+    assert read_plan(open_catalog(site.settings), "latest").id == first.id
