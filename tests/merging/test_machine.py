@@ -78,7 +78,7 @@ XMP = (
 )
 #: What was run, over all machines of this process.
 STEPS: Counter[str] = Counter()
-EXAMPLES, STEPS_EACH = 20, 40  # some examples end early
+EXAMPLES, STEPS_EACH = 22, 40  # some examples end early
 
 
 def body_of(picture: int, variant: object = 0) -> bytes:
