@@ -76,7 +76,7 @@ XMP = (
     'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag><rdf:li>%s</rdf:li>'
     "</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
 )
-#: What was run, over all machines of this process.
+#: What was run, over all machines of a test.
 STEPS: Counter[str] = Counter()
 EXAMPLES, STEPS_EACH = 22, 40  # some examples end early
 
@@ -729,12 +729,13 @@ def run_machine(
 
 @pytest.mark.timeout(900)
 def test_nothing_is_ever_lost(run_machine: Any) -> None:
-    before = STEPS["steps"]
+    STEPS.clear()
     try:
         run_machine(Merges)
     finally:
         told = json.dumps(STEPS, indent=1, sort_keys=True, ensure_ascii=False)
         print(told)  # noqa: T201
-    assert STEPS["steps"] - before >= 500, "with the other kind of bucket: 1,000"
-    assert STEPS["killed merge at once"] > 3
-    assert STEPS["undo at once"] > 10
+    # Which steps follow which differs from run to run: names and times are part of what happens.
+    assert STEPS["steps"] >= 500, "with the other kind of bucket: 1,000"
+    assert sum(times for name, times in STEPS.items() if name.startswith("killed")) > 10
+    assert sum(times for name, times in STEPS.items() if name.startswith("undo")) > 20
