@@ -161,6 +161,8 @@ def show_savings(ledger: dict[str, Any]) -> None:
             f"{human_bytes(plan['removed'])} (in quarantine {human_bytes(plan['quarantined'])}, "
             f"old versions {human_bytes(plan['noncurrent'])}), freed {human_bytes(plan['freed'])}"
         )
+    for plan in ledger["unreadable"]:
+        typer.echo(f"{plan:<12}  not counted: it is damaged, or of another release", err=True)
     cost = ledger["monthly_cost"]
     typer.echo(f"at {ledger['per_gb_month']} per GB and month: planned {cost['planned']}, "
                f"freed {cost['freed']}")  # fmt: skip

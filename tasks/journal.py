@@ -7,6 +7,7 @@ that was killed leaves nothing wrong behind, and the audit is the tables themsel
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from tasks.dedup.plans import PLAN_FORM, Operation, Plan, PlannedGroup
 from tasks.errors import MergeError
 from tasks.records import digest, now
 from tasks.session import pa_table
+
+log = logging.getLogger(__name__)
 
 #: Events of one operation, in the order in which they may come.
 INTENDED, DONE, UNDOING, UNDONE, LEFT = "intended", "done", "undoing", "undone", "left"
@@ -93,6 +96,18 @@ def read_plan(catalog: Catalog, plan_id: str) -> Plan:
             "Nothing is done; plan again"
         )
     return plan
+
+
+def read_plans(catalog: Catalog) -> tuple[list[Plan], list[str]]:
+    """Every plan that can be read, the oldest first, and the ids of those that cannot."""
+    plans, unreadable = [], []
+    for name in catalog.read("plans", ["made", "plan_id"])["plan_id"]:
+        try:
+            plans.append(read_plan(catalog, name))
+        except MergeError as error:
+            log.error("%s", error)
+            unreadable.append(str(name))
+    return plans, unreadable
 
 
 def list_plans(catalog: Catalog) -> pl.DataFrame:

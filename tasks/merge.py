@@ -221,13 +221,13 @@ def _chosen(
             group = plan.group(name)
             if group is None:
                 raise MergeError(f"plan {plan.id} has no group {name!r}")
-            if group.group_id not in approved:
+            if group.group_id not in approved and not _may_be_tried(group, decided, dry_run):
                 raise MergeError(
                     f"group {group.group_id[:8]} of plan {plan.id} is not approved: "
                     f"dam-dedup approve {plan.id} --by NAME --groups {group.group_id[:8]}"
                 )
             wanted.add(group.group_id)
-    if not approved:
+    if not wanted:
         raise MergeError(
             f"nothing of plan {plan.id} is approved: dam-dedup plan show {plan.id}, then "
             f"dam-dedup approve {plan.id} --by NAME"
@@ -237,6 +237,11 @@ def _chosen(
         if group.refused:  # no decision may stand above a plan's refusal
             raise MergeError(f"group {group.group_id[:8]} may not be merged: {group.refused}")
     return chosen
+
+
+def _may_be_tried(group: PlannedGroup, decided: pl.DataFrame, dry_run: bool) -> bool:
+    """Whether a dry run may show a group that nobody has decided on."""
+    return dry_run and not group.refused and group.group_id not in set(decided["group_id"])
 
 
 def _check_caps(plan: Plan, chosen: Sequence[PlannedGroup]) -> None:

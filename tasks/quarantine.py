@@ -22,6 +22,7 @@ from tasks.journal import (
     last_events,
     read_events,
     read_plan,
+    read_plans,
     write_events,
 )
 from tasks.progress import Progress, silent
@@ -104,8 +105,7 @@ def _plans(catalog: Catalog, plan_id: str) -> Iterator[Plan]:
     if plan_id:
         yield read_plan(catalog, plan_id)
         return
-    for found in catalog.read("plans", ["made", "plan_id"])["plan_id"]:
-        yield read_plan(catalog, found)
+    yield from read_plans(catalog)[0]  # what lies there because of the others stays there
 
 
 def _entries(catalog: Catalog, plan: Plan) -> Iterator[tuple[Quarantined, PlannedGroup]]:

@@ -13,7 +13,7 @@ import polars as pl
 from tasks.catalog.catalog import Catalog
 from tasks.dedup.plans import OperationKind, Plan
 from tasks.errors import SourceError
-from tasks.journal import DONE, PURGED, UNDONE, read_events, read_plan
+from tasks.journal import DONE, PURGED, UNDONE, read_events, read_plans
 from tasks.session import open_catalog, open_store
 from tasks.settings import Settings
 
@@ -27,18 +27,20 @@ def read_savings(settings: Settings) -> dict[str, Any]:
     Returns:
         ``plans``: for each its id and the bytes of COLUMNS: planned to leave (a group that several
         plans hold counts in the last); removed from view; of these in quarantine, in old versions
-        and freed; undone. ``total``, ``monthly_cost`` of planned and freed, ``per_gb_month``.
+        and freed; undone. ``total``, ``monthly_cost`` of planned and freed, ``per_gb_month``;
+        ``unreadable``: ids of plans that are damaged or of another release, and not counted.
     """
     catalog = open_catalog(settings)
-    plans = [
-        read_plan(catalog, name) for name in catalog.read("plans", ["made", "plan_id"])["plan_id"]
-    ]
+    plans, unreadable = read_plans(catalog)
     last = {group.fingerprint: plan.id for plan in plans for group in plan.groups}
     rows = [_row(catalog, settings, plan, last) for plan in plans]
     total = {name: sum(row[name] for row in rows) for name in COLUMNS}
     price = settings.merge.cost_per_gb_month
     cost = {name: round(total[name] / 1e9 * price, 2) for name in ("planned", "freed")}
-    return {"plans": rows, "total": total, "monthly_cost": cost, "per_gb_month": price}
+    return {
+        "plans": rows, "total": total, "monthly_cost": cost, "per_gb_month": price,
+        "unreadable": unreadable,
+    }  # fmt: skip
 
 
 def _row(catalog: Catalog, settings: Settings, plan: Plan, last: dict[str, str]) -> dict[str, Any]:

@@ -202,6 +202,8 @@ def test_through_the_prefect_page(site: Any) -> None:
     assert ask(decision="reject", groups=[ids[0]]).groups == ()
     with pytest.raises(MergeError, match="is not approved"):
         ask(decision="approve", groups=[ids[0]])
+    tried = ask(decision="approve", groups=[ids[1]], dry_run=True)
+    assert {one.group_id: one.state for one in tried.groups} == {ids[1]: "would merge"}
     outcome = ask(decision="approve")
     assert {one.group_id: one.state for one in outcome.groups} == {ids[1]: "merged"}
     assert set(read_decisions(open_catalog(site.settings))["door"]) == {"prefect"}
@@ -230,3 +232,16 @@ def test_the_latest_plan_is_the_one_made_last(site: Any) -> None:
     site.plan(policy=policy("tier: exact"))
     assert site.plan(policy=policy()).id == first.id
     assert read_plan(open_catalog(site.settings), "latest").id == first.id
+
+
+def test_a_dry_run_shows_any_open_group_when_another_is_approved(site: Any) -> None:
+    plan = site.plan(policy=policy())
+    ids = [named(plan, seed).group_id for seed in range(3)]
+    site.approve(plan, groups=[ids[0]])
+    decide(site.settings, plan.id, "reject", by="anna", groups=[ids[1]])
+    (shown,) = site.merge(plan, groups=[ids[2]], dry_run=True).groups
+    assert (shown.group_id, shown.state) == (ids[2], "would merge")
+    with pytest.raises(MergeError, match="is not approved"):
+        site.merge(plan, groups=[ids[1]], dry_run=True)
+    with pytest.raises(MergeError, match="is not approved"):
+        site.merge(plan, groups=[ids[2]])

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 import tasks.quarantine
+from tasks.catalog import schema
 from tasks.errors import MergeError
 from tasks.quarantine import empty_quarantine, list_quarantine
 from tasks.records import now
 from tasks.savings import read_savings
+from tasks.session import open_catalog, pa_table
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
 POLICY = """
@@ -159,3 +161,15 @@ def test_a_removal_that_failed_is_tried_again(site: Any, monkeypatch: pytest.Mon
     site.s3.client.delete_bucket_policy(Bucket=site.bucket)
     assert {entry.state for entry in empty_quarantine(site.settings, by="anna")} == {"purged"}
     assert aside(site) == set()
+
+
+def test_a_damaged_plan_hides_no_other(site: Any) -> None:
+    catalog = open_catalog(site.settings)
+    row = catalog.table("plans").to_arrow().to_pylist()[0]
+    damaged = row | {"plan_id": "0" * 12, "hash": "0" * 64, "body": row["body"] + " "}
+    with catalog.writing():
+        catalog.upsert("plans", pa_table([damaged], schema.PLANS))
+    assert {entry.key for entry in list_quarantine(site.settings)} == ALL
+    ledger = read_savings(site.settings)
+    assert [plan["plan"] for plan in ledger["plans"]] == [site.made.id]
+    assert ledger["unreadable"] == ["0" * 12]
