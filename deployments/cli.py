@@ -91,7 +91,16 @@ def scan(
         typer.Option(help="s3://bucket/prefix or a folder [DAM_DEDUP_SOURCE__URI]."),
     ] = None,
     where: Annotated[
-        str, typer.Option(help="Filter, e.g. \"label = 'shoes' and size > 100000\".")
+        list[str] | None,
+        typer.Option(help="Filter, e.g. \"label = 'shoes' and size > 100000\"; several all hold."),
+    ] = None,
+    fq: Annotated[
+        list[str] | None,
+        typer.Option(help='Filter query, e.g. "-format:gif"; several all hold.'),
+    ] = None,
+    across: Annotated[
+        str,
+        typer.Option(help="Filter of the other side: only pairs between the two are looked for."),
     ] = "",
     threshold: Annotated[
         float | None, typer.Option(help="Lowest score reported, 0.5 to 1 (default 0.7).")
@@ -117,12 +126,15 @@ def scan(
         dam-dedup scan --kind full --source s3://dam/photos --out var/out
 
         dam-dedup scan --source ./pictures --where "size > 50000" --json | jq .groups
+
+        dam-dedup scan --fq tags.agency:north --across "prefix = 'archive/'"
     """
     from pydantic import ValidationError
 
     from deployments.show import progress_bars, show_outcome
     from flows.order import run_scan
     from tasks import stages
+    from tasks.catalog.filters import join_filters
     from tasks.errors import SettingsError
     from tasks.records import ScanRequest
 
@@ -132,7 +144,9 @@ def scan(
             {
                 "kind": kind,
                 "source": source or "",
-                "where": where,
+                "where": join_filters(*where or []),
+                "fq": fq or [],
+                "across": across,
                 "threshold": threshold,
                 "dry_run": dry_run,
                 "refresh_metadata": refresh_metadata,

@@ -64,6 +64,8 @@ def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
                     "scan": summary.scan_id,
                     "kind": summary.kind.value,
                     "source": summary.source,
+                    "where": summary.where,
+                    "across": summary.across,
                     "threshold": summary.threshold,
                     "seconds": round((summary.finished - summary.started).total_seconds(), 2),
                     "counts": summary.counts,

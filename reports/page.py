@@ -91,7 +91,7 @@ def headline(summary: Summary) -> str:
         )
     scanned = words.counted(coverage.scanned, "image")
     if not found["groups"]:
-        return f"No duplicates among {scanned}."
+        return f"No duplicates {'across the filters, ' if summary.across else ''}among {scanned}."
     return (
         f"{words.counted(found['groups'], 'group')} with "
         f"{words.counted(found['duplicates'], 'duplicate')} among {scanned}; "

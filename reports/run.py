@@ -18,6 +18,7 @@ def summary_markdown(summary: Summary, receipts: list[Receipt]) -> str:
         "",
         f"{summary.kind.value} scan of {code(summary.source)}"
         + (f" where {code(summary.where)}" if summary.where else "")
+        + (f", only across to {code(summary.across)}" if summary.across else "")
         + (", **dry run**" if summary.dry_run else ""),
         "",
         f"{counted(found['duplicates'], 'duplicate')}: **{found['exact']}** exact (only "

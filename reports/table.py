@@ -25,6 +25,7 @@ def groups_json(summary: Summary) -> Document:
             "collection": summary.collection,
             "source": summary.source,
             "where": summary.where,
+            "across": summary.across,
             "threshold": summary.threshold,
             "dry_run": summary.dry_run,
             "started": summary.started.isoformat(),

@@ -7,17 +7,21 @@ import json
 import logging
 import secrets
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
-from tasks.catalog.filters import render_filter
+from tasks.catalog.filters import join_filters, render_filter
+from tasks.catalog.fq import fq_to_sql
 from tasks.errors import SettingsError
 from tasks.records import Scan, ScanRequest, digest, now
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
+
+#: What NOW means in a scope's name: the last seven days are one scope, however often scanned.
+_ANY_TIME = datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
 
 
 @contextlib.contextmanager
@@ -28,7 +32,7 @@ def catalog_turn(request: ScanRequest, settings: Settings) -> Iterator[None]:
         FilterError: when the filter is wrong.
         CatalogBusyError: when another scan goes on for too long.
     """
-    render_filter(request.where)
+    read_filters(request, now())
     with open_catalog(settings).turn(settings.catalog.turn_seconds):
         yield
 
@@ -50,12 +54,14 @@ def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
         )
     started = now()
     source = open_source(uri, settings)
+    where, across = read_filters(request, started)
     scan = Scan(
         id=f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
         kind=request.kind,
         source=f"{source.id}/{source.prefix}" if source.prefix else source.id,
-        where=request.where.strip(),
-        scope=digest(source.id, source.prefix, render_filter(request.where)),
+        where=where,
+        across=across,
+        scope=digest(source.id, source.prefix, *_scope(request)),
         threshold=request.threshold or settings.match.threshold,
         dry_run=request.dry_run,
         refresh_metadata=request.refresh_metadata,
@@ -64,9 +70,34 @@ def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
     )
     catalog = open_catalog(settings)
     with catalog.writing(settings.catalog.busy_seconds):
+        if across:
+            row = {"scan_id": scan.id, "across": across}
+            catalog.upsert("across", pa_table([row], schema.ACROSS))
         record_scan(catalog, scan, "running")
     log.info("scan %s: %s of %s%s", scan.id, scan.kind, scan.source, _filtered(scan))
     return scan
+
+
+def read_filters(request: ScanRequest, moment: datetime) -> tuple[str, str]:
+    """The filters of a request: of its assets, and of the other side, if there is one.
+
+    Args:
+        request: the request.
+        moment: what NOW means in its filter queries.
+
+    Raises:
+        FilterError: when one is wrong.
+    """
+    return (
+        join_filters(request.where, fq_to_sql(request.fq, moment)),
+        join_filters(request.across),
+    )
+
+
+def _scope(request: ScanRequest) -> list[str]:
+    """What names a scope beside its place; two sides have one name, whichever is called which."""
+    where, across = (render_filter(text) for text in read_filters(request, _ANY_TIME))
+    return ["across", *sorted([where, across])] if across else [where]
 
 
 def record_scan(
@@ -97,4 +128,5 @@ def record_scan(
 
 
 def _filtered(scan: Scan) -> str:
-    return f" where {scan.where}" if scan.where else ""
+    shown = f" where {scan.where}" if scan.where else ""
+    return shown + (f" across {scan.across}" if scan.across else "")

@@ -11,12 +11,13 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.groups import group_matches
 from tasks.dedup.links import without_linked
+from tasks.dedup.sides import content_sides, crossing, keep_crossing
 from tasks.dedup.verdicts import apply_verdicts, current, keep_apart
 from tasks.dedup.verify import tiers_of
 from tasks.match import KEEPER_COLUMNS, read_pairs
 from tasks.progress import Progress, silent
 from tasks.records import Scan, Space, digest
-from tasks.session import open_catalog, open_source, scope_sql
+from tasks.session import open_catalog, open_source, read_sides, scope_sql
 from tasks.verdict import read_verdicts
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,10 @@ class GroupCounts:
 
 
 def read_assets(catalog: Catalog, scan: Scan, columns: list[str]) -> pl.DataFrame:
-    """The scope's assets that have a picture."""
+    """The scope's assets that have a picture, with the side they are on."""
     source = open_source(scan.source, scan.settings)
-    return catalog.read("assets", columns, scope_sql(scan, source)).drop_nulls("content")
+    found = catalog.read("assets", columns, scope_sql(scan, source)).drop_nulls("content")
+    return read_sides(catalog, scan, found)
 
 
 def read_matches(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
@@ -75,9 +77,13 @@ def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> Group
     matches = without_linked(
         read_matches(catalog, scan, space), assets.select("content", "document")
     )
-    members = group_matches(assets, apply_verdicts(matches, said, assets))
-    contents = assets.select("asset_id", "content")
+    # A person may have vouched for a pair of one side.
+    matches = crossing(apply_verdicts(matches, said, assets), content_sides(assets))
+    members = group_matches(assets, matches)
+    contents = assets.select("asset_id", "content", "side")
     members = keep_apart(members.join(contents, on="asset_id", maintain_order="left"), said)
+    if scan.across:
+        members = keep_crossing(members)
     tiers = tiers_of(members["score"], members["same_pixels"])
     members = members.with_columns(pl.Series("tier", tiers, dtype=pl.String))
     with catalog.writing(scan.settings.catalog.busy_seconds):

@@ -24,11 +24,12 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.features import Features, extract_features, use_one_thread
 from tasks.dedup.groups import bridging_pairs
 from tasks.dedup.keepers import rank_keepers
+from tasks.dedup.sides import content_sides
 from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, tiers_of, verify_pair
 from tasks.progress import Progress, silent
 from tasks.propose import list_candidates, refresh_lists
 from tasks.records import Scan, Space, digest
-from tasks.session import open_catalog, open_source, scope_sql
+from tasks.session import open_catalog, open_source, read_sides, scope_sql
 from tasks.settings import MatchSettings
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> Match
     catalog = open_catalog(scan.settings)
     with catalog.writing(scan.settings.catalog.busy_seconds):
         assets = _assets(catalog, scan, space)
-        compared = refresh_lists(catalog, scan, space, assets["content"].unique().sort(), progress)
+        here = content_sides(assets).sort("content")
+        compared = refresh_lists(catalog, scan, space, here["content"], progress, here["side"])
         asker = _Asker(catalog, scan.settings.match, progress)
         pairs = _settled(catalog, scan, space, assets, asker)
         candidates = pairs.height
@@ -101,7 +103,8 @@ def _assets(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
     assets = assets.drop_nulls("content")
     # Another scan may have brought assets since ours embedded: they wait for their own scan.
     embedded = catalog.known_contents(space.id)
-    return assets.filter(pl.col("content").is_in(embedded.implode()))
+    assets = assets.filter(pl.col("content").is_in(embedded.implode()))
+    return read_sides(catalog, scan, assets)
 
 
 def _settled(
@@ -116,11 +119,13 @@ def _settled(
     A pure function of what is in scope and of the pairs' answers: it does not matter in which
     order the assets came, nor which scans there were before.
     """
+    sides = content_sides(assets)
     contents = assets.select("content", "phash").unique("content", keep="first")
+    contents = contents.join(sides, on="content")
     pairs = ask(list_candidates(catalog, scan, space, contents))
     ranks = (
         rank_keepers(assets).with_row_index("rank").group_by("content").agg(pl.col("rank").min())
-    )
+    ).join(sides, on="content")
     for _ in range(_ROUNDS):
         missing = bridging_pairs(ranks, pairs)
         if missing.is_empty():

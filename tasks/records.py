@@ -61,6 +61,18 @@ class ScanRequest(BaseModel):
         "tags.agency = 'north'",
         max_length=4000,
     )
+    fq: list[str] = Field(
+        default_factory=list,
+        description="Filter queries that hold as well, e.g. label:shoes, -format:gif, "
+        "size:[1000 TO *]",
+        max_length=50,
+    )
+    across: str = Field(
+        "",
+        description="SQL-style filter of the other side: only pairs between the assets of the "
+        "filters above and these, e.g. tags.agency = 'archive'",
+        max_length=4000,
+    )
     threshold: float | None = Field(
         None,
         ge=0.5,
@@ -203,6 +215,8 @@ class Scan:
 
     Attributes:
         scope: names the set of assets that are compared with one another: source and filter.
+        across: filter of the other side; where there is one, only pairs between the assets of
+            ``where`` and these are looked for.
     """
 
     id: str
@@ -215,6 +229,7 @@ class Scan:
     refresh_metadata: bool
     started: datetime
     settings: Settings = field(repr=False)
+    across: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +382,7 @@ class Summary:
     links: pl.DataFrame
     thumbnails: dict[str, bytes] = field(repr=False)
     plan: PlanNote | None = None
+    across: str = ""
 
     @property
     def has_news(self) -> bool:

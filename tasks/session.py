@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pyarrow as pa
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
+from tasks.dedup.sides import OTHER, OWN, with_side
 from tasks.errors import SettingsError
 from tasks.records import Scan
 from tasks.settings import Settings
@@ -66,9 +69,29 @@ def scope_sql(scan: Scan, source: Source) -> str:
     ]
     if source.prefix:
         parts.append(f"starts_with(key, {quote(source.prefix)})")
-    if scan.where:
-        parts.append(render_filter(scan.where))
+    if chosen := filter_sql(scan):
+        parts.append(chosen)
     return " AND ".join(f"({part})" for part in parts)
+
+
+def filter_sql(scan: Scan) -> str:
+    """The condition that a scan's filters make, on either side of it; empty for all assets."""
+    if not scan.where:  # all, with or without another side
+        return ""
+    return " OR ".join(render_filter(text) for text in (scan.where, scan.across) if text)
+
+
+def read_sides(catalog: Catalog, scan: Scan, assets: pl.DataFrame) -> pl.DataFrame:
+    """Assets (asset_id, ...) of a scan with the ``side`` they are on."""
+    if not scan.across:
+        return with_side(assets)
+    source = open_source(scan.source, scan.settings)
+    sides = pl.lit(0, pl.UInt8)
+    for side, where in ((OWN, scan.where), (OTHER, scan.across)):
+        there = scope_sql(replace(scan, where=where, across=""), source)
+        ids = catalog.read("assets", ["asset_id"], there)["asset_id"]
+        sides += pl.col("asset_id").is_in(ids.implode()).cast(pl.UInt8) * side
+    return assets.with_columns(sides.alias("side")).filter(pl.col("side") > 0)
 
 
 def pa_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:

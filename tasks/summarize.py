@@ -10,16 +10,16 @@ from importlib.metadata import version
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
-from tasks.catalog.filters import render_filter
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.explain import Side, explain, turn_around
 from tasks.dedup.links import find_links
+from tasks.dedup.sides import on_sides, pairs_sharing, undivided
 from tasks.dedup.verify import calibration, rule_id, tier_of
 from tasks.embed import names_reading_column
 from tasks.errors import CatalogError
 from tasks.group import original_document, read_assets, read_matches
 from tasks.records import Coverage, Kind, Role, Scan, Space, Summary, now
-from tasks.session import open_catalog, open_source
+from tasks.session import filter_sql, open_catalog, open_source
 from tasks.settings import Settings
 from tasks.sync import UNREADABLE
 
@@ -65,6 +65,7 @@ def summarize_scan(
         collection=scan.settings.collection,
         source=scan.source,
         where=scan.where,
+        across=scan.across,
         threshold=scan.threshold,
         dry_run=scan.dry_run,
         started=scan.started,
@@ -108,11 +109,13 @@ def last_scan(
     row = found.row(-1, named=True)
     kept = catalog.read("spaces", ["space", "model", "revision", "preprocessing", "dim"])
     space = kept.filter(pl.col("space") == row["space"]).drop("space").row(0, named=True)
+    others = catalog.read("across", ["across"], f"scan_id = {quote(row['scan_id'])}")["across"]
     scan = Scan(
         id=row["scan_id"],
         kind=Kind(row["kind"]),
         source=row["source"],
         where=row["where"],
+        across=others[0] if len(others) else "",
         scope=row["scope"],
         threshold=round(row["threshold"], 6),  # float32 in the table
         dry_run=row["dry_run"],
@@ -128,10 +131,10 @@ def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:
     place = _place(scan)
     columns = ["key", "asset_id", "skipped", "failed", "message", "content"]
     rows = catalog.read("assets", columns, place)
-    if scan.where:
-        inside = catalog.read("assets", ["asset_id"], f"({place}) AND {render_filter(scan.where)}")
+    if chosen := filter_sql(scan):
+        inside = catalog.read("assets", ["asset_id"], f"({place}) AND ({chosen})")
         filtered = ~pl.col("asset_id").is_in(inside["asset_id"].implode())
-        if names_reading_column(scan.where):  # an unread image has no width to be filtered by
+        if names_reading_column(scan):  # an unread image has no width to be filtered by
             filtered &= pl.col("content").is_not_null()
     else:
         filtered = pl.lit(False)
@@ -232,13 +235,15 @@ def _explained(
 
 
 def _equal_pairs(assets: pl.DataFrame) -> pl.DataFrame:
-    ranked = _numbered(assets)
-    several = ranked.filter(pl.col("copies") > 1)
-    lefts = several.filter((pl.col("copies") <= _ALL_PAIRS) | (pl.col("nth") == 0))
-    equal = lefts.join(several, on="content", suffix="_r").filter(pl.col("key") < pl.col("key_r"))
+    bytes_of = assets.select("key", "sha256")
+    equal = (
+        pairs_sharing(assets, "content", "key", _ALL_PAIRS)
+        .join(bytes_of, left_on="a", right_on="key")
+        .join(bytes_of, left_on="b", right_on="key", suffix="_r")
+    )
     return equal.select(
-        pl.col("key").alias("left"),
-        pl.col("key_r").alias("right"),
+        pl.col("a").alias("left"),
+        pl.col("b").alias("right"),
         pl.lit(1.0, pl.Float32).alias("score"),
         pl.lit(True).alias("same_pixels"),
         (pl.col("sha256") == pl.col("sha256_r")).alias("same_bytes"),
@@ -248,13 +253,19 @@ def _equal_pairs(assets: pl.DataFrame) -> pl.DataFrame:
 
 
 def _near_pairs(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
-    ranked = _numbered(assets)
-    sides = ranked.filter((pl.col("copies") <= _NEAR_COPIES) | (pl.col("nth") == 0))
-    return (
+    own, other = (_few_copies(side) for side in on_sides(assets))
+    ways = [(own, other)] if undivided(assets) else [(own, other), (other, own)]
+    found = [
         matches.join(
-            sides.select(pl.col("content").alias("left"), pl.col("key").alias("a")), on="left"
+            one.select(pl.col("content").alias("left"), pl.col("key").alias("a")), on="left"
         )
-        .join(sides.select(pl.col("content").alias("right"), pl.col("key").alias("b")), on="right")
+        .join(two.select(pl.col("content").alias("right"), pl.col("key").alias("b")), on="right")
+        .filter(pl.col("a") != pl.col("b"))
+        for one, two in ways
+    ]
+    return (
+        pl.concat(found)
+        .unique(["a", "b"])
         .select(
             pl.min_horizontal("a", "b").alias("left"),
             pl.max_horizontal("a", "b").alias("right"),
@@ -267,11 +278,10 @@ def _near_pairs(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _numbered(assets: pl.DataFrame) -> pl.DataFrame:
-    return assets.sort("key").with_columns(
-        pl.len().over("content").alias("copies"),
-        pl.int_range(pl.len()).over("content").alias("nth"),
-    )
+def _few_copies(assets: pl.DataFrame) -> pl.DataFrame:
+    """Assets of contents that have few, and the first of those that have many."""
+    nth = pl.int_range(pl.len()).over("content")
+    return assets.sort("key").filter((pl.len().over("content") <= _NEAR_COPIES) | (nth == 0))
 
 
 def _links(catalog: Catalog, scan: Scan) -> pl.DataFrame:
@@ -299,7 +309,7 @@ def _members(catalog: Catalog, scan: Scan, assets: pl.DataFrame) -> pl.DataFrame
     columns = ["group_id", "asset_id", "role", "tier", "score", "state"]
     rows = catalog.read("groups", columns, f"scan_id = {quote(scan.id)}")
     return (
-        rows.join(assets, on="asset_id")
+        rows.join(assets.drop("side"), on="asset_id")
         .with_columns(pl.col("score").cast(pl.Float64).round(4))
         .sort("group_id", pl.col("role") != Role.KEEPER.value, "key")
     )

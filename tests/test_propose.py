@@ -62,6 +62,17 @@ class Bench:
             contents = pl.Series("content", sorted(here), dtype=pl.String)
             return refresh_lists(catalog, request, SPACE, contents, silent)
 
+    def refresh_across(
+        self, catalog: Catalog, sides: dict[str, int], kind: Kind = Kind.INCREMENTAL
+    ) -> int:
+        request = replace(self.request, kind=kind, across="the other side")
+        names = sorted(sides)
+        with catalog.writing():
+            return refresh_lists(
+                catalog, request, SPACE, pl.Series("content", names, dtype=pl.String), silent,
+                pl.Series("side", [sides[name] for name in names], dtype=pl.UInt8),
+            )  # fmt: skip
+
     def fresh(self, here: set[str]) -> Lists:
         catalog = self.catalog()
         self.refresh(catalog, here, Kind.FULL)
@@ -197,3 +208,50 @@ def test_equal_hashes_are_candidates_whatever_the_vectors_say(bench):
     assert candidates(bench, catalog, hashes) == {("003", "050"), ("003", "080"), ("050", "080")}
     many = dict.fromkeys(NAMES, 5)
     assert candidates(bench, catalog, many) == {("000", name) for name in NAMES[1:]}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_across_any_order_of_arrivals_and_moves_ends_like_a_full_scan(tmp_path, monkeypatch, seed):
+    monkeypatch.chdir(tmp_path)
+    bench, rng = Bench(tmp_path, seed), np.random.default_rng(200 + seed)
+    catalog, sides = bench.catalog(), dict[str, int]()
+    for step in range(8):
+        for name in rng.choice(NAMES, rng.integers(0, 40), replace=False).tolist():
+            sides[name] = int(rng.choice([1, 1, 1, 2, 3]))  # comes, or changes sides
+        for name in rng.choice(NAMES, rng.choice([0, 0, 3, 15]), replace=False).tolist():
+            sides.pop(name, None)
+        if step == 5:
+            sides = dict.fromkeys(sides, 3)  # the filters were made one
+        bench.refresh_across(catalog, sides)
+        fresh = bench.catalog()
+        bench.refresh_across(fresh, sides, Kind.FULL)
+        assert same(lists_in(catalog), lists_in(fresh))
+        for name, listed in lists_in(catalog).items():
+            assert all({sides[name], sides[other]} not in ({1}, {2}) for other, _ in listed)
+        assert bench.refresh_across(catalog, sides) == 0
+    assert catalog.duplicate_keys() == {}
+
+
+def test_across_the_other_side_is_found_in_a_crowd(bench):
+    # Forty contents of the own side are closer to one another than to the one on the other side.
+    bench.vectors[:40] = bench.vectors[0]
+    catalog = bench.catalog()
+    sides = dict.fromkeys(NAMES[:40], 1) | {"070": 2}
+    assert bench.refresh_across(catalog, sides) == 41
+    listed = {name: [other for other, _ in found] for name, found in lists_in(catalog).items()}
+    assert listed == {name: ["070"] for name in NAMES[:40]} | {"070": NAMES[:4]}
+    contents = pl.DataFrame(
+        {"content": list(sides), "phash": [5] * 41, "side": list(sides.values())},
+        schema={"content": pl.String, "phash": pl.UInt64, "side": pl.UInt8},
+    )
+    found = list_candidates(catalog, bench.request, SPACE, contents)
+    assert set(found.rows()) == {(name, "070") for name in NAMES[:40]}
+
+
+def test_across_a_side_without_anybody_costs_nothing(bench):
+    catalog = bench.catalog()
+    sides = dict.fromkeys(NAMES[:40], 1)
+    assert bench.refresh_across(catalog, sides) == 0
+    assert bench.refresh_across(catalog, sides | {"070": 2}) == 41
+    assert bench.refresh_across(catalog, sides) == 0
+    assert lists_in(catalog) == {}

@@ -150,6 +150,9 @@ SCANS = pa.schema(
     ]
 )
 
+#: The filter of the other side, of scans that have two.
+ACROSS = pa.schema([_key("scan_id"), pa.field("across", pa.string())])
+
 #: Merge plans; ``body`` is the plan's canonical JSON, whose sha256 is ``hash``.
 PLANS = pa.schema(
     [
@@ -232,6 +235,7 @@ TABLES: dict[str, pa.Schema] = {
     "calibrations": CALIBRATIONS,
     "groups": GROUPS,
     "scans": SCANS,
+    "across": ACROSS,
     "plans": PLANS,
     "decisions": DECISIONS,
     "journal": JOURNAL,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from tasks.dedup.keepers import rank_keepers
+from tasks.dedup.sides import crossing
 from tasks.dedup.verify import NEAR_SCORE
 from tasks.records import Role, digest
 
@@ -116,7 +117,8 @@ def bridging_pairs(ranks: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     time, so that 10,000 copies of one logo cost about 10,000 pairs, not 50 million.
 
     Args:
-        ranks: content, rank (the lower the better keeper); one row a content.
+        ranks: content, rank (the lower the better keeper); one row a content; and side, where
+            only pairs that lie across may be asked.
         pairs: left, right, score of every pair that was asked, refusals included.
     """
     none = pl.DataFrame(schema={"left": pl.String, "right": pl.String})
@@ -142,6 +144,7 @@ def bridging_pairs(ranks: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
         )
         .join(pairs.select("left", "right"), on=["left", "right"], how="anti")
     )
+    wishes = crossing(wishes, ranks)
     if wishes.is_empty():
         return none
     return (

@@ -48,6 +48,7 @@ def nearest(
     *,
     block: int = 2048,
     device: str = "cpu",
+    sides: npt.NDArray[np.uint8] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[NeighbourBlock]:
     """The k nearest of each query, and which older lists the queries belong in.
@@ -60,6 +61,8 @@ def nearest(
         rank: int64 (n,), which of equal cosines goes first: the lowest; below 2**32.
         block: rows per product; memory is block x block x 4 bytes beside the vectors.
         device: where the products are computed.
+        sides: uint8 (n,), the sides (1, 2, 3) of a scan across; only rows that lie across are
+            neighbours. Rows of one side should stand together: blocks of none are passed over.
         progress: told how many queries are done.
 
     Yields:
@@ -69,6 +72,7 @@ def nearest(
     everything = torch.from_numpy(vectors)
     ends = torch.from_numpy(kth).to(device)
     ranks = torch.from_numpy(rank)
+    apart = _Apart(sides, device)
     for first in range(0, queries, block):
         end = min(first + block, queries)
         rows = everything[first:end].to(device, torch.float32)
@@ -77,9 +81,12 @@ def nearest(
         reached: list[tuple[torch.Tensor, ...]] = []
         for start in range(0, len(everything), block):
             stop = min(start + block, len(everything))
+            if apart.wholly(first, end, start, stop):
+                continue
             scores = rows @ everything[start:stop].to(device, torch.float32).T
             own = torch.arange(max(first, start), max(first, start, min(end, stop)), device=device)
             scores[own - first, own - start] = -2.0
+            apart.bar(scores, first, start)
             if stop > queries:
                 reached.append(_reaching(scores, first, start, queries, ends))
             values, columns = scores.topk(min(k + _SPARE, stop - start), dim=1)
@@ -87,7 +94,8 @@ def nearest(
             best, at = best.topk(min(k + _SPARE, best.shape[1]), dim=1)
             names = names.gather(1, at)
         for row in _cut_ties(best, k).tolist():
-            best[row, :k], names[row, :k] = _by_rank(rows[row], first + row, everything, ranks, k)
+            found = _by_rank(rows[row], first + row, everything, ranks, k, apart)
+            best[row, :k], names[row, :k] = found
         owner = torch.arange(first, end, device=device)[:, None].expand_as(names)
         real = best > -1.5
         parts = [(owner[real], names[real], best[real]), *reached]
@@ -97,21 +105,54 @@ def nearest(
             progress(end)
 
 
+class _Apart:
+    """Which rows do not lie across from which; none, where there are no sides."""
+
+    def __init__(self, sides: npt.NDArray[np.uint8] | None, device: str) -> None:
+        self._sides = sides
+        if sides is not None:
+            self._facing = sides // 2 + sides % 2 * 2  # the sides that one has pairs on
+            self._mine = torch.from_numpy(sides).to(device)
+            self._theirs = torch.from_numpy(self._facing).to(device)
+
+    def wholly(self, first: int, end: int, start: int, stop: int) -> bool:
+        """Whether no row of one block lies across from any of the other."""
+        if self._sides is None:
+            return False
+        mine = np.bitwise_or.reduce(self._sides[first:end])
+        return not mine & np.bitwise_or.reduce(self._facing[start:stop])
+
+    def bar(self, scores: torch.Tensor, first: int, start: int) -> None:
+        """Set the scores of pairs that do not lie across below all others."""
+        if self._sides is not None:
+            rows, columns = scores.shape
+            mine = self._mine[first : first + rows, None]
+            theirs = self._theirs[None, start : start + columns]
+            scores.masked_fill_((mine & theirs) == 0, -2.0)
+
+
 def _cut_ties(best: torch.Tensor, k: int) -> torch.Tensor:
     """Rows whose kth cosine has more equals than were kept: blank pages, one logo in all sizes."""
     if best.shape[1] < k + _SPARE:
         return torch.zeros(0, dtype=torch.int64)
     rounded = best.round(decimals=DIGITS)
-    return (rounded[:, k - 1] == rounded[:, -1]).nonzero()[:, 0]
+    tied = (rounded[:, k - 1] == rounded[:, -1]) & (rounded[:, -1] > -1.5)
+    return tied.nonzero()[:, 0]
 
 
 def _by_rank(
-    query: torch.Tensor, own: int, everything: torch.Tensor, ranks: torch.Tensor, k: int
+    query: torch.Tensor,
+    own: int,
+    everything: torch.Tensor,
+    ranks: torch.Tensor,
+    k: int,
+    apart: _Apart,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k nearest of one row, cosine and row, the lowest rank first among equals."""
     parts = torch.split(everything, 1 << 16)
     scores = torch.cat([part.to(query.device, torch.float32) @ query for part in parts])
     scores[own] = -2.0
+    apart.bar(scores[None, :], own, 0)
     # Exact in a double: 2e4 steps of cosine times 2**32 ranks is below 2**53.
     steps = (scores.double() * 10**DIGITS).round()
     at = (steps * 2**32 - ranks.to(query.device)).topk(k).indices

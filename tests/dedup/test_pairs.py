@@ -116,3 +116,57 @@ def test_spans_and_progress_cover_all_queries():
 
 def test_no_queries_give_nothing():
     assert list(nearest(unit(5, 8, 1), 0, 3, np.zeros(5, np.float32), np.arange(5))) == []
+
+
+def brute(vectors: np.ndarray, sides: np.ndarray, k: int) -> Lists:
+    """The k nearest of each row among those that lie across from it."""
+    scores = vectors.astype(np.float32) @ vectors.astype(np.float32).T
+    lists: Lists = {}
+    for row, side in enumerate(sides):
+        facing = {1: (2, 3), 2: (1, 3), 3: (1, 2, 3)}[int(side)]
+        there = [at for at, other in enumerate(sides) if at != row and other in facing]
+        lists[row] = cut({at: float(scores[row, at]) for at in there}, k)
+    return lists
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    sides=st.lists(st.sampled_from([1, 1, 1, 2, 3]), min_size=1, max_size=60),
+    share=st.floats(0, 1),
+    k=st.integers(1, 12),
+    block=st.integers(1, 70),
+    seed=st.integers(0, 1000),
+    ordered=st.booleans(),
+)
+def test_lists_across_hold_only_the_other_side(sides, share, k, block, seed, ordered):
+    of = np.array(sorted(sides) if ordered else sides, np.uint8)
+    vectors = unit(len(of), 8, seed)
+    new = int(len(of) * share)
+    older = {row + new: {n + new: c for n, c in found.items()}
+             for row, found in brute(vectors[new:], of[new:], k).items()}  # fmt: skip
+    whole = min(k, len(of) - 1)
+    ends = [min(found.values()) if len(found) == whole > 0 else -1.0 for found in older.values()]
+    found: Lists = {}
+    for part in nearest(
+        vectors, new, k, np.array(ends, np.float32), np.arange(len(of)), block=block, sides=of
+    ):
+        for owner, neighbour, cosine in zip(part.owner, part.neighbour, part.cosine, strict=True):
+            found.setdefault(int(owner), {})[int(neighbour)] = float(cosine)
+    merged = {row: cut(older.get(row, {}) | found.get(row, {}), k) for row in range(len(of))}
+    for row, best in brute(vectors, of, k).items():
+        assert sorted(merged[row].values()) == pytest.approx(sorted(best.values()), abs=ROUNDING)
+        for other in merged[row]:
+            assert {int(of[row]), int(of[other])} not in ({1}, {2}), "not across"
+
+
+def test_equal_vectors_across_are_taken_by_rank_on_the_other_side():
+    vectors = np.repeat(unit(1, 8, 0), 60, axis=0)
+    sides = np.array([1] * 30 + [2] * 30, np.uint8)
+    nobody = np.zeros(0, np.float32)
+    found: Lists = {}
+    for part in nearest(vectors, 60, 4, nobody, np.arange(60), block=16, sides=sides):
+        for owner, neighbour, cosine in zip(part.owner, part.neighbour, part.cosine, strict=True):
+            found.setdefault(int(owner), {})[int(neighbour)] = float(cosine)
+    for row in range(60):
+        first = 30 if row < 30 else 0
+        assert list(cut(found[row], 4)) == [first, first + 1, first + 2, first + 3]

@@ -64,7 +64,7 @@ def test_the_link_is_in_both_bodies(make_summary):
     assert "/srv/report.html" in body(without, "plain")
 
 
-@pytest.mark.parametrize("place", ["key", "label", "source", "where", "receipt"])
+@pytest.mark.parametrize("place", ["key", "label", "source", "where", "across", "receipt"])
 def test_hostile_texts_make_no_header_and_no_markup(make_summary, hostile, place):
     plain = sent(make_summary(["a", "b"]))
     for text in hostile:

@@ -75,7 +75,7 @@ def test_nothing_is_loaded_from_elsewhere(make_summary, hostile):
             assert attributes[name].startswith(("data:image/jpeg;base64,", "#")), tag
 
 
-@pytest.mark.parametrize("place", ["key", "label", "failed", "source", "where"])
+@pytest.mark.parametrize("place", ["key", "label", "failed", "source", "where", "across"])
 def test_hostile_texts_stay_texts(make_summary, hostile, place):
     plain = {tag for tag, _ in page_of(make_summary(["a", "b"])).elements}
     for text in hostile:
