@@ -14,7 +14,7 @@ from reports.merge import merge_markdown, undo_markdown
 from tasks import steps
 from tasks.dedup.plans import as_data
 from tasks.errors import MergeError
-from tasks.records import EmptyRequest, MergeRequest, UndoRequest
+from tasks.records import EmptyRequest, MergeRequest, UndoRequest, VerdictRequest
 
 
 class Confirmation(RunInput):
@@ -77,3 +77,13 @@ def empty_quarantine(request: EmptyRequest) -> list[dict[str, Any]]:
         if said.plan_id_again.strip() != request.plan_id:
             raise MergeError("the plan's id was not confirmed; nothing was removed")
     return [as_data(entry) for entry in steps.empty_quarantine(request, settings())]
+
+
+@flow(name="give-verdict", flow_run_name="{request.verdict.value}", persist_result=False)
+def give_verdict(request: VerdictRequest) -> int:
+    """Say of two assets what they are to one another; every later scan keeps to it.
+
+    Args:
+        request: the pair, the verdict, and who gives it.
+    """
+    return steps.give_verdict(request, settings())

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.settings import Settings
 
@@ -141,6 +141,36 @@ class EmptyRequest(BaseModel):
         False, description="Also what the policy still keeps; the run then asks once more"
     )
     dry_run: bool = Field(True, description="Only show what would be removed. Untick to act")
+
+    @model_validator(mode="after")
+    def _early_names_a_plan(self) -> EmptyRequest:
+        if self.early and not self.plan_id.strip():
+            raise ValueError("emptying a quarantine early needs one plan's id")
+        return self
+
+
+class Word(StrEnum):
+    """What a person says of a pair."""
+
+    DUPLICATE = "duplicate"
+    LINKED = "linked"
+    DISTINCT = "distinct"
+
+
+class VerdictRequest(BaseModel):
+    """A person's word on a pair, as the Prefect UI asks for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    left: str = Field(min_length=1, max_length=1024, description="Key or asset id")
+    right: str = Field(min_length=1, max_length=1024, description="Key or asset id of the other")
+    verdict: Word = Field(
+        description="duplicate: the same picture, also where the program says no; linked: they "
+        "belong together, and are not merged; distinct: never propose this pair again until one "
+        "side's content changes"
+    )
+    given_by: str = _PERSON
+    comment: str = Field("", max_length=2000)
 
 
 @dataclass(frozen=True, slots=True)

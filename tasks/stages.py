@@ -12,6 +12,7 @@ from tasks.quarantine import empty_quarantine
 from tasks.summarize import summarize_scan
 from tasks.sync import sync_assets
 from tasks.undo import undo_merge
+from tasks.verdict import give_verdict
 
 __all__ = [
     "begin_scan",
@@ -22,6 +23,7 @@ __all__ = [
     "empty_quarantine",
     "fail_scan",
     "finish_scan",
+    "give_verdict",
     "group_assets",
     "match_assets",
     "merge_approved",

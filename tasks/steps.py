@@ -55,6 +55,7 @@ from tasks.records import (
     Space,
     Summary,
     UndoRequest,
+    VerdictRequest,
 )
 from tasks.settings import Settings
 from tasks.sync import SyncCounts
@@ -251,6 +252,11 @@ def empty_quarantine(request: EmptyRequest, settings: Settings) -> list[Quaranti
         settings, by=request.emptied_by, plan_id=request.plan_id, early=request.early,
         dry_run=request.dry_run, progress=_Bar(),
     )  # fmt: skip
+
+
+def give_verdict(request: VerdictRequest, settings: Settings) -> int:
+    """Record a person's word on a pair."""
+    return stages.give_verdict(settings, request)
 
 
 _FORM = "merge-plan/on-demand"

@@ -14,7 +14,7 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.verdicts import VERDICTS
 from tasks.errors import MergeError
-from tasks.records import digest, now
+from tasks.records import VerdictRequest, digest, now
 from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings
 
@@ -62,6 +62,12 @@ def record_verdicts(
     with catalog.writing(settings.catalog.busy_seconds):
         catalog.upsert("verdicts", pa_table(rows, schema.VERDICTS))
     return len(rows)
+
+
+def give_verdict(settings: Settings, request: VerdictRequest) -> int:
+    """Add the verdict of a form."""
+    one = Verdict(request.left, request.right, request.verdict.value, request.comment)
+    return record_verdicts(settings, [one], by=request.given_by, door="prefect")
 
 
 def read_verdicts(catalog: Catalog, source: str = "") -> pl.DataFrame:

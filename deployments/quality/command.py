@@ -186,6 +186,7 @@ def show_report(report: Report, console: Console | None = None) -> None:
         console.print(f"not read: {number:,} files: {reason}")
     slow = ", ".join(
         f"{name.partition('_')[0]} {seconds:.1f} s"
+        + (f" {report.stage_mb[name]:,} MB" if name in report.stage_mb else "")
         for name, seconds in report.stages.items()
         if seconds >= 0.1
     )

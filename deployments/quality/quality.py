@@ -38,6 +38,8 @@ class Report:
         failed: files that could not be read, by reason; their copies cannot be found.
         stages: seconds of each stage.
         seconds: of the whole scan.
+        stage_mb: the most memory that the process held in each stage; empty where the system does
+            not tell.
         rss_mb: the most memory that the process held, and the largest of its decoders.
     """
 
@@ -47,6 +49,7 @@ class Report:
     counts: dict[str, int]
     failed: dict[str, int]
     stages: dict[str, float]
+    stage_mb: dict[str, int]
     seconds: float
     rss_mb: dict[str, int]
 
@@ -59,6 +62,7 @@ class Report:
             "counts": self.counts,
             "failed": self.failed,
             "stages": self.stages,
+            "stage_mb": self.stage_mb,
             "seconds": self.seconds,
             "rss_mb": self.rss_mb,
         }
@@ -112,7 +116,8 @@ def run_quality(
         asked = {"seed": seed, "sources": sources, "edits": edits}
     settings = bench_settings(workdir, model)
     asked |= {"images": str(images), "model": settings.embedding.model, "files": table.height}
-    outcome, stages, seconds = _scan(settings, folder, workdir / "documents", progress)
+    outcome, clock, seconds = _scan(settings, folder, workdir / "documents", progress)
+    peak = max([*clock.peaks.values(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024])
     quality, rivals = _assess(settings, outcome, table, threshold, folder)
     if plots:
         draw_plots(quality, plots)
@@ -122,10 +127,11 @@ def run_quality(
         rivals=[own_row(quality), *rivals],
         counts=outcome.summary.counts,
         failed=outcome.summary.coverage.failed,
-        stages=stages,
+        stages=clock.seconds,
+        stage_mb=clock.peaks,
         seconds=seconds,
         rss_mb={
-            "process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "process": peak,
             "decoder": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
         },
     )
@@ -147,28 +153,46 @@ def bench_settings(workdir: Path, model: str | None) -> Settings:
 
 
 class _Clock:
-    """The stages, each timed."""
+    """The stages, each timed, and the most memory it held."""
 
     def __init__(self, stages: object) -> None:
         self._stages = stages
         self.seconds: dict[str, float] = {}
+        self.peaks: dict[str, int] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         stage = getattr(self._stages, name)
 
         def timed(*args: Any, **options: Any) -> Any:
+            fresh = _forget_peak()
             started = time.perf_counter()
             try:
                 return stage(*args, **options)
             finally:
                 self.seconds[name] = round(time.perf_counter() - started, 2)
+                if fresh:
+                    self.peaks[name] = _peak_mb()
 
         return timed
 
 
+def _forget_peak() -> bool:
+    """Let the system count the most memory anew; false where it cannot (proc(5), clear_refs)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_mb() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) // 1024
+
+
 def _scan(
     settings: Settings, folder: Path, documents: Path, progress: Progress
-) -> tuple[Outcome, dict[str, float], float]:
+) -> tuple[Outcome, _Clock, float]:
     from flows.order import run_scan
     from tasks import stages
     from tasks.records import Kind, ScanRequest
@@ -177,7 +201,7 @@ def _scan(
     request = ScanRequest(kind=Kind.FULL, source=str(folder), threshold=_LOWEST, where="")
     started = time.perf_counter()
     outcome = run_scan(cast("Steps", clock), request, settings, progress=progress, folder=documents)
-    return outcome, clock.seconds, round(time.perf_counter() - started, 2)
+    return outcome, clock, round(time.perf_counter() - started, 2)
 
 
 def _assess(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import re
 from collections.abc import Callable
 
 import sqlglot
@@ -38,6 +39,8 @@ COLUMNS: dict[str, str] = {
 }
 MAPS = ("tags", "metadata")
 
+#: The longest filter.
+MOST_CHARACTERS = 4000
 #: LanceDB's parser gives up beyond 50 levels, and needs exponential time for 30 nested NOTs.
 _DEPTH = 10
 _INT32 = 2**31
@@ -64,8 +67,10 @@ def render_filter(text: str) -> str:
     """
     if not text.strip():
         return ""
-    if len(text) > 4000:
-        raise FilterError("the filter is longer than 4,000 characters")
+    if len(text) > MOST_CHARACTERS:
+        raise FilterError(f"the filter is longer than {MOST_CHARACTERS:,} characters")
+    if re.search("[\ud800-\udfff]", text):
+        raise FilterError(f"the filter {text!r} holds half a character, which no text has")
     try:
         if any(token.comments for token in sqlglot.tokenize(text, dialect="postgres")):
             raise FilterError(f"the filter {text!r} must not hold comments")
@@ -84,6 +89,18 @@ def render_filter(text: str) -> str:
         return _condition(tree.args["where"].this)
     except RecursionError:
         raise FilterError("the filter is too deeply nested") from None
+
+
+def join_filters(*texts: str) -> str:
+    """Filters as one that holds where all of them hold; empty ones hold everywhere.
+
+    Each is checked by itself first: one that closes another's parenthesis is refused.
+
+    Raises:
+        FilterError: with the offending column or construct.
+    """
+    given = [text.strip() for text in texts if render_filter(text)]
+    return given[0] if len(given) == 1 else " AND ".join(f"({text})" for text in given)
 
 
 def _first_line(error: SqlglotError) -> str:

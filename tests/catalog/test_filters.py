@@ -151,6 +151,7 @@ def test_renders(where: str, rendered: str) -> None:
         "label = :x",
         "label = %s",
         "label = 'a\x00b'",
+        "label = '\ud800'",
         "last_modified > '2026-01-01'::int",
         "last_modified > '0001-01-01T00:00:00+23:00'",
         "size > 1e400",

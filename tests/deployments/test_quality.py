@@ -8,6 +8,7 @@ import random
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,7 @@ from deployments.quality import plots, rivals
 from deployments.quality.command import bench_app, show_report
 from deployments.quality.ladder import LADDER, Edit
 from deployments.quality.plant import plant, read_truth
-from deployments.quality.quality import Report, candidate_keys
+from deployments.quality.quality import Report, _Clock, candidate_keys
 from deployments.quality.score import Quality, assess
 from tasks.errors import SettingsError
 
@@ -279,9 +280,23 @@ def report_of(quality: Quality) -> Report:
         counts={"embedded": 7},
         failed={"truncated": 2},
         stages={"embed_assets": 1.0},
+        stage_mb={"embed_assets": 321},
         seconds=2.0,
         rss_mb={"process": 1, "decoder": 1},
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="not Linux")
+def test_memory_is_counted_for_each_stage() -> None:
+    stages = SimpleNamespace(
+        small=lambda: None, large=lambda: (b"x" * 200 * 1024**2).count(b"y"), after=lambda: None
+    )
+    clock = _Clock(stages)
+    for name in ("small", "large", "after"):
+        getattr(clock, name)()
+    assert list(clock.peaks) == ["small", "large", "after"]
+    assert clock.peaks["large"] > clock.peaks["small"] + 150
+    assert clock.peaks["after"] < clock.peaks["large"] - 150, "not the most there ever was"
 
 
 @pytest.mark.parametrize("pairs", [PAIRS, NO_PAIRS], ids=["pairs", "nothing"])
@@ -289,7 +304,7 @@ def test_report_in_words_and_json(pairs: pl.DataFrame) -> None:
     report = report_of(assess(TRUTH, pairs, MEMBERS, CANDIDATES))
     text = io.StringIO()
     show_report(report, Console(file=text, width=120))
-    for said in ("precision", "mirror", "not installed", "2 files: truncated"):
+    for said in ("precision", "mirror", "not installed", "2 files: truncated", "1.0 s 321 MB"):
         assert said in text.getvalue()
     assert json.loads(json.dumps(report.as_dict()))["quality"]["wanted"] == 4
 

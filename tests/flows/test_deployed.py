@@ -355,3 +355,19 @@ def test_what_is_approved_elsewhere_is_merged_and_early_emptying_asks_again(
         Bucket=BUCKET, Prefix=".dam-dedup/quarantine/"
     )
     assert [item["Key"].rpartition("/")[2] for item in kept["Contents"]] == ["3001.jpg"]
+
+
+def test_a_verdict_given_in_the_form_holds_in_later_scans(place: Path, prefect: Prefect) -> None:
+    put_pictures(4001, 1)
+    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    assert {"4001.jpg", "web/4001.jpg"} in found_groups(place)
+    request = {"left": "4001.jpg", "right": "web/4001.jpg", "given_by": "anna"}
+    run = prefect.trigger("give-verdict/on-demand", **request, verdict="distinct")
+    assert prefect.wait(run, "Completed", "Failed") == "Completed"
+    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    assert not any("4001.jpg" in group for group in found_groups(place))
+    assert {"1.jpg", "web/1.jpg"} in found_groups(place), "of that pair alone"
+
+
+def found_groups(place: Path) -> list[set[str]]:
+    return [{member["key"] for member in group["members"]} for group in groups(place)["groups"]]

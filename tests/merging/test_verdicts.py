@@ -9,14 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from tasks.audit import read_audit
 from tasks.dedup.verdicts import VERDICTS, apply_verdicts, current, keep_apart
 from tasks.errors import MergeError
-from tasks.records import Role, Tier
+from tasks.records import EmptyRequest, Role, Tier, VerdictRequest
 from tasks.session import open_catalog
 from tasks.summarize import last_scan
-from tasks.verdict import Verdict, parse_verdicts, read_verdicts, record_verdicts
+from tasks.verdict import (
+    Verdict,
+    give_verdict,
+    parse_verdicts,
+    read_verdicts,
+    record_verdicts,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
 
@@ -351,3 +358,20 @@ def test_groups_after_verdicts(data: Any, random: Any) -> None:
     random.shuffle(mixed)
     again = keep_apart(members[mixed], said)
     assert again.sort("asset_id").equals(found.sort("asset_id"))
+
+
+def test_the_form_writes_what_the_command_writes(quick: Any) -> None:
+    quick.put("a.png", PNG + b"1")
+    quick.put("b.png", PNG + b"1")
+    quick.list()
+    request = VerdictRequest(left="b.png", right="a.png", verdict="distinct", given_by=" anna ")
+    assert give_verdict(quick.settings, request) == 1
+    row = read_verdicts(open_catalog(quick.settings)).row(0, named=True)
+    assert (row["verdict"], row["by"], row["door"]) == ("distinct", "anna", "prefect")
+    quick.list()
+    assert groups(quick) == set()
+
+
+def test_early_emptying_names_a_plan_before_anybody_is_asked() -> None:
+    with pytest.raises(ValidationError, match="one plan's id"):
+        EmptyRequest(emptied_by="anna", early=True)
