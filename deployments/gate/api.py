@@ -208,7 +208,9 @@ class _Native:
         filters = [text for text in (where.strip(), fq_to_sql(fq)) if text]
         return Question(
             source=source,
-            where=" AND ".join(f"({text})" for text in filters) if filters[1:] else "".join(filters),
+            where=" AND ".join(f"({text})" for text in filters)
+            if filters[1:]
+            else "".join(filters),
             threshold=settings.match.threshold if threshold is None else threshold,
             limit=limit,
             offset=offset,

@@ -1,38 +1,50 @@
-"""The web application: check before you add, and the pages that decide about merge plans."""
+"""The web application: check before you add; and a link shows a plan, a button decides on it.
+
+Mail scanners follow links: GET and HEAD change nothing, whatever they are asked.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from deployments.gate import schemas
-from deployments.gate.acts import Replan
+from deployments.gate.acts import Replan, decide_form, problems, replan_form
 from deployments.gate.api import native_routes
 from deployments.gate.compat import compat_routes
+from deployments.gate.forms import BODY_LIMIT, Form, parse_form
+from deployments.gate.guard import guard
 from deployments.gate.keys import Keys
-from deployments.gate.pages import approval_routes, message
-from deployments.gate.problems import Problem, problem_of
+from deployments.gate.looks import read_looks
 from deployments.gate.service import Service
-from reports.api import api_page
-from reports.review import content_policy
-from tasks.errors import CatalogBusyError, DamDedupError
+from deployments.gate.upkeep import upkeep_routes
+from reports.review import (
+    Review,
+    groups_of_page,
+    pages,
+    review_page,
+)
+from tasks.approvals import Claim, check_secret, read_token, sign_link
+from tasks.dedup.plans import Plan
+from tasks.errors import MergeError
+from tasks.journal import group_state, last_events, read_decisions, read_events, read_plan
+from tasks.session import open_catalog
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_PAGES = "/review/"
-_COMPATIBLE = ("/api/cores/", "/solr/")
-_UNEXPECTED = "The program failed, and has logged why. Please tell whoever runs it"
-_BUSY = "Another process is writing to the catalog just now. Nothing was decided"
+#: Notices that an address may ask for; their words are ours alone.
+_NOTICES = {
+    "recorded": "Your decision is recorded. Thank you.",
+    "before": "This was decided before; the first decision holds.",
+    "planned": "This is the new plan, with the keepers you picked. Nothing is approved yet.",
+}
 
 
 def create_app(
@@ -50,6 +62,8 @@ def create_app(
         SettingsError: when a secret or a key is too short.
     """
     keys = keys or Keys(settings)
+    if settings.merge.secret is not None:
+        check_secret(settings)  # now, and not at the first click
     service = Service(settings)
 
     @asynccontextmanager
@@ -57,137 +71,136 @@ def create_app(
         async with service.running():
             yield
 
+    async def check_key(request: Request) -> None:
+        keys.check(request)
+
     app = FastAPI(
         title="dam-dedup gate", version="1", description=schemas.DESCRIPTION, docs_url=None,
         redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan,
     )  # fmt: skip
-    app.state.service = service
-    app.middleware("http")(_guard)
-    for kind in (HTTPException, RequestValidationError, Problem):
-        app.add_exception_handler(kind, _refusal)
-    if settings.merge.secret is not None:
-        app.include_router(approval_routes(service.settings, replan))
-
-    async def check_key(request: Request) -> None:
-        keys.check(request)
-
+    guard(app, service)
     for routes in (native_routes(service), compat_routes(service)):
         app.include_router(routes, dependencies=[Depends(check_key)])
-    app.include_router(_upkeep(app, service, check_key))
+    app.include_router(upkeep_routes(app, service, check_key))
+    if settings.merge.secret is not None:
+        gate = _Gate(service.settings, replan)
+        hidden = {"response_model": None, "include_in_schema": False}
+        app.add_api_route("/review/{token}", gate.show, methods=["GET", "HEAD"], **hidden)
+        app.add_api_route("/review/{token}", gate.act, methods=["POST"], **hidden)
     return app
 
 
-def _upkeep(
-    app: FastAPI, service: Service, check_key: Callable[[Request], Awaitable[None]]
-) -> APIRouter:
-    """What is asked about the gate itself."""
-    routes = APIRouter(tags=["upkeep"])
+class _Gate:
+    """The two things a link can do."""
 
-    async def health() -> dict[str, object]:
-        """Alive whenever it answers; ready once the model is loaded."""
-        return {"status": "ok", "ready": service.ready}
+    def __init__(self, settings: Settings, replan: Replan | None) -> None:
+        self._settings = settings
+        self._replan = replan
 
-    async def ready() -> JSONResponse:
-        """200 once the model is loaded, 503 before."""
-        return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
+    def show(self, token: str, page: str = "1", note: str = "") -> Response:
+        """The plan as it stands now; changes nothing."""
+        claim = self._claim(token)
+        plan = self._plan(claim)
+        return self._page(claim, plan, _page_number(page, plan), notice=_NOTICES.get(note, ""))
 
-    async def metrics() -> Response:
-        """Counters, as Prometheus reads them."""
-        return Response(service.metrics.text(), media_type=service.metrics.media_type)
+    async def act(self, token: str, request: Request, page: str = "1") -> Response:
+        """A decision, or a new plan."""
+        claim = await run_in_threadpool(self._claim, token)
+        form = await _read_form(request)
+        return await run_in_threadpool(self._act, claim, form, token, page)
 
-    async def openapi() -> JSONResponse:
-        return JSONResponse(schemas.finish(app.openapi(), service.settings))
+    def _act(self, claim: Claim, form: Form, token: str, page: str) -> Response:
+        plan = self._plan(claim)
+        number = _page_number(page, plan)
+        try:
+            if form.decision == "keeper":
+                return self._replanned(claim, plan, form)
+            outcome = decide_form(self._settings, claim, plan, form)
+        except MergeError as error:
+            said = [str(error)]
+            return self._page(claim, plan, number, problems=said, comment=form.comment, status=409)
+        log.info("plan %s: %s by %s, %d groups", plan.id, form.decision, claim.reviewer,
+                 sum(1 for one in outcome if one.new))  # fmt: skip
+        left = problems(outcome)
+        if left:
+            status = 200 if any(one.new for one in outcome) else 409
+            return self._page(
+                claim, plan, number, problems=left, comment=form.comment, status=status
+            )
+        note = "recorded" if any(one.new for one in outcome) else "before"
+        # Relative: the gate may be reached under a path of its own.
+        return _see_other(f"{token}?page={number}&note={note}")
 
-    async def docs() -> Response:
-        page = api_page(schemas.finish(app.openapi(), service.settings))
-        return Response(page, media_type="text/html; charset=utf-8")
+    def _replanned(self, claim: Claim, plan: Plan, form: Form) -> Response:
+        new_id = replan_form(self._settings, claim, plan, form, self._replan)
+        new = read_plan(open_catalog(self._settings), new_id)
+        link = sign_link(self._settings, new, claim.reviewer, until=claim.until)
+        return _see_other(f"{link.rsplit('/', 1)[-1]}?note=planned")
 
-    routes.add_api_route("/health", health, methods=["GET"], summary="Whether it is alive")
-    routes.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
-    routes.add_api_route("/health/ready", ready, methods=["GET"],
-                         summary="Whether it can analyse", responses=schemas.READY)  # fmt: skip
-    routes.add_api_route("/metrics", metrics, methods=["GET"], summary="Counters",
-                         dependencies=[Depends(check_key)], responses=schemas.METRICS)  # fmt: skip
-    routes.add_api_route("/openapi.json", openapi, methods=["GET"], include_in_schema=False)
-    routes.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
-    return routes
+    def _claim(self, token: str) -> Claim:
+        try:
+            return read_token(self._settings, token)
+        except MergeError as error:
+            raise HTTPException(403, str(error)) from error
+
+    def _plan(self, claim: Claim) -> Plan:
+        try:
+            plan = read_plan(open_catalog(self._settings), claim.hash)
+        except MergeError as error:
+            raise HTTPException(404, f"{error}. This link is of no use any more") from error
+        if (plan.id, plan.hash) != (claim.plan_id, claim.hash):
+            raise HTTPException(403, "this link is for another plan; ask for a new one")
+        return plan
+
+    def _page(
+        self, claim: Claim, plan: Plan, number: int, *, status: int = 200, **said: Any
+    ) -> Response:
+        catalog = open_catalog(self._settings)
+        shown = groups_of_page(plan, number)
+        events = read_events(catalog, plan)
+        review = Review(
+            plan,
+            claim.reviewer,
+            claim.until,
+            decisions=read_decisions(catalog, plan),
+            states={
+                group.group_id: group_state(group, last_events(events, group.group_id))
+                for group in shown
+            },
+            looks=read_looks(self._settings, catalog, plan, shown),
+            page=number,
+            keepers=self._replan is not None,
+            **said,
+        )
+        return _html(review_page(review), status)
 
 
-async def _guard(request: Request, follow: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Every answer, errors too: within its time, counted, and with the headers of its own."""
-    service: Service = request.app.state.service
-    started = time.perf_counter()
+async def _read_form(request: Request) -> Form:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise HTTPException(415, "use the buttons of the page; nothing was decided")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            raise HTTPException(413, "the form is too large; nothing was decided")
     try:
-        async with asyncio.timeout(_seconds(request, service.settings)):
-            response = await follow(request)
-    except Exception as error:  # the last place where it can become an answer
-        response = _failure(request, error)
-    response.headers.update(
-        {
-            "Content-Security-Policy": content_policy(),
-            "Cache-Control": "no-store",
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
-            "X-Frame-Options": "DENY",
-            "X-Robots-Tag": "noindex, nofollow",
-            "Cross-Origin-Opener-Policy": "same-origin",
-        }
-    )
-    service.metrics.count(
-        _route(request), _method(request), response.status_code, time.perf_counter() - started
-    )
-    return response
+        form = parse_form(body)
+    except ValueError as error:
+        raise HTTPException(400, "the form cannot be read; nothing was decided") from error
+    if form.decision not in {"approve", "reject", "approve-all", "keeper"}:
+        raise HTTPException(400, "the form says neither approve nor reject; nothing was decided")
+    return form
 
 
-def _failure(request: Request, error: Exception) -> Response:
-    if isinstance(error, ClientDisconnect):
-        return Response(status_code=400)  # nobody reads it
-    answer = problem_of(error)
-    if answer.status >= 500 and answer.status != 504:
-        log.error("%s %s failed: %s", request.method, _route(request), error,
-                  exc_info=not isinstance(error, DamDedupError))  # fmt: skip
-    if not request.url.path.startswith(_PAGES):
-        return _json(request, answer)
-    if isinstance(error, CatalogBusyError):
-        return message(503, _BUSY, {"Retry-After": "60"})
-    return message(500, _UNEXPECTED)
+def _page_number(text: str, plan: Plan) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 1
+    return min(max(number, 1), pages(plan))
 
 
-async def _refusal(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException):
-        headers = dict(error.headers or {})
-        if request.url.path.startswith(_PAGES):
-            return message(error.status_code, str(error.detail), headers)
-        answer = Problem(error.status_code, "refused", str(error.detail).lower(),
-                         "See /docs for what can be asked", headers)  # fmt: skip
-    elif isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-        answer = Problem(422, "wrong_parameter", f"{where}: {first['msg']}", f"Correct {where}")
-    else:
-        answer = problem_of(error)
-    return _json(request, answer)
+def _html(body: bytes, status: int, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status, headers, "text/html; charset=utf-8")
 
 
-def _json(request: Request, answer: Problem) -> Response:
-    """An answer that says no, in the shape that who asked knows."""
-    document: dict[str, object] = dict(answer.document)
-    if request.url.path.startswith(_COMPATIBLE):
-        document["responseHeader"] = {"status": answer.status, "QTime": 0}
-        document["error"] = {"code": answer.status, "msg": answer.detail}
-    return JSONResponse(document, answer.status, answer.headers)
-
-
-def _seconds(request: Request, settings: Settings) -> float:
-    """An upload's time, which has its own limit, and then that of the work."""
-    gate = settings.gate
-    return gate.request_seconds + (gate.upload_seconds if request.method == "POST" else 0)
-
-
-def _route(request: Request) -> str:
-    """The route's pattern: an address may be a key to a decision, and there are many."""
-    return str(getattr(request.scope.get("route"), "path", "none"))
-
-
-def _method(request: Request) -> str:
-    return request.method if request.method in {"GET", "HEAD", "POST"} else "other"
+def _see_other(place: str) -> Response:
+    return Response(status_code=303, headers={"Location": place})

@@ -85,7 +85,9 @@ async def read_body(
                     before += len(chunk)
                     data += chunk
         except TimeoutError:
-            raise Problem(408, "too_slow", "the request came too slowly", "Send it faster") from None
+            raise Problem(
+                408, "too_slow", "the request came too slowly", "Send it faster"
+            ) from None
         yield parse_body(bytes(data), request.headers.get("content-type", ""), limits)
     finally:
         inflight.held -= before

@@ -188,9 +188,7 @@ class _Compat:
                 "Delete the objects where they are; the next scan sees it. Or merge duplicates",
             )  # fmt: skip
         keys = await self._service.run(lambda: chosen.keys_to_delete(wanted))
-        await self._service.write(
-            lambda: remove_assets(self._service.settings, chosen.uri, keys)
-        )
+        await self._service.write(lambda: remove_assets(self._service.settings, chosen.uri, keys))
 
 
 def _question(chosen: Collection, rank: Rank, where: str, offset: int, rows: int) -> Question:

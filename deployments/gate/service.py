@@ -146,9 +146,7 @@ class Service:
         if not isinstance(document, dict):
             raise Problem(400, "wrong_request", "the analysis is not a JSON object",
                           "Send what /analyze answered, unchanged")  # fmt: skip
-        return await self.run(
-            lambda: read_analysis(document, self.settings, self._analyzer.space)
-        )
+        return await self.run(lambda: read_analysis(document, self.settings, self._analyzer.space))
 
     # ---- inside ------------------------------------------------------------------------------
 

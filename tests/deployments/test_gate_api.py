@@ -76,9 +76,7 @@ def filled(library: Library) -> Library:
 
 
 def post_image(client: TestClient, path: str, data: bytes, **params):
-    return client.post(
-        path, content=data, params=params, headers={"content-type": "image/jpeg"}
-    )
+    return client.post(path, content=data, params=params, headers={"content-type": "image/jpeg"})
 
 
 def keys_of(answer) -> list[str]:
