@@ -116,6 +116,7 @@ def settings(library, tmp_path):
 def server(settings) -> Iterator[str]:
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
+        place.listen()  # who asks before it has started waits
         running = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [place]})
         thread.start()
