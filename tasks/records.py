@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -173,6 +173,38 @@ class VerdictRequest(BaseModel):
     comment: str = Field("", max_length=2000)
 
 
+class CheckRequest(BaseModel):
+    """Is this image already there? As the Prefect UI asks for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    asset: str = Field("", max_length=1100, description="Key or asset id; or give a url")
+    url: str = Field("", max_length=4000, description="https://... of an image; or give an asset")
+    source: str = Field(
+        "", max_length=1100, description="What it is compared with; empty: DAM_DEDUP_SOURCE__URI"
+    )
+    where: str = Field(
+        "", max_length=4000, description="SQL-style filter of what it is compared with"
+    )
+    threshold: float | None = Field(
+        None, ge=0.5, le=1.0, description="Lowest score; none: DAM_DEDUP_MATCH__THRESHOLD (0.7)"
+    )
+    limit: int = Field(100, ge=1, le=10_000, description="Findings shown; the total is always told")
+    offset: int = Field(0, ge=0, description="Findings left out before the first shown")
+    exclude: list[str] = Field(
+        default_factory=list, max_length=1000, description="Keys or asset ids left out"
+    )
+    mode: Literal["auto", "balanced", "speed", "exact"] = Field(
+        "auto", description="How neighbours are searched; auto: by the size of the collection"
+    )
+
+    @model_validator(mode="after")
+    def _one_image(self) -> CheckRequest:
+        if bool(self.asset.strip()) == bool(self.url.strip()):
+            raise ValueError("give an asset or a url, and not both")
+        return self
+
+
 @dataclass(frozen=True, slots=True)
 class PlanNote:
     """A merge plan in the words of a report.
@@ -310,6 +342,94 @@ class Space:
     def id(self) -> str:
         """A short name for the space, the same on every machine."""
         return digest(self.model, self.revision, self.preprocessing, str(self.dim))
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """All that a scan, a check or an update needs to know of an image, without its bytes.
+
+    Attributes:
+        picture: without its pixels.
+        vector: float16 (dim,), unit length.
+        space: where the vector lives.
+        size: bytes of the file.
+    """
+
+    picture: Picture
+    vector: npt.NDArray[np.float16]
+    space: Space
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a check asks for besides the image.
+
+    Attributes:
+        source: what it is compared with; empty: the default source.
+        where: SQL-style filter of what it is compared with.
+        threshold: lowest score found; below 0.5 nothing is alike.
+        limit: findings on one page.
+        offset: findings before the page.
+        exclude: asset ids or keys that are left out.
+        mode: how neighbours are searched: auto, balanced, speed or exact.
+    """
+
+    source: str = ""
+    where: str = ""
+    threshold: float = 0.7
+    limit: int = 10
+    offset: int = 0
+    exclude: tuple[str, ...] = ()
+    mode: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One asset that the image was verified against and matches.
+
+    Attributes:
+        relation: ``equal bytes``, ``equal pixels`` or ``verified``.
+        evidence: the measurements, JSON as the catalog keeps it; ``{}`` where there are none.
+        changes: the evidence in words.
+        verdict: a person's word on the pair: duplicate, linked or nothing.
+        facts: width, height, size, format, last_modified, label, tags, metadata ...
+    """
+
+    asset_id: str
+    key: str
+    source: str
+    score: float
+    tier: str
+    content: str
+    relation: str
+    evidence: str
+    changes: str
+    verdict: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check found.
+
+    Attributes:
+        found: one page, highest score first, then by key.
+        total: findings on all pages.
+        candidates: contents that were worth a look.
+        verified: of these, how many were looked at now; the others were known.
+        silenced: findings that a person called distinct: counted, not listed.
+        mode: the search that was used: exact, balanced or speed.
+        space: where the neighbours were looked for.
+    """
+
+    found: tuple[Finding, ...]
+    total: int
+    candidates: int
+    verified: int
+    silenced: int
+    mode: str
+    space: Space
 
 
 @dataclass(frozen=True, slots=True)
