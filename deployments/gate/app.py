@@ -1,4 +1,4 @@
-"""The web application: a link shows a plan, a button decides on it.
+"""The web application: check before you add; and a link shows a plan, a button decides on it.
 
 Mail scanners follow links: GET and HEAD change nothing, whatever they are asked.
 """
@@ -6,72 +6,87 @@ Mail scanners follow links: GET and HEAD change nothing, whatever they are asked
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from deployments.gate import schemas
 from deployments.gate.acts import Replan, decide_form, problems, replan_form
+from deployments.gate.api import native_routes
+from deployments.gate.compat import compat_routes
 from deployments.gate.forms import BODY_LIMIT, Form, parse_form
+from deployments.gate.guard import guard
+from deployments.gate.keys import Keys
 from deployments.gate.looks import read_looks
+from deployments.gate.service import Service
+from deployments.gate.upkeep import upkeep_routes
 from reports.review import (
     Review,
-    content_policy,
     groups_of_page,
-    message_page,
     pages,
     review_page,
 )
 from tasks.approvals import Claim, check_secret, read_token, sign_link
 from tasks.dedup.plans import Plan
-from tasks.errors import CatalogBusyError, DamDedupError, MergeError
+from tasks.errors import MergeError
 from tasks.journal import group_state, last_events, read_decisions, read_events, read_plan
 from tasks.session import open_catalog
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: How long a click waits for another writer: a person is waiting, not a scan.
-_PATIENCE = 20.0
 #: Notices that an address may ask for; their words are ours alone.
 _NOTICES = {
     "recorded": "Your decision is recorded. Thank you.",
     "before": "This was decided before; the first decision holds.",
     "planned": "This is the new plan, with the keepers you picked. Nothing is approved yet.",
 }
-_TITLES = {
-    400: "That cannot be done",
-    403: "This link does not work",
-    404: "There is no such page",
-    405: "That cannot be done",
-    409: "Nothing was decided",
-    413: "That is too much at once",
-    415: "That cannot be done",
-    503: "Please try again in a minute",
-}
 
 
-def create_app(settings: Settings, *, replan: Replan | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, *, replan: Replan | None = None, keys: Keys | None = None
+) -> FastAPI:
     """The application.
 
     Args:
-        settings: where the catalog is, and what signs the links.
+        settings: where the catalog is, who may ask, and what signs the links; without
+            ``merge.secret`` there are no approval pages.
         replan: makes a plan with other keepers; None: the page offers no other keeper.
+        keys: who may ask; by default what the settings say.
 
     Raises:
-        SettingsError: when the secret is missing or too short.
+        SettingsError: when a secret or a key is too short.
     """
-    check_secret(settings)  # now, and not at the first click
-    gate = _Gate(_impatient(settings), replan)
-    app = FastAPI(title="dam-dedup gate", docs_url=None, redoc_url=None, openapi_url=None,
-                  redirect_slashes=False)  # fmt: skip
-    app.middleware("http")(_guard)
-    app.add_exception_handler(HTTPException, _refusal)
-    app.add_api_route("/review/{token}", gate.show, methods=["GET", "HEAD"], response_model=None)
-    app.add_api_route("/review/{token}", gate.act, methods=["POST"], response_model=None)
-    app.add_api_route("/health", _health, methods=["GET", "HEAD"])
+    keys = keys or Keys(settings)
+    if settings.merge.secret is not None:
+        check_secret(settings)  # now, and not at the first click
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    async def check_key(request: Request) -> None:
+        keys.check(request)
+
+    app = FastAPI(
+        title="dam-dedup gate", version="1", description=schemas.DESCRIPTION, docs_url=None,
+        redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan,
+    )  # fmt: skip
+    guard(app, service)
+    for routes in (native_routes(service), compat_routes(service)):
+        app.include_router(routes, dependencies=[Depends(check_key)])
+    app.include_router(upkeep_routes(app, service, check_key))
+    if settings.merge.secret is not None:
+        gate = _Gate(service.settings, replan)
+        hidden = {"response_model": None, "include_in_schema": False}
+        app.add_api_route("/review/{token}", gate.show, methods=["GET", "HEAD"], **hidden)
+        app.add_api_route("/review/{token}", gate.act, methods=["POST"], **hidden)
     return app
 
 
@@ -160,44 +175,6 @@ class _Gate:
         return _html(review_page(review), status)
 
 
-async def _guard(request: Request, follow: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Every answer, errors too: as a page, and with the headers that keep it to itself."""
-    try:
-        response = await follow(request)
-    except CatalogBusyError:
-        busy = "Another process is writing to the catalog just now. Nothing was decided."
-        response = _html(message_page(_TITLES[503], busy), 503)
-        response.headers["Retry-After"] = "60"
-    except Exception as error:  # the last place where it can become a page
-        log.error("%s failed: %s", request.method, error, exc_info=not _expected(error))
-        text = "The program failed, and has logged why. Please tell whoever runs it."
-        response = _html(message_page("Something went wrong", text), 500)
-    response.headers.update(
-        {
-            "Content-Security-Policy": content_policy(),
-            "Cache-Control": "no-store",
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
-            "X-Frame-Options": "DENY",
-            "X-Robots-Tag": "noindex, nofollow",
-            "Cross-Origin-Opener-Policy": "same-origin",
-        }
-    )
-    return response
-
-
-def _expected(error: Exception) -> bool:
-    return isinstance(error, DamDedupError)
-
-
-async def _refusal(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for no other
-    title = _TITLES.get(error.status_code, "That cannot be done")
-    text = str(error.detail)
-    text = text[:1].upper() + text[1:].rstrip(".") + "."
-    return _html(message_page(title, text), error.status_code, dict(error.headers or {}))
-
-
 async def _read_form(request: Request) -> Form:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
@@ -227,13 +204,3 @@ def _html(body: bytes, status: int, headers: dict[str, str] | None = None) -> Re
 
 def _see_other(place: str) -> Response:
     return Response(status_code=303, headers={"Location": place})
-
-
-def _health() -> dict[str, str]:
-    return {"status": "ok"}
-
-
-def _impatient(settings: Settings) -> Settings:
-    wait = min(_PATIENCE, settings.catalog.busy_seconds)
-    catalog = settings.catalog.model_copy(update={"busy_seconds": wait})
-    return settings.model_copy(update={"catalog": catalog})

@@ -24,22 +24,43 @@ def gate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8088,
     catalog: CatalogUri = None,
+    no_keys: Annotated[
+        bool,
+        typer.Option(
+            "--no-keys", help="Answer strangers without a key: a proxy decides who may ask."
+        ),
+    ] = False,
 ) -> None:
-    """Serve the approval pages that signed links lead to.
+    """Serve the gate: is this image already in the collection? And the approval pages.
 
+    Routes: /analyze /duplicate /update; /api/cores/NAME and /solr/NAME for clients of another
+    image search service; /health /metrics; /docs says how to ask. The model is loaded once, and
+    what comes at the same time is analysed together.
+
+    Without DAM_DEDUP_GATE__API_KEYS it listens on loopback addresses alone, and answers no other
+    web site's pages. With DAM_DEDUP_MERGE__SECRET it shows the pages that signed links lead to.
     It speaks plain HTTP: put a proxy with TLS in front of it, reached at
-    DAM_DEDUP_MERGE__GATE_URL. It needs DAM_DEDUP_MERGE__SECRET.
+    DAM_DEDUP_MERGE__GATE_URL.
+
+        dam-dedup gate --port 8088 --catalog var/catalog
+
+        curl --data-binary @boots.jpg -H "Content-Type: image/jpeg" localhost:8088/duplicate
     """
     import uvicorn
 
     from deployments.gate.app import create_app
+    from deployments.gate.keys import Keys
 
     settings = read_settings(catalog)
-    app = create_app(settings, replan=_replan(settings))
-    print(f"approval pages on http://{host}:{port}", file=sys.stderr)  # noqa: T201
+    keys = Keys(settings, anybody=no_keys)
+    keys.check_address(host)
+    app = create_app(settings, replan=_replan(settings), keys=keys)
+    pages = "" if settings.merge.secret else " (no approval pages: DAM_DEDUP_MERGE__SECRET unset)"
+    print(f"gate on http://{host}:{port}/docs{pages}", file=sys.stderr)  # noqa: T201
     # No access log: an address is a key to a decision.
     uvicorn.run(app, host=host, port=port, access_log=False, server_header=False,
-                log_level="warning")  # fmt: skip
+                log_level="warning", timeout_keep_alive=30, backlog=512,
+                timeout_graceful_shutdown=30)  # fmt: skip
 
 
 def link(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deployments.quality.quality import Report
+    from deployments.quality.serving import GateReport
     from tasks.progress import Progress
 
 bench_app = typer.Typer(
@@ -134,6 +135,89 @@ def fit(
         typer.echo(f"{write}: {made['provenance']}", err=True)
     else:
         typer.echo(json.dumps(made, indent=2))
+
+
+@bench_app.command("gate")
+def gate(
+    images: Annotated[
+        Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
+    ],
+    assets: Annotated[int, typer.Option(help="Size of the catalog.", min=100)] = 100_000,
+    requests: Annotated[int, typer.Option(help="Requests of each round.", min=1)] = 500,
+    clients: Annotated[
+        str, typer.Option(help="How many ask at once, round by round.")
+    ] = "1,8,32",
+    seed: Annotated[int, typer.Option(help="Draws what is asked.", min=0)] = 0,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Keep the catalog here and use it again. Default: a temporary folder."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast the gate answers /duplicate, by upload and by id.
+
+    A catalog of the asked size is made of a few photographs: their thumbnails, each used many
+    times, and vectors drawn around theirs. Searching and verifying cost what they do in
+    production; what is found means nothing. Then the gate is started as it is in production, and
+    asked by clients that each ask again as soon as they have their answer.
+
+        dam-dedup bench gate --images ~/Pictures --work var/bench-gate
+
+        dam-dedup bench gate --images ~/Pictures --assets 10000 --clients 1,4 --json
+    """
+    import tempfile
+
+    from deployments.options import read_settings
+    from deployments.quality.serving import run_gate
+    from tasks.errors import SettingsError
+
+    parts = clients.split(",")
+    if not all(part.strip().isdigit() and 0 < int(part) <= 256 for part in parts):
+        raise SettingsError(f"--clients {clients}: numbers from 1 to 256 with commas between them")
+    with tempfile.TemporaryDirectory(prefix="dam-dedup-bench-") as place:
+        folder = work or Path(place)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = run_gate(
+            read_settings(None),
+            images,
+            assets=assets,
+            clients=[int(part) for part in parts],
+            requests=requests,
+            work=folder,
+            seed=seed,
+            progress=_teller(),
+        )
+    if as_json:
+        typer.echo(json.dumps(report.as_dict()))
+    else:
+        show_gate(report)
+
+
+def show_gate(report: GateReport) -> None:
+    """The figures, for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    table = Table(title=f"/duplicate, {report.assets:,} assets, {report.cores} cores")
+    for name in ("asked by", "clients", "requests", "p50", "p95", "p99", "per second", "429",
+                 "errors"):  # fmt: skip
+        table.add_column(name, justify="left" if name == "asked by" else "right")
+    for one in report.rounds:
+        table.add_row(
+            one.asked, str(one.clients), f"{one.requests:,}", _ms(one.p50), _ms(one.p95),
+            _ms(one.p99), f"{one.per_second:.1f}", str(one.refused), str(one.errors),
+        )  # fmt: skip
+    console.print(table)
+    console.print(
+        f"model alone: {_ms(report.model_one)} for one image, {_ms(report.model_batch)} each in a "
+        f"full batch. Memory: {' > '.join(f'{size / 1e6:,.0f}' for size in report.memory)} MB. "
+        f"Load of the machine at the end: {report.load:.1f} on {report.cores} cores"
+    )
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:,.0f} ms"
 
 
 def _teller() -> Progress:

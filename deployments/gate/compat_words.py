@@ -1,0 +1,219 @@
+"""The parameters and shapes of compatible clients, and what they are called here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.gate.answers import as_json, finding_document
+from deployments.gate.problems import wrong
+from tasks.records import Finding
+from tasks.settings import Settings
+
+#: Their names for our facts.
+_NAMES = {"id": "key", "filename": "name"}
+_SORTS = {"id", "name", "filename", "size", "last_modified", "width", "height", "format", "label"}
+_LOWEST = 0.5
+_MOST_START = 10_000_000
+_NO_FILTER = {"off", "false", "none", "0", "no"}
+_YES, _NO = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+_STRONG = {"high", "strong", "max", "3"}
+_SENT = {"id", "import", "_version_", "tags", "metadata"}
+
+
+class Params:
+    """Parameters by name, each with all its values."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self._pairs = pairs
+
+    def last(self, name: str, default: str = "") -> str:
+        """The last value."""
+        return next((text for key, text in reversed(self._pairs) if key == name), default)
+
+    def all(self, name: str) -> list[str]:
+        """All values."""
+        return [text for key, text in self._pairs if key == name]
+
+    def number(self, name: str, default: int, most: int) -> int:
+        """A whole number from 0.
+
+        Raises:
+            Problem: when it is none, or too large.
+        """
+        text = self.last(name).strip() or str(default)
+        if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= most):
+            raise wrong(f"{name}={text[:20]!r} is no number from 0 to {most}", f"Correct {name}")
+        return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """What is asked of a collection's documents."""
+
+    fq: tuple[str, ...]
+    rows: int
+    start: int
+    fl: tuple[str, ...]
+    sort: str
+    descending: bool
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """An image, and how it is to be compared."""
+
+    id: str
+    url: str
+    data: str
+    preprocessed: str
+    threshold: float
+    mode: str
+    fq: tuple[str, ...]
+    rows: int
+    start: int
+    fl: tuple[str, ...]
+
+
+def read_select(params: Params, most: int) -> Select:
+    """The parameters of ``/select``.
+
+    Raises:
+        Problem: naming the one that is wrong.
+    """
+    queries = [text for text in (params.last("q"), *params.all("fq")) if text.strip() not in _ALL]
+    sort, descending = _sort(params.last("sort").strip() or "id asc")
+    cursor = params.last("cursorMark").strip()
+    start = params.number("start", 0, _MOST_START)
+    if cursor and (sort != "key" or start):
+        raise wrong("a cursor goes by id alone, without start", "Send sort=id asc with cursorMark")
+    rows = params.number("rows", 10, most)
+    return Select(tuple(queries), rows, start, _fl(params), sort, descending, cursor)
+
+
+_ALL = {"", "*:*", "*"}
+
+
+def read_rank(params: Params, settings: Settings) -> Rank:
+    """The parameters of ``/duplicate``.
+
+    Raises:
+        Problem: naming the one that is wrong.
+    """
+    rank = Rank(
+        id=params.last("rank.by.id"),
+        url=params.last("rank.by.url"),
+        data=params.last("rank.by.data") or params.last("input.data"),
+        preprocessed=params.last("rank.by.preprocessed"),
+        threshold=_threshold(params.last("rank.threshold"), settings.match.threshold),
+        mode=_mode(params.last("rank.approximate"), params.last("rank.smartfilter")),
+        fq=tuple(text for text in params.all("fq") if text.strip() not in _ALL),
+        rows=params.number("rows", 10, settings.gate.page_rows),
+        start=params.number("start", 0, _MOST_START),
+        fl=_fl(params),
+    )
+    if sum(bool(one) for one in (rank.id, rank.url, rank.data, rank.preprocessed)) != 1:
+        raise wrong(
+            "there is no image, or more than one",
+            "Send one of rank.by.id, rank.by.url, rank.by.preprocessed",
+        )
+    if params.last("sort").strip() not in {"", "score desc"}:
+        raise wrong("duplicates are sorted by score", "Leave sort out, or send sort=score desc")
+    return rank
+
+
+def response(
+    total: int, start: int, docs: list[dict[str, Any]], best: float | None
+) -> dict[str, Any]:
+    """The part of an answer that holds documents."""
+    found: dict[str, Any] = {"numFound": total, "start": start}
+    if best is not None:
+        found["maxScore"] = best
+    return {"response": {**found, "numFoundExact": True, "docs": docs}}
+
+
+def finding_doc(finding: Finding, fl: tuple[str, ...]) -> dict[str, Any]:
+    """A finding as a document."""
+    return row_doc(finding_document(finding), fl, score=finding.score)
+
+
+def row_doc(row: dict[str, Any], fl: tuple[str, ...], *, score: float | None) -> dict[str, Any]:
+    """An asset as a document: what its update sent besides comes back under its own name."""
+    sent = _map(row.get("metadata"))
+    whole = {**sent, **{name: as_json(value) for name, value in row.items() if name != "key"}}
+    whole |= {"id": row["key"], "filename": row.get("name")}
+    whole["metadata"], whole["tags"] = sent, _map(row.get("tags"))
+    if score is not None:
+        whole["score"] = as_json(score)
+    if not fl or "*" in fl:
+        return {name: value for name, value in whole.items() if value is not None}
+    return {name: whole[name] for name in fl if whole.get(name) is not None}
+
+
+def stored_fields(document: dict[str, Any]) -> dict[str, str]:
+    """What of a sent document is kept beside the analysis, as text.
+
+    Raises:
+        Problem: when it is too much.
+    """
+    found = {}
+    for name, value in document.items():
+        if name in _SENT or value is None:
+            continue
+        text = value if isinstance(value, str) else json.dumps(value)
+        if len(name) > 200 or len(text) > 8192 or len(found) >= 64:
+            raise wrong(f"the field {name[:50]!r} is too long, or one too many",
+                        "Send 64 fields of 8,192 characters at most")  # fmt: skip
+        if name == "image" and text.startswith("data:"):
+            continue
+        found[name] = text
+    return found
+
+
+def _map(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        value = json.loads(value) if value else {}
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _fl(params: Params) -> tuple[str, ...]:
+    listed = [name for text in params.all("fl") for name in re.split(r"[,\s]+", text) if name]
+    if len(listed) > 100:
+        raise wrong("fl names too many fields", "Name 100 at most")
+    return tuple(dict.fromkeys(listed))
+
+
+def _sort(text: str) -> tuple[str, bool]:
+    name, _, way = text.partition(" ")
+    if name not in _SORTS or way.strip().lower() not in {"", "asc", "desc"}:
+        raise wrong(f"sort={text[:50]!r} is not understood", "Send sort=id asc")
+    return _NAMES.get(name, name), way.strip().lower() == "desc"
+
+
+def _threshold(text: str, default: float) -> float:
+    if not text.strip():
+        return default
+    if not re.fullmatch(r"[01]?(\.[0-9]{0,12})?", text.strip()) or text.strip() == ".":
+        raise wrong(f"rank.threshold={text[:20]!r} is no number from 0 to 1", "Send 0.7")
+    number = float(text)
+    if number > 1:
+        raise wrong(f"rank.threshold={text[:20]!r} is above 1", "Send 0.7")
+    return max(number, _LOWEST)  # below it, nothing is a match here
+
+
+def _mode(approximate: str, smartfilter: str) -> str:
+    """Their two knobs, as our modes: what is exact has no filter before it."""
+    asked, strength = approximate.strip().lower(), smartfilter.strip().lower()
+    if asked and asked not in _YES | _NO:
+        raise wrong("rank.approximate is neither true nor false", "Send rank.approximate=false")
+    if asked in _NO:
+        return "exact"
+    if strength in _STRONG:
+        return "speed"
+    if strength and strength not in _NO_FILTER:
+        return "balanced"
+    return "balanced" if asked in _YES else "auto"

@@ -1,0 +1,94 @@
+"""What the gate answers when it cannot do as asked: JSON with a remedy, and no secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tasks.errors import (
+    AssetGoneError,
+    CatalogBusyError,
+    CatalogError,
+    DamDedupError,
+    FilterError,
+    ImageError,
+    ModelError,
+    SettingsError,
+    SourceError,
+    TransientSourceError,
+)
+
+_LOGGED = "The program has logged why; tell whoever runs it"
+
+
+class Problem(Exception):  # noqa: N818 - it is an answer, and named like one
+    """An answer that says no.
+
+    Attributes:
+        status: the HTTP status.
+        error: a short, stable code.
+        detail: what happened.
+        remedy: what to do about it.
+        headers: what the answer carries besides.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        detail: str,
+        remedy: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.error, self.detail, self.remedy = status, error, detail, remedy
+        self.headers = dict(headers or {})
+
+    @property
+    def document(self) -> dict[str, str]:
+        """The answer's body."""
+        return {"error": self.error, "detail": self.detail, "remedy": self.remedy}
+
+
+def busy(what: str, seconds: int = 1) -> Problem:
+    """Too much is waiting."""
+    return Problem(
+        429, "busy", what, f"Try again in {seconds} s, with fewer requests at once",
+        {"Retry-After": str(seconds)},
+    )  # fmt: skip
+
+
+def wrong(detail: str, remedy: str) -> Problem:
+    """The request cannot be understood."""
+    return Problem(400, "wrong_request", detail, remedy)
+
+
+def problem_of(error: BaseException) -> Problem:
+    """The answer to an error; one that was not raised on purpose shows nothing of itself."""
+    match error:
+        case Problem():
+            return error
+        case ImageError():
+            return Problem(422, "no_picture", str(error),
+                           f"Send an image in a format that is read here ({error.reason})")  # fmt: skip
+        case FilterError():
+            return Problem(400, "wrong_filter", str(error), "Correct the filter")
+        case AssetGoneError():
+            return Problem(404, "not_found", str(error), "Name an asset that is there")
+        case CatalogBusyError():
+            return Problem(503, "catalog_busy", "another process is writing to the catalog",
+                           "Try again in a minute", {"Retry-After": "60"})  # fmt: skip
+        case TransientSourceError():
+            return Problem(503, "source_busy", str(error), "Try again in a minute",
+                           {"Retry-After": "60"})  # fmt: skip
+        case SourceError():
+            return Problem(422, "source_refused", str(error), "Name something that can be read")
+        case ModelError():
+            return Problem(503, "no_model", "the embedding model cannot be used", _LOGGED)
+        case CatalogError() | SettingsError():
+            return Problem(500, "failed", "the gate cannot do this as it is set up", _LOGGED)
+        case DamDedupError():
+            return Problem(422, "refused", str(error), "Correct the request")
+        case TimeoutError():
+            return Problem(504, "timeout", "this took too long",
+                           "Try again; if it happens often, raise DAM_DEDUP_GATE__REQUEST_SECONDS")  # fmt: skip
+    return Problem(500, "failed", "the program failed", _LOGGED)
