@@ -21,7 +21,7 @@ import pyarrow as pa
 from lancedb.index import Bitmap, BTree
 
 from tasks.catalog import schema
-from tasks.catalog.lease import file_lease, s3_lease
+from tasks.catalog.lease import file_lease, held, s3_lease
 from tasks.errors import CatalogBusyError, CatalogError
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ class Catalog:
     ) -> None:
         self.uri = uri
         self._client = client
-        self._leases = 0
-        self._check_lease: Callable[[], None] = lambda: None
+        self._held = held(uri if self.on_s3 else str(Path(uri).resolve()))
         self._tables: dict[str, Any] = {}
         try:
             if not self.on_s3:
@@ -93,24 +92,14 @@ class Catalog:
 
     @contextlib.contextmanager
     def writing(self, wait: float = 600.0) -> Iterator[None]:
-        """Hold the writer's lease; may be entered again inside itself.
+        """Hold the writer's lease; a thread may enter again inside itself, by any object.
 
         Raises:
-            CatalogBusyError: when another process writes for longer than ``wait`` seconds.
+            CatalogBusyError: when somebody else writes for longer than ``wait`` seconds.
         """
-        if self._leases:
-            lease: contextlib.AbstractContextManager[Callable[[], None]] = contextlib.nullcontext(
-                self._check_lease
-            )
-        else:
-            lease = self._lease(wait, "writer")
-        with lease as self._check_lease:
-            self._leases += 1
-            try:
-                self._names |= self._list()  # the writer before us may have made some
-                yield
-            finally:
-                self._leases -= 1
+        with self._held.hold(self.uri, wait, lambda left: self._lease(left, "writer")):
+            self._names |= self._list()  # the writer before us may have made some
+            yield
 
     @contextlib.contextmanager
     def turn(self, wait: float) -> Iterator[None]:
@@ -149,9 +138,9 @@ class Catalog:
         """
         if rows.num_rows == 0:
             return 0
-        if not self._leases:
+        if not self._held.mine:
             raise CatalogError("upsert outside of Catalog.writing()")
-        self._check_lease()
+        self._held.check()
         key = rows.schema.names[0]
         last = pl.DataFrame({"k": rows[key], "i": range(rows.num_rows)}).group_by("k").last()
         if last.height < rows.num_rows:
@@ -167,9 +156,9 @@ class Catalog:
 
     def delete_keys(self, name: str, keys: Sequence[str]) -> None:
         """Delete rows by key."""
-        if not self._leases:
+        if not self._held.mine:
             raise CatalogError("delete outside of Catalog.writing()")
-        self._check_lease()
+        self._held.check()
         if name not in self._names:
             return
         column = schema.key_of(self.table(name).schema)

@@ -35,6 +35,79 @@ LEASE_SECONDS = 90.0
 _POLL_SECONDS = 2.0
 
 
+class Held:
+    """A lease as one process holds it: by one thread, which may enter again; the others wait.
+
+    What is nested in it may open the catalog anew: the lease belongs to the place, not to the
+    object that took it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._owner: int | None = None
+        self._check: Callable[[], None] = lambda: None
+
+    @property
+    def mine(self) -> bool:
+        """Whether this thread holds it."""
+        return self._owner == threading.get_ident()
+
+    def check(self) -> None:
+        """Raise once the lease is lost."""
+        self._check()
+
+    @contextlib.contextmanager
+    def hold(
+        self,
+        place: str,
+        wait: float,
+        take: Callable[[float], contextlib.AbstractContextManager[Callable[[], None]]],
+    ) -> Iterator[bool]:
+        """Hold it while the block runs; gives whether it was taken now.
+
+        Args:
+            place: for messages.
+            wait: seconds, for the threads of this process and other processes together.
+            take: takes the lease itself, given the seconds that are left.
+
+        Raises:
+            CatalogBusyError: when somebody else holds it for longer.
+        """
+        begun = time.monotonic()
+        if not self._lock.acquire(timeout=max(0.0, wait)):
+            raise CatalogBusyError(
+                f"another request is writing to the catalog {place} (waited {wait:.0f} s); let it "
+                "finish, or raise DAM_DEDUP_CATALOG__BUSY_SECONDS"
+            )
+        try:
+            with contextlib.ExitStack() as stack:
+                first = self._depth == 0
+                if first:
+                    left = max(0.0, wait - (time.monotonic() - begun))
+                    self._check = stack.enter_context(take(left))
+                    self._owner = threading.get_ident()
+                self._depth += 1
+                try:
+                    yield first
+                finally:
+                    self._depth -= 1
+                    if first:
+                        self._owner = None
+        finally:
+            self._lock.release()
+
+
+_HELD: dict[str, Held] = {}
+_HELD_LOCK = threading.Lock()
+
+
+def held(place: str) -> Held:
+    """This process's hold on the writer's lease of a catalog."""
+    with _HELD_LOCK:
+        return _HELD.setdefault(place, Held())
+
+
 @contextlib.contextmanager
 def file_lease(folder: Path, wait: float, name: str = "writer") -> Iterator[Callable[[], None]]:
     """Hold a lock of a catalog in a folder; gives what raises once it is lost: never.
@@ -45,7 +118,7 @@ def file_lease(folder: Path, wait: float, name: str = "writer") -> Iterator[Call
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / f".{name}.lock")
     try:
-        with lock.acquire(timeout=wait, poll_interval=0.2):
+        with lock.acquire(timeout=wait, poll_interval=0.05):
             yield lambda: None
     except filelock.Timeout:
         raise CatalogBusyError(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,6 +115,26 @@ def test_the_lease_may_be_entered_inside_itself(catalog: Catalog) -> None:
         with catalog.writing(0):
             pass
         catalog.upsert("assets", listing({"asset_id": "a"}))
+    assert catalog.count("assets") == 1
+
+
+def test_a_thread_enters_again_by_another_object_and_other_threads_wait(catalog: Catalog) -> None:
+    inside = []
+
+    def other() -> None:
+        with pytest.raises(CatalogBusyError), Catalog(catalog.uri).writing(0.1):
+            inside.append("in")
+        with pytest.raises(CatalogError, match="writing"):
+            catalog.upsert("assets", listing({"asset_id": "b"}))  # not this thread's lease
+
+    with catalog.writing():
+        with Catalog(catalog.uri).writing(0):
+            pass
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        catalog.upsert("assets", listing({"asset_id": "a"}))
+    assert inside == []
     assert catalog.count("assets") == 1
 
 

@@ -245,7 +245,7 @@ def test_the_lease_shuts_out_a_second_writer(s3: Any, monkeypatch: pytest.Monkey
     with first.writing():
         with (
             pytest.raises(CatalogBusyError, match=r"writer.lease.*CATALOG__BUSY_SECONDS"),
-            second.writing(0.2),
+            lease.s3_lease(s3.client, second.uri, 0.2),  # as another process takes it
         ):
             pass
         assert leases(s3, bucket)  # the loser has not taken it away
@@ -257,8 +257,12 @@ def test_a_lease_is_renewed_as_long_as_it_is_held(s3: Any, monkeypatch: pytest.M
     monkeypatch.setattr(lease, "LEASE_SECONDS", 1.6)
     monkeypatch.setattr(lease, "_POLL_SECONDS", 0.05)
     bucket = s3.bucket()
-    first, second = catalog(s3, bucket), catalog(s3, bucket)
-    with first.writing(), pytest.raises(CatalogBusyError), second.writing(2.5):
+    first = catalog(s3, bucket)
+    with (
+        first.writing(),
+        pytest.raises(CatalogBusyError),
+        lease.s3_lease(s3.client, first.uri, 2.5),
+    ):
         pass
     assert leases(s3, bucket) == []
 
