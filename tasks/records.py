@@ -283,6 +283,87 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
+class Analysis:
+    """All that a scan, a check or an update needs to know of an image, without its bytes.
+
+    Attributes:
+        picture: its pixels are left out.
+        vector: (dim,), unit length.
+        size: bytes of the file.
+    """
+
+    picture: Picture
+    vector: npt.NDArray[np.float16]
+    space: Space
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a check asks for besides the image.
+
+    Attributes:
+        source: empty: the default.
+        where: filter of what the image is compared with.
+        exclude: asset ids or keys left out.
+        mode: ``auto``, ``balanced``, ``speed`` or ``exact``.
+    """
+
+    source: str = ""
+    where: str = ""
+    threshold: float = 0.7
+    limit: int = 10
+    offset: int = 0
+    exclude: tuple[str, ...] = ()
+    mode: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One asset that the image was verified against and matches.
+
+    Attributes:
+        relation: ``equal bytes``, ``equal pixels`` or ``verified``.
+        evidence: JSON, as stored.
+        changes: the same in words.
+        verdict: ``duplicate``, ``linked`` or nothing; what is ``distinct`` is not listed.
+        facts: width, height, size, format, last_modified, label, tags, metadata ...
+    """
+
+    asset_id: str
+    key: str
+    source: str
+    score: float
+    tier: str
+    content: str
+    relation: str
+    evidence: str
+    changes: str
+    verdict: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check found.
+
+    Attributes:
+        found: one page, the highest score first, then by key.
+        total: of all pages.
+        silenced: matches that a person called distinct.
+        mode: which search was used: ``exact``, ``balanced`` or ``speed``.
+    """
+
+    found: tuple[Finding, ...]
+    total: int
+    candidates: int
+    verified: int
+    silenced: int
+    mode: str
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
     """What became of every object seen: ``seen = scanned + skipped + failed``, always.
 
@@ -316,6 +397,8 @@ class Summary:
         links: left, right (keys), reason: assets that belong together without being duplicates.
         thumbnails: content to JPEG bytes, for the groups that are drawn.
         plan: what the policy would do, where there is one.
+        alerts: one row an alert of the assets in scope: rule, left and right (keys), relation,
+            score, evidence, state (``new`` or ``known``) ...; None in a summary made without.
     """
 
     scan_id: str
@@ -337,6 +420,7 @@ class Summary:
     links: pl.DataFrame
     thumbnails: dict[str, bytes] = field(repr=False)
     plan: PlanNote | None = None
+    alerts: pl.DataFrame | None = None
 
     @property
     def has_news(self) -> bool:
