@@ -11,6 +11,7 @@
     ├── PolicyError          a policy file is wrong; names line and key
     ├── MergeError           a merge, an approval or an undo cannot go on; nothing more is touched
     ├── ImageError           bytes that give no picture; carries a reason code
+    ├── AnalysisError        an analysed document cannot be used; says why
     ├── ModelError           the embedding model cannot be loaded or used
     ├── CatalogError         the catalog cannot be read or written
     │   └── CatalogBusyError       another process is writing
@@ -72,6 +73,10 @@ class ImageError(DamDedupError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class AnalysisError(DamDedupError):
+    """An analysed document is damaged, changed, of another space, or none at all."""
 
 
 class ModelError(DamDedupError):

@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.settings import Settings
 
@@ -141,6 +141,38 @@ class EmptyRequest(BaseModel):
         False, description="Also what the policy still keeps; the run then asks once more"
     )
     dry_run: bool = Field(True, description="Only show what would be removed. Untick to act")
+
+
+class CheckRequest(BaseModel):
+    """Is this image already there? As the Prefect UI asks for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    asset: str = Field("", max_length=1100, description="Key or asset id; or give a url")
+    url: str = Field("", max_length=4000, description="https://... of an image; or give an asset")
+    source: str = Field(
+        "", max_length=1100, description="What it is compared with; empty: DAM_DEDUP_SOURCE__URI"
+    )
+    where: str = Field(
+        "", max_length=4000, description="SQL-style filter of what it is compared with"
+    )
+    threshold: float | None = Field(
+        None, ge=0.5, le=1.0, description="Lowest score; none: DAM_DEDUP_MATCH__THRESHOLD (0.7)"
+    )
+    limit: int = Field(100, ge=1, le=10_000, description="Findings shown; the total is always told")
+    offset: int = Field(0, ge=0, description="Findings left out before the first shown")
+    exclude: list[str] = Field(
+        default_factory=list, max_length=1000, description="Keys or asset ids left out"
+    )
+    mode: Literal["auto", "balanced", "speed", "exact"] = Field(
+        "auto", description="How neighbours are searched; auto: by the size of the collection"
+    )
+
+    @model_validator(mode="after")
+    def _one_image(self) -> CheckRequest:
+        if bool(self.asset.strip()) == bool(self.url.strip()):
+            raise ValueError("give an asset or a url, and not both")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +319,9 @@ class Analysis:
     """All that a scan, a check or an update needs to know of an image, without its bytes.
 
     Attributes:
-        picture: its pixels are left out.
-        vector: (dim,), unit length.
+        picture: without its pixels.
+        vector: float16 (dim,), unit length.
+        space: where the vector lives.
         size: bytes of the file.
     """
 
@@ -303,10 +336,13 @@ class Question:
     """What a check asks for besides the image.
 
     Attributes:
-        source: empty: the default.
-        where: filter of what the image is compared with.
-        exclude: asset ids or keys left out.
-        mode: ``auto``, ``balanced``, ``speed`` or ``exact``.
+        source: what it is compared with; empty: the default source.
+        where: SQL-style filter of what it is compared with.
+        threshold: lowest score found; below 0.5 nothing is alike.
+        limit: findings on one page.
+        offset: findings before the page.
+        exclude: asset ids or keys that are left out.
+        mode: how neighbours are searched: auto, balanced, speed or exact.
     """
 
     source: str = ""
@@ -324,9 +360,9 @@ class Finding:
 
     Attributes:
         relation: ``equal bytes``, ``equal pixels`` or ``verified``.
-        evidence: JSON, as stored.
-        changes: the same in words.
-        verdict: ``duplicate``, ``linked`` or nothing; what is ``distinct`` is not listed.
+        evidence: the measurements, JSON as the catalog keeps it; ``{}`` where there are none.
+        changes: the evidence in words.
+        verdict: a person's word on the pair: duplicate, linked or nothing.
         facts: width, height, size, format, last_modified, label, tags, metadata ...
     """
 
@@ -348,10 +384,13 @@ class Checked:
     """What a check found.
 
     Attributes:
-        found: one page, the highest score first, then by key.
-        total: of all pages.
-        silenced: matches that a person called distinct.
-        mode: which search was used: ``exact``, ``balanced`` or ``speed``.
+        found: one page, highest score first, then by key.
+        total: findings on all pages.
+        candidates: contents that were worth a look.
+        verified: of these, how many were looked at now; the others were known.
+        silenced: findings that a person called distinct: counted, not listed.
+        mode: the search that was used: exact, balanced or speed.
+        space: where the neighbours were looked for.
     """
 
     found: tuple[Finding, ...]

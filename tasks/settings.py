@@ -162,6 +162,34 @@ class MergeSettings(_Part):
     cost_per_gb_month: float = Field(0.023, ge=0, description="For the savings ledger")
 
 
+class GateSettings(_Part):
+    """The HTTP gate: check before you add."""
+
+    secret: SecretStr | None = Field(
+        None, description="Seals analysed JSON, so that a changed one is refused; 32 characters up"
+    )
+    api_keys: list[SecretStr] = Field(
+        default_factory=list,
+        description="JSON list of keys, or of sha256:HEX of keys; none: loopback addresses only",
+    )
+    max_upload_bytes: int = Field(64 * 1024**2, gt=0, description="Of one request, and of one URL")
+    inflight_bytes: int = Field(
+        512 * 1024**2, gt=0, description="Uploads held at once; beyond it callers get 429"
+    )
+    queue: int = Field(
+        64, ge=1, le=10_000, description="Images, and checks, that may wait; then callers get 429"
+    )
+    workers: int | None = Field(None, ge=1, le=256, description="Threads that check; default: 4")
+    request_seconds: float = Field(60, gt=0, description="What one request may take in all")
+    upload_seconds: float = Field(60, gt=0, description="What sending a request may take")
+    page_rows: int = Field(1000, ge=1, le=100_000, description="Most results of one answer")
+    allow_private_addresses: bool = Field(
+        False, description="Fetch image URLs from private networks too"
+    )
+    url_seconds: float = Field(20, gt=0, description="What fetching an image URL may take")
+    url_redirects: int = Field(3, ge=0, le=20, description="Followed when fetching an image URL")
+
+
 class Settings(BaseSettings):
     """The whole tree."""
 
@@ -183,6 +211,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     mail: MailSettings = MailSettings()
     merge: MergeSettings = MergeSettings()
+    gate: GateSettings = GateSettings()
 
 
 def variables() -> dict[str, str]:

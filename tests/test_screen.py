@@ -49,10 +49,8 @@ def test_new_assets_are_held_against_the_blocklist_and_told_once(library) -> Non
     library.add("innocent.png", 3)
     second = library.scan()
     relations = {row[1]: row[3] for row in told(second)}
-    assert relations == {"again.png": "equal bytes", "small.jpg": "resembles"} or relations == {
-        "pixels.bmp": "equal pixels",
-        "small.jpg": "resembles",
-    }  # one content, one alert
+    # pixels.bmp is the same content as again.png: one alert for each content.
+    assert relations == {"again.png": "equal bytes", "small.jpg": "resembles"}
     assert second.summary.counts["alerts_new"] == 2
     row = second.summary.alerts.filter(relation="resembles").row(0, named=True)
     assert row["entry_id"] == entry
