@@ -481,6 +481,8 @@ class Summary:
         links: left, right (keys), reason: assets that belong together without being duplicates.
         thumbnails: content to JPEG bytes, for the groups that are drawn.
         plan: what the policy would do, where there is one.
+        alerts: one row an alert of the assets in scope: rule, left and right (keys), relation,
+            score, evidence, state (``new`` or ``known``) ...; None in a summary made without.
     """
 
     scan_id: str
@@ -503,6 +505,7 @@ class Summary:
     thumbnails: dict[str, bytes] = field(repr=False)
     plan: PlanNote | None = None
     across: str = ""
+    alerts: pl.DataFrame | None = None
 
     @property
     def has_news(self) -> bool:
