@@ -14,6 +14,7 @@ from tasks.catalog.catalog import Catalog
 from tasks.catalog.filters import render_filter
 from tasks.errors import SettingsError
 from tasks.records import Scan, ScanRequest, digest, now
+from tasks.reviewers import share_sql
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings
 
@@ -29,6 +30,8 @@ def catalog_turn(request: ScanRequest, settings: Settings) -> Iterator[None]:
         CatalogBusyError: when another scan goes on for too long.
     """
     render_filter(request.where)
+    for share in settings.mail.reviewers.values():
+        share_sql(share)
     with open_catalog(settings).turn(settings.catalog.turn_seconds):
         yield
 

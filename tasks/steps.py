@@ -36,6 +36,7 @@ from tasks.errors import (
     CatalogBusyError,
     DamDedupError,
     DeliveryError,
+    MailError,
     SettingsError,
     TransientSourceError,
 )
@@ -69,9 +70,13 @@ for _name in ("tasks", "flows", "reports"):
 
 
 def _worth_retrying(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Whether the error may pass by itself; a wrong setting, key or filter does not."""
+    """Whether the error may pass by itself; a wrong setting, key or filter does not.
+
+    A mail was tried as often as the settings say before it becomes an error.
+    """
     error = state.result(raise_on_failure=False)
     passing = isinstance(error, (TransientSourceError, CatalogBusyError, DeliveryError))
+    passing = passing and not isinstance(error, MailError)
     return passing or not isinstance(error, DamDedupError)
 
 
@@ -194,6 +199,12 @@ def summarize_scan(scan: Scan, space: Space, counts: dict[str, int]) -> Summary:
 
 
 @_step(HOUR)
+def keep_report(scan: Scan, summary: Summary, totals: dict[str, int]) -> None:
+    """Write down what the report is made of."""
+    stages.keep_report(scan, summary, totals)
+
+
+@_step(HOUR)
 def deliver_documents(
     scan: Scan, documents: list[Document], folder: Path | None = None
 ) -> list[Receipt]:
@@ -202,9 +213,15 @@ def deliver_documents(
 
 
 @_step(HOUR)
-def send_mail(scan: Scan, mail: EmailMessage) -> None:
-    """Send the mail."""
-    stages.send_mail(scan, mail)
+def send_mail(scan: Scan, mail: EmailMessage) -> list[str]:
+    """Send a mail; says to whom it could not be sent."""
+    return stages.send_mail(scan, mail)
+
+
+@_step(HOUR)
+def keep_mailed(scan: Scan) -> None:
+    """Write down that the scan was mailed."""
+    stages.keep_mailed(scan)
 
 
 @_step(HOUR)
