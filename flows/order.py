@@ -15,9 +15,11 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Protocol
 
+from reports.history import history_json
 from reports.mail import narrow, scan_mail
+from reports.overview import overview_picture
 from reports.page import report_page, totals
-from reports.table import coverage_csv, groups_json, pairs_csv
+from reports.table import coverage_csv, groups_json, pairs_csv, tables
 from tasks.embed import EmbedCounts
 from tasks.errors import DeliveryError
 from tasks.group import GroupCounts
@@ -192,11 +194,15 @@ def count(
 
 def render(summary: Summary, drawn: int) -> list[Document]:
     """Every document of a scan."""
+    picture = overview_picture(summary)
     return [
         report_page(summary, drawn),
         groups_json(summary),
         pairs_csv(summary),
         coverage_csv(summary),
+        *tables(summary),
+        history_json(summary),
+        *([picture] if picture else []),
     ]
 
 

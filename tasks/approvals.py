@@ -68,7 +68,7 @@ def sign_link(
         reviewer: recorded as who decided: whoever has the link is taken for this person.
         until: an earlier end than the settings': a link that follows from another ends with it.
         groups: ids of the only groups that may be decided on with it; None: all. Ten thousand
-            groups make the link 1.7 kB long: a bit each.
+            groups make the link 2.2 kB long, a thousand 0.6 kB: a bit each.
 
     Raises:
         SettingsError: when address or secret are missing, or the secret is too short.

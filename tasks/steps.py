@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import replace
 from email.message import EmailMessage
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -100,11 +101,12 @@ _KEYS = ("access_key_id", "secret_access_key")
 
 
 def with_credentials(settings: Settings) -> Settings:
-    """The settings, with the credentials of the Prefect block they name, loaded now.
+    """The settings, with the credentials of the Prefect blocks they name, loaded now.
 
     Raises:
         SettingsError: when there is no such block, or it holds something else.
     """
+    settings = _with_mail_server(settings)
     name = settings.s3.credentials_block
     if not name:
         return settings
@@ -120,6 +122,36 @@ def with_credentials(settings: Settings) -> Settings:
             'must hold JSON: {"access_key_id": "...", "secret_access_key": "..."}'
         ) from None
     return settings.model_copy(update={"s3": settings.s3.model_copy(update=secrets)})
+
+
+#: The block's words for how a connection is encrypted.
+_TLS = {"SSL": "tls", "STARTTLS": "starttls", "INSECURE": "none"}
+
+
+def _with_mail_server(settings: Settings) -> Settings:
+    name = settings.mail.server_block
+    if not name:
+        return settings
+    try:
+        found = import_module("prefect_email").EmailServerCredentials.load(name)
+        given: dict[str, Any] = {
+            "host": str(getattr(found.smtp_server, "value", found.smtp_server)),
+            "port": int(found.smtp_port or settings.mail.port),
+            "tls": _TLS[str(getattr(found.smtp_type, "name", found.smtp_type)).upper()],
+            "username": found.username,
+            "password": found.password,
+        }
+    except ModuleNotFoundError:
+        raise SettingsError(
+            f"DAM_DEDUP_MAIL__SERVER_BLOCK={name} needs the package prefect-email, which is not "
+            "installed here: pip install prefect-email, or set DAM_DEDUP_MAIL__HOST and the others"
+        ) from None
+    except Exception as error:
+        raise SettingsError(
+            f"DAM_DEDUP_MAIL__SERVER_BLOCK={name}: cannot use this block ({error!r}); it must be "
+            "an EmailServerCredentials block"
+        ) from None
+    return settings.model_copy(update={"mail": settings.mail.model_copy(update=given)})
 
 
 class _Bar:
