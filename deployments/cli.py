@@ -171,8 +171,12 @@ def report(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Write the documents of a finished scan again, without scanning."""
-    from deployments.show import show_outcome
+    """Write the documents of a finished scan again, as they were, without scanning.
+
+    What later scans changed is read from the catalog's old versions, which are kept for
+    DAM_DEDUP_CATALOG__KEEP_DAYS; where they are gone, a warning says so.
+    """
+    from deployments.show import show_outcome, warn_lost
     from flows.order import Outcome, render
     from tasks.deliver import deliver_documents
     from tasks.summarize import last_scan, summarize_scan
@@ -180,9 +184,22 @@ def report(
     settings = read_settings(catalog)
     found, space, counts, finished = last_scan(settings, scan_id)
     summary = summarize_scan(found, space, counts, finished)
+    warn_lost(summary.scan_id, summary.lost)
     documents = render(summary, settings.delivery.page_groups)
     receipts = deliver_documents(found, documents, out)
     show_outcome(Outcome(found, summary, receipts, mailed=False), as_json=as_json)
+
+
+@app.command()
+def history(catalog: CatalogUri = None, as_json: Json = False) -> None:
+    """List the scans of the catalog: what each found, against the one before, and what was saved.
+
+    dam-dedup history --json | jq '.[-1].duplicates'
+    """
+    from deployments.show import show_history
+    from tasks.history import read_history
+
+    show_history(read_history(read_settings(catalog)), as_json=as_json)
 
 
 @app.command()

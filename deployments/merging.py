@@ -426,6 +426,7 @@ def audit(
     """Who decided what, and what was done, in order; or what it saved."""
     from deployments.tell import print_json, show_audit, show_savings
     from tasks.audit import read_audit
+    from tasks.cells import frame_csv
     from tasks.savings import read_savings
 
     settings = read_settings(catalog)
@@ -438,7 +439,7 @@ def audit(
         return
     events = read_audit(settings)
     if as_csv:
-        typer.echo(events.write_csv(), nl=False)
+        typer.echo(frame_csv(events).decode(), nl=False)
     elif as_json:
         print_json(events.to_dicts())
     else:

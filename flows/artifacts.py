@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import polars as pl
 from prefect.artifacts import (
+    create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
@@ -13,36 +14,57 @@ from prefect.artifacts import (
 
 from flows.order import Outcome
 from reports.page import headline, totals
-from reports.run import summary_markdown
+from reports.run import code, group_rows, summary_markdown
 from tasks.records import Receipt
 
 #: Rows of the table artifact: artifacts live in Prefect's database, so they stay small.
 _ROWS = 200
+#: Documents with a link of their own, and what each is for.
+_LINKED = {
+    "report.html": "The report with thumbnails",
+    "groups.json": "All groups as data",
+    "pairs.csv": "All pairs, for a spreadsheet",
+    "history.json": "What the scans before found",
+}
 
 
 def publish(outcome: Outcome) -> dict[str, int]:
-    """Summary, table of groups and links, as artifacts; returns the totals.
+    """Summary, table of groups, a picture and links, as artifacts; returns the totals.
 
     The keys are stable, so that the UI shows their history from run to run.
     """
     summary = outcome.summary
     create_markdown_artifact(
-        summary_markdown(summary, outcome.receipts),
+        summary_markdown(summary, outcome.receipts, outcome.refused),
         key="scan-summary",
         description=headline(summary),
     )
-    columns = ["group_id", "state", "tier", "size", "savings", "score", "keeper"]
-    rows = summary.groups.select(pl.col(columns)).head(_ROWS).to_dicts()
-    create_table_artifact(rows, key="duplicate-groups", description=f"The first {len(rows)} groups")
+    rows = group_rows(summary, _ROWS)
+    create_table_artifact(
+        rows,
+        key="duplicate-groups",
+        description=f"The first {len(rows)} of {summary.groups.height} groups",
+    )
     for receipt in outcome.receipts:
-        if receipt.name == "report.html":
+        if receipt.name in _LINKED:
             create_link_artifact(
                 _link(receipt),
                 key=_key(receipt),
-                link_text=receipt.place,
-                description="The report with thumbnails",
+                link_text=code(receipt.place).strip("`"),
+                description=_LINKED[receipt.name],
+            )
+        elif receipt.name == "overview.jpg" and _public(receipt):
+            create_image_artifact(
+                str(receipt.link),
+                key="overview",
+                description="The first groups: keeper left, duplicate right",
             )
     return totals(summary)
+
+
+def _public(receipt: Receipt) -> bool:
+    """Whether a browser that shows the run page can fetch it."""
+    return urlsplit(receipt.link or "").scheme in ("http", "https")
 
 
 def _link(receipt: Receipt) -> str:
@@ -52,4 +74,5 @@ def _link(receipt: Receipt) -> str:
 
 
 def _key(receipt: Receipt) -> str:
-    return "report-in-bucket" if receipt.place.startswith("s3://") else "report-file"
+    name = receipt.name.partition(".")[0]
+    return f"{name}-in-bucket" if receipt.place.startswith("s3://") else f"{name}-file"

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 
 from reports.page import environment
 from reports.words import data_uri, shown_key
+from tasks.cells import escape_cell
 from tasks.records import Document, digest
 
 #: The columns of labels.csv; the page exports the same.
 COLUMNS = ("pair_id", "left", "right", "score", "stratum", "population", "verdict")
 #: What a verdict may be; empty: not labelled yet.
 VERDICTS = ("duplicate", "distinct", "unsure")
-
-#: A cell that starts so is run as a formula by spreadsheet programs.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ def label_page(pairs: Sequence[DrawnPair], thumbnails: Mapping[str, bytes]) -> D
 
 def _cell(key: str) -> str:
     """A key that no spreadsheet takes for a formula; what is invisible is made visible."""
-    return ("'" if key.startswith(_FORMULA) else "") + shown_key(key)
+    return shown_key(escape_cell(key))
 
 
 def _hashed(text: str) -> str:

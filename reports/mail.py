@@ -2,75 +2,177 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from email.message import EmailMessage
-from email.utils import format_datetime, make_msgid
+from email.utils import format_datetime
+from functools import cache
 from typing import Any
 
-from reports.page import environment, headline, news, totals
-from tasks.records import Receipt, Role, Summary
+import jinja2
+from markupsafe import Markup, escape
 
-_TOP_GROUPS = 5
-_TOP_MEMBERS = 4
-_PICTURE_BYTES = 2 * 1024**2
+from reports import words
+from reports.highlights import decisions, narrow, top_groups
+from reports.page import environment, headline, news, totals
+from tasks.records import Receipt, Summary, digest
+from tasks.settings import MailSettings
+
+__all__ = ["HTML_LIMIT", "PICTURE_LIMIT", "narrow", "scan_mail"]
+
+#: Bytes of the HTML; some programs cut off what is beyond 100 kB.
+HTML_LIMIT = 80_000
+#: Bytes of all pictures as they travel, in base64.
+PICTURE_LIMIT = 5_000_000
+_GROUPS, _MEMBERS = 10, 4
+#: What is longer is cut in its middle: the start of a key says where, its end says what.
+_KEY, _TEXT = 160, 400
+_NO_DOMAIN = "dam-dedup.invalid"
 
 
 def scan_mail(
-    summary: Summary, receipts: list[Receipt], sender: str, to: list[str]
+    summary: Summary,
+    receipts: Sequence[Receipt],
+    settings: MailSettings,
+    to: Sequence[str],
+    *,
+    part: bool = False,
 ) -> EmailMessage:
     """A multipart/alternative mail about one scan.
 
     Args:
-        summary: the scan.
+        summary: the scan, or of it what is the reader's (:func:`narrow`).
         receipts: where the documents went; links come from here.
-        sender: the From address.
+        settings: who sends it, and how it can be stopped.
         to: the recipients.
+        part: whether the summary holds only what is the reader's.
     """
+    mail = _headers(summary, settings, to)
+    values = _values(summary, receipts, to, part=part)
+    values["unsubscribe"] = next(iter(settings.unsubscribe), "")
+    pictures: dict[str, tuple[str, bytes]] = {}
+    shown = top_groups(summary, _GROUPS, _MEMBERS, to)
+    _place_pictures(summary, shown, pictures, mail["Message-ID"])
+    text, html = _fitting(values, shown)
+    mail.set_content(text)
+    mail.add_alternative(html, subtype="html")
+    related = mail.get_payload()[1]  # type: ignore[index]
+    for cid, jpeg in pictures.values():
+        if f"cid:{cid}" in html:
+            related.add_related(  # type: ignore[union-attr]
+                jpeg, "image", "jpeg", cid=f"<{cid}>", disposition="inline"
+            )
+    return mail
+
+
+def _headers(summary: Summary, settings: MailSettings, to: Sequence[str]) -> EmailMessage:
     mail = EmailMessage()
+    domain = _domain(settings.sender)
     # Header values with a line break are refused by EmailMessage: no header can be injected.
     mail["Subject"] = f"[{summary.collection}] {news(summary)}: {headline(summary)}"
-    mail["From"] = sender
+    mail["From"] = settings.sender
     mail["To"] = ", ".join(to)
     mail["Date"] = format_datetime(summary.finished)
-    mail["Message-ID"] = make_msgid(idstring=summary.scan_id, domain="dam-dedup.invalid")
+    # The same mail sent twice has the same id: the second copy is known as one.
+    mail["Message-ID"] = f"<{summary.scan_id}.{digest(*to)[:16]}@{domain}>"
+    # All mails of a collection answer one that never was: reading programs keep them together.
+    thread = f"<{digest('collection', summary.collection, summary.source)[:16]}.thread@{domain}>"
+    mail["In-Reply-To"] = thread
+    mail["References"] = thread
+    mail["Thread-Topic"] = f"Duplicates in {summary.collection}"
+    mail["List-Id"] = (
+        f"Duplicates in {summary.collection} <{summary.collection}.dam-dedup.{domain}>"
+    )
     mail["Auto-Submitted"] = "auto-generated"
-    pictures: dict[str, tuple[str, bytes]] = {}
-    values = {
+    if settings.unsubscribe:
+        mail["List-Unsubscribe"] = ", ".join(f"<{one}>" for one in settings.unsubscribe)
+        if any(one.startswith("https:") for one in settings.unsubscribe):
+            mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    return mail
+
+
+def _domain(sender: str) -> str:
+    name = sender.rpartition("@")[2].rstrip(">").lower()
+    plain = name.replace("-", "").replace(".", "")
+    return name if plain.isascii() and plain.isalnum() and "." in name else _NO_DOMAIN
+
+
+def _values(
+    summary: Summary, receipts: Sequence[Receipt], to: Sequence[str], *, part: bool
+) -> dict[str, Any]:
+    pages = summary.plan.pages if summary.plan else {}
+    elsewhere = {
+        name for person, mine in summary.shares.items() if person not in to for name in mine
+    }
+    return {
         "summary": summary,
         "headline": headline(summary),
         "news": news(summary),
         "totals": totals(summary),
         "receipts": receipts,
         "report": next((r for r in receipts if r.name == "report.html" and r.link), None),
-        "groups": _top_groups(summary, pictures),
-        "plan": summary.plan,
-        "page": _page(summary, to),
-        "more": max(0, summary.groups.height - _TOP_GROUPS),
+        "plan": summary.plan if summary.plan and summary.plan.acting else None,
+        "decisions": decisions(summary),
+        # The signed page of a mail's only reader; nobody gets another's.
+        "page": pages.get(to[0]) if len(to) == 1 else None,
+        "part": part,
+        "shared": 0 if part else len(elsewhere),
+        "reviewers": sum(1 for mine in summary.shares.values() if mine),
     }
-    mail.set_content(environment().get_template("mail.txt").render(values))
-    mail.add_alternative(environment().get_template("mail.html").render(values), subtype="html")
-    html = mail.get_payload()[1]  # type: ignore[index]
-    for cid, jpeg in pictures.values():
-        html.add_related(jpeg, "image", "jpeg", cid=f"<{cid}>", disposition="inline")  # type: ignore[union-attr]
-    return mail
 
 
-def _page(summary: Summary, to: list[str]) -> str | None:
-    """The signed page of a mail's only reader; nobody gets another's."""
-    pages = summary.plan.pages if summary.plan else {}
-    return pages.get(to[0]) if len(to) == 1 else None
+def _fitting(values: dict[str, Any], shown: list[dict[str, Any]]) -> tuple[str, str]:
+    """Text and HTML with as many of the groups as fit."""
+    whole = values["summary"].groups.height
+    for number in range(len(shown), -1, -1):
+        given = values | {"groups": shown[:number], "more": whole - number}
+        html = render("mail.html", given)
+        if len(html.encode()) <= HTML_LIMIT:
+            break
+    return render("mail.txt", given), html
 
 
-def _top_groups(summary: Summary, pictures: dict[str, tuple[str, bytes]]) -> list[dict[str, Any]]:
-    found, spent = [], 0
-    for group in summary.groups.head(_TOP_GROUPS).iter_rows(named=True):
-        rows = summary.members.filter(summary.members["group_id"] == group["group_id"])
-        members = []
-        for row in rows.head(_TOP_MEMBERS).iter_rows(named=True):
-            jpeg = summary.thumbnails.get(row["content"])
-            if jpeg and row["content"] not in pictures and spent + len(jpeg) <= _PICTURE_BYTES:
-                pictures[row["content"]] = (f"{row['content']}@dam-dedup.invalid", jpeg)
-                spent += len(jpeg)
-            cid = pictures.get(row["content"], (None, b""))[0]
-            members.append(row | {"cid": cid, "is_keeper": row["role"] == Role.KEEPER.value})
-        found.append(group | {"members": members, "more": rows.height - len(members)})
-    return found
+def render(name: str, values: dict[str, Any]) -> str:
+    """A template of the mail, with every text from elsewhere cut to a length that a mail bears."""
+    return _environment().get_template(name).render(values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    made = environment().overlay()
+    made.filters = made.filters | {
+        "key": lambda text: cut(text, _KEY),
+        "said": lambda text: cut(text, _TEXT),
+        "breakable": breakable,
+    }
+    return made
+
+
+def cut(text: str, most: int) -> str:
+    """A text with what is invisible made visible, and its middle left out where it is long."""
+    shown = words.shown_key(text)
+    half = (most - 3) // 2
+    return shown if len(shown) <= most else f"{shown[: most - 3 - half]}...{shown[-half:]}"
+
+
+def breakable(text: str) -> Markup:
+    """A key as HTML whose lines may break after each slash, which mail programs honour."""
+    return Markup("/<wbr>").join(escape(part) for part in cut(text, _KEY).split("/"))
+
+
+def _place_pictures(
+    summary: Summary,
+    shown: list[dict[str, Any]],
+    pictures: dict[str, tuple[str, bytes]],
+    message_id: str,
+) -> None:
+    """Give members their picture's cid while there is room."""
+    spent, domain = 0, message_id.rpartition("@")[2].rstrip(">")
+    for group in shown:
+        for member in group["members"]:
+            content = member["content"]
+            jpeg = summary.thumbnails.get(content)
+            size = -(-len(jpeg or b"") // 3) * 4 * 78 // 76 + 200  # base64 in lines, and headers
+            if jpeg and content not in pictures and spent + size <= PICTURE_LIMIT:
+                pictures[content] = (f"{content}@{domain}", jpeg)
+                spent += size
+            member["cid"] = pictures.get(content, (None, b""))[0]

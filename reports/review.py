@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -52,6 +52,7 @@ class Review:
         problems: why something could not be done.
         comment: what was written, where it could not be recorded.
         keepers: whether another keeper can be chosen.
+        only: ids of the groups that this reviewer's link is for; None: all.
     """
 
     plan: Plan
@@ -65,15 +66,17 @@ class Review:
     problems: Sequence[str] = ()
     comment: str = ""
     keepers: bool = False
+    only: Collection[str] | None = None
 
 
 def review_page(review: Review) -> bytes:
     """The page, as HTML."""
     plan = review.plan
     decided = {row["group_id"]: row for row in review.decisions.iter_rows(named=True)}
-    shown = groups_of_page(plan, review.page)
+    mine = _listed(plan, review.only)
+    shown = groups_of_page(plan, review.page, review.only)
     groups = [_group(review, group, decided.get(group.group_id)) for group in shown]
-    still = [group for group in _listed(plan) if can_decide(group, review.reviewer, decided)]
+    still = [group for group in mine if can_decide(group, review.reviewer, decided)]
     return render_page(
         "review.html",
         review=review,
@@ -82,10 +85,10 @@ def review_page(review: Review) -> bytes:
         choices=sum(1 for group in groups if group["open"]),
         waiting=len(still),
         easy=sum(1 for group in still if not group.questions),
-        totals=_totals(plan),
-        pages=pages(plan),
-        reported=len(plan.groups) - len(_listed(plan)),
-        lasting=[_lasting(group) for group in _listed(plan) if _lasting(group)],
+        totals=_totals(mine),
+        pages=pages(plan, review.only),
+        reported=0 if review.only is not None else len(plan.groups) - len(mine),
+        lasting=[_lasting(group) for group in mine if _lasting(group)],
     )
 
 
@@ -94,15 +97,25 @@ def message_page(title: str, text: str) -> bytes:
     return render_page("review_message.html", title=title, text=text)
 
 
-def groups_of_page(plan: Plan, page: int) -> Sequence[PlannedGroup]:
-    """The groups that one page shows, from page 1."""
+def groups_of_page(
+    plan: Plan, page: int, only: Collection[str] | None = None
+) -> Sequence[PlannedGroup]:
+    """The groups that one page shows, from page 1; of all, or of those a link is for."""
     start = (page - 1) * GROUPS_PER_PAGE
-    return _listed(plan)[start : start + GROUPS_PER_PAGE]
+    return _listed(plan, only)[start : start + GROUPS_PER_PAGE]
 
 
-def pages(plan: Plan) -> int:
+def pages(plan: Plan, only: Collection[str] | None = None) -> int:
     """How many pages a plan has; at least one."""
-    return max(1, -(-len(_listed(plan)) // GROUPS_PER_PAGE))
+    return max(1, -(-len(_listed(plan, only)) // GROUPS_PER_PAGE))
+
+
+def page_of(plan: Plan, group_id: str, only: Collection[str] | None = None) -> int | None:
+    """The page that shows a group; None where none does."""
+    for number, group in enumerate(_listed(plan, only)):
+        if group.group_id == group_id:
+            return number // GROUPS_PER_PAGE + 1
+    return None
 
 
 def keys_drawn(group: PlannedGroup) -> tuple[str, ...]:
@@ -277,14 +290,15 @@ def _short(value: str) -> str:
 # ---- the whole plan --------------------------------------------------------------------------
 
 
-def _listed(plan: Plan) -> list[PlannedGroup]:
+def _listed(plan: Plan, only: Collection[str] | None) -> list[PlannedGroup]:
     """What the page is about: first what can be done, then what was refused."""
-    acting = [group for group in plan.groups if group.operations and not group.refused]
-    return acting + [group for group in plan.groups if group.refused]
+    mine = [group for group in plan.groups if only is None or group.group_id in only]
+    acting = [group for group in mine if group.operations and not group.refused]
+    return acting + [group for group in mine if group.refused]
 
 
-def _totals(plan: Plan) -> dict[str, int]:
-    acting = [group for group in plan.groups if group.operations and not group.refused]
+def _totals(groups: Sequence[PlannedGroup]) -> dict[str, int]:
+    acting = [group for group in groups if group.operations and not group.refused]
     leaving = [
         operation
         for group in acting
@@ -297,7 +311,7 @@ def _totals(plan: Plan) -> dict[str, int]:
         "quarantined": sum(1 for operation in leaving if operation.to),
         "bytes": sum(operation.before.size for operation in leaving),
         "questions": sum(1 for group in acting if group.questions),
-        "refused": sum(1 for group in plan.groups if group.refused),
+        "refused": sum(1 for group in groups if group.refused),
     }
 
 

@@ -1,51 +1,130 @@
-"""The summary on a Prefect run page, as markdown."""
+"""The summary on a Prefect run page, as markdown, and its table of groups."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from reports.highlights import decisions, evidence, proposal, top_groups
 from reports.page import headline, news, totals
 from reports.words import counted, human_bytes, reason_words, shown_key
 from tasks.records import Receipt, Summary
 
-_TOP = 10
+_TOP, _MEMBERS = 10, 3
+#: Longer texts are cut off in a table.
+_LONG = 300
 
 
-def summary_markdown(summary: Summary, receipts: list[Receipt]) -> str:
-    """Headline, groups, coverage and where the documents are."""
+def summary_markdown(
+    summary: Summary, receipts: Sequence[Receipt], refused: Sequence[str] = ()
+) -> str:
+    """Headline, what is to be decided, groups, coverage, and where the documents are."""
     found = totals(summary)
-    coverage = summary.coverage
-    lines = [
-        f"## {headline(summary)}",
-        "",
+    parts = [
+        [f"## {headline(summary)}"],
+        [_about(summary)],
+        [
+            f"{counted(found['duplicates'], 'duplicate')}: **{found['exact']:,}** exact (only "
+            f"encoded or scaled anew), **{found['near']:,}** near. "
+            f"Since the last scan: **{news(summary)}**."
+        ],
+        _plan(summary),
+        _groups(summary),
+        _coverage(summary, found),
+        alert_lines(summary),
+        _provenance(summary),
+        ["### Documents", "", *(f"- {_document(receipt)}" for receipt in receipts)],
+        ["**The mail was refused for** " + ", ".join(map(code, refused))] if refused else [],
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def group_rows(summary: Summary, most: int) -> list[dict[str, Any]]:
+    """The first groups as rows of a table artifact."""
+    groups = summary.groups.head(most)
+    said = evidence(summary, groups)
+    first: dict[str, str] = {}
+    for (keeper, _), words in said.items():
+        first.setdefault(keeper, words)
+    notes = summary.plan.groups if summary.plan else {}
+    return [
+        {
+            "group": row["group_id"],
+            "state": row["state"],
+            "tier": row["tier"],
+            "assets": row["size"],
+            "could be saved": human_bytes(row["savings"]),
+            "score": row["score"],
+            "keeper": shown_key(row["keeper"]),
+            "evidence": shown_key(first.get(row["keeper"], ""))[:_LONG],
+            "proposed": shown_key(proposal(notes[row["group_id"]]))[:_LONG]
+            if row["group_id"] in notes
+            else "",
+        }
+        for row in groups.iter_rows(named=True)
+    ]
+
+
+def code(text: str) -> str:
+    """Text as inline code, which markdown leaves alone; a table cell must not end inside it."""
+    return "`" + (shown_key(text).replace("`", "'").replace("|", "¦").strip() or " ") + "`"
+
+
+def _about(summary: Summary) -> str:
+    return (
         f"{summary.kind.value} scan of {code(summary.source)}"
         + (f" where {code(summary.where)}" if summary.where else "")
         + (f", only across to {code(summary.across)}" if summary.across else "")
-        + (", **dry run**" if summary.dry_run else ""),
-        "",
-        f"{counted(found['duplicates'], 'duplicate')}: **{found['exact']}** exact (only "
-        f"encoded or scaled anew), **{found['near']}** near. "
-        f"Since the last scan: **{news(summary)}**.",
-        "",
-        "| group | tier | assets | could be saved | keeper |",
-        "|---|---|---|---|---|",
+        + (", **dry run**" if summary.dry_run else "")
+    )
+
+
+def _plan(summary: Summary) -> list[str]:
+    """What waits for people; no signed link: the run page is for everybody."""
+    plan, mine = summary.plan, decisions(summary)
+    if plan is None or not mine["acting"]:
+        return []
+    said = [
+        f"Plan {code(plan.id)} by the policy {code(plan.policy)}: "
+        f"{counted(mine['acting'], 'group')}, {human_bytes(mine['bytes'])}",
+        f"**{mine['waiting']:,} to decide**",
     ]
-    lines += [
-        f"| {row['group_id']} | {row['tier']} | {row['size']} | {human_bytes(row['savings'])} "
-        f"| {code(row['keeper'])} |"
-        for row in summary.groups.head(_TOP).iter_rows(named=True)
-    ]
-    lines += [
-        "",
+    said += [f"{mine[name]:,} {name}" for name in ("asking", "approved", "refused") if mine[name]]
+    lines = ["### To decide", "", ", ".join(said) + "."]
+    return [*lines, "", f"[Decide in this UI]({plan.form})"] if plan.form else lines
+
+
+def _groups(summary: Summary) -> list[str]:
+    rows = []
+    for group in top_groups(summary, _TOP, _MEMBERS):
+        keeper, *others = group["members"]
+        first = others[0] if others else keeper
+        rows.append(
+            (
+                f"{group['tier']}, {group['state']}",
+                f"{group['size']:,}",
+                human_bytes(group["savings"]),
+                code(keeper["key"]),
+                code(first["key"]),
+                code(first["evidence"][:_LONG]) if first["evidence"] else "",
+            )
+        )
+    names = ("group", "assets", "could be saved", "keeper", "first duplicate", "evidence")
+    return ["### Groups", "", *table(names, rows)] if rows else []
+
+
+def _coverage(summary: Summary, found: dict[str, int]) -> list[str]:
+    coverage = summary.coverage
+    lines = [
         "### Coverage",
+        "",
         f"{counted(coverage.seen, 'object')} seen, {coverage.scanned:,} scanned, "
         f"{found['skipped']:,} skipped, {found['failed']:,} failed.",
         "",
     ]
     for outcome, reasons in (("failed", coverage.failed), ("skipped", coverage.skipped)):
         lines += [f"- {outcome}: {n:,} {reason_words(reason)}" for reason, n in reasons.items()]
-    lines += alert_lines(summary)
-    lines += ["", "### Work done", ", ".join(f"{k} {v:,}" for k, v in summary.counts.items()), ""]
-    lines += ["### Documents", *(f"- {code(receipt.place)}" for receipt in receipts)]
-    return "\n".join(lines)
+    return lines
 
 
 def alert_lines(summary: Summary) -> list[str]:
@@ -53,7 +132,7 @@ def alert_lines(summary: Summary) -> list[str]:
     if summary.alerts is None or summary.alerts.is_empty():
         return []
     new = summary.alerts.filter(state="new").height
-    lines = ["", "### Alerts", f"{counted(summary.alerts.height, 'alert')}, {new:,} new:"]
+    lines = ["### Alerts", "", f"{counted(summary.alerts.height, 'alert')}, {new:,} new:", ""]
     lines += [
         f"- {code(row['rule'])}: {code(row['left'])} against {code(row['right'])}: "
         f"{row['relation']}, {code(row['evidence'])}"
@@ -62,6 +141,37 @@ def alert_lines(summary: Summary) -> list[str]:
     return lines
 
 
-def code(text: str) -> str:
-    """Text as inline code, which markdown leaves alone; a table cell must not end inside it."""
-    return "`" + shown_key(text).replace("`", "'").replace("|", "¦") + "`"
+def _provenance(summary: Summary) -> list[str]:
+    rows = [
+        ("model", code(f"{summary.space.model} {summary.space.revision}")),
+        ("threshold", f"{summary.threshold:g}"),
+        ("calibration", _calibration(summary)),
+        *((name, code(text)) for name, text in summary.versions.items()),
+        ("took", f"{summary.seconds:,.1f} s"),
+        *((f"- {name}", f"{seconds:,.1f} s") for name, seconds in summary.stages.items()),
+    ]
+    done = [f"{name} {n:,}" for name, n in summary.counts.items() if not name.startswith("ms_")]
+    return ["### How it was made", "", *table(("", ""), rows), "", ", ".join(done)]
+
+
+def _calibration(summary: Summary) -> str:
+    said = summary.calibrated
+    if said is None:
+        return "as shipped; no labels of this collection"
+    advised = said["recommended"]
+    return f"{said['labelled']:,} labels of this collection, {said['made'][:10]}: " + (
+        f"they advise {advised:g}" if advised is not None else "too few to advise a threshold"
+    )
+
+
+def _document(receipt: Receipt) -> str:
+    if receipt.link and not set(receipt.link) & set(" ()<>\n"):
+        return f"[{receipt.name}]({receipt.link}): {code(receipt.place)}"
+    return code(receipt.place)
+
+
+def table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Lines of a markdown table; cells that are not ours have to be :func:`code`."""
+    heads = list(names)
+    lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
+    return [f"| {line} |" for line in [*lines, *(" | ".join(row) for row in rows)]]

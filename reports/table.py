@@ -1,16 +1,23 @@
-"""Machine-readable documents: groups.json, pairs.csv, coverage.csv, alerts.json."""
+"""Machine-readable documents: groups.json, alerts.json; pairs, members, coverage as CSV, Parquet."""
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import asdict
+from importlib.resources import files
 from typing import Any
 
 import polars as pl
 
+from reports.page import totals
+from tasks.cells import frame_csv
 from tasks.records import Document, Summary
 
 #: Raised whenever a field of groups.json changes its meaning or goes away.
 FORMAT_VERSION = 1
+#: Names the schema that ``schema/groups.schema.json`` is.
+SCHEMA_ID = f"urn:dam-dedup:groups:{FORMAT_VERSION}"
 #: Keys listed per reason inside groups.json; coverage.csv lists all.
 _LISTED_KEYS = 1000
 
@@ -18,7 +25,9 @@ _LISTED_KEYS = 1000
 def groups_json(summary: Summary) -> Document:
     """All groups with their members, the coverage, and the versions that made them."""
     content = {
+        "$schema": SCHEMA_ID,
         "format": f"dam-dedup groups {FORMAT_VERSION}",
+        "version": FORMAT_VERSION,
         "scan": {
             "id": summary.scan_id,
             "kind": summary.kind.value,
@@ -30,6 +39,8 @@ def groups_json(summary: Summary) -> Document:
             "dry_run": summary.dry_run,
             "started": summary.started.isoformat(),
             "finished": summary.finished.isoformat(),
+            "seconds": summary.seconds,
+            "stages": summary.stages,
         },
         "model": {
             "name": summary.space.model,
@@ -39,6 +50,9 @@ def groups_json(summary: Summary) -> Document:
             "space": summary.space.id,
         },
         "versions": summary.versions,
+        "calibrated": summary.calibrated,
+        "plan": _plan(summary),
+        "totals": totals(summary),
         "counts": summary.counts,
         "coverage": _coverage(summary),
         "groups": _groups(summary),
@@ -53,8 +67,24 @@ def pairs_csv(summary: Summary) -> Document:
 
     Columns: left, right (asset keys, left < right), score, tier, relation, changes (in words),
     original (which side looks like it), reasons, flipped, evidence (the measurements as JSON).
+    A text that a spreadsheet would run has an apostrophe in front (``tasks.cells``).
     """
-    return Document("pairs.csv", "text/csv; charset=utf-8", _csv(summary.pairs))
+    return Document("pairs.csv", "text/csv; charset=utf-8", frame_csv(summary.pairs))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of groups.json."""
+    text = files("reports").joinpath("schema/groups.schema.json").read_text("utf-8")
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+def tables(summary: Summary) -> list[Document]:
+    """The data of pairs, members and coverage as Parquet, unescaped and with their types."""
+    return [
+        _parquet("pairs.parquet", summary.pairs),
+        _parquet("members.parquet", summary.members),
+        _parquet("coverage.parquet", summary.coverage.outcomes),
+    ]
 
 
 def alerts_json(summary: Summary) -> Document:
@@ -76,11 +106,22 @@ def alerts_json(summary: Summary) -> Document:
 
 def coverage_csv(summary: Summary) -> Document:
     """Every object that was skipped or failed, with the reason."""
-    return Document("coverage.csv", "text/csv; charset=utf-8", _csv(summary.coverage.outcomes))
+    body = frame_csv(summary.coverage.outcomes)
+    return Document("coverage.csv", "text/csv; charset=utf-8", body)
 
 
-def _csv(frame: pl.DataFrame) -> bytes:
-    return frame.write_csv().encode()
+def _parquet(name: str, frame: pl.DataFrame) -> Document:
+    body = io.BytesIO()
+    frame.write_parquet(body)
+    return Document(name, "application/vnd.apache.parquet", body.getvalue())
+
+
+def _plan(summary: Summary) -> dict[str, Any] | None:
+    """The plan without its links: who has one may decide."""
+    if summary.plan is None:
+        return None
+    names = ("id", "policy", "acting", "asking", "refused", "approved", "bytes")
+    return {name: getattr(summary.plan, name) for name in names}
 
 
 def _coverage(summary: Summary) -> dict[str, Any]:
@@ -108,6 +149,7 @@ def _groups(summary: Summary) -> list[dict[str, Any]]:
         pl.col("group_id")
     )
     nested = frame.group_by("group_id").agg(pl.col("member"))
+    notes = summary.plan.groups if summary.plan else {}
     found = []
     for row in summary.groups.join(nested, on="group_id", maintain_order="left").iter_rows(
         named=True
@@ -115,5 +157,7 @@ def _groups(summary: Summary) -> list[dict[str, Any]]:
         members = row.pop("member")
         for member in members:
             member["last_modified"] = member["last_modified"].isoformat()
-        found.append({"id": row.pop("group_id"), **row, "members": members})
+        name = row.pop("group_id")
+        note = asdict(notes[name]) if name in notes else None
+        found.append({"id": name, **row, "proposal": note, "members": members})
     return found

@@ -15,6 +15,7 @@ from tasks.catalog.filters import join_filters, render_filter
 from tasks.catalog.fq import fq_to_sql
 from tasks.errors import SettingsError
 from tasks.records import Scan, ScanRequest, digest, now
+from tasks.reviewers import share_sql
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings
 
@@ -33,6 +34,8 @@ def catalog_turn(request: ScanRequest, settings: Settings) -> Iterator[None]:
         CatalogBusyError: when another scan goes on for too long.
     """
     read_filters(request, now())
+    for share in settings.mail.reviewers.values():
+        share_sql(share)
     with open_catalog(settings).turn(settings.catalog.turn_seconds):
         yield
 

@@ -46,11 +46,15 @@ def deliver_documents(
     return receipts
 
 
-def send_mail(scan: Scan, mail: EmailMessage) -> None:
+def send_mail(scan: Scan, mail: EmailMessage) -> list[str]:
     """Send the summary mail.
 
+    Returns:
+        The addresses that the server refused while it took the mail for others.
+
     Raises:
-        DeliveryError: when the mail server refuses.
+        MailError: when nobody got it.
     """
-    send(scan.settings.mail, mail)
-    log.info("mailed %s", ", ".join(scan.settings.mail.to))
+    refused = send(scan.settings.mail, mail)
+    log.info("mailed %s", mail["To"])
+    return refused

@@ -16,6 +16,7 @@
     ├── CatalogError         the catalog cannot be read or written
     │   └── CatalogBusyError       another process is writing
     └── DeliveryError        a document could not be delivered
+        └── MailError              a mail could not be sent, however often it was tried
 
 A message says what happened, to which asset or setting, and what to do.
 """
@@ -93,3 +94,7 @@ class CatalogBusyError(CatalogError):
 
 class DeliveryError(DamDedupError):
     """A document could not be delivered."""
+
+
+class MailError(DeliveryError):
+    """A mail could not be sent: refused, or the server failed as often as it may be tried."""

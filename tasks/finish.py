@@ -13,8 +13,8 @@ from tasks.session import open_catalog
 log = logging.getLogger(__name__)
 
 
-#: State of a scan whose mail was due and failed: its news is told by the next one.
-UNTOLD = "finished, mail failed"
+#: State of a scan whose mail failed or waits for the next digest: the next scan tells its news.
+UNTOLD = "finished, not told"
 
 
 def finish_scan(scan: Scan, space: Space, counts: dict[str, int], told: bool) -> None:
@@ -24,14 +24,15 @@ def finish_scan(scan: Scan, space: Space, counts: dict[str, int], told: bool) ->
         scan: the scan.
         space: where its vectors are.
         counts: what the stages counted.
-        told: whether everybody who was to get a mail got it.
+        told: whether everybody who was to be told of its news was.
 
     Raises:
         CatalogError: when a key stands twice in a table, which two writers at once can cause.
     """
     catalog = open_catalog(scan.settings)
     with catalog.writing(scan.settings.catalog.busy_seconds):
-        catalog.tidy(rebuild=scan.kind is Kind.FULL)
+        days = scan.settings.catalog.keep_days
+        catalog.tidy(rebuild=scan.kind is Kind.FULL, keep_days=days)
         surplus = catalog.duplicate_keys()
         if surplus:
             raise CatalogError(

@@ -30,15 +30,15 @@ from tasks.dedup.actions import (
 from tasks.dedup.choose import KeeperChoice, choose_keeper
 from tasks.dedup.ingest_policy import filters
 from tasks.dedup.metadata import merge_metadata
-from tasks.dedup.plans import PLAN_FORM, Action, Member, Plan, PlannedGroup
+from tasks.dedup.plans import PLAN_FORM, Action, Member, OperationKind, Plan, PlannedGroup
 from tasks.dedup.policy import DEFAULT_METADATA, Policy, Rule, load_policy
 from tasks.errors import FilterError, MergeError, PolicyError
 from tasks.group import read_assets, read_matches
 from tasks.journal import past_outcomes, read_decisions, save_decision, save_plan
 from tasks.progress import Progress, silent
-from tasks.records import ObjectState, PlanNote, Scan, Space, Tier, now
+from tasks.records import GroupNote, ObjectState, PlanNote, Scan, Space, Tier, now
+from tasks.reviewers import share_groups
 from tasks.session import open_catalog, open_source, open_store, scope_sql
-from tasks.settings import Settings
 from tasks.sources.store import Store
 from tasks.summarize import list_pairs
 
@@ -127,15 +127,42 @@ def plan_scan(scan: Scan, space: Space) -> PlanNote | None:
         refused=sum(1 for group in plan.groups if group.refused),
         approved=decided.filter(decision="approve").height,
         bytes=sum(group.bytes for group in acting),
-        pages=_pages(scan.settings, plan) if acting else {},
+        pages=_pages(scan, plan) if acting else {},
+        policy=plan.policy,
+        groups=_notes(plan, frozenset(decided.filter(decision="approve")["group_id"])),
     )
 
 
-def _pages(settings: Settings, plan: Plan) -> dict[str, str]:
-    """Reviewer to the signed page's link, where there is a gate to serve it."""
+def _pages(scan: Scan, plan: Plan) -> dict[str, str]:
+    """Reviewer to the signed page's link, where there is a gate to serve it.
+
+    A reviewer's link is for the groups of that reviewer's part, an owner's for all.
+    """
+    settings = scan.settings
     if not (settings.merge.gate_url and settings.merge.secret):
         return {}
-    return {reviewer: sign_link(settings, plan, reviewer) for reviewer in settings.mail.to}
+    pages = {person: sign_link(settings, plan, person) for person in settings.mail.to}
+    for person, groups in share_groups(open_catalog(settings), scan).items():
+        if groups:
+            pages[person] = sign_link(settings, plan, person, groups=groups)
+    return pages
+
+
+def _notes(plan: Plan, approved: frozenset[str]) -> dict[str, GroupNote]:
+    notes = {}
+    for group in plan.groups:
+        leaving = [one for one in group.operations if one.kind is OperationKind.DELETE]
+        notes[group.group_id] = GroupNote(
+            action=group.action.value,
+            acting=bool(group.operations),
+            files=len(leaving),
+            bytes=sum(one.before.size for one in leaving),
+            questions=group.questions,
+            refused=group.refused,
+            approved=group.group_id in approved,
+            approvers=group.approvers,
+        )
+    return notes
 
 
 def read_policy(path: Path) -> Policy:

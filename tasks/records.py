@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # decoder processes import this module: they should not pay f
 
 #: Long side of stored thumbnails, and of what is compared.
 THUMBNAIL_SIDE = 384
+#: Counts that begin so are milliseconds that a stage took.
+STAGE = "ms_"
 
 
 class Kind(StrEnum):
@@ -218,6 +220,31 @@ class CheckRequest(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class GroupNote:
+    """What a merge plan says of one group.
+
+    Attributes:
+        action: the policy's word: ``quarantine``, ``delete``, ``tag`` ...; ``report``: nothing.
+        acting: whether anything would be done.
+        files: how many objects would leave their place.
+        bytes: size of these.
+        questions: what a person has to decide.
+        refused: why nothing may be done, or nothing.
+        approved: whether the policy approved it by itself.
+        approvers: who may decide; empty: anybody.
+    """
+
+    action: str
+    acting: bool
+    files: int
+    bytes: int
+    questions: tuple[str, ...] = ()
+    refused: str = ""
+    approved: bool = False
+    approvers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PlanNote:
     """A merge plan in the words of a report.
 
@@ -229,6 +256,8 @@ class PlanNote:
         bytes: size of what would leave.
         form: link to the Prefect UI's form, filled in but for the decision.
         pages: reviewer to the link of the signed page.
+        policy: name and version of the policy.
+        groups: group id to what is planned for it.
     """
 
     id: str
@@ -239,6 +268,8 @@ class PlanNote:
     bytes: int
     form: str | None = None
     pages: dict[str, str] = field(default_factory=dict)
+    policy: str = ""
+    groups: dict[str, GroupNote] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,6 +514,14 @@ class Summary:
         plan: what the policy would do, where there is one.
         alerts: one row an alert of the assets in scope: rule, left and right (keys), relation,
             score, evidence, state (``new`` or ``known``) ...; None in a summary made without.
+        calibrated: what the collection's own labels say of its thresholds (``dam-dedup
+            calibrate``): ``made``, ``labelled``, ``rule``, ``recommended``, ``thresholds``.
+        shares: reviewer to the ids of the groups that lie in that person's part.
+        past: the finished scans of this scope before this one (``tasks.history.PAST``).
+        mailed: start of the last scan of this scope that was mailed.
+        realised: bytes that merges had taken out of the collection by then.
+        tables: catalog table to the version that this was read from.
+        lost: of a scan of the past, what could not be read as it was then.
     """
 
     scan_id: str
@@ -506,6 +545,27 @@ class Summary:
     plan: PlanNote | None = None
     across: str = ""
     alerts: pl.DataFrame | None = None
+    calibrated: dict[str, Any] | None = None
+    shares: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    past: pl.DataFrame | None = field(default=None, repr=False)
+    mailed: datetime | None = None
+    realised: int = 0
+    tables: dict[str, int] = field(default_factory=dict, repr=False)
+    lost: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """From the scan's start to its summary."""
+        return (self.finished - self.started).total_seconds()
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Stage to the seconds that it took."""
+        return {
+            name.removeprefix(STAGE): value / 1000
+            for name, value in self.counts.items()
+            if name.startswith(STAGE)
+        }
 
     @property
     def has_news(self) -> bool:

@@ -11,11 +11,21 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tasks.errors import SettingsError
@@ -124,6 +134,9 @@ class CatalogSettings(_Part):
     uri: str = Field("var/catalog", description="A folder, or s3://bucket/prefix")
     busy_seconds: float = Field(300, ge=0, description="How long to wait for another writer")
     turn_seconds: float = Field(86_400, ge=0, description="How long to wait for another scan")
+    keep_days: float = Field(
+        7, ge=1, le=3660, description="Reports of scans so old can be made again as they were"
+    )
 
 
 class DeliverySettings(_Part):
@@ -136,8 +149,51 @@ class DeliverySettings(_Part):
     page_groups: int = Field(500, ge=1, description="Groups drawn in report.html")
 
 
+def _address(text: str) -> str:
+    """One mail address; it must not bring a header, nor a second address."""
+    if not text.isprintable() or any(char in text for char in ',;<>"') or text != text.strip():
+        raise ValueError(f"{text[:80]!r} is not one plain mail address, like anna@example.org")
+    return text
+
+
+def _unsubscribe(text: str) -> str:
+    if not re.fullmatch(r"(mailto:|https://)[!-;=?-~]+", text) or "," in text:
+        raise ValueError(f"{text[:80]!r} must be one mailto: or https:// address")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Addresses = Annotated[list[Address], NoDecode, BeforeValidator(_split)]
+Unsubscribe = Annotated[
+    list[Annotated[str, AfterValidator(_unsubscribe)]], NoDecode, BeforeValidator(_split)
+]
+
+
+class Share(_Part):
+    """The part of the collection that one reviewer may decide on; both conditions must hold."""
+
+    prefixes: tuple[str, ...] = Field((), description="Keys begin with one of these")
+    where: str = Field("", max_length=4000, description="Filter, as of a scan")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """A text alone is a filter, a list alone are prefixes."""
+        if isinstance(value, str):
+            return {"where": value}
+        return {"prefixes": value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Share:
+        if not self.where.strip() and not any(self.prefixes):
+            raise ValueError(
+                "a reviewer needs a filter or prefixes; who may see all is in MAIL__TO"
+            )
+        return self
+
+
 class MailSettings(_Part):
-    """The summary mail; nobody gets one until ``to`` names somebody."""
+    """The summary mail; nobody gets one until ``to`` or ``reviewers`` names somebody."""
 
     host: str = "localhost"
     port: int = Field(25, ge=1, le=65535)
@@ -145,9 +201,36 @@ class MailSettings(_Part):
     username: str | None = None
     password: SecretStr | None = None
     sender: str = "dam-dedup@localhost"
-    to: Words = Field(default_factory=list)
-    when: Literal["news", "always"] = Field("news", description="news: only when groups changed")
+    to: Addresses = Field(
+        default_factory=list, description="The collection's owners: they get all groups"
+    )
+    reviewers: dict[Address, Share] = Field(
+        default_factory=dict,
+        description='Who decides on a part only, as JSON: {"anna@example.org": ["shoes/"], '
+        '"ben@example.org": "tags.owner = \'ben\'"}: prefixes, or a filter',
+    )
+    when: Literal["news", "always", "digest"] = Field(
+        "news",
+        description="news: only when groups changed; digest: the news since the last mail, "
+        "DIGEST_HOURS apart; always: after every scan",
+    )
+    digest_hours: float = Field(24, ge=1, le=24 * 366, description="Between two digests")
+    unsubscribe: Unsubscribe = Field(
+        default_factory=list, description="mailto: and https:// addresses for List-Unsubscribe"
+    )
+    server_block: str | None = Field(
+        None, description="EmailServerCredentials block (package prefect-email), in flow runs"
+    )
+    attempts: int = Field(3, ge=1, le=10, description="When the server fails in passing")
+    retry_seconds: float = Field(2, gt=0, description="Before the second attempt; then longer")
     timeout_seconds: float = Field(30, gt=0)
+
+    @model_validator(mode="after")
+    def _one_role_each(self) -> MailSettings:
+        both = sorted(set(self.to) & set(self.reviewers))
+        if both:
+            raise ValueError(f"{', '.join(both)}: in both MAIL__TO and MAIL__REVIEWERS; keep one")
+        return self
 
 
 class MergeSettings(_Part):
@@ -225,7 +308,7 @@ def variables() -> dict[str, str]:
                     continue
                 default = inner_field.get_default(call_default_factory=True)
                 shown = ",".join(default) if isinstance(default, list) else default
-                shown = "none" if shown in (None, "") else shown
+                shown = "none" if shown in (None, "", {}) else shown
                 found[f"{PREFIX}{name}__{inner}".upper()] = (
                     f"{inner_field.description or ''} (default: {shown})".strip()
                 )

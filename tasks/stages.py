@@ -5,6 +5,7 @@ from tasks.deliver import deliver_documents, send_mail
 from tasks.embed import embed_assets
 from tasks.finish import fail_scan, finish_scan
 from tasks.group import group_assets
+from tasks.history import keep_mailed, keep_report
 from tasks.match import match_assets
 from tasks.merge import decide_and_merge, merge_approved
 from tasks.plan import plan_scan
@@ -26,6 +27,8 @@ __all__ = [
     "finish_scan",
     "give_verdict",
     "group_assets",
+    "keep_mailed",
+    "keep_report",
     "match_assets",
     "merge_approved",
     "plan_scan",

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import replace
 from email.message import EmailMessage
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -36,6 +37,7 @@ from tasks.errors import (
     CatalogBusyError,
     DamDedupError,
     DeliveryError,
+    MailError,
     SettingsError,
     TransientSourceError,
 )
@@ -71,9 +73,13 @@ for _name in ("tasks", "flows", "reports"):
 
 
 def _worth_retrying(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Whether the error may pass by itself; a wrong setting, key or filter does not."""
+    """Whether the error may pass by itself; a wrong setting, key or filter does not.
+
+    A mail was tried as often as the settings say before it becomes an error.
+    """
     error = state.result(raise_on_failure=False)
     passing = isinstance(error, (TransientSourceError, CatalogBusyError, DeliveryError))
+    passing = passing and not isinstance(error, MailError)
     return passing or not isinstance(error, DamDedupError)
 
 
@@ -97,11 +103,12 @@ _KEYS = ("access_key_id", "secret_access_key")
 
 
 def with_credentials(settings: Settings) -> Settings:
-    """The settings, with the credentials of the Prefect block they name, loaded now.
+    """The settings, with the credentials of the Prefect blocks they name, loaded now.
 
     Raises:
         SettingsError: when there is no such block, or it holds something else.
     """
+    settings = _with_mail_server(settings)
     name = settings.s3.credentials_block
     if not name:
         return settings
@@ -117,6 +124,36 @@ def with_credentials(settings: Settings) -> Settings:
             'must hold JSON: {"access_key_id": "...", "secret_access_key": "..."}'
         ) from None
     return settings.model_copy(update={"s3": settings.s3.model_copy(update=secrets)})
+
+
+#: The block's words for how a connection is encrypted.
+_TLS = {"SSL": "tls", "STARTTLS": "starttls", "INSECURE": "none"}
+
+
+def _with_mail_server(settings: Settings) -> Settings:
+    name = settings.mail.server_block
+    if not name:
+        return settings
+    try:
+        found = import_module("prefect_email").EmailServerCredentials.load(name)
+        given: dict[str, Any] = {
+            "host": str(getattr(found.smtp_server, "value", found.smtp_server)),
+            "port": int(found.smtp_port or settings.mail.port),
+            "tls": _TLS[str(getattr(found.smtp_type, "name", found.smtp_type)).upper()],
+            "username": found.username,
+            "password": found.password,
+        }
+    except ModuleNotFoundError:
+        raise SettingsError(
+            f"DAM_DEDUP_MAIL__SERVER_BLOCK={name} needs the package prefect-email, which is not "
+            "installed here: pip install prefect-email, or set DAM_DEDUP_MAIL__HOST and the others"
+        ) from None
+    except Exception as error:
+        raise SettingsError(
+            f"DAM_DEDUP_MAIL__SERVER_BLOCK={name}: cannot use this block ({error!r}); it must be "
+            "an EmailServerCredentials block"
+        ) from None
+    return settings.model_copy(update={"mail": settings.mail.model_copy(update=given)})
 
 
 class _Bar:
@@ -202,6 +239,12 @@ def summarize_scan(scan: Scan, space: Space, counts: dict[str, int]) -> Summary:
 
 
 @_step(HOUR)
+def keep_report(scan: Scan, summary: Summary, totals: dict[str, int]) -> None:
+    """Write down what the report is made of."""
+    stages.keep_report(scan, summary, totals)
+
+
+@_step(HOUR)
 def deliver_documents(
     scan: Scan, documents: list[Document], folder: Path | None = None
 ) -> list[Receipt]:
@@ -210,9 +253,15 @@ def deliver_documents(
 
 
 @_step(HOUR)
-def send_mail(scan: Scan, mail: EmailMessage) -> None:
-    """Send the mail."""
-    stages.send_mail(scan, mail)
+def send_mail(scan: Scan, mail: EmailMessage) -> list[str]:
+    """Send a mail; says to whom it could not be sent."""
+    return stages.send_mail(scan, mail)
+
+
+@_step(HOUR)
+def keep_mailed(scan: Scan) -> None:
+    """Write down that the scan was mailed."""
+    stages.keep_mailed(scan)
 
 
 @_step(HOUR)

@@ -6,6 +6,7 @@ import json
 import logging
 from datetime import datetime
 from importlib.metadata import version
+from typing import Any
 
 import polars as pl
 
@@ -19,7 +20,9 @@ from tasks.dedup.verify import calibration, rule_id, tier_of
 from tasks.embed import names_reading_column
 from tasks.errors import CatalogError
 from tasks.group import original_document, read_assets, read_matches
+from tasks.history import TABLES, Kept, last_mailed, past_scans, read_kept, realised_bytes
 from tasks.records import Coverage, Kind, Role, Scan, Space, Summary, now
+from tasks.reviewers import share_groups
 from tasks.session import filter_sql, open_catalog, open_source
 from tasks.settings import Settings
 from tasks.sync import UNREADABLE
@@ -46,9 +49,13 @@ def summarize_scan(
         scan: the scan.
         space: where its vectors are.
         counts: what the stages counted; ``seen`` is the number of objects listed.
-        finished: when it ended, for a scan of the past.
+        finished: when it ended, for a scan of the past: it is summarized as it was, where the
+            catalog still has the versions of then.
     """
-    catalog = open_catalog(scan.settings)
+    live = open_catalog(scan.settings)
+    kept = read_kept(live, scan.id) if finished else None
+    catalog, tables, lost = _as_it_was(live, kept) if finished else _as_it_is(live)
+    ended = kept.finished if kept else finished or now()
     assets = read_assets(catalog, scan, _FACTS)
     members = _members(catalog, scan, assets)
     if members.is_empty() and counts.get("members"):
@@ -70,22 +77,73 @@ def summarize_scan(
         threshold=scan.threshold,
         dry_run=scan.dry_run,
         started=scan.started,
-        finished=finished or now(),
+        finished=ended,
         coverage=coverage,
         counts=counts,
         space=space,
-        versions={
-            "dam-dedup": version("dam-dedup"),
-            "rule": rule_id(),
-            "calibration": calibration().version,
-        },
+        versions=kept.versions if kept else _versions(),
         groups=groups,
         members=members.select(pl.exclude("state")),
         pairs=list_pairs(assets, read_matches(catalog, scan, space), members),
         links=_links(catalog, scan),
         alerts=scan_alerts(catalog, scan),
         thumbnails=_thumbnails(catalog, groups, members, scan.settings.delivery.page_groups),
+        plan=kept.plan if kept else None,
+        calibrated=_calibrated(catalog, scan),
+        shares=share_groups(catalog, scan, members.select("group_id", "asset_id")),
+        past=past_scans(live, before=scan),
+        mailed=last_mailed(live, scan),
+        realised=realised_bytes(live, ended),
+        tables=tables,
+        lost=lost,
     )
+
+
+def _as_it_is(live: Catalog) -> tuple[Catalog, dict[str, int], tuple[str, ...]]:
+    """The catalog held at its present versions: what is written down is what was read."""
+    tables = live.versions(TABLES)
+    return live.at(tables)[0], tables, ()
+
+
+def _as_it_was(live: Catalog, kept: Kept | None) -> tuple[Catalog, dict[str, int], tuple[str, ...]]:
+    """The catalog as it was for a scan of the past; where some of it is gone, all as it is now."""
+    if kept is None:
+        return live, {}, ("its tables' versions were not kept",)
+    view, lost = live.at(kept.tables)
+    gone = tuple(f"the old version of the table {name} was tidied away" for name in lost)
+    now_made = _versions()
+    other = tuple(
+        f"it was made with {name} {kept.versions[name]}, this is {now_made[name]}"
+        for name in sorted(kept.versions.keys() & now_made.keys())
+        if kept.versions[name] != now_made[name]
+    )
+    return live if lost else view, kept.tables, gone + other
+
+
+def _versions() -> dict[str, str]:
+    """What decides about a scan's result, beside the assets and the model."""
+    return {
+        "dam-dedup": version("dam-dedup"),
+        "rule": rule_id(),
+        "calibration": calibration().version,
+    }
+
+
+def _calibrated(catalog: Catalog, scan: Scan) -> dict[str, Any] | None:
+    """What the collection's own labels say of its thresholds; the latest word on this scope."""
+    columns = ["made", "scope", "rule", "labelled", "result"]
+    rows = catalog.read("calibrations", columns, f"scope = {quote(scan.scope)}")
+    if rows.is_empty():
+        return None
+    row = rows.row(-1, named=True)
+    said = json.loads(row["result"])
+    return {
+        "made": row["made"].isoformat(),
+        "rule": row["rule"],
+        "labelled": row["labelled"],
+        "recommended": said.get("recommended"),
+        "thresholds": said.get("thresholds", []),
+    }
 
 
 def last_scan(

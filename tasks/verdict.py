@@ -12,6 +12,7 @@ import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
+from tasks.cells import unescape_cell
 from tasks.dedup.verdicts import VERDICTS
 from tasks.errors import MergeError
 from tasks.records import VerdictRequest, digest, now
@@ -79,7 +80,8 @@ def parse_verdicts(text: str) -> list[Verdict]:
     """Verdicts from CSV with the columns left, right, verdict and perhaps comment.
 
     The report's pairs.csv with a column ``verdict`` added is such a file; rows without a verdict
-    are left out.
+    are left out. As in every CSV file of this program, one leading apostrophe of a cell is none of
+    its text (``tasks.cells``).
 
     Raises:
         MergeError: when a column is missing.
@@ -90,10 +92,10 @@ def parse_verdicts(text: str) -> list[Verdict]:
         raise MergeError(f"the CSV has no column {', '.join(sorted(missing))}")
     return [
         Verdict(
-            row["left"] or "",
-            row["right"] or "",
+            unescape_cell(row["left"] or ""),
+            unescape_cell(row["right"] or ""),
             row["verdict"].strip().lower(),
-            row.get("comment") or "",
+            unescape_cell(row.get("comment") or ""),
         )
         for row in reader
         if (row["verdict"] or "").strip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from deployments.gate.forms import Form
 from reports.review import can_decide
@@ -34,6 +34,7 @@ def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> lis
     unknown = set(form.groups) - {group.group_id for group in plan.groups}
     if unknown:
         raise MergeError("the form names groups that this plan does not have; nothing was decided")
+    _check_scope(claim, plan, form.groups)
     if form.decision == "approve" and set(form.groups) & set(form.keepers):
         raise _other_keeper()
     plain = [name for name in form.groups if name not in form.accepted]
@@ -73,6 +74,7 @@ def replan_form(
         group = groups.get(name)
         if group is None or number > len(group.duplicates):
             raise MergeError("the form names files that this plan does not have")
+        _check_scope(claim, plan, (name,))
         if not can_decide(group, claim.reviewer, decided):
             raise MergeError(f"{group.keeper}: about this group you cannot decide (any more)")
         keepers[name] = group.duplicates[number - 1]
@@ -110,11 +112,23 @@ def _decide(
 def _easy(settings: Settings, claim: Claim, plan: Plan) -> list[str]:
     """All that this reviewer can approve without having a question answered."""
     decided = _decided(settings, plan)
+    mine = claim.groups(plan)
     return [
         group.group_id
         for group in plan.groups
-        if can_decide(group, claim.reviewer, decided) and not group.questions
+        if can_decide(group, claim.reviewer, decided)
+        and not group.questions
+        and (mine is None or group.group_id in mine)
     ]
+
+
+def _check_scope(claim: Claim, plan: Plan, names: Iterable[str]) -> None:
+    mine = claim.groups(plan)
+    if mine is not None and not mine.issuperset(names):
+        raise MergeError(
+            "this link is for some of the plan's groups only, and not for all that were chosen; "
+            "nothing was decided. The collection's owner can decide on the others"
+        )
 
 
 def _decided(settings: Settings, plan: Plan) -> dict[str, object]:

@@ -27,6 +27,7 @@ from deployments.gate.upkeep import upkeep_routes
 from reports.review import (
     Review,
     groups_of_page,
+    page_of,
     pages,
     review_page,
 )
@@ -97,11 +98,13 @@ class _Gate:
         self._settings = settings
         self._replan = replan
 
-    def show(self, token: str, page: str = "1", note: str = "") -> Response:
-        """The plan as it stands now; changes nothing."""
+    def show(self, token: str, page: str = "1", note: str = "", group: str = "") -> Response:
+        """The plan as it stands now, from a page or from a group on; changes nothing."""
         claim = self._claim(token)
         plan = self._plan(claim)
-        return self._page(claim, plan, _page_number(page, plan), notice=_NOTICES.get(note, ""))
+        mine = claim.groups(plan)
+        number = page_of(plan, group, mine) or _page_number(page, pages(plan, mine))
+        return self._page(claim, plan, number, notice=_NOTICES.get(note, ""))
 
     async def act(self, token: str, request: Request, page: str = "1") -> Response:
         """A decision, or a new plan."""
@@ -111,7 +114,7 @@ class _Gate:
 
     def _act(self, claim: Claim, form: Form, token: str, page: str) -> Response:
         plan = self._plan(claim)
-        number = _page_number(page, plan)
+        number = _page_number(page, pages(plan, claim.groups(plan)))
         try:
             if form.decision == "keeper":
                 return self._replanned(claim, plan, form)
@@ -134,7 +137,8 @@ class _Gate:
     def _replanned(self, claim: Claim, plan: Plan, form: Form) -> Response:
         new_id = replan_form(self._settings, claim, plan, form, self._replan)
         new = read_plan(open_catalog(self._settings), new_id)
-        link = sign_link(self._settings, new, claim.reviewer, until=claim.until)
+        mine = claim.groups(plan)
+        link = sign_link(self._settings, new, claim.reviewer, until=claim.until, groups=mine)
         return _see_other(f"{link.rsplit('/', 1)[-1]}?note=planned")
 
     def _claim(self, token: str) -> Claim:
@@ -156,7 +160,8 @@ class _Gate:
         self, claim: Claim, plan: Plan, number: int, *, status: int = 200, **said: Any
     ) -> Response:
         catalog = open_catalog(self._settings)
-        shown = groups_of_page(plan, number)
+        mine = claim.groups(plan)
+        shown = groups_of_page(plan, number, mine)
         events = read_events(catalog, plan)
         review = Review(
             plan,
@@ -169,6 +174,7 @@ class _Gate:
             },
             looks=read_looks(self._settings, catalog, plan, shown),
             page=number,
+            only=mine,
             keepers=self._replan is not None,
             **said,
         )
@@ -193,9 +199,9 @@ async def _read_form(request: Request) -> Form:
     return form
 
 
-def _page_number(text: str, plan: Plan) -> int:
+def _page_number(text: str, last: int) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 1
-    return min(max(number, 1), pages(plan))
+    return min(max(number, 1), last)
 
 
 def _html(body: bytes, status: int, headers: dict[str, str] | None = None) -> Response:

@@ -7,6 +7,7 @@ Writes are idempotent upserts by key and need the writer's lease (:meth:`Catalog
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import re
 import time
@@ -241,6 +242,39 @@ class Catalog:
             return pl.Series("content", [], dtype=pl.String)
         return self.read(name, ["content"])["content"]
 
+    # ---- the past ----------------------------------------------------------------------------
+
+    def versions(self, names: Iterable[str]) -> dict[str, int]:
+        """The present version of each of these tables; 0 where there is no such table yet."""
+        with self._engine("look up the versions of"):
+            return {
+                name: int(self.table(name).version) if name in self._names else 0 for name in names
+            }
+
+    def at(self, versions: dict[str, int]) -> tuple[Catalog, list[str]]:
+        """The catalog as it was at these versions, to read from only.
+
+        Args:
+            versions: table to version; other tables are seen as they are now.
+
+        Returns:
+            The view, and the tables whose version was tidied away: they are seen as they are now.
+        """
+        view, lost = copy.copy(self), []
+        view._tables, view._leases, view._names = dict(self._tables), 0, set(self._names)
+        for name, version in versions.items():
+            if version == 0:
+                view._names.discard(name)
+                continue
+            try:
+                table = self._db.open_table(name)
+                table.checkout(version)
+            except (RuntimeError, ValueError, OSError):
+                lost.append(name)
+            else:
+                view._tables[name] = table
+        return view, lost
+
     # ---- upkeep ------------------------------------------------------------------------------
 
     def duplicate_keys(self) -> dict[str, int]:
@@ -252,10 +286,10 @@ class Catalog:
                 surplus[name] = len(keys) - keys.n_unique()
         return surplus
 
-    def tidy(self, *, rebuild: bool = False) -> list[str]:
+    def tidy(self, *, rebuild: bool = False, keep_days: float = 7) -> list[str]:
         """Compact tables that have many fragments; with ``rebuild`` all, and index them anew.
 
-        Old versions stay for seven days, for readers at work and for looking back.
+        Old versions stay for ``keep_days``, for readers at work and for looking back.
         """
         done = []
         with self._engine("tidy"):
@@ -266,7 +300,7 @@ class Catalog:
                         if table.count_rows():
                             table.create_index(column, config=_INDEX[kind](), replace=True)
                 if rebuild or table.stats()["fragment_stats"]["num_fragments"] > _FRAGMENTS:
-                    table.optimize(cleanup_older_than=timedelta(days=7))
+                    table.optimize(cleanup_older_than=timedelta(days=keep_days))
                     done.append(name)
         self._sweep()
         return done

@@ -152,6 +152,20 @@ SCANS = pa.schema(
 
 #: The filter of the other side, of scans that have two.
 ACROSS = pa.schema([_key("scan_id"), pa.field("across", pa.string())])
+#: What the report of a scan was made of: its numbers, and the tables' versions that hold the rest.
+REPORTS = pa.schema(
+    [
+        _key("scan_id"),
+        pa.field("scope", pa.string()),
+        pa.field("threshold", pa.float32()),
+        pa.field("started", _TIME),
+        pa.field("finished", _TIME),
+        pa.field("totals", pa.string()),
+        pa.field("facts", pa.string()),
+        pa.field("tables", pa.string()),
+        pa.field("mailed", pa.bool_()),
+    ]
+)
 
 #: Merge plans; ``body`` is the plan's canonical JSON, whose sha256 is ``hash``.
 PLANS = pa.schema(
@@ -331,6 +345,7 @@ TABLES: dict[str, pa.Schema] = {
     "groups": GROUPS,
     "scans": SCANS,
     "across": ACROSS,
+    "reports": REPORTS,
     "plans": PLANS,
     "decisions": DECISIONS,
     "journal": JOURNAL,

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import smtplib
 import ssl
+import time
 from email.message import EmailMessage
+from email.utils import getaddresses
 
-from tasks.errors import DeliveryError
+from tasks.errors import MailError
 from tasks.settings import MailSettings
 
 log = logging.getLogger(__name__)
+
+#: Each further attempt waits so many times longer.
+_LONGER = 4
 
 
 def connect(settings: MailSettings) -> smtplib.SMTP:
@@ -35,19 +40,65 @@ def connect(settings: MailSettings) -> smtplib.SMTP:
     return server
 
 
-def send(settings: MailSettings, mail: EmailMessage) -> None:
-    """Send one mail.
+def send(settings: MailSettings, mail: EmailMessage) -> list[str]:
+    """Send one mail; what may pass is tried again, with growing pauses.
+
+    The same mail has the same Message-ID at each attempt: should an answer be lost on its way, the
+    reader's program knows the second copy. Who has it already gets no second one.
+
+    Returns:
+        The addresses that were refused while others got the mail.
 
     Raises:
-        DeliveryError: when the server cannot be reached or refuses it for everybody.
+        MailError: when nobody got it.
     """
-    try:
-        with connect(settings) as server:
-            refused = server.send_message(mail)
-    except (OSError, smtplib.SMTPException) as error:
-        raise DeliveryError(
-            f"cannot send mail through {settings.host}:{settings.port} (tls: {settings.tls}): "
-            f"{error}; check DAM_DEDUP_MAIL__HOST, __PORT, __TLS, __USERNAME"
-        ) from error
-    if refused:  # the others have it: sending again would send it to them twice
-        log.error("the mail server refused these recipients: %s", refused)
+    left = [address for _, address in getaddresses([str(mail["To"])])]
+    everybody, told_no = len(left), dict[str, tuple[int, bytes]]()
+    last: Exception | None = None
+    for attempt in range(settings.attempts):
+        if attempt:
+            pause = settings.retry_seconds * _LONGER ** (attempt - 1)
+            log.warning(
+                "mail through %s: %s; trying again in %.0f s", _place(settings), last, pause
+            )
+            time.sleep(pause)
+        try:
+            with connect(settings) as server:
+                refused = server.send_message(mail, to_addrs=left)
+        except smtplib.SMTPRecipientsRefused as error:
+            refused, last = error.recipients, error
+        except (OSError, smtplib.SMTPException) as error:
+            last = error
+            if not passing(error):
+                break
+            continue
+        told_no |= {name: answer for name, answer in refused.items() if answer[0] >= 500}
+        left = [name for name, answer in refused.items() if answer[0] < 500]
+        last = last or smtplib.SMTPRecipientsRefused(refused)
+        if not left:
+            break
+    lost = [*told_no, *left]
+    if len(lost) == everybody:
+        raise MailError(
+            f"cannot send mail through {_place(settings)}: {last}; check DAM_DEDUP_MAIL__HOST, "
+            "__PORT, __TLS, __USERNAME, __PASSWORD and __TO"
+        ) from last
+    for name in lost:  # the others have it: sending again would send it to them twice
+        log.error("the mail server took the mail for others, and refused it for %s: %s", name,
+                  told_no.get(name, last))  # fmt: skip
+    return lost
+
+
+def passing(error: Exception) -> bool:
+    """Whether a try in a while may succeed: 4xx answers, lost connections, servers out of reach."""
+    if isinstance(error, smtplib.SMTPResponseException):
+        return 400 <= error.smtp_code < 500 or error.smtp_code == -1
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return True
+    return isinstance(error, OSError) and not isinstance(
+        error, (smtplib.SMTPException, ssl.SSLCertVerificationError)
+    )
+
+
+def _place(settings: MailSettings) -> str:
+    return f"{settings.host}:{settings.port} (tls: {settings.tls})"

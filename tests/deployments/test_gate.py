@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -704,3 +705,97 @@ def test_in_a_browser(served, settings, tmp_path):
 
 def shot(page, folder: Path, name: str) -> None:
     page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+
+# ---- a link for some groups only ---------------------------------------------------------------
+
+
+def scoped(settings: Settings, plan: Plan, *groups: str, reviewer: str = ANNA) -> str:
+    link = sign_link(settings, plan, reviewer, groups=groups)
+    return "/review/" + link.rsplit("/", 1)[-1]
+
+
+def test_a_limited_link_shows_only_its_groups(settings, saved, client):
+    path = scoped(settings, saved(three()), "b" * 32, "d" * 32)
+    page = Page(client.get(path).text)
+    assert [box["value"][0] for box in page.all("input", name="groups")] == ["b", "d"]
+    assert "2 groups of duplicates wait for your decision" in page.text
+    assert "boots" not in page.text
+    assert "bag" not in page.text
+
+
+def test_a_limited_link_decides_on_nothing_else(settings, saved, client):
+    plan = saved(three())
+    path = scoped(settings, plan, "b" * 32, "d" * 32)
+    for groups in (["a" * 32], ["d" * 32, "a" * 32], ["d" * 32, "c" * 32]):
+        for decision in ("approve", "reject"):
+            answer = send(client, path, decision, groups)
+            assert answer.status_code == 409
+            assert "for some of the plan" in Page(answer.text).text
+    assert decisions(settings, plan) == {}
+    assert send(client, path, "approve", ["d" * 32]).status_code == 303
+    assert set(decisions(settings, plan)) == {"d"}
+    assert send(client, path, "approve-all").status_code in (200, 303)
+    assert set(decisions(settings, plan)) == {"d"}, "b has a question, a is not this link's"
+
+
+def test_approving_all_with_a_limited_link_leaves_the_others(settings, saved, client):
+    plan = saved(three())
+    send(client, scoped(settings, plan, "a" * 32, "b" * 32), "approve-all")
+    assert set(decisions(settings, plan)) == {"a"}
+
+
+def test_a_keeper_outside_of_a_limited_link_is_not_changed(settings, saved):
+    plan = saved(three())
+    asked = []
+    client = TestClient(create_app(settings, replan=lambda *args: asked.append(args)))
+    answer = send(client, scoped(settings, plan, "d" * 32), "keeper", **{"keeper-" + "a" * 32: "1"})
+    assert answer.status_code == 409
+    assert asked == []
+
+
+def test_a_new_plan_keeps_the_limits(settings, saved):
+    plan = saved(three())
+    second = saved(plan_of(*plan.groups, round=1))
+    client = TestClient(create_app(settings, replan=lambda *_: second.id), follow_redirects=False)
+    answer = send(client, scoped(settings, plan, "d" * 32), "keeper", **{"keeper-" + "d" * 32: "1"})
+    token = answer.headers["location"].partition("?")[0]
+    claim = read_token(settings, token)
+    assert claim.plan_id == second.id
+    assert claim.groups(second) == {"d" * 32}
+
+
+def test_a_link_of_no_group_decides_on_nothing(settings, saved, client):
+    plan = saved(three())
+    path = scoped(settings, plan)
+    assert client.get(path).status_code == 200
+    assert send(client, path, "approve", ["a" * 32]).status_code == 409
+    send(client, path, "approve-all")
+    assert decisions(settings, plan) == {}
+
+
+@pytest.mark.parametrize("scope", ["zz", 5, None, ["a"]])
+def test_a_scope_that_cannot_be_read_is_no_link_for_all(settings, saved, client, scope):
+    plan = saved(three())
+    said = {"plan": plan.id, "hash": plan.hash, "reviewer": ANNA, "until": 4e9, "scope": scope}
+    token = approvals._serializer(settings).dumps(said)
+    assert client.get(f"/review/{token}").status_code == 403
+
+
+def test_a_link_leads_to_a_group(settings, saved, client):
+    groups = [group(f"{n:032x}", f"k{n}.tif", f"d{n}.jpg") for n in range(GROUPS_PER_PAGE + 3)]
+    path = path_of(settings, saved(plan_of(*groups)))
+    last = groups[-1].group_id
+    assert f'id="{last}"' in client.get(f"{path}?group={last}").text
+    assert f'id="{last}"' not in client.get(path).text
+    assert client.get(f"{path}?group=<script>").status_code == 200
+
+
+def test_a_limited_link_of_ten_thousand_groups_still_travels(settings):
+    template = group("a" * 32, "k.tif", operations=(), states=())
+    groups = [replace(template, group_id=digest(str(n))) for n in range(10_000)]
+    plan = plan_of(*sorted(groups, key=lambda one: one.group_id))
+    mine = [one.group_id for one in groups[:5000]]
+    link = sign_link(settings, plan, ANNA, groups=mine)
+    assert len(link) < 2200, "programs that read mail break much longer ones"
+    assert read_token(settings, link.rsplit("/", 1)[-1]).groups(plan) == frozenset(mine)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import email
 import email.policy
 import re
+from dataclasses import replace
 
+import polars as pl
 import pytest
+from pydantic import ValidationError
 
-from reports.mail import scan_mail
+from reports.mail import HTML_LIMIT, PICTURE_LIMIT, narrow, scan_mail
 from reports.page import headline, totals
-from tasks.records import Receipt
+from tasks.records import GroupNote, PlanNote, Receipt
+from tasks.settings import MailSettings
 
 REPORT = Receipt("report.html", "s3://bucket/x/report.html", "https://example.com/r?a=1&b=2")
 
 
-def sent(summary, receipts=(REPORT,), to=("a@example.com", "b@example.com")):
+def sent(summary, receipts=(REPORT,), to=("a@example.com", "b@example.com"), part=False, **changes):
     """The mail as it arrives."""
-    mail = scan_mail(summary, list(receipts), "dam@example.com", list(to))
+    settings = MailSettings(sender="dam@example.com", **changes)
+    mail = scan_mail(summary, list(receipts), settings, list(to), part=part)
     return email.message_from_bytes(mail.as_bytes(), policy=email.policy.default)
 
 
@@ -104,22 +109,48 @@ def test_numbers_are_those_of_the_page(make_summary):
 
 
 def test_only_the_top_is_shown(make_summary):
-    summary = make_summary(*([f"a{n}"] + [f"b{n}-{m}" for m in range(6)] for n in range(8)))
+    summary = make_summary(*([f"a{n}"] + [f"b{n}-{m}" for m in range(6)] for n in range(13)))
     mail = sent(summary)
     text = body(mail, "plain")
-    assert re.findall(r"(?m)^(\d)\. g", text) == list("12345")
-    assert text.count("and 3 more") == 5
+    assert re.findall(r"(?m)^(\d+)\. NEAR", text) == [str(n) for n in range(1, 11)]
+    assert text.count("and 3 more") == 10
     assert "3 more groups in the report." in text
     assert "3 more groups in the report." in body(mail, "html")
 
 
-def test_big_pictures_are_left_out(make_summary):
-    summary = make_summary(["a", "b"], ["x", "y"])
+def test_pictures_stay_below_their_limit(make_summary):
+    summary = make_summary(*([f"a{n}", f"b{n}"] for n in range(5)))
     heavy = dict.fromkeys(summary.thumbnails, b"\xff\xd8\xff" + bytes(900_000))
-    mail = sent(make_summary(["a", "b"], ["x", "y"], thumbnails=heavy))
+    mail = sent(replace(summary, thumbnails=heavy))
     images = [part for part in mail.walk() if part.get_content_maintype() == "image"]
-    assert len(images) == 2
-    assert len(set(re.findall(r"cid:([^\"]+)", body(mail, "html")))) == 2
+    assert len(images) == 4
+    assert len(set(re.findall(r"cid:([^\"]+)", body(mail, "html")))) == 4
+    assert sum(len(part.as_bytes()) for part in images) <= PICTURE_LIMIT
+
+
+@pytest.mark.parametrize("key", ["&" * 1024, "\U000e0001" * 256, "'\"<>" * 256, "\u202e" * 300])
+def test_html_stays_below_its_limit_whatever_is_in_it(make_summary, key):
+    groups = [[f"{n}{key}", *(f"{n}-{m}{key}" for m in range(9))] for n in range(40)]
+    summary = make_summary(*groups, where=key * 4, failed=(key,))
+    pairs = summary.pairs.with_columns(changes=pl.lit(key * 20), reasons=pl.lit(key * 20))
+    notes = {
+        name: GroupNote("quarantine", True, 9, 9, questions=(key * 9,) * 20)
+        for name in summary.groups["group_id"]
+    }
+    link = "https://example.com/" + "x" * 1900
+    plan = PlanNote("a1b2", 40, 40, 0, 0, 9, pages={"a@example.com": link}, groups=notes)
+    mail = sent(
+        replace(summary, pairs=pairs, plan=plan),
+        [REPORT, Receipt("x", "s3://" + key)],
+        to=["a@example.com"],
+    )
+    html = body(mail, "html")
+    assert len(html.encode()) <= HTML_LIMIT
+    shown = [int(number) for number in re.findall(r"<h2[^>]*>(\d+)\.", html)]
+    assert shown == list(range(1, len(shown) + 1))
+    assert len(shown) >= 2
+    assert f"{40 - len(shown)} more groups" in html
+    assert re.findall(r"(?m)^(\d+)\. NEAR", body(mail, "plain")) == [str(n) for n in shown]
 
 
 def test_an_empty_result(make_summary):
@@ -131,6 +162,131 @@ def test_an_empty_result(make_summary):
 
 def test_lines_are_short_enough_to_travel(make_summary):
     mail = scan_mail(
-        make_summary(["k" * 1000, "\u65e5" * 340]), [REPORT], "a@example.com", ["b@example.com"]
+        make_summary(["k" * 1000, "\u65e5" * 340]), [REPORT], MailSettings(), ["b@example.com"]
     )
     assert max(len(line) for line in mail.as_bytes().splitlines()) <= 998
+
+
+# ---- whom it is for --------------------------------------------------------------------------
+
+
+ANNA, OWNER = "anna@example.com", "owner@example.com"
+
+
+@pytest.fixture
+def shared(make_summary):
+    """Three groups: one of Anna's, one whose plan asks, one approved by the policy."""
+    notes = {
+        "g0000": GroupNote("quarantine", True, 1, 1500),
+        "g0001": GroupNote("delete", True, 1, 1500, questions=("which agency?",)),
+        "g0002": GroupNote("tag", True, 0, 0, approved=True),
+    }
+    pages = {ANNA: "https://gate.example/review/anna", OWNER: "https://gate.example/review/owner"}
+    plan = PlanNote("a1b2c3", 3, 1, 0, 1, 3000, form="https://ui/run", pages=pages, groups=notes)
+    summary = make_summary(["a1", "a2"], ["b1", "b2"], ["c1", "c2"])
+    return replace(summary, plan=plan, shares={ANNA: ("g0000",)})
+
+
+def test_a_reviewer_sees_only_what_is_theirs(shared):
+    mine = narrow(shared, ANNA)
+    mail = sent(mine, (), to=[ANNA], part=True)
+    for kind in ("plain", "html"):
+        text = body(mail, kind)
+        assert "https://gate.example/review/anna?group=g0000" in text
+        assert "owner" not in text.replace("collection&#39;s owner", "")
+        assert "https://ui/run" not in text
+        assert all(name not in text for name in ("b1", "c1", "which agency"))
+        assert "1 group" in text
+    assert "1 group with 1 duplicate" in mail["Subject"]
+    assert [part for part in mail.walk() if part.get_content_maintype() == "image"]
+    assert len(mine.pairs) == 1
+
+
+def test_owners_see_all_and_first_what_nobody_else_decides(shared):
+    mail = sent(shared, to=[OWNER])
+    text = body(mail, "plain")
+    assert re.findall(r"(?m)^   keep +(\w+)", text) == ["b1", "c1", "a1"]
+    assert "1 group of these went to 1 reviewer too; the others only to you." in text
+    assert "TO DECIDE: 2 groups" in text
+    assert "Question:  which agency?" in text
+    assert "move 1 file into quarantine" in text
+    assert "remove 1 file from the bucket" in text
+    assert text.index("Review and approve: https://gate.example/review/owner") < text.index("1. ")
+    assert text.count("?group=") == 2, "what the policy approved needs no decision"
+
+
+def test_a_page_is_given_to_its_only_reader(shared):
+    mail = sent(shared, to=[OWNER, "b@example.com"])
+    assert "gate.example" not in body(mail, "plain") + body(mail, "html")
+
+
+# ---- headers ---------------------------------------------------------------------------------
+
+
+def test_mails_of_a_collection_are_one_thread(make_summary):
+    first = sent(make_summary(["a", "b"]))
+    second = sent(make_summary(["a", "b"], ["x", "y"], scan_id="20261123T120000-aaaaaa"))
+    other = sent(make_summary(["a", "b"], collection="other"))
+    assert first["References"] == first["In-Reply-To"] == second["References"]
+    assert first["Message-ID"] != second["Message-ID"]
+    assert other["References"] != first["References"]
+    assert first["Message-ID"].endswith("@example.com>")
+    assert sent(make_summary(["a", "b"]))["Message-ID"] == first["Message-ID"], "known if twice"
+    elsewhere = sent(make_summary(["a", "b"]), to=["c@example.com"])
+    assert elsewhere["Message-ID"] != first["Message-ID"]
+
+
+@pytest.mark.parametrize(
+    ("given", "header", "post"),
+    [
+        ([], None, None),
+        (["mailto:x@example.com?subject=stop"], "<mailto:x@example.com?subject=stop>", None),
+        (
+            ["mailto:x@example.com", "https://example.com/u?a=1"],
+            "<mailto:x@example.com>, <https://example.com/u?a=1>",
+            "List-Unsubscribe=One-Click",
+        ),
+    ],
+)
+def test_how_to_stop_them(make_summary, given, header, post):
+    mail = sent(make_summary(["a", "b"]), unsubscribe=given)
+    assert mail["List-Unsubscribe"] == header
+    assert mail["List-Unsubscribe-Post"] == post
+    assert "catalogue" in mail["List-Id"]
+    assert ("To stop these mails" in body(mail, "plain")) is bool(given)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"to": ["a@example.com\r\nBcc: v@example.com"]},
+        {"to": ['["a@example.com>,<v@example.com"]']},
+        {"reviewers": {"a@example.com\nBcc: v@example.com": "size > 1"}},
+        {"reviewers": {"a@example.com": ""}},
+        {"reviewers": {"a@example.com": []}},
+        {"reviewers": {"a@example.com": "size > 1"}, "to": ["a@example.com"]},
+        {"unsubscribe": ["javascript:alert(1)"]},
+        {"unsubscribe": ["https://x/>\r\nBcc: v@example.com"]},
+    ],
+)
+def test_settings_that_would_misdirect_mail_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        MailSettings(**wrong)
+
+
+@pytest.mark.parametrize("sender", ["x", "a@b", "a@ex ample.com", "a@[1.2.3.4]", "A <a@ex.org>"])
+def test_ids_are_well_formed_whatever_the_sender(make_summary, sender):
+    mail = scan_mail(make_summary(["a", "b"]), [], MailSettings(sender=sender), ["b@example.com"])
+    assert re.fullmatch(r"<[A-Za-z0-9.-]+@[a-z0-9.-]+>", mail["Message-ID"])
+
+
+# ---- colours ---------------------------------------------------------------------------------
+
+
+def test_every_colour_has_one_for_dark_too(make_summary):
+    """Where a colour is set for light, a class is there that dark mode can set it by."""
+    html = body(sent(make_summary(["a", "b", "c"])), "html")
+    assert 'name="color-scheme" content="light dark"' in html
+    assert "prefers-color-scheme: dark" in html
+    for tag in re.findall(r"<[a-z0-9]+[^>]*style=\"[^\"]*(?:color|background):[^>]*>", html):
+        assert "class=" in tag or tag.startswith("<h"), tag

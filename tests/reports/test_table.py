@@ -1,15 +1,19 @@
-"""groups.json, pairs.csv, coverage.csv."""
+"""groups.json, pairs.csv, coverage.csv, and the same as Parquet."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import re
 
+import jsonschema
 import polars as pl
 import pytest
 
-from reports.table import coverage_csv, groups_json, pairs_csv
+from reports.table import coverage_csv, groups_json, pairs_csv, schema, tables
+from tasks.cells import unescape_cell
+from tasks.records import GroupNote, PlanNote
 
 
 def rows_of(document) -> list[list[str]]:
@@ -75,17 +79,20 @@ def test_links_are_listed(make_summary):
 
 def test_odd_keys_come_back_from_csv(make_summary, hostile):
     summary = make_summary(["0 keeper", *hostile], failed=tuple(hostile))
-    assert [row[:2] for row in rows_of(pairs_csv(summary))[1:]] == [
-        sorted(["0 keeper", key]) for key in hostile
-    ]
+    rows = rows_of(pairs_csv(summary))[1:] + rows_of(coverage_csv(summary))[1:]
+    assert not [cell for row in rows for cell in row if re.match(r"[=+@\t\r\n-]", cell)]
+    pairs = [[unescape_cell(cell) for cell in row[:2]] for row in rows_of(pairs_csv(summary))[1:]]
+    assert pairs == [sorted(["0 keeper", key]) for key in hostile]
     failed = [row[0] for row in rows_of(coverage_csv(summary)) if row[1] == "failed"]
-    assert failed == hostile
+    assert [unescape_cell(key) for key in failed] == hostile
 
 
 @pytest.mark.parametrize("key", ["a\rb", "a\nb", 'a"b', "a,b", " a ", "", "'a'", "a;b", "\u2028"])
 def test_csv_of_one_odd_key(make_summary, key):
     rows = rows_of(coverage_csv(make_summary(skipped=(), failed=(key,))))
-    assert rows[1:] == [[key, "failed", "truncated", "file is truncated"]]
+    assert [unescape_cell(rows[1][0]), *rows[1][1:]] == [
+        key, "failed", "truncated", "file is truncated"
+    ]  # fmt: skip
 
 
 def test_totals_agree_between_json_and_csv(make_summary):
@@ -102,3 +109,50 @@ def test_an_empty_result(make_summary):
     assert json.loads(groups_json(summary).body)["groups"] == []
     assert len(rows_of(pairs_csv(summary))) == 1
     assert rows_of(coverage_csv(summary)) == [["key", "outcome", "reason", "message"]]
+
+
+# ---- the schema ------------------------------------------------------------------------------
+
+
+def checked(summary) -> dict:
+    content = json.loads(groups_json(summary).body)
+    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    jsonschema.Draft202012Validator(schema(), format_checker=checker).validate(content)
+    return content
+
+
+def test_groups_json_keeps_its_schema(make_summary, hostile):
+    jsonschema.Draft202012Validator.check_schema(schema())
+    note = GroupNote("quarantine", True, 1, 1500, questions=("which?",), approvers=("legal",))
+    pages = {"a@example.com": "https://gate/secret"}
+    plan = PlanNote(
+        "a1b2", 1, 1, 0, 0, 1500, form="https://ui/secret", pages=pages, groups={"g0000": note}
+    )
+    said = {"made": "2026-11-22T12:00:00+00:00", "rule": "r", "labelled": 40, "recommended": None,
+            "thresholds": []}  # fmt: skip
+    summary = make_summary(
+        hostile, ["x", "y"], tiers=("near", "exact"), plan=plan, calibrated=said,
+        counts={"seen": 9, "ms_sync": 1500},
+    )  # fmt: skip
+    content = checked(summary)
+    assert content["$schema"] == schema()["$id"]
+    assert content["scan"]["stages"] == {"sync": 1.5}
+    assert content["groups"][0]["proposal"]["questions"] == ["which?"]
+    assert content["groups"][1]["proposal"] is None
+    assert "secret" not in json.dumps(content), "who has a link may decide"
+    checked(make_summary(skipped=(), failed=()))
+
+
+def test_the_schema_refuses_what_is_wrong(make_summary):
+    content = json.loads(groups_json(make_summary(["a", "b"])).body)
+    for wrong in ({"version": 2}, {"groups": [{"id": "x"}]}, {"totals": {"groups": "1"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(content | wrong, schema())
+
+
+def test_parquet_holds_the_texts_as_they_are(make_summary, hostile):
+    summary = make_summary(hostile, failed=tuple(hostile))
+    read = {one.name: pl.read_parquet(io.BytesIO(one.body)) for one in tables(summary)}
+    assert read["pairs.parquet"].equals(summary.pairs)
+    assert read["members.parquet"].equals(summary.members)
+    assert read["coverage.parquet"].equals(summary.coverage.outcomes)

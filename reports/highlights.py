@@ -1,0 +1,138 @@
+"""The few groups that a mail and a run page show: those that matter most, with their evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from reports import words
+from tasks.records import GroupNote, Role, Summary
+
+#: What the policy does, for people who have not read it; ``{files}``: ``2 files``.
+_ACTIONS = {
+    "quarantine": "move {files} into quarantine",
+    "replace": "move {files} into quarantine and leave a link record",
+    "delete": "remove {files} from the bucket",
+    "tag": "tag the duplicates; nothing is moved",
+    "link": "write into the duplicates' sidecars that the keeper is the original",
+    "metadata": "give the keeper what the duplicates know; the duplicates stay",
+}
+
+
+def narrow(summary: Summary, person: str) -> Summary:
+    """A summary of the groups that are one reviewer's, and of nothing else."""
+    mine = summary.shares.get(person, ())
+    groups = summary.groups.filter(pl.col("group_id").is_in(mine))
+    members = summary.members.join(groups.select("group_id"), on="group_id", how="semi")
+    keys = members.select("key")
+    pairs = summary.pairs.join(keys, left_on="left", right_on="key", how="semi").join(
+        keys, left_on="right", right_on="key", how="semi"
+    )
+    return replace(summary, groups=groups, members=members, pairs=pairs, links=summary.links[:0])
+
+
+def top_groups(
+    summary: Summary, number: int, members: int, people: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """The first groups, what waits for a decision before the rest.
+
+    Args:
+        summary: the scan.
+        number: how many groups.
+        members: how many members of each.
+        people: who reads: groups on which nobody else was asked come first.
+
+    Returns:
+        A group's columns, ``members``, ``more`` (not shown members), ``proposal`` and
+        ``questions``; a member's columns, ``is_keeper`` and ``evidence``.
+    """
+    chosen = _ordered(summary, people).head(number)
+    said = evidence(summary, chosen)
+    rows = summary.members.join(chosen.select("group_id"), on="group_id", how="semi")
+    by_group = rows.partition_by("group_id", as_dict=True)
+    notes = summary.plan.groups if summary.plan else {}
+    found = []
+    for group in chosen.iter_rows(named=True):
+        mine = by_group[(group["group_id"],)]
+        note = notes.get(group["group_id"])
+        found.append(
+            group
+            | {
+                "members": [
+                    row
+                    | {
+                        "is_keeper": row["role"] == Role.KEEPER.value,
+                        "evidence": said.get((group["keeper"], row["key"]), ""),
+                    }
+                    for row in mine.head(members).iter_rows(named=True)
+                ],
+                "more": max(0, mine.height - members),
+                "proposal": proposal(note) if note else "",
+                "questions": note.questions if note else (),
+                "decidable": bool(note and _open(note)),
+            }
+        )
+    return found
+
+
+def evidence(summary: Summary, groups: pl.DataFrame) -> dict[tuple[str, str], str]:
+    """By (keeper, member): what was done to one to get the other."""
+    keepers = groups.select("keeper").unique()
+    found = {}
+    for mine, theirs in (("left", "right"), ("right", "left")):
+        rows = summary.pairs.join(keepers, left_on=mine, right_on="keeper", how="semi")
+        for row in rows.iter_rows(named=True):
+            found[row[mine], row[theirs]] = words.change_words(
+                row["changes"], row["reasons"], keeper_is_original=row["original"] != theirs
+            )
+    return found
+
+
+def proposal(note: GroupNote) -> str:
+    """What the plan would do to a group."""
+    if note.refused:
+        return f"nothing: {note.refused}"
+    if not note.acting:
+        return "nothing: it is only reported"
+    said = _ACTIONS.get(note.action, note.action).format(files=words.counted(note.files, "file"))
+    return said + (" (approved by the policy)" if note.approved else "")
+
+
+def decisions(summary: Summary) -> dict[str, int]:
+    """What of the plan concerns the groups of this summary.
+
+    Returns:
+        ``acting``, ``waiting`` (of these, for a person), ``asking`` (of these, with questions),
+        ``approved``, ``refused`` and ``bytes`` (of what acts).
+    """
+    notes = summary.plan.groups if summary.plan else {}
+    mine = [notes[name] for name in summary.groups["group_id"] if name in notes]
+    acting = [note for note in mine if note.acting and not note.refused]
+    return {
+        "acting": len(acting),
+        "waiting": sum(_open(note) for note in mine),
+        "asking": sum(1 for note in mine if _open(note) and note.questions),
+        "approved": sum(1 for note in acting if note.approved),
+        "refused": sum(1 for note in mine if note.refused),
+        "bytes": sum(note.bytes for note in acting),
+    }
+
+
+def _open(note: GroupNote) -> bool:
+    return note.acting and not note.refused and not note.approved
+
+
+def _ordered(summary: Summary, people: Collection[str]) -> pl.DataFrame:
+    notes = summary.plan.groups if summary.plan else {}
+    waiting = [name for name, note in notes.items() if _open(note)]
+    asked = {
+        name for person, mine in summary.shares.items() if person not in people for name in mine
+    }
+    return summary.groups.sort(
+        pl.col("group_id").is_in(sorted(asked)),
+        ~pl.col("group_id").is_in(waiting),
+        maintain_order=True,
+    )
