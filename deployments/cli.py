@@ -166,7 +166,7 @@ def report(
     settings = read_settings(catalog)
     found, space, counts, finished = last_scan(settings, scan_id)
     summary = summarize_scan(found, space, counts, finished)
-    documents = render(summary, settings.delivery.page_groups)
+    documents = render(summary)
     receipts = deliver_documents(found, documents, out)
     show_outcome(Outcome(found, summary, receipts, mailed=False), as_json=as_json)
 

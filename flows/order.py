@@ -93,11 +93,12 @@ def _scan(
         plan = steps.plan_scan(scan, embedded.space)
         counts = count(synced, embedded, matched, grouped)
         summary = replace(steps.summarize_scan(scan, embedded.space, counts), plan=plan)
-        documents = render(summary, settings.delivery.page_groups)
+        documents = render(summary)
         receipts = steps.deliver_documents(scan, documents, folder)
         mails = [] if scan.dry_run else compose(summary, receipts, settings)
         mailed = [_send(steps, scan, mail) for mail in mails]
-        steps.finish_scan(scan, embedded.space, counts, all(mailed))
+        kept = counts | {"savings": int(summary.groups["savings"].sum())}  # for later histories
+        steps.finish_scan(scan, embedded.space, kept, all(mailed))
     except Exception as error:
         steps.fail_scan(scan, error)
         raise
@@ -128,10 +129,10 @@ def count(
     }
 
 
-def render(summary: Summary, drawn: int) -> list[Document]:
+def render(summary: Summary) -> list[Document]:
     """Every document of a scan."""
     return [
-        report_page(summary, drawn),
+        report_page(summary),
         groups_json(summary),
         pairs_csv(summary),
         coverage_csv(summary),

@@ -316,6 +316,11 @@ class Summary:
         links: left, right (keys), reason: assets that belong together without being duplicates.
         thumbnails: content to JPEG bytes, for the groups that are drawn.
         plan: what the policy would do, where there is one.
+        small: content to WebP bytes, smaller pictures of the groups beyond those.
+        described: one row a member: asset_id, and tags, metadata, xmp, exif as JSON.
+        planned: the scan's merge plan (:class:`tasks.dedup.plans.Plan`), where there is one.
+        past: one row a finished scan of the scope: finished, groups, duplicates, savings.
+        cost_per_gb_month: what storage costs.
     """
 
     scan_id: str
@@ -337,6 +342,11 @@ class Summary:
     links: pl.DataFrame
     thumbnails: dict[str, bytes] = field(repr=False)
     plan: PlanNote | None = None
+    small: dict[str, bytes] = field(default_factory=dict, repr=False)
+    described: pl.DataFrame | None = None
+    planned: object | None = field(default=None, repr=False)
+    past: pl.DataFrame | None = None
+    cost_per_gb_month: float = 0.023
 
     @property
     def has_news(self) -> bool:
