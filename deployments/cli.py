@@ -185,7 +185,7 @@ def report(
     found, space, counts, finished = last_scan(settings, scan_id)
     summary = summarize_scan(found, space, counts, finished)
     warn_lost(summary.scan_id, summary.lost)
-    documents = render(summary, settings.delivery.page_groups)
+    documents = render(summary)
     receipts = deliver_documents(found, documents, out)
     show_outcome(Outcome(found, summary, receipts, mailed=False), as_json=as_json)
 

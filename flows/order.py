@@ -17,7 +17,7 @@ from typing import Protocol
 
 from reports.history import history_json
 from reports.mail import narrow, scan_mail
-from reports.overview import overview_picture
+from reports.picture import overview_picture
 from reports.page import report_page, totals
 from reports.table import alerts_json, coverage_csv, groups_json, pairs_csv, tables
 from tasks.embed import EmbedCounts
@@ -128,7 +128,7 @@ def _scan(
         counts |= {"alerts_new": screened.alerts}
         summary = replace(steps.summarize_scan(scan, embedded.space, counts), plan=plan)
         steps.keep_report(scan, summary, totals(summary))
-        documents = render(summary, settings.delivery.page_groups)
+        documents = render(summary)
         receipts = steps.deliver_documents(scan, documents, folder)
         post = tell(steps, scan, compose(summary, receipts, settings))
         told = post.whole and not postponed(summary, settings)
@@ -197,11 +197,11 @@ def count(
     }
 
 
-def render(summary: Summary, drawn: int) -> list[Document]:
+def render(summary: Summary) -> list[Document]:
     """Every document of a scan."""
     picture = overview_picture(summary)
     return [
-        report_page(summary, drawn),
+        report_page(summary),
         groups_json(summary),
         pairs_csv(summary),
         coverage_csv(summary),

@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.page import environment
+from reports.environment import environment
 from reports.words import data_uri, shown_key
 from tasks.cells import escape_cell
 from tasks.records import Document, digest

@@ -1,44 +1,172 @@
-"""``overview.jpg``: the first groups at a glance, for places that show one picture and no page."""
+"""The overview of a report: what comes before the groups, as data for the template."""
 
 from __future__ import annotations
 
-import io
+import json
+from typing import Any
 
-from PIL import Image
+import polars as pl
 
-from reports.highlights import top_groups
-from tasks.records import Document, Summary
+from reports import charts, words
+from reports.charts import Chart
+from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE
+from tasks.records import Role, Summary
 
-_GROUPS, _SIDE, _GAP = 8, 240, 12
-_GROUND = (238, 240, 243)
+#: Keys named for each reason; coverage.csv has them all.
+KEYS_PER_REASON = 20
+_BIN = 0.02
+_BARS = 8
+#: Tags and user metadata in which DAMs keep who brought an asset.
+_UPLOADERS = ("uploader", "uploaded-by", "uploaded_by", "uploadedby", "owner", "creator")
 
 
-def overview_picture(summary: Summary) -> Document | None:
-    """Keeper and first duplicate of the first groups, two groups in a row; None without pictures.
+def outcomes(summary: Summary) -> list[dict[str, Any]]:
+    """What was not scanned: outcome, reason, count and the first keys, failures first."""
+    return (
+        summary.coverage.outcomes.group_by("outcome", "reason")
+        .agg(
+            pl.len().alias("count"),
+            pl.struct("key", "message").sort_by("key").head(KEYS_PER_REASON).alias("examples"),
+        )
+        .sort(pl.col("outcome") != "failed", "count", "reason", descending=[False, True, False])
+        .to_dicts()
+    )
 
-    Thumbnails are this program's own JPEGs, and of one size: they are safe to open here.
-    """
-    rows = []
-    for group in top_groups(summary, _GROUPS, 2):
-        jpegs = [summary.thumbnails.get(member["content"]) for member in group["members"]]
-        pair = [jpeg for jpeg in jpegs if jpeg]
-        if len(group["members"]) == 2 and len({row["content"] for row in group["members"]}) == 1:
-            pair = pair[:1] * 2
-        if len(pair) == 2:
-            rows.append(pair)
-    if not rows:
+
+def money(summary: Summary) -> str:
+    """What the duplicates cost a month, where storage has a price."""
+    saved = float(summary.groups["savings"].sum()) / 1e9 * summary.cost_per_gb_month
+    if not summary.cost_per_gb_month or not saved:
+        return ""
+    return f"${saved:,.2f}" if saved >= 0.01 else "less than $0.01"
+
+
+def draw_charts(summary: Summary) -> list[Chart]:
+    """The charts that have something to show."""
+    duplicates = summary.members.filter(pl.col("role") == Role.DUPLICATE.value)
+    made: list[Chart | None] = [_scores(summary)]
+    if duplicates.height:
+        made += [_by_prefix(duplicates), _by_month(duplicates), _by_format(duplicates)]
+        made += [_by_uploader(summary, duplicates)]
+    return [chart for chart in [*made, _history(summary)] if chart is not None]
+
+
+def _scores(summary: Summary) -> Chart | None:
+    if summary.pairs.is_empty():
         return None
-    lines = -(-len(rows) // 2)
-    width, height = 4 * _SIDE + 5 * _GAP, lines * (_SIDE + _GAP) + _GAP
-    sheet = Image.new("RGB", (width, height), _GROUND)
-    for number, pair in enumerate(rows):
-        for side, jpeg in enumerate(pair):
-            picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
-            picture.thumbnail((_SIDE, _SIDE))
-            left = (number % 2 * 2 + side) * (_SIDE + _GAP) + _GAP
-            top = number // 2 * (_SIDE + _GAP) + _GAP
-            centred = ((_SIDE - picture.width) // 2, (_SIDE - picture.height) // 2)
-            sheet.paste(picture, (left + centred[0], top + centred[1]))
-    body = io.BytesIO()
-    sheet.save(body, "JPEG", quality=82)
-    return Document("overview.jpg", "image/jpeg", body.getvalue())
+    low = min(0.5, summary.threshold)
+    bins = round((1 - low) / _BIN)
+    place = ((pl.col("score") - low) / _BIN + 1e-6).floor().cast(pl.Int32).clip(0, bins - 1)
+    counted = dict(summary.pairs.group_by(place.alias("bin")).len().iter_rows())
+    values, kinds = [], []
+    for number in range(bins):
+        start = low + number * _BIN
+        pairs = counted.get(number, 0)
+        values.append((f"{start:.2f}", float(pairs), words.counted(pairs, "pair")))
+        tier = "exact" if start >= EXACT_SCORE - 1e-6 else "near"
+        kinds.append(f"bar {tier if start >= NEAR_SCORE - 1e-6 else 'similar'}")
+    lines = [
+        (NEAR_SCORE, f"near from {NEAR_SCORE:g}"),
+        (EXACT_SCORE, f"exact from {EXACT_SCORE:g}"),
+    ]
+    if abs(summary.threshold - NEAR_SCORE) > 1e-6:
+        lines.insert(0, (summary.threshold, f"threshold {summary.threshold:g}"))
+    return charts.columns(
+        "Scores of the pairs",
+        values,
+        head=("score from", "pairs"),
+        lines=[((at - low) / (1 - low), name) for at, name in lines],
+        kinds=kinds,
+        note=f"Pairs below {summary.threshold:g} were compared and are not listed.",
+    )
+
+
+def _by_prefix(duplicates: pl.DataFrame) -> Chart:
+    folder = pl.col("key").str.extract(r"^(.*/)", 1).fill_null("(top)")
+    return _bars("Duplicates by prefix", duplicates, folder, "prefix")
+
+
+def _by_format(duplicates: pl.DataFrame) -> Chart | None:
+    if duplicates["format"].n_unique() < 2:
+        return None
+    return _bars("Duplicates by format", duplicates, pl.col("format").str.to_uppercase(), "format")
+
+
+def _bars(title: str, duplicates: pl.DataFrame, name: pl.Expr, head: str) -> Chart:
+    counted = (
+        duplicates.group_by(name.alias("name"))
+        .agg(pl.len().alias("n"), pl.col("size").sum())
+        .sort(["n", "name"], descending=[True, False])
+    )
+    rest = counted.slice(_BARS)
+    values = [
+        (label, float(number), f"{number:,}, {words.human_bytes(size)}")
+        for label, number, size in counted.head(_BARS).iter_rows()
+    ]
+    if rest.height:
+        total = int(rest["n"].sum())
+        size = words.human_bytes(int(rest["size"].sum()))
+        values.append((f"({rest.height:,} others)", float(total), f"{total:,}, {size}"))
+    return charts.bars(title, values, head=(head, "duplicates"))
+
+
+def _by_month(duplicates: pl.DataFrame) -> Chart | None:
+    counted = (
+        duplicates.group_by(pl.col("last_modified").dt.truncate("1mo").alias("month"))
+        .len()
+        .sort("month")
+        .drop_nulls("month")
+    )
+    if counted.height < 2:
+        return None
+    spread = counted.upsample("month", every="1mo").tail(36)  # months without any are shown too
+    values = [
+        (f"{month:%Y-%m}", float(number or 0), words.counted(number or 0, "duplicate"))
+        for month, number in spread.iter_rows()
+    ]
+    return charts.columns("Duplicates by month of upload", values, head=("month", "duplicates"))
+
+
+def _by_uploader(summary: Summary, duplicates: pl.DataFrame) -> Chart | None:
+    if summary.described is None:
+        return None
+    wanted = summary.described.join(duplicates.select("asset_id"), on="asset_id", how="semi")
+    found = {}
+    for asset, tags, metadata in wanted.select("asset_id", "tags", "metadata").iter_rows():
+        said = json.loads(tags or "{}") | json.loads(metadata or "{}")
+        lower = {str(name).lower(): value for name, value in said.items()}
+        who = next((lower[name] for name in _UPLOADERS if lower.get(name)), None)
+        if who is not None:
+            found[asset] = str(who)
+    if not found:
+        return None
+    named = pl.DataFrame({"asset_id": list(found), "who": list(found.values())})
+    rows = duplicates.join(named, on="asset_id", how="left").with_columns(
+        pl.col("who").fill_null("(not said)")
+    )
+    return _bars("Duplicates by uploader", rows, pl.col("who"), "uploader")
+
+
+def _history(summary: Summary) -> Chart | None:
+    """What could be saved, scan by scan; of scans that kept no bytes, what was found."""
+    past = summary.past
+    if past is None or past.is_empty():
+        return None
+    now = {
+        "finished": summary.finished,
+        "duplicates": summary.members.height - summary.groups.height,
+        "savings": int(summary.groups["savings"].sum()),
+    }
+    rows = [*past.tail(23).iter_rows(named=True), now]
+    in_bytes = all(row["savings"] is not None for row in rows)
+    values = [
+        (
+            f"{row['finished']:%m-%d}",
+            float(row["savings"] if in_bytes else row["duplicates"]),
+            words.human_bytes(row["savings"]) if in_bytes
+            else words.counted(row["duplicates"], "duplicate"),
+        )
+        for row in rows
+    ]  # fmt: skip
+    title = "Could be saved, scan by scan" if in_bytes else "Duplicates, scan by scan"
+    return charts.columns(title, values, head=("scan", "could be saved" if in_bytes else "found"))

@@ -1,57 +1,107 @@
-"""The report a person opens: one self-contained HTML file, without a script."""
+"""The report a person decides from: one self-contained HTML file.
+
+It loads nothing and sends nothing: pictures, groups, style and script are inside, and its policy
+lets through exactly these. Served by the gate, it may speak to the gate alone.
+"""
 
 from __future__ import annotations
 
-from functools import cache
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import jinja2
 import polars as pl
 
-from reports import words
+from reports import overview, words
+from reports.environment import data_json, environment, hashed, part
+from reports.page_groups import PICTURES_PER_PART, Pictures, groups_data
+from tasks.dedup.plans import Plan
 from tasks.records import Document, Role, Summary
 
-#: Members drawn per group; the rest is counted (groups.json has them all).
-_DRAWN_MEMBERS = 12
+__all__ = ["environment", "headline", "news", "report_page", "totals"]
+
+#: Groups that are named where there is no script to show them.
+_WITHOUT_SCRIPT = 100
+_STYLES = ("page.css", "page_group.css")
+_SCRIPTS = (
+    "page_data.js",
+    "page_state.js",
+    "page_export.js",
+    "page_list.js",
+    "page_group.js",
+    "page_compare.js",
+    "page_bulk.js",
+    "page_graph.js",
+    "page_keys.js",
+)
 
 
-@cache
-def environment() -> jinja2.Environment:
-    """HTML templates escape every value: keys, tags and metadata come from strangers."""
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("reports"),
-        autoescape=jinja2.select_autoescape(["html"], default=False),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {
-        "bytes": words.human_bytes,
-        "key": words.shown_key,
-        "moment": words.moment,
-        "reason": words.reason_words,
-    }
-    made.globals["counted"] = words.counted
-    return made
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a page needs to speak to the gate that serves it.
+
+    Attributes:
+        reviewer: who decides.
+        until: when the link ends, in words.
+        post: the address that takes decisions, relative to the page's.
+        form: the address of the approval page.
+        decided: group id to ``[decision, by, when]``, of what was decided before.
+        keepers: whether another keeper can be planned.
+    """
+
+    reviewer: str
+    until: str
+    post: str
+    form: str
+    decided: dict[str, list[str]] = field(default_factory=dict)
+    keepers: bool = False
 
 
-def report_page(summary: Summary, drawn: int = 500) -> Document:
-    """``report.html``: what was found, with thumbnails, and what was not looked at.
+def report_page(summary: Summary, gate: Gate | None = None) -> Document:
+    """``report.html``: what was found, to be decided on, and what was not looked at.
 
     Args:
         summary: the scan.
-        drawn: how many groups are drawn; the others are counted and in groups.json.
+        gate: where decisions are sent, where a gate serves the page.
     """
+    pictures = Pictures(summary.thumbnails, summary.small)
+    groups = groups_data(summary, pictures, gate.reviewer if gate else "")
+    plan = summary.planned if isinstance(summary.planned, Plan) else None
+    data: dict[str, Any] = {
+        "form": "dam-dedup report 1",
+        "scan": summary.scan_id,
+        "collection": summary.collection,
+        "threshold": summary.threshold,
+        "price": summary.cost_per_gb_month,
+        "perPart": PICTURES_PER_PART,
+        "plan": {"id": plan.id, "hash": plan.hash, "policy": plan.policy} if plan else None,
+        "gate": asdict(gate) if gate else None,
+        "groups": groups,
+    }
+    style, script = part(*_STYLES), part(*_SCRIPTS)
+    connect = "'self'" if gate else "'none'"
     body = (
         environment()
         .get_template("page.html")
         .render(
             summary=summary,
             headline=headline(summary),
+            news=news(summary),
             totals=totals(summary),
-            groups=list(_drawn(summary, drawn)),
-            hidden=max(0, summary.groups.height - drawn),
-            outcomes=_outcomes(summary),
+            money=overview.money(summary),
+            outcomes=overview.outcomes(summary),
+            charts=overview.draw_charts(summary),
+            listed=summary.groups.head(_WITHOUT_SCRIPT).to_dicts(),
+            plan=plan,
+            gate=gate,
+            data=data_json(data),
+            parts=[data_json(one) for one in pictures.parts()],
+            style=style,
+            script=script,
+            policy=(
+                f"default-src 'none'; img-src data:; style-src {hashed(style)}; "
+                f"script-src {hashed(script)}; connect-src {connect}; base-uri 'none'; "
+                "form-action 'none'"
+            ),
         )
     )
     return Document("report.html", "text/html; charset=utf-8", body.encode())
@@ -108,48 +158,3 @@ def news(summary: Summary) -> str:
         if found[state]
     ]
     return " and ".join(parts) or "nothing new"
-
-
-def _drawn(summary: Summary, drawn: int) -> list[dict[str, Any]]:
-    shown = summary.groups.head(drawn)
-    members = summary.members.join(shown.select("group_id"), on="group_id", how="semi")
-    by_group = members.partition_by("group_id", as_dict=True)
-    said = _evidence(summary, shown)
-    groups = []
-    for group in shown.iter_rows(named=True):
-        rows = by_group[(group["group_id"],)]
-        drawn_rows = [
-            row
-            | {
-                "thumbnail": words.data_uri(summary.thumbnails.get(row["content"])),
-                "evidence": said.get((group["keeper"], row["key"]), ""),
-            }
-            for row in rows.head(_DRAWN_MEMBERS).iter_rows(named=True)
-        ]
-        groups.append(group | {"members": drawn_rows, "more": rows.height - len(drawn_rows)})
-    return groups
-
-
-def _evidence(summary: Summary, groups: pl.DataFrame) -> dict[tuple[str, str], str]:
-    """By (keeper, member): what was done to one to get the other."""
-    keepers = groups.select("keeper").unique()
-    found = {}
-    for mine, theirs in (("left", "right"), ("right", "left")):
-        rows = summary.pairs.join(keepers, left_on=mine, right_on="keeper", how="semi")
-        for row in rows.iter_rows(named=True):
-            found[row[mine], row[theirs]] = words.change_words(
-                row["changes"], row["reasons"], keeper_is_original=row["original"] != theirs
-            )
-    return found
-
-
-def _outcomes(summary: Summary) -> list[dict[str, Any]]:
-    return (
-        summary.coverage.outcomes.group_by("outcome", "reason")
-        .agg(
-            pl.len().alias("count"),
-            pl.struct("key", "message").sort_by("key").head(20).alias("examples"),
-        )
-        .sort(pl.col("outcome") != "failed", "count", "reason", descending=[False, True, False])
-        .to_dicts()
-    )

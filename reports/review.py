@@ -15,7 +15,7 @@ import polars as pl
 from markupsafe import Markup
 
 from reports import words
-from reports.page import environment
+from reports.environment import environment
 from tasks.dedup.plans import Action, FieldMerge, Operation, OperationKind, Plan, PlannedGroup
 
 #: Groups on one page: what is approved should have been looked at.

@@ -522,6 +522,10 @@ class Summary:
         realised: bytes that merges had taken out of the collection by then.
         tables: catalog table to the version that this was read from.
         lost: of a scan of the past, what could not be read as it was then.
+        small: content to WebP bytes, smaller pictures of the groups beyond those.
+        described: one row a member: asset_id, and tags, metadata, xmp, exif as JSON.
+        planned: the scan's merge plan (:class:`tasks.dedup.plans.Plan`), where there is one.
+        cost_per_gb_month: what storage costs.
     """
 
     scan_id: str
@@ -566,6 +570,11 @@ class Summary:
             for name, value in self.counts.items()
             if name.startswith(STAGE)
         }
+
+    small: dict[str, bytes] = field(default_factory=dict, repr=False)
+    described: pl.DataFrame | None = None
+    planned: object | None = field(default=None, repr=False)
+    cost_per_gb_month: float = 0.023
 
     @property
     def has_news(self) -> bool:

@@ -146,7 +146,11 @@ class DeliverySettings(_Part):
     bucket: str | None = Field(None, description="s3://bucket/prefix")
     public_url: str | None = Field(None, description="Where the bucket's reports can be read")
     link_days: int = Field(7, ge=0, le=7, description="Life of a presigned link; 0: none")
-    page_groups: int = Field(500, ge=1, description="Groups drawn in report.html")
+    page_groups: int = Field(
+        500,
+        ge=1,
+        description="Groups with large pictures in report.html; later ones get small ones",
+    )
 
 
 def _address(text: str) -> str:

@@ -18,9 +18,11 @@ from tasks.dedup.links import find_links
 from tasks.dedup.sides import on_sides, pairs_sharing, undivided
 from tasks.dedup.verify import calibration, rule_id, tier_of
 from tasks.embed import names_reading_column
+from tasks.embedding.images import shrink
 from tasks.errors import CatalogError
 from tasks.group import original_document, read_assets, read_matches
 from tasks.history import TABLES, Kept, last_mailed, past_scans, read_kept, realised_bytes
+from tasks.journal import read_plan
 from tasks.records import Coverage, Kind, Role, Scan, Space, Summary, now
 from tasks.reviewers import share_groups
 from tasks.session import filter_sql, open_catalog, open_source
@@ -35,6 +37,11 @@ _ALL_PAIRS = 32
 _NEAR_COPIES = 8
 #: Members of one group whose thumbnails are shown.
 _DRAWN_MEMBERS = 12
+#: Bytes of thumbnails as they are kept; then of pictures of 160 pixels, then of 64: a report of ten
+#: thousand groups is still a file that can be sent and opened.
+_LARGE_BYTES = 12_000_000
+_SMALL = ((160, 5_000_000), (64, 6_000_000))
+_PICTURES_AT_ONCE = 512
 
 _FACTS = ["key", "asset_id", "content", "sha256", "size", "width", "height", "format",
           "quality", "label", "last_modified", "flags"]  # fmt: skip
@@ -65,6 +72,7 @@ def summarize_scan(
         )
     groups = _groups(members)
     coverage = measure_coverage(catalog, scan, counts["seen"])
+    thumbnails, small = _pictures(catalog, groups, members, scan.settings.delivery.page_groups)
     if not coverage.adds_up:
         log.error("coverage does not add up: %s", coverage)
     return Summary(
@@ -87,7 +95,6 @@ def summarize_scan(
         pairs=list_pairs(assets, read_matches(catalog, scan, space), members),
         links=_links(catalog, scan),
         alerts=scan_alerts(catalog, scan),
-        thumbnails=_thumbnails(catalog, groups, members, scan.settings.delivery.page_groups),
         plan=kept.plan if kept else None,
         calibrated=_calibrated(catalog, scan),
         shares=share_groups(catalog, scan, members.select("group_id", "asset_id")),
@@ -96,6 +103,11 @@ def summarize_scan(
         realised=realised_bytes(live, ended),
         tables=tables,
         lost=lost,
+        thumbnails=thumbnails,
+        small=small,
+        described=_described(catalog, members),
+        planned=_planned(catalog, scan),
+        cost_per_gb_month=scan.settings.merge.cost_per_gb_month,
     )
 
 
@@ -400,9 +412,52 @@ def _groups(members: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _thumbnails(
+def _pictures(
     catalog: Catalog, groups: pl.DataFrame, members: pl.DataFrame, drawn: int
-) -> dict[str, bytes]:
-    shown = members.filter(pl.col("group_id").is_in(groups["group_id"].head(drawn).implode()))
-    wanted = shown.group_by("group_id", maintain_order=True).head(_DRAWN_MEMBERS)["content"]
-    return dict(catalog.read_keys("thumbnails", ["content", "jpeg"], wanted).iter_rows())
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Thumbnails of the first groups, and smaller pictures of the others, within their budgets."""
+    order = groups.select("group_id", pl.int_range(pl.len()).alias("at"))
+    shown = (
+        members.group_by("group_id", maintain_order=True)
+        .head(_DRAWN_MEMBERS)
+        .join(order, on="group_id")
+        .sort("at", maintain_order=True)
+        .unique("content", keep="first", maintain_order=True)
+    )
+    large: dict[str, bytes] = {}
+    small: dict[str, bytes] = {}
+    sides, left = list(_SMALL), 0
+    spent = 0
+    for batch in shown.select("content", "at").iter_slices(_PICTURES_AT_ONCE):
+        if not sides:
+            break
+        kept = catalog.read_keys("thumbnails", ["content", "jpeg"], batch["content"])
+        found = dict(kept.iter_rows())
+        for content, at in batch.iter_rows():
+            jpeg = found.get(content)
+            if jpeg is None:
+                continue
+            if at < drawn and spent + len(jpeg) <= _LARGE_BYTES:
+                large[content] = jpeg
+                spent += len(jpeg)
+                continue
+            if not sides:
+                break
+            small[content] = shrink(jpeg, sides[0][0])
+            left += len(small[content])
+            if left > sides[0][1]:
+                sides.pop(0)
+                left = 0
+    return large, small
+
+
+def _described(catalog: Catalog, members: pl.DataFrame) -> pl.DataFrame:
+    """What is known of the members beyond their pixels, for people to compare."""
+    columns = ["asset_id", "tags", "metadata", "xmp", "sidecar_xmp", "exif"]
+    return catalog.read_keys("assets", columns, members["asset_id"])
+
+
+def _planned(catalog: Catalog, scan: Scan) -> object | None:
+    """The scan's merge plan, the one made last."""
+    plans = catalog.read("plans", ["made", "plan_id"], f"scan_id = {quote(scan.id)}")
+    return None if plans.is_empty() else read_plan(catalog, plans["plan_id"][-1])

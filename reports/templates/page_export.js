@@ -1,0 +1,142 @@
+// Decisions leave the page in two forms: JSON for `dam-dedup approve PLAN --decisions`, CSV for
+// `dam-dedup verdict`; or, where a gate serves the page, by a request to it.
+const FORM = "dam-dedup decisions 1";
+
+// What is said of the pairs of one group: [member, member, verdict].
+function verdictsOf(group) {
+  const { d: decision } = recordOf(group);
+  const keeper = keeperOf(group), apart = apartOf(group);
+  if (!decision || decision === "skip") return [];
+  const all = decision === "distinct" || decision === "linked";
+  return othersOf(group).flatMap((at) => {
+    if (apart.includes(at)) return [[keeper, at, "distinct"]];
+    if (all) return [[keeper, at, decision]];
+    // Equal pixels need nobody's word.
+    return group.m[at][TIER] === 0 ? [] : [[keeper, at, "duplicate"]];
+  });
+}
+
+// What is said about the group as the plan has it; null where the plan does nothing with it.
+function planWord(group) {
+  const { d: decision, q: read } = recordOf(group);
+  if (!PLAN || !group.p || !group.p.acts || group.p.refused || !decision || decision === "skip") return null;
+  const word = { group: group.i, decision: "reject" };
+  if (decision === "accept" && !apartOf(group).length) {
+    word.decision = "approve";
+    if (read) word.accept_questions = true;
+    const keeper = keeperOf(group);
+    if (group.m[keeper][KEY] !== group.p.keeper) word.keeper = group.m[keeper][KEY];
+  }
+  return word;
+}
+
+function decisionsOf(groups) {
+  return {
+    form: FORM,
+    scan: DATA.scan,
+    plan_hash: PLAN ? PLAN.hash : "",
+    groups: groups.map(planWord).filter(Boolean),
+    verdicts: groups.flatMap((group) => verdictsOf(group).map(([one, two, verdict]) => ({
+      left: group.m[one][ASSET], right: group.m[two][ASSET], verdict,
+    }))),
+  };
+}
+
+// A cell that begins like a formula would be run by spreadsheet programs.
+function cell(text) {
+  const safe = shown(text).replace(/^[=+\-@\t\r]/, "'$&");
+  return /[",\r\n]/.test(safe) ? '"' + safe.replaceAll('"', '""') + '"' : safe;
+}
+
+function verdictsCsv(groups) {
+  const rows = groups.flatMap((group) => verdictsOf(group).map(([one, two, verdict]) => [
+    group.m[one][ASSET], group.m[two][ASSET], verdict, group.i, group.m[one][KEY], group.m[two][KEY],
+  ]));
+  return [["left", "right", "verdict", "group", "left_key", "right_key"], ...rows].map((row) => row.map(cell).join(",") + "\n").join("");
+}
+
+function save(name, type, text) {
+  const link = h("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  unsaved = 0;
+}
+
+function openExport() {
+  const found = tally(), all = decisionsOf(GROUPS), dialog = byId("export");
+  const others = all.groups.filter((word) => word.keeper);
+  const line = (text) => h("pre", {}, text);
+  put(dialog, 
+    h("h2", { id: "export-title" }, "Export decisions"),
+    h("p", {}, counted(found.decided, "group") + " decided of " + number(GROUPS.length) + ": " + number(found.accept) + " accepted (" + bytes(found.bytes) + "), " + number(found.distinct) + " distinct, " + number(found.linked) + " linked. " + number(found.skip) + " skipped."),
+    PLAN ? h("div", {}, h("p", {}, h("b", {}, "decisions.json"), " approves or rejects groups of the plan ", h("span", { class: "mono" }, PLAN.id), " and holds the verdicts on pairs:"),
+      line("dam-dedup approve " + PLAN.id + " --decisions decisions.json --by YOUR-NAME"),
+      others.length ? h("p", {}, counted(others.length, "group") + " with another keeper: the command says how to plan them anew; nothing is approved that no plan showed.") : null) : h("p", {}, "There is no merge plan: decisions are verdicts on pairs, which every later scan keeps to."),
+    h("p", {}, h("b", {}, "verdicts.csv"), " holds the verdicts on pairs alone:"),
+    line("dam-dedup verdict verdicts.csv --by YOUR-NAME"),
+    GATE ? h("p", {}, h("b", {}, "Served by the gate: "), "decisions are recorded there by themselves, these files are copies.") : null,
+    keeps ? null : h("p", { class: "bad" }, "This browser keeps nothing for this page: export before you close it."),
+    h("div", { class: "end" },
+      h("button", { type: "button", id: "save-csv", on: { click: () => save("verdicts.csv", "text/csv;charset=utf-8", verdictsCsv(GROUPS)) } }, "Save verdicts.csv"),
+      h("button", { type: "button", id: "save-json", class: PLAN ? "primary" : "", on: { click: () => save("decisions.json", "application/json", JSON.stringify(all, null, 1)) } }, "Save decisions.json"),
+      h("button", { type: "button", on: { click: () => dialog.close() } }, "Close")),
+  );
+  dialog.showModal();
+}
+
+// ---- to the gate: a few seconds after a decision, so that it can be undone until then ----------
+const WAIT = 5000, AT_ONCE = 200;
+const waiting = new Map(); // group id -> when it is sent
+const failures = new Map(); // group id -> why it could not be recorded
+let sending = false, timer = 0, replanned = "";
+
+function queue(ids) {
+  for (const id of ids) {
+    failures.delete(id);
+    const { d: decision } = records.get(id) || {};
+    if (decision && decision !== "skip") waiting.set(id, Date.now() + WAIT);
+    else waiting.delete(id);
+  }
+  clearTimeout(timer);
+  timer = setTimeout(flush, WAIT + 50);
+}
+
+function withdraw(ids) {
+  for (const id of ids) waiting.delete(id);
+}
+
+async function flush(all, keepalive) {
+  if (!GATE || (sending && !keepalive)) return;
+  const due = [...waiting].filter(([, when]) => all === true || when <= Date.now()).slice(0, AT_ONCE).map(([id]) => id);
+  if (!due.length) return;
+  sending = true;
+  for (const id of due) waiting.delete(id);
+  changed();
+  try {
+    const answer = await fetch(GATE.post, {
+      method: "POST", credentials: "same-origin", keepalive: keepalive === true,
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(decisionsOf(due.map((id) => GROUPS[byGroup.get(id)]))),
+    });
+    const said = await answer.json();
+    if (!answer.ok) throw new Error(said.error || "the gate answered " + answer.status);
+    for (const [id, row] of Object.entries(said.decided)) held.set(id, row);
+    for (const [id, why] of Object.entries(said.problems)) failures.set(id, why);
+    if (said.plan) replanned = said.plan;
+    unsaved = Math.max(0, unsaved - due.length);
+  } catch (error) {
+    for (const id of due) failures.set(id, String(error.message || error));
+    toast("Not recorded: " + shown(error.message || error) + " Decide again to retry.");
+  }
+  sending = false;
+  changed();
+  if (waiting.size) timer = setTimeout(() => flush(all), all === true ? 0 : 1000);
+}
+
+function gateWords(group) {
+  if (!GATE) return "";
+  if (failures.has(group.i)) return "Not recorded: " + shown(failures.get(group.i));
+  if (waiting.has(group.i)) return "Recorded in a few seconds; undo with u until then.";
+  if (replanned && recordOf(group).k) return "Another keeper was picked: see the new plan.";
+  return "";
+}

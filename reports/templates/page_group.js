@@ -1,0 +1,164 @@
+// One group: its members side by side, what differs, why, what would be done, and the decision.
+let chosen = -1; // the member compared with the keeper
+
+function comparedWith(group) {
+  const others = othersOf(group);
+  return others.includes(chosen) ? chosen : others[0];
+}
+
+function drawGroup() {
+  const group = GROUPS[current], place = byId("group");
+  if (!group || !order.length) {
+    put(place, h("p", { class: "empty soft" }, GROUPS.length ? "No group passes the filter." : "No duplicates were found."));
+    put(byId("acts"));
+    return;
+  }
+  const open = document.activeElement && place.contains(document.activeElement) ? document.activeElement.id : "";
+  const scrolled = byId("sheet") ? byId("sheet").scrollLeft : 0;
+  put(place, ...[groupHead(group), stage(group), sheet(group), planPart(group)].filter(Boolean));
+  place.dataset.group = group.i;
+  if (byId("sheet")) byId("sheet").scrollLeft = scrolled;
+  drawActs(group);
+  if (open && byId(open)) byId(open).focus({ preventScroll: true });
+}
+
+function groupHead(group) {
+  const place = order.indexOf(current) + 1;
+  return h("header", { class: "group-head" },
+    h("button", { type: "button", class: "back small", on: { click: () => byId("view-groups").classList.remove("opened") } }, "‹ List"),
+    h("h1", {}, h("span", { class: "soft" }, place ? number(place) + " of " + number(order.length) + " · " : ""), bdi(baseName(group.m[keeperOf(group)][KEY]))),
+    h("p", { class: "soft facts-line" },
+      h("span", { class: "badge " + TIERS[group.t] }, TIERS[group.t] + " " + percent(group.q)),
+      group.s < 2 ? h("span", { class: "badge" }, STATES[group.s]) : null,
+      h("span", {}, counted(group.n, "file") + ", " + bytes(group.b) + " could be saved"),
+      h("a", { href: "#" + group.i, class: "mono small", title: "Link to this group" }, group.i.slice(0, 10)),
+      ...(group.r || []).filter((id) => byGroup.has(id)).map((id) => h("a", { class: "small", href: "#" + id }, "also close to " + id.slice(0, 8)))));
+}
+
+// ---- side by side --------------------------------------------------------------------------------
+function sheet(group) {
+  const keeper = keeperOf(group), columns = [keeper, ...othersOf(group)], with_ = comparedWith(group);
+  const table = h("table", { class: "sheet-table" },
+    h("caption", { class: "hidden" }, "Members of the group; what differs from the keeper is marked with ≠"),
+    h("thead", {}, h("tr", {}, h("td", { class: "corner" }), ...columns.map((at) => memberHead(group, at, keeper, with_)))),
+    h("tbody", {}, ...factRows(group, columns)));
+  const more = group.n - group.m.length;
+  return h("div", {}, h("div", { class: "sheet", id: "sheet", tabindex: 0, role: "group", "aria-label": "Members side by side" }, table),
+    more > 0 ? h("p", { class: "soft" }, "and " + counted(more, "more file") + "; groups.json lists them all. A decision holds for the whole group.") : null);
+}
+
+function memberHead(group, at, keeper, with_) {
+  const member = group.m[at], isKeeper = at === keeper, pair = isKeeper ? null : pairOf(group, keeper, at);
+  const apart = apartOf(group).includes(at), tier = pair ? pair.tier : member[TIER], blocked = Boolean(closed(group));
+  return h("th", { scope: "col", class: "member" + (isKeeper ? " is-keeper" : "") + (apart ? " is-apart" : "") },
+    h("div", { class: "member-top" },
+      isKeeper ? h("span", { class: "badge keeper" }, "★ keeper") : h("span", { class: "badge " + TIERS[tier] }, TIERS[tier] + " " + percent(pair ? pair.score : member[SCORE])),
+      apart ? h("span", { class: "badge bad" }, "≠ not a copy") : null,
+      h("span", { class: "soft small" }, at < 9 ? h("kbd", {}, String(at + 1)) : "")),
+    drawn(group, at, keeper, with_),
+    isKeeper ? null : h("p", { class: "said" }, evidenceWords(pair)),
+    h("div", { class: "path" }, h("span", { class: "soft" }, bdi(folder(member[KEY]))), bdi(baseName(member[KEY]))),
+    isKeeper ? h("p", { class: "soft small" }, group.p && group.p.why.length && !keeper ? "stays: " + group.p.why.map(shown).join("; ") : keeper ? "picked by you" : "stays")
+      : h("div", { class: "member-acts" },
+        h("button", { type: "button", id: "keep-" + at, class: "small", disabled: blocked, on: { click: () => setKeeper(group, at) } }, "Keep this one"),
+        group.m.length > 2 ? h("button", { type: "button", id: "apart-" + at, class: "small", disabled: blocked, "aria-pressed": String(apart), on: { click: () => toggleApart(group, at) } }, "Not a copy") : null,
+        group.m.length > 2 ? h("button", { type: "button", id: "with-" + at, class: "small", "aria-pressed": String(at === with_), on: { click: () => { chosen = at; drawGroup(); } } }, "Compare") : null));
+}
+
+// A thumbnail, with where it meets the other one and what was added drawn on it.
+function drawn(group, at, keeper, with_) {
+  const member = group.m[at], source = picture(member[PICTURE]), isKeeper = at === keeper;
+  const pair = isKeeper ? null : pairOf(group, keeper, at);
+  const said = (isKeeper ? "Keeper: " : "Duplicate, " + TIERS[pair ? pair.tier : member[TIER]] + " " + percent(pair ? pair.score : member[SCORE]) + ", " + evidenceWords(pair) + ": ")
+    + shown(member[KEY]) + ", " + member[WIDE] + " × " + member[HIGH] + " " + member[FORMAT];
+  if (!source) return h("div", { class: "pic none soft" }, "no picture in this file", h("span", { class: "hidden" }, said));
+  const [wide, high] = sides(member);
+  const other = isKeeper ? with_ : keeper, met = other === undefined ? null : pairOf(group, at, other);
+  return h("div", { class: "pic" }, s("svg", { viewBox: "0 0 " + wide + " " + high, role: "img", "aria-label": said },
+    s("image", { href: source, width: wide, height: high, preserveAspectRatio: "none" }), ...(met ? outlines(met, wide, high) : [])));
+}
+
+function outlines(pair, wide, high) {
+  const back = inverse(pair.map); // of the other picture's frame into this one
+  const corners = [[0, 0], [1, 0], [1, 1], [0, 1]].map((corner) => through(back, corner)).map(([x, y]) => [x * wide, y * high]);
+  const frame = "M" + corners.map(([x, y]) => x.toFixed(1) + " " + y.toFixed(1)).join("L") + "Z";
+  const inside = corners.some(([x, y]) => (x > wide * 0.02 && x < wide * 0.98) || (y > high * 0.02 && y < high * 0.98));
+  const marks = [];
+  if (inside) {
+    marks.push(s("path", { class: "beyond", "fill-rule": "evenodd", d: "M0 0H" + wide + "V" + high + "H0Z" + frame }));
+    marks.push(s("path", { class: "frame-under", d: frame }), s("path", { class: "frame", d: frame }));
+  }
+  if (pair.covered) {
+    const spot = pair.covered.inTwo ? through(back, pair.covered.at) : pair.covered.at;
+    const radius = Math.max(0.05, 1.25 * Math.sqrt(pair.covered.share / Math.PI));
+    const place = { cx: spot[0] * wide, cy: spot[1] * high, rx: radius * wide * 1.15, ry: radius * high * 0.85 };
+    marks.push(s("ellipse", { class: "spot-under", ...place }), s("ellipse", { class: "spot", ...place }));
+  }
+  return marks;
+}
+
+// ---- what differs -------------------------------------------------------------------------------
+function factRows(group, columns) {
+  const rows = [
+    ["Pixels", (row) => row[WIDE] + " × " + row[HIGH], (row) => row[WIDE] * row[HIGH], ["smaller", "larger"]],
+    ["Size", (row) => bytes(row[SIZE]), (row) => row[SIZE], ["smaller", "larger"]],
+    ["Format", (row) => row[FORMAT].toUpperCase()],
+    ["Quality", (row) => (row[QUALITY] ? "about " + row[QUALITY] : "–"), (row) => row[QUALITY] || 0, ["lower", "higher"]],
+    ["Uploaded", (row) => moment(row[WHEN]), (row) => row[WHEN] || 0, ["earlier", "later"]],
+    ["Label", (row) => row[LABEL] || "–"],
+    ["Flags", (row) => row[FLAGS].join(", ") || "–"],
+  ].map(([name, words, measure, said]) => [name, group.m.map(words), group.m.map(measure || words), said]);
+  for (const [name, value] of Object.entries(group.f || {})) {
+    const values = Array.isArray(value) ? value.map((one) => (one === null ? "–" : one)) : group.m.map(() => value);
+    rows.push([name, values, values]);
+  }
+  const keeper = columns[0], same = [], out = [];
+  for (const [name, values, measures, said] of rows) {
+    if (values.every((value) => value === values[0])) {
+      if (values[0] !== "–") same.push([name, values[0]]);
+      continue;
+    }
+    out.push(h("tr", {}, h("th", { scope: "row" }, shown(name)), ...columns.map((at) => {
+      if (values[at] === values[keeper]) return h("td", { class: at === keeper ? "kept" : null, "data-label": shown(name) }, bdi(values[at]));
+      const how = said && values[at] !== "–" && values[keeper] !== "–" ? " " + said[measures[at] > measures[keeper] ? 1 : 0] : "";
+      return h("td", { class: "differs", "data-label": shown(name) }, h("span", { "aria-hidden": "true" }, "≠ "), h("span", { class: "hidden" }, "differs: "), bdi(values[at]), h("span", { class: "how" }, how));
+    })));
+  }
+  if (same.length) out.push(h("tr", { class: "same" }, h("th", { scope: "row" }, "Equal"), h("td", { colspan: columns.length }, ...same.flatMap(([name, value], nth) => [nth ? " · " : "", h("span", { class: "soft" }, shown(name) + " "), bdi(value)]))));
+  return out;
+}
+
+// ---- what would be done ---------------------------------------------------------------------------
+function planPart(group) {
+  const plan = group.p, value = (text) => (text === null ? h("span", { class: "soft" }, "nothing") : bdi(text));
+  const parts = [h("h2", {}, "If you accept")];
+  if (!plan) parts.push(h("p", {}, "The files stay as they are: no policy says what to do with this group. Your word is kept for later scans."));
+  else if (plan.refused) parts.push(h("p", {}, h("b", { class: "bad" }, "Nothing may be done: "), shown(plan.refused)));
+  else {
+    const said = plan.does[0].toUpperCase() + plan.does.slice(1) + ".";
+    parts.push(h("p", { class: "does" }, h("b", {}, said), " ", h("span", { class: "soft small" }, "rule " + shown(plan.rule) + (plan.same ? "; " + counted(plan.same, "field") + " of the keeper stay as they are" : ""))));
+    if (group.m[keeperOf(group)][KEY] !== plan.keeper && plan.acts) parts.push(h("p", { class: "warn" }, "You picked another keeper than the plan. It has to be planned anew before it can be approved; accepting asks for that."));
+    if (apartOf(group).length) parts.push(h("p", { class: "warn" }, "The plan merges whole groups. Accepting the rest rejects this one, records what is not a copy, and the next scan groups the others anew."));
+    if (plan.fields.length) parts.push(h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "What the keeper takes over" }, h("table", { class: "merge" }, h("thead", {}, h("tr", {}, ...["Field", "Keeper has", "Duplicates have", "Keeper gets"].map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, ...plan.fields.map(([name, had, kept, others, rule, conflict]) => h("tr", {}, h("th", { scope: "row" }, bdi(name)), h("td", {}, value(had)),
+        h("td", {}, ...others.map(([text, times], nth) => [nth ? ", " : "", value(text), times > 1 ? h("span", { class: "soft" }, " (" + times + " files)") : ""]).flat()),
+        h("td", {}, conflict ? [h("b", { class: "bad" }, "conflict: "), "stays ", value(kept)] : h("b", {}, "+ ", value(kept)), h("span", { class: "soft small" }, " (" + shown(rule) + ")"))))))));
+    for (const question of plan.questions) parts.push(h("p", { class: "warn" }, h("b", {}, "Question: "), shown(question)));
+    if (mustAsk(group)) parts.push(h("label", { class: "read" }, h("input", { type: "checkbox", id: "read", checked: recordOf(group).q, on: { change: (event) => { records.set(group.i, { ...recordOf(group), q: event.target.checked }); keep(); } } }), " I have read this; what conflicts stays as the keeper has it"));
+  }
+  return h("section", { class: "part" }, ...parts);
+}
+
+function drawActs(group) {
+  const decision = decisionOf(group), why = closed(group) || gateWords(group), blocked = Boolean(closed(group));
+  const button = (name, key, label, kind) => h("button", { type: "button", id: "act-" + name, class: kind, disabled: blocked, "aria-pressed": String(decision === name), "aria-keyshortcuts": key, on: { click: () => decide(group, name) } }, label, " ", h("kbd", {}, key));
+  const focused = document.activeElement && document.activeElement.id;
+  put(byId("acts"), 
+    h("button", { type: "button", class: "turn", "aria-label": "Previous group", on: { click: () => step(-1) } }, "‹"),
+    button("accept", "a", apartOf(group).length ? "✓ Accept the rest" : "✓ Accept", "accept"), button("distinct", "d", "≠ Distinct", "distinct"), button("linked", "l", "⚭ Linked", "linked"), button("skip", "s", "↷ Skip", ""),
+    h("button", { type: "button", id: "act-undo", "aria-keyshortcuts": "u", on: { click: undo } }, "Undo ", h("kbd", {}, "u")),
+    h("button", { type: "button", class: "turn", "aria-label": "Next group", on: { click: () => step(1) } }, "›"),
+    h("span", { class: "state small" }, why || (decision ? "You " + { accept: "accepted this group", distinct: "keep these apart", linked: "linked these; all stay", skip: "skipped this group" }[decision] + "." : ""),
+      replanned && GATE ? h("a", { href: replanned }, " The new plan") : null));
+  if (focused && focused.startsWith("act-") && byId(focused)) byId(focused).focus({ preventScroll: true });
+}

@@ -1,0 +1,125 @@
+// The list of groups: filtered, sorted, and only what is in sight is in the document.
+const ROW = 74;
+let order = GROUPS.map((_, at) => at); // of the groups that pass the filter
+let current = 0; // of GROUPS
+let texts = null; // what a search looks through, made when it is first asked
+
+const filters = () => ({
+  words: byId("search").value.trim().toLowerCase().split(/\s+/).filter(Boolean),
+  tier: byId("by-tier").value, state: byId("by-state").value,
+  decision: byId("by-decision").value, sort: byId("sort").value,
+});
+
+function textOf(at) {
+  texts ||= [];
+  const group = GROUPS[at];
+  texts[at] ??= [group.i, ...group.m.flatMap((row) => [row[KEY], row[LABEL] || ""]),
+    ...Object.entries(group.f || {}).map(([name, value]) => name + "=" + (Array.isArray(value) ? value.join(" ") : value))].join("\n").toLowerCase();
+  return texts[at];
+}
+
+const newest = (group) => Math.max(...group.m.map((row) => row[WHEN] || 0));
+const SORTS = {
+  b: (one, two) => two.b - one.b, low: (one, two) => one.q - two.q, high: (one, two) => two.q - one.q,
+  n: (one, two) => two.n - one.n, new: (one, two) => newest(two) - newest(one),
+  key: (one, two) => (one.m[0][KEY] < two.m[0][KEY] ? -1 : 1),
+};
+
+function applyFilters() {
+  const { words, tier, state, decision, sort } = filters();
+  order = [];
+  GROUPS.forEach((group, at) => {
+    if (tier !== "" && group.t !== Number(tier)) return;
+    if (state !== "" && group.s !== Number(state)) return;
+    if (decision === "asks" ? !mustAsk(group) : decision === "open" ? decisionOf(group) : decision && decisionOf(group) !== decision) return;
+    if (words.length && !words.every((word) => textOf(at).includes(word))) return;
+    order.push(at);
+  });
+  if (SORTS[sort]) order.sort((one, two) => SORTS[sort](GROUPS[one], GROUPS[two]) || one - two);
+  byId("list").scrollTop = 0;
+  if (order.length && !order.includes(current)) show(order[0]);
+  drawList();
+  drawGroup();
+  if (!byId("view-graph").hidden) layGraph();
+}
+
+function drawList() {
+  const list = byId("list"), rows = byId("rows");
+  byId("shown").textContent = order.length === GROUPS.length ? counted(order.length, "group") : number(order.length) + " of " + counted(GROUPS.length, "group");
+  rows.style.height = order.length * ROW + "px";
+  const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
+  const last = Math.min(order.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + 4);
+  const focused = document.activeElement && rows.contains(document.activeElement) ? document.activeElement.dataset.at : "";
+  put(rows, ...order.slice(first, last).map((at, nth) => listRow(at, first + nth)));
+  if (focused) rows.querySelector('[data-at="' + focused + '"]')?.focus({ preventScroll: true });
+}
+
+function listRow(at, place) {
+  const group = GROUPS[at], keeper = group.m[keeperOf(group)], decision = decisionOf(group);
+  const source = picture(keeper[PICTURE]);
+  const row = h("li", { "aria-posinset": place + 1, "aria-setsize": order.length },
+    h("button", { type: "button", class: "row-open", "data-at": at, "aria-current": at === current ? "true" : null, on: { click: () => go(at) } },
+      h("span", { class: "thumb" }, source ? h("img", { src: source, alt: "", decoding: "async" }) : null),
+      h("span", { class: "row-text" },
+        h("span", { class: "row-name" }, bdi(baseName(keeper[KEY]))),
+        h("span", { class: "row-facts" }, h("span", { class: "badge " + TIERS[group.t] }, TIERS[group.t] + " " + percent(group.q)), " " + group.n + " files", group.s < 2 ? " · " + STATES[group.s] : null)),
+      h("span", { class: "row-end" }, h("span", { class: "row-bytes" }, bytes(group.b)),
+        decision ? h("span", { class: "glyph " + decision, title: WORDS[decision] }, GLYPHS[decision], h("span", { class: "hidden" }, WORDS[decision])) : null,
+        mustAsk(group) && !decision ? h("span", { class: "asks", title: "has a question" }, "?", h("span", { class: "hidden" }, "has a question")) : null)));
+  row.style.top = place * ROW + "px";
+  return row;
+}
+
+function reveal() {
+  const list = byId("list"), place = order.indexOf(current);
+  if (place < 0 || !list.clientHeight) return;
+  const top = place * ROW;
+  if (top < list.scrollTop) list.scrollTop = top - ROW;
+  else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + 2 * ROW - list.clientHeight;
+}
+
+// ---- moving ------------------------------------------------------------------------------------
+function show(at) {
+  if (at === undefined || at === current) return;
+  current = at;
+  chosen = -1;
+}
+
+// Opens a group in the view of groups; `quiet` leaves the focus where it is.
+function go(at, quiet) {
+  if (at === undefined) return;
+  show(at);
+  history.replaceState(null, "", "#" + GROUPS[current].i);
+  view("groups");
+  reveal();
+  drawList();
+  drawGroup();
+  byId("view-groups").classList.add("opened");
+  if (!quiet) byId("pane").scrollTop = 0;
+}
+
+function step(by) {
+  const place = order.indexOf(current);
+  const next = order[Math.min(order.length - 1, Math.max(0, place + by))];
+  if (next !== undefined) go(next);
+}
+
+// After a decision: the next group that waits for one.
+function forward() {
+  const place = order.indexOf(current);
+  for (let nth = 1; nth <= order.length; nth += 1) {
+    const at = order[(place + nth) % order.length];
+    if (!decisionOf(GROUPS[at]) && !closed(GROUPS[at])) return go(at);
+  }
+  drawList();
+  drawGroup();
+  const found = tally();
+  toast("All groups shown here are decided: " + number(found.accept) + " accepted, " + number(found.distinct + found.linked) + " kept, " + number(found.skip) + " skipped." + (GATE ? "" : " Export them now."), true);
+}
+
+function changed() {
+  const found = tally();
+  byId("progress").textContent = number(found.decided) + " of " + number(GROUPS.length) + " decided · " + bytes(found.bytes) + " accepted";
+  drawList();
+  drawGroup();
+}

@@ -1,0 +1,145 @@
+// What the reviewer decided: kept in the browser under the scan's name, with an undo of every step.
+const PLACE = "dam-dedup-review-" + DATA.scan + (PLAN ? "-" + PLAN.id : "") + (GATE ? "-" + GATE.reviewer : "");
+const WORDS = { accept: "accepted", distinct: "distinct", linked: "linked", skip: "skipped" };
+const GLYPHS = { accept: "✓", distinct: "≠", linked: "⚭", skip: "↷" };
+const records = new Map(); // group id -> { d: decision, k: keeper, apart: [members], q: questions read }
+const steps = []; // [[group id, record before], ...] for each undo
+let unsaved = 0; // decisions that are neither exported nor sent
+let keeps = true; // whether the browser keeps anything for this page
+
+function recordOf(group) {
+  return records.get(group.i) || {};
+}
+
+const keeperOf = (group) => recordOf(group).k || 0;
+const apartOf = (group) => recordOf(group).apart || [];
+const othersOf = (group) => group.m.map((_, at) => at).filter((at) => at !== keeperOf(group));
+
+// What was decided at the gate before, or has just been sent, holds.
+const held = new Map(GATE ? Object.entries(GATE.decided) : []);
+
+function decisionOf(group) {
+  const before = held.get(group.i);
+  if (before) return before[0] === "approve" ? "accept" : recordOf(group).d === "linked" ? "linked" : "distinct";
+  return recordOf(group).d || "";
+}
+
+function closed(group) {
+  const before = held.get(group.i);
+  if (before) return (before[0] === "approve" ? "Approved" : "Rejected") + " by " + shown(before[1]) + (before[2] ? ", " + before[2] : "") + ". The first decision holds; to think again, plan again.";
+  if (GATE && group.p && !group.p.mine) return "You may not decide about this group; " + group.p.approvers.map(shown).join(", ") + " may.";
+  return "";
+}
+
+// Changes some groups as one step: `changes` is [[group, what changes], ...].
+function change(changes, said) {
+  const open = changes.filter(([group]) => !closed(group));
+  if (!open.length) {
+    toast(changes.length === 1 ? closed(changes[0][0]) : "Nothing to change.");
+    return false;
+  }
+  steps.push(open.map(([group]) => [group.i, records.get(group.i)]));
+  if (steps.length > 500) steps.shift();
+  for (const [group, more] of open) records.set(group.i, { ...recordOf(group), ...more });
+  unsaved += open.length;
+  keep();
+  if (GATE) queue(open.map(([group]) => group.i));
+  toast(said, true);
+  changed();
+  return true;
+}
+
+function undo() {
+  const last = steps.pop();
+  if (!last) return toast("Nothing to undo.");
+  const late = last.filter(([id]) => held.has(id));
+  if (late.length) {
+    toast(late.length === 1 ? "This is recorded already; the first decision holds." : counted(late.length, "group") + " of these are recorded already; the first decision holds.");
+  }
+  const back = last.filter(([id]) => !held.has(id));
+  for (const [id, before] of back) {
+    if (before) records.set(id, before);
+    else records.delete(id);
+  }
+  if (GATE) withdraw(back.map(([id]) => id));
+  keep();
+  if (back.length) {
+    unsaved += 1;
+    toast("Undone: " + (back.length === 1 ? "one step" : counted(back.length, "group")) + ".");
+    go(byGroup.get(back[0][0]), true);
+  }
+  changed();
+}
+
+function keep() {
+  try {
+    localStorage.setItem(PLACE, JSON.stringify([...records]));
+  } catch {
+    keeps = false; // for a file, or when full: then only the export counts
+  }
+}
+
+function recall() {
+  try {
+    const kept = JSON.parse(localStorage.getItem(PLACE) || "[]");
+    for (const [id, record] of kept) {
+      const group = GROUPS[byGroup.get(id)];
+      if (!group || typeof record !== "object" || record === null) continue;
+      const clean = {};
+      if (record.d in WORDS) clean.d = record.d;
+      if (Number.isInteger(record.k) && record.k > 0 && record.k < group.m.length) clean.k = record.k;
+      if (Array.isArray(record.apart)) clean.apart = record.apart.filter((at) => Number.isInteger(at) && at >= 0 && at < group.m.length);
+      if (record.q === true) clean.q = true;
+      records.set(id, clean);
+    }
+  } catch {
+    keeps = false;
+  }
+}
+
+function tally() {
+  const found = { decided: 0, accept: 0, distinct: 0, linked: 0, skip: 0, bytes: 0 };
+  for (const group of GROUPS) {
+    const decision = decisionOf(group);
+    if (!decision) continue;
+    found[decision] += 1;
+    if (decision !== "skip") found.decided += 1;
+    if (decision === "accept") found.bytes += group.b;
+  }
+  return found;
+}
+
+// ---- decisions of one group --------------------------------------------------------------------
+const mustAsk = (group) => Boolean(group.p && group.p.acts && group.p.questions.length && !group.p.refused);
+
+function decide(group, decision) {
+  if (decision === "accept" && mustAsk(group) && !recordOf(group).q) {
+    const box = byId("read");
+    if (box) box.focus();
+    return toast("This group has a question: tick “I have read this” first.");
+  }
+  const name = baseName(group.m[keeperOf(group)][KEY]);
+  const said = { accept: "Accepted: ", distinct: "Kept apart: ", linked: "Linked, not duplicates: ", skip: "Skipped: " }[decision];
+  if (change([[group, { d: decision }]], said + shown(name))) forward();
+}
+
+function setKeeper(group, at) {
+  if (at >= group.m.length || at === keeperOf(group)) return;
+  change([[group, { k: at, d: undefined, apart: apartOf(group).filter((one) => one !== at) }]],
+    "Keeper: " + shown(baseName(group.m[at][KEY])) + (group.p && group.p.acts ? "; the plan has to be made anew for it" : ""));
+}
+
+function toggleApart(group, at) {
+  const apart = apartOf(group);
+  const now = apart.includes(at) ? apart.filter((one) => one !== at) : [...apart, at];
+  change([[group, { apart: now, d: undefined }]], shown(baseName(group.m[at][KEY])) + (now.includes(at) ? " is not a copy" : " is a copy again"));
+}
+
+// ---- what is said at the foot of the page ------------------------------------------------------
+let fading = 0;
+
+function toast(text, undoable) {
+  clearTimeout(fading);
+  put(byId("toast"), text, ...(undoable ? [h("button", { type: "button", on: { click: undo } }, "Undo")] : []));
+  fading = setTimeout(() => put(byId("toast")), 6000);
+}
