@@ -22,7 +22,7 @@ import pyarrow as pa
 from lancedb.index import Bitmap, BTree
 
 from tasks.catalog import schema
-from tasks.catalog.lease import file_lease, held, s3_lease
+from tasks.catalog.lease import Held, file_lease, held, s3_lease
 from tasks.errors import CatalogBusyError, CatalogError
 
 if TYPE_CHECKING:
@@ -261,7 +261,8 @@ class Catalog:
             The view, and the tables whose version was tidied away: they are seen as they are now.
         """
         view, lost = copy.copy(self), []
-        view._tables, view._leases, view._names = dict(self._tables), 0, set(self._names)
+        view._tables, view._names = dict(self._tables), set(self._names)
+        view._held = Held()  # that nobody holds: a view is not written to
         for name, version in versions.items():
             if version == 0:
                 view._names.discard(name)
