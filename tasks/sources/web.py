@@ -33,8 +33,12 @@ _SAFE = "%/:=&?~#+!$,;'@()*[]"
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
 #: ::a.b.c.d, and IPv4-translated ::ffff:0:a.b.c.d; both obsolete.
 _CARRIERS = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("::ffff:0:0:0/96"))
-#: 6to4, Teredo and ORCHID lead through somebody else's relay, if anywhere.
-_TUNNELS = tuple(ipaddress.IPv6Network(text) for text in ("2002::/16", "2001::/23"))
+#: 6to4, Teredo and ORCHID lead through somebody else's relay, if anywhere; and documentation.
+_TUNNELS = tuple(ipaddress.IPv6Network(text) for text in ("2002::/16", "2001::/23", "3fff::/20"))
+#: All of IPv6 that was ever given out.
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+#: Of protocols, and the relays of 6to4: no web server is there.
+_PROTOCOLS = tuple(ipaddress.IPv4Network(text) for text in ("192.0.0.0/24", "192.88.99.0/24"))
 
 
 def fetch_url(url: str, settings: Settings) -> bytes:
@@ -72,8 +76,10 @@ def is_public(address: Address) -> bool:
         if any(address in network for network in (*_NAT64, *_CARRIERS)):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
             return address in _NAT64[0] and is_public(inner)
-        if any(address in network for network in _TUNNELS):
+        if address not in _UNICAST or any(address in network for network in _TUNNELS):
             return False
+    elif any(address in network for network in _PROTOCOLS):
+        return False
     return (
         address.is_global
         and not address.is_multicast
@@ -179,6 +185,8 @@ def _read(answer: http.client.HTTPResponse, deadline: float, most: int, shown: s
         body += chunk
         if len(body) > most:
             raise _large(shown, most)
+    if time.monotonic() >= deadline:  # cut off by us: what came is not all
+        raise _slow(shown)
     if announced is not None and len(body) < announced:
         raise TransientSourceError(f"{shown}: the server broke off after {len(body)} bytes")
     return bytes(body)
