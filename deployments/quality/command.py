@@ -144,9 +144,7 @@ def gate(
     ],
     assets: Annotated[int, typer.Option(help="Size of the catalog.", min=100)] = 100_000,
     requests: Annotated[int, typer.Option(help="Requests of each round.", min=1)] = 500,
-    clients: Annotated[
-        str, typer.Option(help="How many ask at once, round by round.")
-    ] = "1,8,32",
+    clients: Annotated[str, typer.Option(help="How many ask at once, round by round.")] = "1,8,32",
     seed: Annotated[int, typer.Option(help="Draws what is asked.", min=0)] = 0,
     work: Annotated[
         Path | None,

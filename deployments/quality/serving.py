@@ -187,7 +187,9 @@ def _model_seconds(settings: Settings) -> tuple[float, float]:
     """The model alone: one image, and each image of a full batch; medians."""
     embedder = open_embedder(settings)
     side = embedder.side
-    pixels = np.random.default_rng(0).integers(0, 256, (settings.embedding.batch_size, side, side, 3))
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (settings.embedding.batch_size, side, side, 3)
+    )
     batch = pixels.astype(np.uint8)
 
     def median(images: Any) -> float:

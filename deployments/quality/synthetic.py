@@ -99,9 +99,7 @@ def _block(numbers: npt.NDArray[np.int64], analyses: list[Analysis]) -> pa.Table
     return pa_table(rows, schema.ASSETS)
 
 
-def _vectors(
-    block: pa.Table, numbers: npt.NDArray[np.int64], analyses: list[Analysis]
-) -> pa.Table:
+def _vectors(block: pa.Table, numbers: npt.NDArray[np.int64], analyses: list[Analysis]) -> pa.Table:
     real = np.stack([one.vector for one in analyses]).astype(np.float32)
     noise = np.random.default_rng(int(numbers[0]) + 1).normal(size=(len(numbers), real.shape[1]))
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
