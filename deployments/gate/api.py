@@ -46,7 +46,8 @@ def native_routes(service: Service) -> APIRouter:
     routes = APIRouter(tags=["gate"], responses=schemas.PROBLEMS)
     native = _Native(service)
     routes.add_api_route("/analyze", native.analyze_url, methods=["GET"],
-                         summary="Analyse the image at a URL", responses=schemas.ANALYSIS)  # fmt: skip
+                         summary="Analyse the image at a URL",
+                         responses=schemas.ANALYSIS)  # fmt: skip
     routes.add_api_route("/analyze", native.analyze, methods=["POST"],
                          summary="Analyse an image", responses=schemas.ANALYSIS,
                          openapi_extra=schemas.IMAGE_BODY)  # fmt: skip

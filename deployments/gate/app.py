@@ -85,9 +85,10 @@ def create_app(
     app.include_router(upkeep_routes(app, service, check_key))
     if settings.merge.secret is not None:
         gate = _Gate(service.settings, replan)
-        hidden = {"response_model": None, "include_in_schema": False}
-        app.add_api_route("/review/{token}", gate.show, methods=["GET", "HEAD"], **hidden)
-        app.add_api_route("/review/{token}", gate.act, methods=["POST"], **hidden)
+        app.add_api_route("/review/{token}", gate.show, methods=["GET", "HEAD"],
+                          response_model=None, include_in_schema=False)  # fmt: skip
+        app.add_api_route("/review/{token}", gate.act, methods=["POST"], response_model=None,
+                          include_in_schema=False)  # fmt: skip
     return app
 
 

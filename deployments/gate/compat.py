@@ -16,8 +16,8 @@ from fastapi.responses import JSONResponse
 from deployments.gate import compat_words as words
 from deployments.gate import schemas
 from deployments.gate.body import Body, read_data_uri, read_json
-from deployments.gate.cores import Collection, find_collection
 from deployments.gate.compat_words import Params, Rank
+from deployments.gate.cores import Collection, find_collection
 from deployments.gate.problems import Problem, wrong
 from deployments.gate.service import Service
 from deployments.gate.updates import Update, update

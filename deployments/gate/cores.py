@@ -65,8 +65,10 @@ class Collection:
         named = f"(key = {quote(name)} OR asset_id = {quote(name)})"
         rows = catalog.read("assets", _COLUMNS, f"{self._sql('')} AND {named}")
         if rows.is_empty():
-            raise Problem(404, "not_found", f"the collection {self.name!r} has no asset "
-                          f"{name[:200]!r}", "Name an asset that is there, or /update first")  # fmt: skip
+            raise Problem(
+                404, "not_found", f"the collection {self.name!r} has no asset {name[:200]!r}",
+                "Name an asset that is there, or /update first",
+            )  # fmt: skip
         row = rows.sort(pl.col("key") == name, descending=True).row(0, named=True)
         mine = f"asset_id = {quote(row['asset_id'])}"
         passes = not where or catalog.count("assets", f"{self._sql(where)} AND {mine}") > 0

@@ -106,7 +106,7 @@ def _json(request: Request, answer: Problem) -> Response:
     document: dict[str, object] = dict(answer.document)
     if request.url.path.startswith(_COMPATIBLE):
         document["responseHeader"] = {"status": answer.status, "QTime": 0}
-        document["error"] = {"code": answer.status, "msg": answer.detail}
+        document["error"] = {"code": answer.status, "msg": document["detail"]}
     return JSONResponse(document, answer.status, answer.headers)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tasks.errors import (
+    AnalysisError,
+    AssetChangedError,
     AssetGoneError,
     CatalogBusyError,
     CatalogError,
@@ -46,7 +48,8 @@ class Problem(Exception):  # noqa: N818 - it is an answer, and named like one
     @property
     def document(self) -> dict[str, str]:
         """The answer's body."""
-        return {"error": self.error, "detail": self.detail, "remedy": self.remedy}
+        detail = self.detail.encode("utf-8", "backslashreplace").decode()
+        return {"error": self.error, "detail": detail, "remedy": self.remedy}
 
 
 def busy(what: str, seconds: int = 1) -> Problem:
@@ -68,8 +71,14 @@ def problem_of(error: BaseException) -> Problem:
         case Problem():
             return error
         case ImageError():
-            return Problem(422, "no_picture", str(error),
-                           f"Send an image in a format that is read here ({error.reason})")  # fmt: skip
+            remedy = f"Send an image in a format that is read here ({error.reason})"
+            return Problem(422, "no_picture", str(error), remedy)
+        case AnalysisError():
+            return Problem(422, "wrong_analysis", str(error), "Send the image to /analyze again")
+        case SettingsError():  # of a key, a name or a source that the caller sent
+            return wrong(str(error), "Correct the request")
+        case UnicodeError():
+            return wrong("a text holds what is no character", "Send valid UTF-8")
         case FilterError():
             return Problem(400, "wrong_filter", str(error), "Correct the filter")
         case AssetGoneError():
@@ -77,6 +86,8 @@ def problem_of(error: BaseException) -> Problem:
         case CatalogBusyError():
             return Problem(503, "catalog_busy", "another process is writing to the catalog",
                            "Try again in a minute", {"Retry-After": "60"})  # fmt: skip
+        case AssetChangedError():
+            return Problem(409, "changed", str(error), "Analyse the object as it is now")
         case TransientSourceError():
             return Problem(503, "source_busy", str(error), "Try again in a minute",
                            {"Retry-After": "60"})  # fmt: skip
@@ -84,11 +95,11 @@ def problem_of(error: BaseException) -> Problem:
             return Problem(422, "source_refused", str(error), "Name something that can be read")
         case ModelError():
             return Problem(503, "no_model", "the embedding model cannot be used", _LOGGED)
-        case CatalogError() | SettingsError():
+        case CatalogError():
             return Problem(500, "failed", "the gate cannot do this as it is set up", _LOGGED)
         case DamDedupError():
             return Problem(422, "refused", str(error), "Correct the request")
         case TimeoutError():
-            return Problem(504, "timeout", "this took too long",
-                           "Try again; if it happens often, raise DAM_DEDUP_GATE__REQUEST_SECONDS")  # fmt: skip
+            remedy = "Try again; if it happens often, raise DAM_DEDUP_GATE__REQUEST_SECONDS"
+            return Problem(504, "timeout", "this took too long", remedy)
     return Problem(500, "failed", "the program failed", _LOGGED)

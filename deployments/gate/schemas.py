@@ -1,4 +1,4 @@
-"""What the OpenAPI document says besides what the routes' own types say: bodies, answers, examples."""
+"""What the OpenAPI document says besides the routes' own types: bodies, answers, examples."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ from deployments.gate.metrics import Metrics
 from deployments.gate.problems import Problem, wrong
 from tasks.analyze import Analyzer, analysis_json, read_analysis
 from tasks.check import Checker
-from tasks.errors import DamDedupError, ImageError
+from tasks.errors import DamDedupError, ImageError, SettingsError, SourceError
 from tasks.records import Analysis, Checked, Question
-from tasks.session import open_catalog
+from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
 from tasks.sources.web import fetch_url
 
@@ -97,8 +97,28 @@ class Service:
         return await asyncio.wrap_future(self._images.submit(image))
 
     async def fetch(self, url: str) -> bytes:
-        """The image at an address."""
-        return await self.run(lambda: fetch_url(url, self.settings))
+        """The image at an address: of the web, or ``s3://`` in a bucket that is known here.
+
+        Raises:
+            Problem: 422 with the reason when it cannot be had.
+        """
+        try:
+            if url.startswith("s3://"):
+                return await self._object(url)
+            return await self.run(lambda: fetch_url(url, self.settings))
+        except (SourceError, SettingsError) as error:
+            raise Problem(422, "not_fetched", str(error), "Send the image itself") from error
+
+    async def _object(self, url: str) -> bytes:
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        known = await self.source(f"s3://{bucket}")
+        limit = min(self.settings.gate.max_upload_bytes, self.settings.limits.bytes)
+
+        def read() -> bytes:
+            source = open_source(known, self.settings)
+            return source.read(key, source.probe(key).etag, limit)
+
+        return await self.run(read)
 
     async def source(self, name: str) -> str:
         """A source that a caller named: only one that is known, or a collection of the gate's.

@@ -205,8 +205,8 @@ def test_keys(filled, opened, make_settings):
         ("POST", "/analyze"),
     ]
     for method, path in asks:
-        for headers in ({}, {"x-api-key": "k" * 31}, {"x-api-key": KEY + "k"}, {"x-api-key": hashed},
-                        {"authorization": f"Basic {KEY}"}):  # fmt: skip
+        for headers in ({}, {"x-api-key": "k" * 31}, {"x-api-key": KEY + "k"},
+                        {"x-api-key": hashed}, {"authorization": f"Basic {KEY}"}):  # fmt: skip
             answer = client.request(method, path, headers=headers)
             assert answer.status_code == 401, (path, headers)
             assert KEY not in answer.text

@@ -1,4 +1,4 @@
-"""Requests drawn from the gate's own OpenAPI document, right ones and wrong ones: none breaks it."""
+"""Requests drawn from the gate's own OpenAPI document, right and wrong ones: none breaks it."""
 
 from __future__ import annotations
 
