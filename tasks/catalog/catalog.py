@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lancedb
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 from lancedb.index import Bitmap, BTree
 
 from tasks.catalog import schema
 from tasks.catalog.lease import Held, file_lease, held, s3_lease
+from tasks.catalog.vector_index import index_due, index_vectors
 from tasks.errors import CatalogBusyError, CatalogError
 
 if TYPE_CHECKING:
@@ -255,6 +258,34 @@ class Catalog:
             return pl.Series("content", [], dtype=pl.String)
         return self.read(name, ["content"])["content"]
 
+    def version(self, name: str) -> int:
+        """The number of a table's last write."""
+        return int(self.table(name).version)
+
+    def stream_vectors(
+        self, name: str, rows: int
+    ) -> Iterator[tuple[pl.Series, npt.NDArray[np.float16]]]:
+        """All contents of a vector table with their vectors (n, dim), so many at a time."""
+        if name not in self._names:
+            return
+        with self._engine(f"read {name} from"):
+            query = self.table(name).search().select(["content", "vector"])
+            for batch in query.to_batches(batch_size=rows):
+                contents = pl.Series("content", pl.from_arrow(batch["content"]), pl.String)
+                flat = batch["vector"].flatten().to_numpy(zero_copy_only=False)
+                yield contents, flat.reshape(len(contents), -1)
+
+    def search_vectors(
+        self, name: str, queries: npt.NDArray[np.float32], limit: int, probes: int
+    ) -> pa.Table:
+        """What the index finds: query_index, content, vector, in no order that means anything."""
+        with self._engine(f"search {name} in"):
+            query = self.table(name).search(queries, vector_column_name="vector")
+            query = query.distance_type("dot").nprobes(probes).limit(limit)
+            found = query.select(["content", "vector", "_distance"]).to_arrow()
+        if "query_index" not in found.schema.names:  # of a single query
+            found = found.append_column("query_index", pa.array([0] * len(found), pa.int32()))
+        return found
     # ---- the past ----------------------------------------------------------------------------
 
     def versions(self, names: Iterable[str]) -> dict[str, int]:
@@ -313,9 +344,16 @@ class Catalog:
                     for column, kind in schema.INDEXES.get(name, {}).items():
                         if table.count_rows():
                             table.create_index(column, config=_INDEX[kind](), replace=True)
-                if rebuild or table.stats()["fragment_stats"]["num_fragments"] > _FRAGMENTS:
+                vectors = name.startswith("vectors_")
+                if (
+                    rebuild
+                    or table.stats()["fragment_stats"]["num_fragments"] > _FRAGMENTS
+                    or (vectors and index_due(table))
+                ):
                     table.optimize(cleanup_older_than=timedelta(days=keep_days))
                     done.append(name)
+                    if vectors:
+                        index_vectors(table)
         self._sweep()
         return done
 

@@ -1,81 +1,276 @@
-"""Which contents are nearest to a vector: exact, by one product with all vectors of a space."""
+"""The nearest contents of a vector: exact, or by the vector index with an exact ranking.
+
+========  ==================  =====================================================
+mode      by itself up to     looks at
+========  ==================  =====================================================
+exact     10,000 contents     every vector
+balanced  100,000             the nearest 24 cells, then the vectors of the best 5 k
+speed     beyond              the nearest 10 cells, then the vectors of the best 4 k
+========  ==================  =====================================================
+
+Cosines are always those of the stored vectors, in float32. Contents that are not in the index yet
+are found all the same.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
-from collections import OrderedDict
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from tasks.catalog.catalog import Catalog
+from tasks.catalog.vector_index import indexed_cells
+from tasks.errors import CatalogError
 from tasks.records import Space
 
-#: Spaces whose vectors are held.
-_HELD = 2
-_lock = threading.Lock()
-_vectors: OrderedDict[tuple[str, str, int], tuple[pl.Series, npt.NDArray[np.float16]]] = (
-    OrderedDict()
-)
+Vectors = npt.NDArray[np.float32]
+
+EXACT, BALANCED, SPEED, AUTO = "exact", "balanced", "speed", "auto"
+MODES = (AUTO, EXACT, BALANCED, SPEED)
+#: Where ``auto`` changes over.
+EXACT_UP_TO, BALANCED_UP_TO = 10_000, 100_000
+
+#: Rows of one block of a product.
+_BLOCK = 8192
+#: Queries asked of the index at once: the vectors of all they find are held together.
+_QUERIES = 64
+#: Vectors held between searches, in bytes: a small collection is not read anew for each image.
+_HELD_BYTES = 96 * 1024**2
+#: The index's own order is rough: so many are ranked at the least.
+_LEAST_ASKED = 50
+#: Where a filter leaves few, more must be asked for; beyond so many everything is looked at.
+_MOST_ASKED = 4096
+#: A filter that leaves less than this share is read by name, not by reading everything.
+_BY_NAME = 0.02
+
+_FOUND = {"query": pl.Int64, "content": pl.String, "cosine": pl.Float32}
 
 
-def choose_mode(count: int, mode: str) -> str:  # noqa: ARG001
-    """The search that a collection of so many contents gets."""
-    return "exact"
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far an approximate search goes.
+
+    Attributes:
+        probes: cells looked into.
+        spare: how many times k are ranked by their vectors.
+    """
+
+    probes: int
+    spare: int
+
+
+REACH = {BALANCED: Reach(24, 5), SPEED: Reach(10, 4)}
+
+
+def choose_mode(count: int, mode: str) -> str:
+    """The search used among so many contents: exact, balanced or speed.
+
+    Raises:
+        CatalogError: when there is no such mode.
+    """
+    if mode not in MODES:
+        raise CatalogError(f"no search mode {mode!r}; use one of {', '.join(MODES)}")
+    if mode != AUTO:
+        return mode
+    if count <= EXACT_UP_TO:
+        return EXACT
+    return BALANCED if count <= BALANCED_UP_TO else SPEED
 
 
 def nearest_contents(
     catalog: Catalog,
     space: Space,
-    vectors: npt.NDArray[np.float32],
+    vectors: Vectors,
     k: int,
     *,
-    mode: str = "auto",  # noqa: ARG001
+    mode: str = AUTO,
     among: pl.Series | None = None,
 ) -> pl.DataFrame:
-    """The nearest contents of some vectors.
+    """The k nearest contents of each query, the nearest first; of equals, by name.
 
     Args:
         catalog: the catalog.
-        space: where the vectors live.
+        space: where the vectors are.
         vectors: unit vectors (n, dim).
-        k: how many for each.
-        mode: how they are searched.
-        among: the only contents that count.
+        k: how many of each.
+        mode: auto chooses by the number of contents searched (see :func:`choose_mode`).
+        among: only these contents; fewer than k come back only when they are fewer.
 
     Returns:
-        query (row number), content, cosine; for each query the highest cosine first.
+        query (row number), content, cosine.
+
+    Raises:
+        CatalogError: when the vectors do not belong to the space, or are not finite.
     """
-    names, known = _read(catalog, space)
-    rows = np.arange(len(names))
-    if among is not None:
-        rows = np.flatnonzero(names.is_in(among.implode()).to_numpy())
-    parts = []
-    for query, vector in enumerate(vectors):
-        cosines = known[rows].astype(np.float32) @ vector
-        best = np.argsort(-cosines, kind="stable")[:k]
-        found = {"query": np.full(len(best), query), "content": names.gather(rows[best]),
-                 "cosine": cosines[best]}  # fmt: skip
-        parts.append(pl.DataFrame(found))
-    empty = pl.DataFrame(schema={"query": pl.Int64, "content": pl.String, "cosine": pl.Float32})
-    return pl.concat([empty, *parts], how="vertical_relaxed")
-
-
-def _read(catalog: Catalog, space: Space) -> tuple[pl.Series, npt.NDArray[np.float16]]:
+    queries = _checked(vectors, space)
     name = f"vectors_{space.id}"
-    if not catalog.count(name):
-        return pl.Series(dtype=pl.String), np.zeros((0, space.dim), np.float16)
-    key = (catalog.uri, name, catalog.version(name))
+    total = catalog.count(name)
+    wanted = None if among is None else among.unique()
+    size = total if wanted is None else min(total, len(wanted))
+    used = choose_mode(size, mode)
+    if not len(queries) or not size or k < 1:
+        return pl.DataFrame(schema=_FOUND)
+    cells = 0 if used == EXACT else indexed_cells(catalog.table(name))
+    if not cells:
+        return _exact(catalog, name, queries, k, wanted)
+    reach, thinned = REACH[used], math.ceil(total / size)
+    asked = max(k * reach.spare, _LEAST_ASKED) * thinned
+    probes = reach.probes * thinned
+    if asked > _MOST_ASKED or (thinned > 1 and probes > cells / 2):
+        return _exact(catalog, name, queries, k, wanted)
+    found = _approximate(catalog, name, queries, asked, probes)
+    if wanted is not None:
+        found = found.join(pl.DataFrame({"content": wanted}), on="content", how="semi")
+    found = _first(found, k)
+    if wanted is None:
+        return found
+    return _filled(catalog, name, queries, k, wanted, found)
+
+
+def _filled(
+    catalog: Catalog, name: str, queries: Vectors, k: int, wanted: pl.Series, found: pl.DataFrame
+) -> pl.DataFrame:
+    """What was found; of queries for which the filter left too few, by looking at everything."""
+    counted = np.bincount(found["query"].to_numpy(), minlength=len(queries))
+    short = np.flatnonzero(counted < min(k, len(wanted)))
+    if not len(short):
+        return found
+    again = _exact(catalog, name, queries[short], k, wanted)
+    again = again.with_columns(pl.Series("query", short[again["query"].to_numpy()], pl.Int64))
+    kept = found.filter(~pl.col("query").is_in(short.tolist()))
+    return _first(pl.concat([kept, again]), k)
+
+
+def _checked(vectors: Vectors, space: Space) -> Vectors:
+    queries = np.asarray(vectors, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != space.dim:
+        raise CatalogError(
+            f"vectors of shape {queries.shape} are not of the space {space.id}, which has "
+            f"{space.dim} dimensions; analyse the image with this catalog's model"
+        )
+    if not np.isfinite(queries).all():
+        raise CatalogError("a vector holds values that are not finite; analyse the image again")
+    return queries
+
+
+def _approximate(
+    catalog: Catalog, name: str, queries: Vectors, asked: int, probes: int
+) -> pl.DataFrame:
+    """The contents that the index finds, with their exact cosines."""
+    found = [pl.DataFrame(schema=_FOUND)]
+    for start in range(0, len(queries), _QUERIES):
+        part = queries[start : start + _QUERIES]
+        rows = catalog.search_vectors(name, part, asked, probes)
+        of = rows["query_index"].to_numpy().astype(np.int64)
+        cosines = np.empty(len(of), np.float32)
+        stored = _matrix(rows["vector"], queries.shape[1])
+        for query in range(len(part)):
+            at = np.flatnonzero(of == query)
+            cosines[at] = stored[at].astype(np.float32) @ part[query]
+        contents = pl.Series("content", pl.from_arrow(rows["content"]), pl.String)
+        found.append(pl.DataFrame([pl.Series("query", of + start), contents,
+                                   pl.Series("cosine", cosines)]))  # fmt: skip
+    return pl.concat(found)
+
+
+def _exact(
+    catalog: Catalog, name: str, queries: Vectors, k: int, wanted: pl.Series | None
+) -> pl.DataFrame:
+    """By looking at every vector."""
+    found = [pl.DataFrame(schema=_FOUND)]
+    ends = np.full((len(queries), 1), -np.inf, np.float32)
+    total = catalog.count(name)
+    if wanted is not None and len(wanted) < total * _BY_NAME:
+        blocks = _named(catalog, name, queries.shape[1], wanted)
+    else:
+        blocks = _blocks(catalog, name, queries.shape[1], total)
+    for contents, block in blocks:
+        if wanted is not None:
+            inside = contents.is_in(wanted.implode())
+            contents, block = contents.filter(inside), block[inside.to_numpy()]
+        if not len(contents):
+            continue
+        cosines = queries @ block.T
+        if cosines.shape[1] > k:
+            at = cosines.shape[1] - k
+            ends = np.maximum(ends, np.partition(cosines, at, axis=1)[:, at : at + 1])
+        row, column = np.nonzero(cosines >= ends)  # all of equals at the end: names decide
+        part = {"query": row, "content": contents.gather(column), "cosine": cosines[row, column]}
+        found.append(pl.DataFrame(part, _FOUND))
+    return _first(pl.concat(found), k)
+
+
+def _first(found: pl.DataFrame, k: int) -> pl.DataFrame:
+    ordered = found.sort("query", "cosine", "content", descending=[False, True, False])
+    return ordered.group_by("query", maintain_order=True).head(k).select(*_FOUND)
+
+
+# ---- vectors of a whole table ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The vectors of one version of a table."""
+
+    name: str
+    version: int
+    contents: pl.Series
+    vectors: Vectors
+
+
+_held: weakref.WeakKeyDictionary[Catalog, _Held] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def _named(
+    catalog: Catalog, name: str, dim: int, wanted: pl.Series
+) -> Iterator[tuple[pl.Series, Vectors]]:
+    """The vectors of some contents, in parts."""
+    for names in (wanted[at : at + _BLOCK] for at in range(0, len(wanted), _BLOCK)):
+        rows = catalog.read_keys(name, ["content", "vector"], names)
+        flat = rows["vector"].explode().to_numpy().reshape(-1, dim)
+        yield rows["content"], flat.astype(np.float32)
+
+
+def _blocks(
+    catalog: Catalog, name: str, dim: int, total: int
+) -> Iterator[tuple[pl.Series, Vectors]]:
+    """All vectors, in parts; those of a small table are kept for the next search."""
+    if total * dim * 4 > _HELD_BYTES:
+        for contents, block in catalog.stream_vectors(name, _BLOCK):
+            yield contents, block.astype(np.float32)
+        return
+    held = _hold(catalog, name, dim)
+    for start in range(0, len(held.contents), _BLOCK):
+        yield held.contents[start : start + _BLOCK], held.vectors[start : start + _BLOCK]
+
+
+def _hold(catalog: Catalog, name: str, dim: int) -> _Held:
+    version = catalog.version(name)
     with _lock:
-        if key in _vectors:
-            _vectors.move_to_end(key)
-            return _vectors[key]
-    table = catalog.read_arrow(name, ["content", "vector"])
-    flat = table["vector"].combine_chunks().flatten().to_numpy()
-    names = pl.Series(table["content"].to_pylist(), dtype=pl.String)
+        held = _held.get(catalog)
+        if held is not None and (held.name, held.version) == (name, version):
+            return held
+    parts = list(catalog.stream_vectors(name, _BLOCK))
+    contents = pl.concat([names for names, _ in parts]) if parts else pl.Series([], dtype=pl.String)
+    vectors = [block.astype(np.float32) for _, block in parts]
+    held = _Held(
+        name,
+        version,
+        contents,
+        np.concatenate(vectors) if vectors else np.zeros((0, dim), np.float32),
+    )
     with _lock:
-        _vectors[key] = (names, flat.reshape(-1, space.dim))
-        while len(_vectors) > _HELD:
-            _vectors.popitem(last=False)
-        return _vectors[key]
+        _held[catalog] = held
+    return held
+
+
+def _matrix(column: object, dim: int) -> npt.NDArray[np.float16]:
+    flat = column.combine_chunks().flatten().to_numpy()  # type: ignore[attr-defined]
+    return np.asarray(flat.reshape(-1, dim))

@@ -1,0 +1,84 @@
+"""The vector index of a space: cells of vectors, each vector kept as one bit a dimension.
+
+It only says where to look. Its own distances are rough, so what it finds is ranked anew by the
+stored vectors, and no threshold is ever handed to it. Rows that are not yet in it are searched one
+by one. The metric is the dot product of unit vectors: bounds and distances of quantised indexes
+with another metric are silently off by a factor of two.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import pyarrow as pa
+from lancedb.index import IvfFlat, IvfRq
+
+log = logging.getLogger(__name__)
+
+#: Below this many vectors a search of all takes less than a tenth of a second.
+INDEX_FROM = 10_000
+#: Cells are about half the root of the vectors: more make each search cheaper, and the index dearer
+#: (vectors times cells, in float16, which processors without such units do slowly). In powers of
+#: two, so that few sizes ask for other cells.
+_ROOTS = 0.5
+_NAME = "vector_cells_"
+#: For the cells' centres: vectors looked at for each cell, and rounds.
+_SAMPLE_RATE, _ROUNDS = 32, 10
+#: Rows outside the index are searched one by one: 2 ms a thousand. From this share they are due.
+_OUTSIDE, _LEAST_OUTSIDE = 0.1, 5_000
+
+
+def cells_for(rows: int) -> int:
+    """How many cells so many vectors are put in."""
+    return int(2 ** round(math.log2(_ROOTS * math.sqrt(rows)))) if rows >= INDEX_FROM else 0
+
+
+def indexed_cells(table: Any) -> int:
+    """How many cells a table's index has; 0 without an index."""
+    found = [int(name.removeprefix(_NAME)) for name in _names(table)]
+    return max(found, default=0)
+
+
+def index_due(table: Any) -> bool:
+    """Whether rows outside of the index, or a missing one, slow searches down."""
+    rows = table.count_rows()
+    names = _names(table)
+    if not names:
+        return bool(rows >= INDEX_FROM)
+    outside = table.index_stats(names[-1]).num_unindexed_rows
+    return bool(outside > max(_LEAST_OUTSIDE, rows * _OUTSIDE))
+
+
+def index_vectors(table: Any) -> None:
+    """Make the index anew where there is none, or the table has outgrown it."""
+    rows = table.count_rows()
+    cells = cells_for(rows)
+    names = _names(table)
+    wanted = f"{_NAME}{cells}"
+    if not cells or names == [wanted]:
+        return
+    if wanted not in names:
+        config = _config(table.schema.field("vector").type, cells)
+        table.create_index("vector", config=config, name=wanted)
+        log.info("indexed %d vectors in %d cells", rows, cells)
+    for name in names:
+        if name != wanted:
+            table.drop_index(name)
+
+
+def _names(table: Any) -> list[str]:
+    return sorted(index.name for index in table.list_indices() if index.name.startswith(_NAME))
+
+
+def _config(kind: pa.DataType, cells: int) -> IvfRq | IvfFlat:
+    options = {
+        "distance_type": "dot",
+        "num_partitions": cells,
+        "sample_rate": _SAMPLE_RATE,
+        "max_iterations": _ROUNDS,
+    }
+    if kind.list_size % 8:  # bits are packed in bytes
+        return IvfFlat(**options)
+    return IvfRq(num_bits=1, **options)
