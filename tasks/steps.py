@@ -126,8 +126,8 @@ def with_credentials(settings: Settings) -> Settings:
     return settings.model_copy(update={"s3": settings.s3.model_copy(update=secrets)})
 
 
-#: The block's words for how a connection is encrypted.
-_TLS = {"SSL": "tls", "STARTTLS": "starttls", "INSECURE": "none"}
+#: The block's words for how a connection is encrypted: ours, and the usual port.
+_TLS = {"SSL": ("tls", 465), "STARTTLS": ("starttls", 587), "INSECURE": ("none", 25)}
 
 
 def _with_mail_server(settings: Settings) -> Settings:
@@ -136,10 +136,11 @@ def _with_mail_server(settings: Settings) -> Settings:
         return settings
     try:
         found = import_module("prefect_email").EmailServerCredentials.load(name)
+        tls, port = _TLS[str(getattr(found.smtp_type, "name", found.smtp_type)).upper()]
         given: dict[str, Any] = {
             "host": str(getattr(found.smtp_server, "value", found.smtp_server)),
-            "port": int(found.smtp_port or settings.mail.port),
-            "tls": _TLS[str(getattr(found.smtp_type, "name", found.smtp_type)).upper()],
+            "port": int(found.smtp_port or port),
+            "tls": tls,
             "username": found.username,
             "password": found.password,
         }

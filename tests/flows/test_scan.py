@@ -1,12 +1,17 @@
 """What a flow makes of its request and of the credentials it is told of."""
 
+import sys
+from enum import Enum
+from types import ModuleType, SimpleNamespace
+
 import pytest
 from prefect.blocks.system import Secret
+from pydantic import SecretStr
 
 from flows.scan import full_scan
-from tasks.errors import SettingsError
+from tasks.errors import DeliveryError, MailError, SettingsError
 from tasks.settings import load_settings
-from tasks.steps import with_credentials
+from tasks.steps import deliver_documents, send_mail, with_credentials
 
 
 @pytest.fixture
@@ -55,3 +60,69 @@ def test_a_full_scan_stays_full_when_other_fields_are_given():
 def test_without_a_block_nothing_is_asked():
     settings = load_settings()
     assert with_credentials(settings) is settings
+
+
+# ---- the mail server's block -------------------------------------------------------------------
+
+
+@pytest.fixture
+def mail_block(monkeypatch):
+    monkeypatch.setenv("DAM_DEDUP_MAIL__SERVER_BLOCK", "dam-mail")
+    return load_settings()
+
+
+def stand_in(monkeypatch, load) -> None:
+    """The package prefect-email is not installed with this program; its words are."""
+    found = ModuleType("prefect_email")
+    found.EmailServerCredentials = SimpleNamespace(load=load)
+    monkeypatch.setitem(sys.modules, "prefect_email", found)
+
+
+class Kind(Enum):
+    SSL = 465
+    STARTTLS = 587
+    INSECURE = 25
+
+
+@pytest.mark.parametrize(("kind", "tls"), [("SSL", "tls"), ("STARTTLS", "starttls"),
+                                           ("INSECURE", "none")])  # fmt: skip
+def test_a_block_gives_the_mail_server(mail_block, monkeypatch, kind, tls):
+    block = SimpleNamespace(smtp_server="smtp.example.test", smtp_port=2525, smtp_type=Kind[kind],
+                            username="anna", password=SecretStr("hidden"))  # fmt: skip
+    stand_in(monkeypatch, lambda name: block)
+    mail = with_credentials(mail_block).mail
+    assert (mail.host, mail.port, mail.tls, mail.username) == (
+        "smtp.example.test", 2525, tls, "anna"
+    )  # fmt: skip
+    assert mail.password.get_secret_value() == "hidden"
+    assert "hidden" not in repr(mail)
+    assert mail.sender == mail_block.mail.sender
+
+
+def test_a_block_without_a_port_takes_the_usual_one(mail_block, monkeypatch):
+    block = SimpleNamespace(smtp_server="smtp.example.test", smtp_port=None, smtp_type="STARTTLS",
+                            username=None, password=None)  # fmt: skip
+    stand_in(monkeypatch, lambda name: block)
+    assert with_credentials(mail_block).mail.port == 587
+
+
+def test_without_the_package_the_block_is_refused_with_a_remedy(mail_block, monkeypatch):
+    monkeypatch.setitem(sys.modules, "prefect_email", None)
+    with pytest.raises(SettingsError, match=r"SERVER_BLOCK=dam-mail.*pip install prefect-email"):
+        with_credentials(mail_block)
+
+
+def test_a_missing_mail_block_is_named(mail_block, monkeypatch):
+    def load(name):
+        raise ValueError(f"no block {name}")
+
+    stand_in(monkeypatch, load)
+    with pytest.raises(SettingsError, match=r"SERVER_BLOCK=dam-mail.*no block dam-mail"):
+        with_credentials(mail_block)
+
+
+def test_a_mail_that_was_tried_is_not_tried_again_by_the_task():
+    failed = SimpleNamespace(result=lambda raise_on_failure: MailError("554 no"))
+    lost = SimpleNamespace(result=lambda raise_on_failure: DeliveryError("bucket busy"))
+    assert not send_mail.retry_condition_fn(send_mail, None, failed)
+    assert deliver_documents.retry_condition_fn(deliver_documents, None, lost)
