@@ -52,6 +52,7 @@ class Review:
         problems: why something could not be done.
         comment: what was written, where it could not be recorded.
         keepers: whether another keeper can be chosen.
+        report: the address of the report page that decides on the same plan.
     """
 
     plan: Plan
@@ -65,6 +66,7 @@ class Review:
     problems: Sequence[str] = ()
     comment: str = ""
     keepers: bool = False
+    report: str = ""
 
 
 def review_page(review: Review) -> bytes:

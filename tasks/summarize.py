@@ -41,9 +41,9 @@ _PICTURES_AT_ONCE = 512
 _PAST = pl.Schema(
     {
         "finished": pl.Datetime("us", "UTC"),
-        "groups": pl.Int64,
-        "duplicates": pl.Int64,
-        "savings": pl.Int64,
+        "groups": pl.Int64(),
+        "duplicates": pl.Int64(),
+        "savings": pl.Int64(),
     }
 )
 

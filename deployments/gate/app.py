@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from deployments.gate.acts import Replan, decide_form, problems, replan_form
 from deployments.gate.forms import BODY_LIMIT, Form, parse_form
 from deployments.gate.looks import read_looks
+from deployments.gate.report import ReportRoutes
 from reports.review import (
     Review,
     content_policy,
@@ -71,6 +72,7 @@ def create_app(settings: Settings, *, replan: Replan | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _refusal)
     app.add_api_route("/review/{token}", gate.show, methods=["GET", "HEAD"], response_model=None)
     app.add_api_route("/review/{token}", gate.act, methods=["POST"], response_model=None)
+    app.include_router(ReportRoutes(gate._settings, gate._claim, gate._plan, replan).router)
     app.add_api_route("/health", _health, methods=["GET", "HEAD"])
     return app
 
@@ -86,7 +88,8 @@ class _Gate:
         """The plan as it stands now; changes nothing."""
         claim = self._claim(token)
         plan = self._plan(claim)
-        return self._page(claim, plan, _page_number(page, plan), notice=_NOTICES.get(note, ""))
+        return self._page(claim, plan, _page_number(page, plan), report=f"{token}/report",
+                          notice=_NOTICES.get(note, ""))  # fmt: skip
 
     async def act(self, token: str, request: Request, page: str = "1") -> Response:
         """A decision, or a new plan."""
@@ -103,15 +106,17 @@ class _Gate:
             outcome = decide_form(self._settings, claim, plan, form)
         except MergeError as error:
             said = [str(error)]
-            return self._page(claim, plan, number, problems=said, comment=form.comment, status=409)
+            return self._page(claim, plan, number, problems=said, comment=form.comment, status=409,
+                              report=f"{token}/report")  # fmt: skip
         log.info("plan %s: %s by %s, %d groups", plan.id, form.decision, claim.reviewer,
                  sum(1 for one in outcome if one.new))  # fmt: skip
         left = problems(outcome)
         if left:
             status = 200 if any(one.new for one in outcome) else 409
             return self._page(
-                claim, plan, number, problems=left, comment=form.comment, status=status
-            )
+                claim, plan, number, problems=left, comment=form.comment, status=status,
+                report=f"{token}/report",
+            )  # fmt: skip
         note = "recorded" if any(one.new for one in outcome) else "before"
         # Relative: the gate may be reached under a path of its own.
         return _see_other(f"{token}?page={number}&note={note}")
@@ -172,9 +177,9 @@ async def _guard(request: Request, follow: Callable[[Request], Awaitable[Respons
         log.error("%s failed: %s", request.method, error, exc_info=not _expected(error))
         text = "The program failed, and has logged why. Please tell whoever runs it."
         response = _html(message_page("Something went wrong", text), 500)
+    response.headers.setdefault("Content-Security-Policy", content_policy())
     response.headers.update(
         {
-            "Content-Security-Policy": content_policy(),
             "Cache-Control": "no-store",
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",
