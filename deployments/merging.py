@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -204,6 +205,13 @@ def approve(
     plan_id: PlanId,
     by: By,
     groups: Groups = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(
+            help="decisions.json of the report page: approvals, rejections and verdicts of all "
+            "its groups; - reads stdin."
+        ),
+    ] = None,
     comment: Comment = "",
     accept_questions: Annotated[
         bool,
@@ -218,7 +226,12 @@ def approve(
     """Approve a plan, or some of its groups. What is approved is exactly what `plan show` shows.
 
     dam-dedup approve 4f1c --by anna --groups g41c,g77a
+
+    dam-dedup approve 4f1c --by anna --decisions decisions.json
     """  # fmt: skip
+    if decisions is not None:
+        _decide_file(plan_id, by, groups, decisions, catalog, as_json)
+        return
     _decide("approve", plan_id, by, groups, comment, accept_questions, catalog, as_json)
 
 
@@ -232,6 +245,55 @@ def reject(
 ) -> None:
     """Reject a plan, or some of its groups: they are not planned again until they change."""
     _decide("reject", plan_id, by, groups, comment, True, catalog, as_json)
+
+
+def _decide_file(
+    plan_id: str,
+    by: str,
+    groups: list[str] | None,
+    file: Path,
+    catalog: str | None,
+    as_json: bool,
+) -> None:
+    from deployments.tell import print_json, show_decided
+    from tasks.decide import decide_each
+    from tasks.dedup.decisions import parse_decisions
+    from tasks.dedup.plans import as_data
+    from tasks.errors import MergeError
+    from tasks.journal import read_plan
+    from tasks.session import open_catalog
+    from tasks.verdict import Verdict, record_verdicts
+
+    if groups:
+        raise MergeError("--decisions names the groups: leave --groups out")
+    try:
+        found = parse_decisions(sys.stdin.read() if str(file) == "-" else _read(file))
+    except ValueError as error:
+        raise MergeError(f"{file} holds no decisions of a report page: {error}") from error
+    settings = read_settings(catalog)
+    plan = read_plan(open_catalog(settings), plan_id)
+    if found.plan_hash != plan.hash:
+        raise MergeError(
+            f"{file} is about another plan ({found.plan_hash[:12] or 'none'}); nothing was decided"
+        )
+    outcome = decide_each(settings, plan, found.groups, by=by)
+    said = [Verdict(one.left, one.right, one.verdict) for one in found.verdicts]
+    number = record_verdicts(settings, said, by=by) if said else 0
+    wanted = {one.group: one.decision for one in found.groups if one.keeper is None}
+    if as_json:
+        print_json({"decided": [as_data(one) for one in outcome], "verdicts": number,
+                    "keepers": found.keepers})  # fmt: skip
+    else:
+        show_decided(plan_id, outcome)
+        typer.echo(f"{number} verdicts recorded; later scans keep to them")
+        if found.keepers:
+            picked = " ".join(
+                "--keeper " + shlex.quote(f"{group}={key}") for group, key in found.keepers.items()
+            )
+            typer.echo(f"{len(found.keepers)} with another keeper are not decided; plan them anew, "
+                       f"then look and approve:\n  dam-dedup plan make {picked}")  # fmt: skip
+    if any(one.decision != wanted[one.group_id] for one in outcome):
+        raise typer.Exit(1)
 
 
 def _decide(

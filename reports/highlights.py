@@ -24,8 +24,12 @@ _ACTIONS = {
 
 def narrow(summary: Summary, person: str) -> Summary:
     """A summary of the groups that are one reviewer's, and of nothing else."""
-    mine = summary.shares.get(person, ())
-    groups = summary.groups.filter(pl.col("group_id").is_in(mine))
+    return only(summary, summary.shares.get(person, ()))
+
+
+def only(summary: Summary, ids: Collection[str]) -> Summary:
+    """A summary of some groups, and of nothing else."""
+    groups = summary.groups.filter(pl.col("group_id").is_in(list(ids)))
     members = summary.members.join(groups.select("group_id"), on="group_id", how="semi")
     keys = members.select("key")
     pairs = summary.pairs.join(keys, left_on="left", right_on="key", how="semi").join(

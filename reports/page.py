@@ -17,7 +17,7 @@ from reports.page_groups import PICTURES_PER_PART, Pictures, groups_data
 from tasks.dedup.plans import Plan
 from tasks.records import Document, Role, Summary
 
-__all__ = ["environment", "headline", "news", "report_page", "totals"]
+__all__ = ["Gate", "environment", "headline", "news", "page_policy", "report_page", "totals"]
 
 #: Groups that are named where there is no script to show them.
 _WITHOUT_SCRIPT = 100
@@ -78,7 +78,6 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
         "groups": groups,
     }
     style, script = part(*_STYLES), part(*_SCRIPTS)
-    connect = "'self'" if gate else "'none'"
     body = (
         environment()
         .get_template("page.html")
@@ -97,14 +96,20 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
             parts=[data_json(one) for one in pictures.parts()],
             style=style,
             script=script,
-            policy=(
-                f"default-src 'none'; img-src data:; style-src {hashed(style)}; "
-                f"script-src {hashed(script)}; connect-src {connect}; base-uri 'none'; "
-                "form-action 'none'"
-            ),
+            policy=page_policy(gate=gate is not None),
         )
     )
     return Document("report.html", "text/html; charset=utf-8", body.encode())
+
+
+def page_policy(*, gate: bool = False) -> str:
+    """The page's Content-Security-Policy: its own style and script, and at most its own gate."""
+    connect = "'self'" if gate else "'none'"
+    return (
+        f"default-src 'none'; img-src data:; style-src {hashed(part(*_STYLES))}; "
+        f"script-src {hashed(part(*_SCRIPTS))}; connect-src {connect}; base-uri 'none'; "
+        "form-action 'none'"
+    )
 
 
 def totals(summary: Summary) -> dict[str, int]:

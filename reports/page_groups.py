@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-
 from reports.review import action_words, can_decide
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.placement import Affine, inverse, placement

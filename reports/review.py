@@ -53,6 +53,7 @@ class Review:
         comment: what was written, where it could not be recorded.
         keepers: whether another keeper can be chosen.
         only: ids of the groups that this reviewer's link is for; None: all.
+        report: the address of the report page that decides on the same plan.
     """
 
     plan: Plan
@@ -67,6 +68,7 @@ class Review:
     comment: str = ""
     keepers: bool = False
     only: Collection[str] | None = None
+    report: str = ""
 
 
 def review_page(review: Review) -> bytes:

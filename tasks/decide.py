@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tasks.dedup.decisions import GroupDecision
 from tasks.dedup.plans import Plan, PlannedGroup
 from tasks.errors import MergeError
 from tasks.journal import read_decisions, read_plan, save_decision
@@ -133,3 +134,30 @@ def _decided(
         group.group_id, group.keeper, str(row["decision"]), str(row["by"]),
         f"{row['at']:%Y-%m-%d %H:%M} UTC", group.group_id in made, why,
     )  # fmt: skip
+
+
+def decide_each(
+    settings: Settings, plan: Plan, words: Sequence[GroupDecision], *, by: str, door: str = "cli"
+) -> list[Decided]:
+    """Record decisions made group by group, for exactly this plan.
+
+    A group for which another keeper was picked is left out: no plan showed that merge.
+
+    Raises:
+        MergeError: when a group is not in the plan, or ``by`` may not decide.
+    """
+    outcome = []
+    turns: tuple[tuple[Decision, bool], ...]
+    turns = ("reject", False), ("approve", False), ("approve", True)
+    for decision, accept in turns:
+        groups = [
+            one.group
+            for one in words
+            if one.keeper is None
+            and one.decision == decision
+            and (decision == "reject" or one.accept_questions is accept)
+        ]
+        if groups:  # to decide(), none would mean all
+            outcome += decide(settings, plan.hash, decision, by=by, groups=groups, door=door,
+                              accept_questions=accept, expected_hash=plan.hash)  # fmt: skip
+    return outcome

@@ -34,7 +34,7 @@ def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> lis
     unknown = set(form.groups) - {group.group_id for group in plan.groups}
     if unknown:
         raise MergeError("the form names groups that this plan does not have; nothing was decided")
-    _check_scope(claim, plan, form.groups)
+    check_scope(claim, plan, form.groups)
     if form.decision == "approve" and set(form.groups) & set(form.keepers):
         raise _other_keeper()
     plain = [name for name in form.groups if name not in form.accepted]
@@ -74,7 +74,7 @@ def replan_form(
         group = groups.get(name)
         if group is None or number > len(group.duplicates):
             raise MergeError("the form names files that this plan does not have")
-        _check_scope(claim, plan, (name,))
+        check_scope(claim, plan, (name,))
         if not can_decide(group, claim.reviewer, decided):
             raise MergeError(f"{group.keeper}: about this group you cannot decide (any more)")
         keepers[name] = group.duplicates[number - 1]
@@ -122,7 +122,12 @@ def _easy(settings: Settings, claim: Claim, plan: Plan) -> list[str]:
     ]
 
 
-def _check_scope(claim: Claim, plan: Plan, names: Iterable[str]) -> None:
+def check_scope(claim: Claim, plan: Plan, names: Iterable[str]) -> None:
+    """Refuse groups that a link is not for.
+
+    Raises:
+        MergeError: when it is not for all of them.
+    """
     mine = claim.groups(plan)
     if mine is not None and not mine.issuperset(names):
         raise MergeError(

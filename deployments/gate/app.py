@@ -22,6 +22,7 @@ from deployments.gate.forms import BODY_LIMIT, Form, parse_form
 from deployments.gate.guard import guard
 from deployments.gate.keys import Keys
 from deployments.gate.looks import read_looks
+from deployments.gate.report import ReportRoutes
 from deployments.gate.service import Service
 from deployments.gate.upkeep import upkeep_routes
 from reports.review import (
@@ -89,6 +90,10 @@ def create_app(
                           response_model=None, include_in_schema=False)  # fmt: skip
         app.add_api_route("/review/{token}", gate.act, methods=["POST"], response_model=None,
                           include_in_schema=False)  # fmt: skip
+        app.include_router(
+            ReportRoutes(service.settings, gate._claim, gate._plan, replan).router,
+            include_in_schema=False,
+        )
     return app
 
 
@@ -105,7 +110,8 @@ class _Gate:
         plan = self._plan(claim)
         mine = claim.groups(plan)
         number = page_of(plan, group, mine) or _page_number(page, pages(plan, mine))
-        return self._page(claim, plan, number, notice=_NOTICES.get(note, ""))
+        return self._page(claim, plan, number, report=f"{token}/report",
+                          notice=_NOTICES.get(note, ""))  # fmt: skip
 
     async def act(self, token: str, request: Request, page: str = "1") -> Response:
         """A decision, or a new plan."""
@@ -122,15 +128,17 @@ class _Gate:
             outcome = decide_form(self._settings, claim, plan, form)
         except MergeError as error:
             said = [str(error)]
-            return self._page(claim, plan, number, problems=said, comment=form.comment, status=409)
+            return self._page(claim, plan, number, problems=said, comment=form.comment, status=409,
+                              report=f"{token}/report")  # fmt: skip
         log.info("plan %s: %s by %s, %d groups", plan.id, form.decision, claim.reviewer,
                  sum(1 for one in outcome if one.new))  # fmt: skip
         left = problems(outcome)
         if left:
             status = 200 if any(one.new for one in outcome) else 409
             return self._page(
-                claim, plan, number, problems=left, comment=form.comment, status=status
-            )
+                claim, plan, number, problems=left, comment=form.comment, status=status,
+                report=f"{token}/report",
+            )  # fmt: skip
         note = "recorded" if any(one.new for one in outcome) else "before"
         # Relative: the gate may be reached under a path of its own.
         return _see_other(f"{token}?page={number}&note={note}")

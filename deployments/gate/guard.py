@@ -52,9 +52,9 @@ async def _guard(request: Request, follow: Callable[[Request], Awaitable[Respons
             response = await follow(request)
     except Exception as error:  # the last place where it can become an answer
         response = _failure(request, error)
+    response.headers.setdefault("Content-Security-Policy", content_policy())
     response.headers.update(
         {
-            "Content-Security-Policy": content_policy(),
             "Cache-Control": "no-store",
             "Referrer-Policy": "no-referrer",
             "X-Content-Type-Options": "nosniff",

@@ -97,24 +97,28 @@ function queue(ids) {
     if (decision && decision !== "skip") waiting.set(id, Date.now() + WAIT);
     else waiting.delete(id);
   }
-  clearTimeout(timer);
-  timer = setTimeout(flush, WAIT + 50);
+  timer ||= setTimeout(flush, WAIT + 50);
 }
 
 function withdraw(ids) {
   for (const id of ids) waiting.delete(id);
 }
 
-async function flush(all, keepalive) {
-  if (!GATE || (sending && !keepalive)) return;
-  const due = [...waiting].filter(([, when]) => all === true || when <= Date.now()).slice(0, AT_ONCE).map(([id]) => id);
-  if (!due.length) return;
+// Sends what has waited long enough; at the end of the page, everything.
+async function flush(leaving) {
+  timer = 0;
+  if (!GATE || (sending && leaving !== true)) return;
+  const due = [...waiting].filter(([, when]) => leaving === true || when <= Date.now()).slice(0, AT_ONCE).map(([id]) => id);
+  if (due.length) await send(due, leaving === true);
+  if (waiting.size) timer ||= setTimeout(flush, 500);
+}
+
+async function send(due, leaving) {
   sending = true;
   for (const id of due) waiting.delete(id);
-  changed();
   try {
     const answer = await fetch(GATE.post, {
-      method: "POST", credentials: "same-origin", keepalive: keepalive === true,
+      method: "POST", credentials: "same-origin", keepalive: leaving,
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(decisionsOf(due.map((id) => GROUPS[byGroup.get(id)]))),
     });
@@ -130,7 +134,6 @@ async function flush(all, keepalive) {
   }
   sending = false;
   changed();
-  if (waiting.size) timer = setTimeout(() => flush(all), all === true ? 0 : 1000);
 }
 
 function gateWords(group) {

@@ -123,7 +123,7 @@ addEventListener("resize", () => { if (seen === "graph") layGraph(); else drawLi
 addEventListener("beforeprint", paper);
 addEventListener("afterprint", () => put(byId("paper")));
 addEventListener("beforeunload", (event) => { if (unsaved && !keeps && !GATE) event.preventDefault(); });
-addEventListener("pagehide", () => flush(true, true));
+addEventListener("pagehide", () => flush(true));
 changed();
 route();
 document.documentElement.dataset.ready = "yes";

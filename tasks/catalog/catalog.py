@@ -286,6 +286,7 @@ class Catalog:
         if "query_index" not in found.schema.names:  # of a single query
             found = found.append_column("query_index", pa.array([0] * len(found), pa.int32()))
         return found
+
     # ---- the past ----------------------------------------------------------------------------
 
     def versions(self, names: Iterable[str]) -> dict[str, int]:

@@ -1,0 +1,229 @@
+"""The report page at a signed link: it shows the plan's scan, and its decisions come back as JSON.
+
+The rules are those of the form (``acts.py``): a link decides on one plan, in one reviewer's name,
+and the first decision on a group holds. Looking changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from deployments.gate.acts import Replan, check_scope
+from reports.highlights import only
+from reports.page import Gate, page_policy, report_page
+from reports.words import moment
+from tasks.approvals import Claim, sign_link
+from tasks.decide import decide_each
+from tasks.dedup.decisions import Decisions, PairVerdict, parse_decisions
+from tasks.dedup.plans import Plan, PlannedGroup
+from tasks.errors import CatalogBusyError, CatalogError, MergeError
+from tasks.journal import read_decisions, read_plan
+from tasks.records import Summary, asset_id
+from tasks.session import open_catalog, open_source
+from tasks.settings import Settings
+from tasks.summarize import last_scan, summarize_scan
+from tasks.verdict import Verdict, record_verdicts
+
+log = logging.getLogger(__name__)
+
+#: Bytes of one request; the page sends some two hundred groups at a time.
+_BODY_LIMIT = 1_000_000
+_STRANGE = "the request names pairs that are not in a group you may decide on; nothing was decided"
+
+
+class ReportRoutes:
+    """Two routes below a link's address."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        claim_of: Callable[[str], Claim],
+        plan_of: Callable[[Claim], Plan],
+        replan: Replan | None = None,
+    ) -> None:
+        """Take how a token becomes a claim and a plan, which checks both."""
+        self._settings, self._replan = settings, replan
+        self._claim_of, self._plan_of = claim_of, plan_of
+        self._lock = threading.Lock()
+        self._kept: tuple[str, Summary] | None = None
+        self.router = APIRouter()
+        for path, act, methods in (
+            ("/review/{token}/report", self.show, ["GET", "HEAD"]),
+            ("/review/{token}/decisions", self.decide, ["POST"]),
+        ):
+            self.router.add_api_route(path, act, methods=methods, response_model=None)
+
+    def show(self, token: str) -> Response:
+        """The page of the plan's scan; changes nothing."""
+        claim = self._claim_of(token)
+        plan = self._plan_of(claim)
+        gate = Gate(
+            reviewer=claim.reviewer,
+            until=moment(claim.until),
+            post="decisions",  # relative: the gate may be reached under a path of its own
+            form=f"../{token}",
+            decided=self._decided(plan),
+            keepers=self._replan is not None,
+        )
+        body = report_page(_part(self._summary(plan), claim.groups(plan)), gate).body
+        return Response(
+            body, headers={"Content-Security-Policy": page_policy(gate=True) + "; "
+                           "frame-ancestors 'none'"}, media_type="text/html; charset=utf-8",
+        )  # fmt: skip
+
+    async def decide(self, token: str, request: Request) -> Response:
+        """Decisions, as JSON; answers what holds now."""
+        try:
+            claim = await run_in_threadpool(self._claim_of, token)
+            _check_origin(request, self._settings)
+            found = await _read(request)
+            said = await run_in_threadpool(self._decide, claim, found)
+        except HTTPException as error:
+            return JSONResponse({"error": str(error.detail)}, error.status_code)
+        except CatalogBusyError:
+            busy = "another process is writing to the catalog; nothing was decided"
+            return JSONResponse({"error": busy}, 503, {"Retry-After": "60"})
+        except MergeError as error:
+            return JSONResponse({"error": str(error)}, 409)
+        return JSONResponse(said)
+
+    def _decide(self, claim: Claim, found: Decisions) -> dict[str, Any]:
+        plan = self._plan_of(claim)
+        if found.plan_hash != plan.hash:
+            raise MergeError("these are decisions about another plan; nothing was decided")
+        known = {group.group_id for group in plan.groups}
+        if any(one.group not in known for one in found.groups):
+            raise MergeError("the request names groups that this plan does not have; nothing was "
+                             "decided")  # fmt: skip
+        check_scope(claim, plan, [one.group for one in found.groups])
+        homes = self._homes(plan, claim, found.verdicts)
+        before = self._decided(plan)
+        outcome = decide_each(self._settings, plan, found.groups, by=claim.reviewer, door="page")
+        new = {one.group_id for one in outcome if one.new and one.decision}
+        # What was decided before holds for its pairs too; of other groups there are only pairs.
+        acting = {group.group_id for group in plan.groups if group.operations}
+        verdicts = [
+            Verdict(one.left, one.right, one.verdict)
+            for one, home in zip(found.verdicts, homes, strict=True)
+            if home in new or (home not in acting and home not in before)
+        ]
+        number = 0
+        if verdicts:
+            number = record_verdicts(self._settings, verdicts, by=claim.reviewer, door="page")
+        log.info("plan %s: %d groups and %d pairs by %s", plan.id, len(new), number,
+                 claim.reviewer)  # fmt: skip
+        problems = {one.group_id: one.why for one in outcome if not one.decision}
+        link = self._replanned(claim, plan, found.keepers, problems)
+        return {"decided": self._decided(plan), "problems": problems, "verdicts": number,
+                "plan": link}  # fmt: skip
+
+    def _homes(self, plan: Plan, claim: Claim, verdicts: tuple[PairVerdict, ...]) -> list[str]:
+        """The group of each pair, which must be one that the reviewer may decide on."""
+        source = open_source(plan.source, self._settings).id
+        home = {
+            asset_id(source, key): group.group_id
+            for group in plan.groups
+            if _may(claim, plan, group)
+            for key in (group.keeper, *group.duplicates)
+        }
+        found = [home.get(one.left, "") for one in verdicts]
+        for one, where in zip(verdicts, found, strict=True):
+            if not where or home.get(one.right) != where:
+                raise MergeError(_STRANGE)
+        return found
+
+    def _replanned(
+        self, claim: Claim, plan: Plan, keepers: dict[str, str], problems: dict[str, str]
+    ) -> str:
+        """The report of a new plan with the keepers that were picked; decides nothing."""
+        decided = self._decided(plan)
+        wanted = {}
+        for name, key in keepers.items():
+            group = plan.group(name)
+            if (
+                group is None
+                or not _may(claim, plan, group)
+                or key not in group.duplicates
+                or name in decided
+            ):
+                problems[name] = "this keeper cannot be chosen for it (any more)"
+            else:
+                wanted[name] = key
+        if not wanted:
+            return ""
+        if self._replan is None:
+            no_policy = "another keeper cannot be chosen here; ask for a new plan"
+            problems |= dict.fromkeys(wanted, no_policy)
+            return ""
+        new = read_plan(open_catalog(self._settings), self._replan(plan.id, wanted))
+        mine = claim.groups(plan)
+        link = sign_link(self._settings, new, claim.reviewer, until=claim.until, groups=mine)
+        return f"../{link.rsplit('/', 1)[-1]}/report"
+
+    def _decided(self, plan: Plan) -> dict[str, list[str]]:
+        rows = read_decisions(open_catalog(self._settings), plan).iter_rows(named=True)
+        return {row["group_id"]: [row["decision"], row["by"], moment(row["at"])] for row in rows}
+
+    def _summary(self, plan: Plan) -> Summary:
+        """Of the plan's scan; the last one is kept, for people come back to one plan."""
+        with self._lock:
+            if self._kept is None or self._kept[0] != plan.hash:
+                try:
+                    scan, space, counts, finished = last_scan(self._settings, plan.scan_id)
+                    summary = summarize_scan(scan, space, counts, finished)
+                except CatalogError as error:
+                    raise HTTPException(404, f"{error}. Use the form instead") from error
+                self._kept = plan.hash, replace(summary, planned=plan)
+            return self._kept[1]
+
+
+def _may(claim: Claim, plan: Plan, group: PlannedGroup) -> bool:
+    """Whether a link decides on a group."""
+    mine = claim.groups(plan)
+    asked = not group.approvers or claim.reviewer in group.approvers
+    return asked and (mine is None or group.group_id in mine)
+
+
+def _part(summary: Summary, mine: Collection[str] | None) -> Summary:
+    """What a link may show: of one that is for some groups, these, and no keys of others."""
+    if mine is None:
+        return summary
+    outcomes = summary.coverage.outcomes.clear()
+    return replace(
+        only(summary, mine), coverage=replace(summary.coverage, outcomes=outcomes), past=None
+    )
+
+
+def _check_origin(request: Request, settings: Settings) -> None:
+    """A request that another site's page made must not decide."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":  # which no form of another site can send
+        raise HTTPException(415, "decisions are sent as application/json; nothing was decided")
+    if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        raise HTTPException(403, "use the page of the link; nothing was decided")
+    origin = request.headers.get("origin")
+    here = {request.headers.get("host", ""), urlsplit(settings.merge.gate_url or "").netloc}
+    if origin is not None and urlsplit(origin).netloc not in here:
+        raise HTTPException(403, "use the page of the link; nothing was decided")
+
+
+async def _read(request: Request) -> Decisions:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _BODY_LIMIT:
+            raise HTTPException(413, "that is too much at once; nothing was decided")
+    try:
+        return parse_decisions(body)
+    except ValueError as error:
+        raise HTTPException(400, f"{error}; nothing was decided") from error
