@@ -219,6 +219,22 @@ class CheckRequest(BaseModel):
         return self
 
 
+class KeysRequest(BaseModel):
+    """Which keys to look at: what a bucket's notifications name, or a list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    events: list[dict[str, Any]] = Field(
+        default_factory=list,
+        max_length=10_000,
+        description="S3 event notifications as they came: raw, or wrapped by SNS, SQS, EventBridge",
+    )
+    keys: list[str] = Field(default_factory=list, max_length=10_000)
+    source: str = Field(
+        "", max_length=1100, description="s3://bucket/prefix; empty: DAM_DEDUP_SOURCE__URI"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class GroupNote:
     """What a merge plan says of one group.

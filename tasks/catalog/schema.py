@@ -335,6 +335,18 @@ SCREENED = pa.schema(
     ]
 )
 
+#: The last event of each key that was followed, and what the object was then.
+NOTICES = pa.schema(
+    [
+        _key("notice_id"),
+        pa.field("source", pa.string()),
+        pa.field("key", pa.string()),
+        pa.field("sequencer", pa.string()),
+        pa.field("etag", pa.string()),
+        pa.field("at", _TIME),
+    ]
+)
+
 TABLES: dict[str, pa.Schema] = {
     "assets": ASSETS,
     "thumbnails": THUMBNAILS,
@@ -355,6 +367,7 @@ TABLES: dict[str, pa.Schema] = {
     "blocklist_vectors": BLOCKLIST_VECTORS,
     "alerts": ALERTS,
     "screened": SCREENED,
+    "notices": NOTICES,
 }
 
 #: Filter columns that get a scalar index. Never the key column (see above).
