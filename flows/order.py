@@ -17,8 +17,8 @@ from typing import Protocol
 
 from reports.history import history_json
 from reports.mail import narrow, scan_mail
-from reports.picture import overview_picture
 from reports.page import report_page, totals
+from reports.picture import overview_picture
 from reports.table import alerts_json, coverage_csv, groups_json, pairs_csv, tables
 from tasks.embed import EmbedCounts
 from tasks.errors import DeliveryError

@@ -22,7 +22,8 @@ from tasks.settings import Settings
 log = logging.getLogger(__name__)
 
 #: What NOW means in a scope's name: the last seven days are one scope, however often scanned.
-_ANY_TIME = datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
+#: Some moment that no filter names, nor the day or year it lies in.
+_ANY_TIME = datetime(1969, 7, 20, 20, 17, 40, 1, tzinfo=UTC)
 
 
 @contextlib.contextmanager
@@ -34,6 +35,7 @@ def catalog_turn(request: ScanRequest, settings: Settings) -> Iterator[None]:
         CatalogBusyError: when another scan goes on for too long.
     """
     read_filters(request, now())
+    _scope(request)
     for share in settings.mail.reviewers.values():
         share_sql(share)
     with open_catalog(settings).turn(settings.catalog.turn_seconds):

@@ -81,7 +81,8 @@ def refresh_lists(
         sides=None if undivided(rows) else rows["side"].to_numpy(writable=True),
     ):
         changed = _merged(block, ordered, old, k)
-        catalog.upsert("neighbours", _rows(changed.join(here, on="content"), scan, space, k))
+        placed = with_side(changed) if undivided(here) else changed.join(here, on="content")
+        catalog.upsert("neighbours", _rows(placed, scan, space, k))
         # A later block may enter the same older list again.
         old = pl.concat([old.join(changed, on="content", how="anti"), changed])
     return queries.height

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.dedup import pairs
 from tasks.dedup.pairs import nearest
 
 #: Products of other blocks differ in the last bits: neighbours this close may change places.
@@ -170,3 +171,19 @@ def test_equal_vectors_across_are_taken_by_rank_on_the_other_side():
     for row in range(60):
         first = 30 if row < 30 else 0
         assert list(cut(found[row], 4)) == [first, first + 1, first + 2, first + 3]
+
+
+def test_blocks_of_one_side_are_never_multiplied(monkeypatch):
+    """A small delivery against a large archive costs the one times the other, not the square."""
+    multiplied, real = [], pairs._Apart.bar
+
+    def bar(apart, scores, first, start):
+        multiplied.append(scores.shape)
+        real(apart, scores, first, start)
+
+    monkeypatch.setattr(pairs._Apart, "bar", bar)
+    sides = np.array([1] * 40 + [2] * 400, np.uint8)
+    nobody = np.zeros(0, np.float32)
+    parts = nearest(unit(440, 8, 3), 440, 4, nobody, np.arange(440), block=20, sides=sides)
+    assert sum(len(part.owner) for part in parts) >= 440 * 4
+    assert sum(rows * columns for rows, columns in multiplied) == 2 * 40 * 400

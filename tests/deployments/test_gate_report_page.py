@@ -27,7 +27,7 @@ from tasks.dedup.plans import (
     Plan,
     PlannedGroup,
 )
-from tasks.journal import read_decisions, read_plan, save_plan
+from tasks.journal import read_decisions, save_plan
 from tasks.records import ObjectState, Tier, digest
 from tasks.session import open_catalog
 from tasks.settings import load_settings
