@@ -1,4 +1,4 @@
-"""Machine-readable documents: groups.json, alerts.json; pairs, members, coverage as CSV, Parquet."""
+"""Machine-readable documents: groups and alerts as JSON; pairs, members, coverage as tables."""
 
 from __future__ import annotations
 

@@ -258,10 +258,6 @@ class Catalog:
             return pl.Series("content", [], dtype=pl.String)
         return self.read(name, ["content"])["content"]
 
-    def version(self, name: str) -> int:
-        """The number of a table's last write."""
-        return int(self.table(name).version)
-
     def stream_vectors(
         self, name: str, rows: int
     ) -> Iterator[tuple[pl.Series, npt.NDArray[np.float16]]]:
