@@ -39,7 +39,7 @@ def summary(request, make_summary, hostile) -> Summary:
 
 
 def test_html_json_csv_parquet_and_mail_agree(summary):
-    documents = {document.name: document.body for document in render(summary, 500)}
+    documents = {document.name: document.body for document in render(summary)}
     counted = totals(summary)
 
     data = json.loads(documents["groups.json"])
