@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from deployments import merging
+from deployments import checking, merging
 from deployments.gate import command as gate_command
 from deployments.options import CatalogUri, Json, read_settings
 from deployments.quality.calibrate import calibrate_app
@@ -35,6 +35,7 @@ app.add_typer(stack_app, name="stack")
 
 app.add_typer(bench_app, name="bench")
 app.add_typer(calibrate_app, name="calibrate")
+checking.register(app)
 merging.register(app)
 gate_command.register(app)
 
