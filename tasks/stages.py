@@ -1,5 +1,6 @@
 """All stages under one name: what `flows.order` runs when there is no Prefect."""
 
+from tasks.ask import check_image
 from tasks.begin import begin_scan, catalog_turn
 from tasks.deliver import deliver_documents, send_mail
 from tasks.embed import embed_assets
@@ -19,6 +20,7 @@ from tasks.verdict import give_verdict
 __all__ = [
     "begin_scan",
     "catalog_turn",
+    "check_image",
     "decide_and_merge",
     "deliver_documents",
     "embed_assets",
