@@ -111,11 +111,15 @@ class Service:
 
     async def _object(self, url: str) -> bytes:
         bucket, _, key = url.removeprefix("s3://").partition("/")
-        known = await self.source(f"s3://{bucket}")
+        own = self.settings.source.uri or ""
+        place = own if own.split("/")[:3] == ["s3:", "", bucket] else f"s3://{bucket}"
+        known = await self.source(place)
         limit = min(self.settings.gate.max_upload_bytes, self.settings.limits.bytes)
 
         def read() -> bytes:
             source = open_source(known, self.settings)
+            if not key.startswith(source.prefix):
+                raise SourceError(f"{url!r} is outside of {known}")
             return source.read(key, source.probe(key).etag, limit)
 
         return await self.run(read)
