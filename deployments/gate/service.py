@@ -20,7 +20,7 @@ from PIL import Image
 from deployments.gate.batching import Batcher, Crowd
 from deployments.gate.body import Body, Inflight, read_body
 from deployments.gate.metrics import Metrics
-from deployments.gate.problems import Problem, wrong
+from deployments.gate.problems import Problem
 from tasks.analyze import Analyzer, analysis_json, read_analysis
 from tasks.check import Checker
 from tasks.errors import DamDedupError, ImageError, SettingsError, SourceError
@@ -127,20 +127,15 @@ class Service:
     async def source(self, name: str) -> str:
         """A source that a caller named: only one that is known, or a collection of the gate's.
 
-        Named by nothing, it is the settings', or the only one there is.
+        None stays none: which is meant then, is not for here.
 
         Raises:
             Problem: 404 for any other: no door to other buckets, nor to folders of this machine.
         """
-        name = name or self.settings.source.uri or ""
-        if name in self._known_sources or GATED.fullmatch(name):
+        if not name or name in self._known_sources or GATED.fullmatch(name):
             return name
         found = await self.run(lambda: open_catalog(self.settings).read("assets", ["source"]))
         self._known_sources |= set(found["source"].drop_nulls().unique().to_list())
-        if not name and len(self._known_sources) == 1:
-            return next(iter(self._known_sources))
-        if not name:
-            raise wrong("there is no default source", "Name one: source=gate://NAME")
         if name not in self._known_sources:
             raise Problem(404, "not_found", "the catalog has no such source",
                           "Name a source that was scanned, or gate://NAME")  # fmt: skip
