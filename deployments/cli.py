@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from deployments import merging
+from deployments import ingesting, merging
 from deployments.gate import command as gate_command
 from deployments.options import CatalogUri, Json, read_settings
 from deployments.quality.calibrate import calibrate_app
@@ -26,7 +26,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done; 1 the work failed; 2 wrong usage or settings; "
-    "3 done, but some images could not be read (scan --strict).",
+    "3 done, but some images could not be read (scan --strict); "
+    "4 an upload was left out (ingest).",
 )
 stack_app = typer.Typer(
     help="The local stack: S3, Prefect server and worker, mail sink.", no_args_is_help=True
@@ -36,6 +37,7 @@ app.add_typer(stack_app, name="stack")
 app.add_typer(bench_app, name="bench")
 app.add_typer(calibrate_app, name="calibrate")
 merging.register(app)
+ingesting.register(app)
 gate_command.register(app)
 
 Out = Annotated[

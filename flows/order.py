@@ -15,13 +15,14 @@ from typing import Protocol
 
 from reports.mail import scan_mail
 from reports.page import report_page
-from reports.table import coverage_csv, groups_json, pairs_csv
+from reports.table import alerts_json, coverage_csv, groups_json, pairs_csv
 from tasks.embed import EmbedCounts
 from tasks.errors import DeliveryError
 from tasks.group import GroupCounts
 from tasks.match import MatchCounts
 from tasks.progress import Progress, silent
 from tasks.records import Document, PlanNote, Receipt, Scan, ScanRequest, Space, Summary
+from tasks.screen import ScreenCounts
 from tasks.settings import Settings
 from tasks.sync import SyncCounts
 
@@ -39,6 +40,7 @@ class Steps(Protocol):
     def embed_assets(self, scan: Scan, progress: Progress) -> EmbedCounts: ...  # noqa: D102
     def match_assets(self, scan: Scan, space: Space, progress: Progress) -> MatchCounts: ...  # noqa: D102
     def group_assets(self, scan: Scan, space: Space, progress: Progress) -> GroupCounts: ...  # noqa: D102
+    def screen_assets(self, scan: Scan, space: Space, progress: Progress) -> ScreenCounts: ...  # noqa: D102
     def plan_scan(self, scan: Scan, space: Space) -> PlanNote | None: ...  # noqa: D102
     def summarize_scan(self, scan: Scan, space: Space, counts: dict[str, int]) -> Summary: ...  # noqa: D102
     def deliver_documents(  # noqa: D102
@@ -69,7 +71,7 @@ def run_scan(
     progress: Progress = silent,
     folder: Path | None = None,
 ) -> Outcome:
-    """Begin, sync, embed, match, group, plan, summarize, render, deliver, mail, finish.
+    """Begin, sync, embed, match, group, screen, plan, summarize, render, deliver, mail, finish.
 
     Scans of one catalog take turns: every stage must see the assets that its sync saw.
     """
@@ -90,8 +92,9 @@ def _scan(
         embedded = steps.embed_assets(scan, progress)
         matched = steps.match_assets(scan, embedded.space, progress)
         grouped = steps.group_assets(scan, embedded.space, progress)
+        screened = steps.screen_assets(scan, embedded.space, progress)
         plan = steps.plan_scan(scan, embedded.space)
-        counts = count(synced, embedded, matched, grouped)
+        counts = count(synced, embedded, matched, grouped) | {"alerts_new": screened.alerts}
         summary = replace(steps.summarize_scan(scan, embedded.space, counts), plan=plan)
         documents = render(summary, settings.delivery.page_groups)
         receipts = steps.deliver_documents(scan, documents, folder)
@@ -135,6 +138,7 @@ def render(summary: Summary, drawn: int) -> list[Document]:
         groups_json(summary),
         pairs_csv(summary),
         coverage_csv(summary),
+        alerts_json(summary),
     ]
 
 

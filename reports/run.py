@@ -41,9 +41,24 @@ def summary_markdown(summary: Summary, receipts: list[Receipt]) -> str:
     ]
     for outcome, reasons in (("failed", coverage.failed), ("skipped", coverage.skipped)):
         lines += [f"- {outcome}: {n:,} {reason_words(reason)}" for reason, n in reasons.items()]
+    lines += alert_lines(summary)
     lines += ["", "### Work done", ", ".join(f"{k} {v:,}" for k, v in summary.counts.items()), ""]
     lines += ["### Documents", *(f"- {code(receipt.place)}" for receipt in receipts)]
     return "\n".join(lines)
+
+
+def alert_lines(summary: Summary) -> list[str]:
+    """How many alerts there are, and the first of them."""
+    if summary.alerts is None or summary.alerts.is_empty():
+        return []
+    new = summary.alerts.filter(state="new").height
+    lines = ["", "### Alerts", f"{counted(summary.alerts.height, 'alert')}, {new:,} new:"]
+    lines += [
+        f"- {code(row['rule'])}: {code(row['left'])} against {code(row['right'])}: "
+        f"{row['relation']}, {code(row['evidence'])}"
+        for row in summary.alerts.head(_TOP).iter_rows(named=True)
+    ]
+    return lines
 
 
 def code(text: str) -> str:

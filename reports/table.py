@@ -1,4 +1,4 @@
-"""Machine-readable documents: groups.json, pairs.csv, coverage.csv."""
+"""Machine-readable documents: groups.json, pairs.csv, coverage.csv, alerts.json."""
 
 from __future__ import annotations
 
@@ -54,6 +54,23 @@ def pairs_csv(summary: Summary) -> Document:
     original (which side looks like it), reasons, flipped, evidence (the measurements as JSON).
     """
     return Document("pairs.csv", "text/csv; charset=utf-8", _csv(summary.pairs))
+
+
+def alerts_json(summary: Summary) -> Document:
+    """Every alert of the assets in scope: rule, pair and evidence, the latest first."""
+    rows = [] if summary.alerts is None else summary.alerts.to_dicts()
+    for row in rows:
+        row["at"] = row["at"].isoformat()
+        row["detail"] = json.loads(row["detail"])
+        del row["sequence"]
+    content = {
+        "format": f"dam-dedup alerts {FORMAT_VERSION}",
+        "scan": summary.scan_id,
+        "note": "relation `resembles` is unverified: an entry's pixels are not kept",
+        "alerts": rows,
+    }
+    body = json.dumps(content, indent=1, ensure_ascii=False).encode()
+    return Document("alerts.json", "application/json", body)
 
 
 def coverage_csv(summary: Summary) -> Document:

@@ -12,6 +12,7 @@
     ├── MergeError           a merge, an approval or an undo cannot go on; nothing more is touched
     ├── ImageError           bytes that give no picture; carries a reason code
     ├── AnalysisError        an analysed document cannot be used; says why
+    ├── EventError           what came as a notification of a bucket is none
     ├── ModelError           the embedding model cannot be loaded or used
     ├── CatalogError         the catalog cannot be read or written
     │   └── CatalogBusyError       another process is writing
@@ -61,6 +62,10 @@ class PolicyError(DamDedupError):
 
 class MergeError(DamDedupError):
     """A merge, an approval or an undo cannot be done as asked."""
+
+
+class EventError(DamDedupError):
+    """What came as a notification of a bucket is none, or of another bucket."""
 
 
 class ImageError(DamDedupError):

@@ -28,6 +28,7 @@ from tasks.dedup.actions import (
     sidecar_names,
 )
 from tasks.dedup.choose import KeeperChoice, choose_keeper
+from tasks.dedup.ingest_policy import filters
 from tasks.dedup.metadata import merge_metadata
 from tasks.dedup.plans import PLAN_FORM, Action, Member, Plan, PlannedGroup
 from tasks.dedup.policy import DEFAULT_METADATA, Policy, Rule, load_policy
@@ -206,6 +207,11 @@ def check_filters(policy: Policy) -> None:
             render_filter(rule.where)
         except FilterError as error:
             raise PolicyError(f"rule {rule.name}: where: {error}") from error
+    for place, where in filters(policy.ingest, policy.alerts):
+        try:
+            render_filter(where)
+        except FilterError as error:
+            raise PolicyError(f"{place}: where: {error}") from error
 
 
 def _whole_ids(keepers: dict[str, str], groups: Sequence[str]) -> dict[str, str]:

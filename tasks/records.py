@@ -205,6 +205,22 @@ class CheckRequest(BaseModel):
         return self
 
 
+class KeysRequest(BaseModel):
+    """Which keys to look at: what a bucket's notifications name, or a list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    events: list[dict[str, Any]] = Field(
+        default_factory=list,
+        max_length=10_000,
+        description="S3 event notifications as they came: raw, or wrapped by SNS, SQS, EventBridge",
+    )
+    keys: list[str] = Field(default_factory=list, max_length=10_000)
+    source: str = Field(
+        "", max_length=1100, description="s3://bucket/prefix; empty: DAM_DEDUP_SOURCE__URI"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class PlanNote:
     """A merge plan in the words of a report.
@@ -466,6 +482,8 @@ class Summary:
         links: left, right (keys), reason: assets that belong together without being duplicates.
         thumbnails: content to JPEG bytes, for the groups that are drawn.
         plan: what the policy would do, where there is one.
+        alerts: one row an alert of the assets in scope: rule, left and right (keys), relation,
+            score, evidence, state (``new`` or ``known``) ...; None in a summary made without.
     """
 
     scan_id: str
@@ -487,6 +505,7 @@ class Summary:
     links: pl.DataFrame
     thumbnails: dict[str, bytes] = field(repr=False)
     plan: PlanNote | None = None
+    alerts: pl.DataFrame | None = None
 
     @property
     def has_news(self) -> bool:

@@ -9,6 +9,7 @@ from tasks.match import match_assets
 from tasks.merge import decide_and_merge, merge_approved
 from tasks.plan import plan_scan
 from tasks.quarantine import empty_quarantine
+from tasks.screen import screen_assets
 from tasks.summarize import summarize_scan
 from tasks.sync import sync_assets
 from tasks.undo import undo_merge
@@ -28,6 +29,7 @@ __all__ = [
     "match_assets",
     "merge_approved",
     "plan_scan",
+    "screen_assets",
     "send_mail",
     "summarize_scan",
     "sync_assets",

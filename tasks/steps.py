@@ -57,6 +57,7 @@ from tasks.records import (
     UndoRequest,
     VerdictRequest,
 )
+from tasks.screen import ScreenCounts
 from tasks.settings import Settings
 from tasks.sync import SyncCounts
 from tasks.undo import UndoOutcome
@@ -186,6 +187,12 @@ def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> Match
 def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> GroupCounts:  # noqa: ARG001
     """Group the matches."""
     return stages.group_assets(scan, space, _Bar())
+
+
+@_step(12 * HOUR)
+def screen_assets(scan: Scan, space: Space, progress: Progress = silent) -> ScreenCounts:  # noqa: ARG001
+    """Hold what is new against the blocklist and the policy's pairs."""
+    return stages.screen_assets(scan, space, _Bar())
 
 
 @_step(HOUR)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import polars as pl
 
+from tasks.blocklist import scan_alerts
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
 from tasks.dedup.evidence import Evidence
@@ -81,6 +82,7 @@ def summarize_scan(
         members=members.select(pl.exclude("state")),
         pairs=list_pairs(assets, read_matches(catalog, scan, space), members),
         links=_links(catalog, scan),
+        alerts=scan_alerts(catalog, scan),
         thumbnails=_thumbnails(catalog, groups, members, scan.settings.delivery.page_groups),
     )
 

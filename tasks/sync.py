@@ -130,14 +130,14 @@ def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
 
 def list_assets(source: Source, scan: Scan, progress: Progress = silent) -> pl.DataFrame:
     """All listed objects of the scan's scope but for what the patterns leave out, by key."""
-    own = _own_places(scan, source)
+    own = own_places(scan.settings, source)
     include, exclude = scan.settings.source.include, scan.settings.source.exclude
     pages, seen = [], 0
     for page in source.list_pages():
         kept = [
             item
             for item in page
-            if not item.key.startswith(own) and _wanted(item.key, include, exclude)
+            if not item.key.startswith(own) and is_wanted(item.key, include, exclude)
         ]
         pages.append(_frame(kept, source))
         seen += len(page)
@@ -197,10 +197,10 @@ def _frame(page: list[Listing], source: Source) -> pl.DataFrame:
     )
 
 
-def _own_places(scan: Scan, source: Source) -> tuple[str, ...]:
+def own_places(settings: Settings, source: Source) -> tuple[str, ...]:
     """Prefixes of the source that hold our own reports and catalog: never assets."""
-    delivery = scan.settings.delivery
-    mine = [scan.settings.catalog.uri, delivery.bucket, delivery.folder]
+    delivery = settings.delivery
+    mine = [settings.catalog.uri, delivery.bucket, delivery.folder]
     start = f"{source.id}/"
     places = [".dam-dedup/"]  # where the demo, and whoever follows it, puts reports
     for place in mine:
@@ -211,7 +211,8 @@ def _own_places(scan: Scan, source: Source) -> tuple[str, ...]:
     return tuple(places)
 
 
-def _wanted(key: str, include: list[str], exclude: list[str]) -> bool:
+def is_wanted(key: str, include: list[str], exclude: list[str]) -> bool:
+    """Whether the patterns of the settings let a key in."""
     if include and not any(fnmatchcase(key, pattern) for pattern in include):
         return False
     return not any(fnmatchcase(key, pattern) for pattern in exclude)

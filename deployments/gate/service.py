@@ -23,7 +23,9 @@ from deployments.gate.metrics import Metrics
 from deployments.gate.problems import Problem
 from tasks.analyze import Analyzer, analysis_json, read_analysis
 from tasks.check import Checker
+from tasks.dedup.policy import default_policy
 from tasks.errors import DamDedupError, ImageError, SettingsError, SourceError
+from tasks.plan import read_policy
 from tasks.records import Analysis, Checked, Question
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
@@ -56,11 +58,16 @@ class Service:
         )
         self._crowd = Crowd(settings.gate.workers or _WORKERS, settings.gate.queue)
         self._known_sources = {settings.source.uri} if settings.source.uri else set()
+        path = settings.merge.policy
+        self.policy = (read_policy(path) if path else default_policy()).for_ingest
         self._ready = threading.Event()
-        self._writes = threading.Lock()
+        # The catalog has one writer; who waits for it must not keep checks waiting.
+        self._writer = Crowd(1, settings.gate.queue)
         self.metrics.watch("images_waiting", "Images in line", lambda: self._images.waiting)
         self.metrics.watch("requests_inside", "Checks in line or running",
                            lambda: self._crowd.inside)  # fmt: skip
+        self.metrics.watch("writes_inside", "Updates in line or running",
+                           lambda: self._writer.inside)  # fmt: skip
         self.metrics.watch("inflight_bytes", "Bytes of uploads held", lambda: self.inflight.held)
         self.metrics.watch("ready", "Whether the model is loaded", lambda: self.ready)
 
@@ -82,6 +89,7 @@ class Service:
         """End threads and decoders."""
         self._images.close()
         self._crowd.close()
+        self._writer.close()
         self._analyzer.__exit__(None, None, None)
 
     # ---- what routes do ----------------------------------------------------------------------
@@ -150,13 +158,8 @@ class Service:
         return self._counted(await self.run(lambda: self.checker.check_asset(name, question)))
 
     async def write(self, call: Callable[[], Answer]) -> Answer:
-        """Run what writes to the catalog: one after the other, since the catalog has one writer."""
-
-        def alone() -> Answer:
-            with self._writes:
-                return call()
-
-        return await self.run(alone)
+        """Run what writes to the catalog: one after the other."""
+        return await asyncio.wrap_future(self._writer.submit(call))
 
     async def run(self, call: Callable[[], Answer]) -> Answer:
         """Run something that takes a while in a thread."""

@@ -223,6 +223,113 @@ VERDICTS = pa.schema(
     ]
 )
 
+#: What became of every upload, and of every question that one raised; rows are only ever added.
+#: ``answers`` is the row whose question this one settles; ``analysis`` is kept of questions alone.
+ADMISSIONS = pa.schema(
+    [
+        _key("admission_id"),
+        pa.field("sequence", pa.int64()),
+        pa.field("source", pa.string()),
+        pa.field("key", pa.string()),
+        pa.field("asset_id", pa.string()),
+        pa.field("sha256", pa.string()),
+        pa.field("content", pa.string()),
+        pa.field("decision", pa.string()),
+        pa.field("rule", pa.string()),
+        pa.field("policy", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("match_asset", pa.string()),
+        pa.field("match_key", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("tier", pa.string()),
+        pa.field("alerts", pa.list_(pa.string())),
+        pa.field("answers", pa.string()),
+        pa.field("by", pa.string()),
+        pa.field("door", pa.string()),
+        pa.field("at", _TIME),
+        pa.field("detail", pa.string()),
+        pa.field("analysis", pa.large_string()),
+    ]
+)
+
+#: What must not come in, known by its hashes and vectors; neither pixels nor a thumbnail are kept.
+BLOCKLIST = pa.schema(
+    [
+        _key("entry_id"),
+        pa.field("sequence", pa.int64()),
+        pa.field("name", pa.string()),
+        pa.field("sha256", pa.string()),
+        pa.field("content", pa.string()),
+        pa.field("phash", pa.uint64()),
+        pa.field("plain", pa.bool_()),
+        pa.field("reason", pa.string()),
+        pa.field("rule", pa.string()),
+        pa.field("by", pa.string()),
+        pa.field("at", _TIME),
+        pa.field("removed_at", _TIME),
+        pa.field("removed_by", pa.string()),
+    ]
+)
+BLOCKLIST_REMOVAL = pa.schema(
+    [BLOCKLIST.field("entry_id"), BLOCKLIST.field("removed_at"), BLOCKLIST.field("removed_by")]
+)
+BLOCKLIST_VECTORS = pa.schema(
+    [
+        _key("vector_id"),
+        pa.field("entry_id", pa.string()),
+        pa.field("space", pa.string()),
+        pa.field("vector", pa.list_(pa.float16())),
+    ]
+)
+
+#: What was found where it should not be; once for each content and what it is held against.
+ALERTS = pa.schema(
+    [
+        _key("alert_id"),
+        pa.field("sequence", pa.int64()),
+        pa.field("kind", pa.string()),
+        pa.field("rule", pa.string()),
+        pa.field("entry_id", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("left_source", pa.string()),
+        pa.field("left", pa.string()),
+        pa.field("left_content", pa.string()),
+        pa.field("right_source", pa.string()),
+        pa.field("right", pa.string()),
+        pa.field("right_content", pa.string()),
+        pa.field("relation", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("evidence", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("door", pa.string()),
+        pa.field("scan_id", pa.string()),
+        pa.field("at", _TIME),
+    ]
+)
+
+#: Up to which blocklist entry a content was held against the list, or that it was held against the
+#: other side of an alert's pair.
+SCREENED = pa.schema(
+    [
+        _key("screen_id"),
+        pa.field("content", pa.string()),
+        pa.field("against", pa.string()),
+        pa.field("upto", pa.int64()),
+    ]
+)
+
+#: The last event of each key that was followed, and what the object was then.
+NOTICES = pa.schema(
+    [
+        _key("notice_id"),
+        pa.field("source", pa.string()),
+        pa.field("key", pa.string()),
+        pa.field("sequencer", pa.string()),
+        pa.field("etag", pa.string()),
+        pa.field("at", _TIME),
+    ]
+)
+
 TABLES: dict[str, pa.Schema] = {
     "assets": ASSETS,
     "thumbnails": THUMBNAILS,
@@ -236,6 +343,12 @@ TABLES: dict[str, pa.Schema] = {
     "decisions": DECISIONS,
     "journal": JOURNAL,
     "verdicts": VERDICTS,
+    "admissions": ADMISSIONS,
+    "blocklist": BLOCKLIST,
+    "blocklist_vectors": BLOCKLIST_VECTORS,
+    "alerts": ALERTS,
+    "screened": SCREENED,
+    "notices": NOTICES,
 }
 
 #: Filter columns that get a scalar index. Never the key column (see above).

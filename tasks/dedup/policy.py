@@ -15,19 +15,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
 
+from tasks.dedup.ingest_policy import AlertPair, Ingest, IngestPolicy
 from tasks.dedup.located import read_yaml
 from tasks.dedup.plans import Action, FieldRule, Member
 from tasks.dedup.policy_errors import explain, shown_problems
+from tasks.dedup.policy_parts import Part, Text, Texts, listed, unique_names
 from tasks.errors import PolicyError
 from tasks.records import Tier
 
@@ -46,11 +45,6 @@ LISTS = ("prefix", "format", "tags")
 
 _ROOMS = ("tags", "metadata", "xmp")
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*(?:([kmgtp])(i?))?b?", re.IGNORECASE)
-
-
-def _listed(value: Any) -> Any:
-    """Accept one text where a list of texts belongs."""
-    return (value,) if isinstance(value, str) else value
 
 
 def _bytes(value: Any) -> Any:
@@ -80,17 +74,11 @@ def _prefix(value: str) -> str:
     return value
 
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
-Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
-Prefixes = Annotated[tuple[Annotated[Text, AfterValidator(_prefix)], ...], BeforeValidator(_listed)]
+Prefixes = Annotated[tuple[Annotated[Text, AfterValidator(_prefix)], ...], BeforeValidator(listed)]
 FieldPath = Annotated[Text, AfterValidator(_field_path)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Caps(_Part):
+class Caps(Part):
     """The most one run may touch; beyond any of them nothing is done."""
 
     objects: int = Field(500, ge=1, strict=True)
@@ -99,7 +87,7 @@ class Caps(_Part):
     group: int = Field(20, ge=2, strict=True, description="members of one group")
 
 
-class Quarantine(_Part):
+class Quarantine(Part):
     """Where duplicates wait before they are gone for good."""
 
     prefix: Text = ".dam-dedup/quarantine/"
@@ -119,7 +107,7 @@ class Quarantine(_Part):
         return prefix
 
 
-class Rights(_Part):
+class Rights(Part):
     """Which fields tell what may be done with an asset; null where there is none.
 
     Dates are ISO 8601; a date without a time means the end of that day, UTC.
@@ -133,7 +121,7 @@ class Rights(_Part):
     hold: FieldPath | None = "tags.hold"
 
 
-class Criterion(_Part):
+class Criterion(Part):
     """One reason to prefer an asset as keeper.
 
     Attributes:
@@ -159,12 +147,12 @@ def _criterion(value: Any) -> Any:
         return Criterion(name=name)
     if name not in LISTS:
         raise ValueError(f"no criterion {name!r}{_mean(name, (*WORDS, *LISTS))}")
-    listed = _listed(values)
-    if not isinstance(listed, list | tuple) or not listed:
+    given = listed(values)
+    if not isinstance(given, list | tuple) or not given:
         raise ValueError(f"{name} needs a list, as in {_LISTS_SHOWN}")
-    if not all(isinstance(entry, str) and entry.strip() for entry in listed):
+    if not all(isinstance(entry, str) and entry.strip() for entry in given):
         raise ValueError(f"{name} needs texts; put numbers, yes and no in quotes")
-    return Criterion(name=name, values=_values(name, [entry.strip() for entry in listed]))
+    return Criterion(name=name, values=_values(name, [entry.strip() for entry in given]))
 
 
 _LISTS_SHOWN = "prefix: [masters/], format: [tiff, png], tags: [approved]"
@@ -221,20 +209,20 @@ DEFAULT_METADATA = (
 )
 
 
-class Automatic(_Part):
+class Automatic(Part):
     """Lets a rule approve groups by itself."""
 
     tier: Literal[Tier.EXACT] = Tier.EXACT
     groups: int = Field(ge=1, strict=True, description="The most groups of one plan")
 
 
-class Rule(_Part):
+class Rule(Part):
     """What is done with the groups it matches."""
 
     name: Text
     tier: Annotated[
         tuple[Literal[Tier.EXACT, Tier.NEAR], ...],
-        BeforeValidator(_listed),
+        BeforeValidator(listed),
         Field(min_length=1, max_length=2),
     ] = (Tier.EXACT, Tier.NEAR)
     where: str = Field("", max_length=4000, description="SQL-style filter")
@@ -272,7 +260,7 @@ class Rule(_Part):
         raise AssertionError(field)  # the last default matches everything
 
 
-class Policy(_Part):
+class Policy(Part):
     """A policy file."""
 
     version: Literal[1]
@@ -285,15 +273,20 @@ class Policy(_Part):
     reviewers: Texts = Field((), description="Who may approve; empty: anybody")
     rights: Rights = Rights()
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=1000)
+    ingest: Ingest = Ingest()
+    alerts: tuple[AlertPair, ...] = Field((), max_length=100)
 
     @field_validator("rules")
     @classmethod
     def _unique(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
-        names = [rule.name for rule in rules]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two rules are named {', '.join(map(repr, twice))}")
+        unique_names(rule.name for rule in rules)
         return rules
+
+    @field_validator("alerts")
+    @classmethod
+    def _unique_alerts(cls, alerts: tuple[AlertPair, ...]) -> tuple[AlertPair, ...]:
+        unique_names((pair.name for pair in alerts), "alerts")
+        return alerts
 
     @field_validator("protected")
     @classmethod
@@ -307,9 +300,18 @@ class Policy(_Part):
 
     @property
     def version_hash(self) -> str:
-        """Names this policy's meaning: twelve hex digits of its canonical JSON."""
-        data = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Names what it means for merges: twelve hex digits of its canonical JSON.
+
+        What comes in is of no concern to a plan: an approval outlives a change of those sections.
+        """
+        kept = self.model_dump(mode="json", exclude={"ingest", "alerts"})
+        data = json.dumps(kept, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(data.encode()).hexdigest()[:12]
+
+    @property
+    def for_ingest(self) -> IngestPolicy:
+        """What it says of uploads."""
+        return IngestPolicy(policy=self.name, ingest=self.ingest)
 
     def approvers(self, rule: Rule) -> tuple[str, ...]:
         """Who may approve what a rule matches; empty: anybody."""

@@ -312,3 +312,33 @@ def test_fields_of_a_member():
     assert field_value(member, "xmp.rights") == ""
     with pytest.raises(ValueError, match="no field"):
         field_value(member, "owner")
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ("ingest: {blocked: link}", "5: ingest.blocked: 'link': "),
+        (
+            "ingest:\n  rules:\n    - {name: a, action: rejct}",
+            "7: ingest.rules[0].action: 'rejct': ",
+        ),
+        (
+            "ingest:\n  rules: [{name: a, teir: near}]",
+            "6: ingest.rules[0].teir: no such key; did you",
+        ),
+        ("ingest:\n  rules: [{name: a}, {name: a}]", "6: ingest.rules: two rules are named 'a'"),
+        ("alerts: [{name: a, left: {}}]", "5: alerts[0].right: is missing"),
+        ("alerts: [{name: a, left: {}, right: {}, tier: no}]", "5: alerts[0].tier"),
+    ],
+)
+def test_a_wrong_section_for_uploads_is_named_with_line_and_key(extra, expected):
+    assert only(f"{LEAST}{extra}\n").startswith(f"p.yaml:{expected}")
+
+
+def test_what_comes_in_does_not_change_what_plans_were_made_under():
+    plain = load_policy(LEAST, "p.yaml")
+    strict = load_policy(LEAST + "ingest: {rules: [{name: a, action: reject}]}\n", "p.yaml")
+    assert plain.version_hash == strict.version_hash
+    assert plain.for_ingest.version_hash != strict.for_ingest.version_hash
+    assert [rule.action for rule in strict.ingest.rules] == ["reject"]
+    assert not plain.ingest.rules  # everything is added
