@@ -137,6 +137,10 @@ class _Native:
     ) -> JSONResponse:
         """Put an image into a collection under an id; the same call again changes nothing.
 
+        It is checked first, and the policy's section `ingest` decides: `decision` is add, link,
+        overwrite, ask or reject, with the match and the rule that made it so. Of identical
+        uploads at the same time the later ones see the first. Without a policy all are added.
+
         `source` is `gate://NAME` for a collection that lives in the catalog alone. For an object
         of a bucket the id is its key, and the object has to be there.
         """

@@ -20,7 +20,7 @@ from deployments.gate.compat_words import Params, Rank
 from deployments.gate.cores import Collection, find_collection
 from deployments.gate.problems import Problem, wrong
 from deployments.gate.service import Service
-from deployments.gate.updates import Update, update
+from deployments.gate.updates import Update, enter
 from tasks.catalog.fq import fq_to_sql
 from tasks.records import Analysis, Question
 from tasks.update import remove_assets
@@ -176,9 +176,13 @@ class _Compat:
             raise wrong(f"the document {str(key)[:100]!r} has no analysis",
                         "Send what /analyze put into outputs as import")  # fmt: skip
         name = facts.pop("filename", "")
-        await update(
-            self._service, analysis, Update(str(key), source=chosen.uri, name=name, metadata=facts)
-        )
+        wanted = Update(str(key), source=chosen.uri, name=name, metadata=facts)
+        said = await enter(self._service, analysis, wanted)
+        if not said.get("added", True):
+            raise Problem(
+                409, said["decision"], f"{wanted.key[:200]!r}: {said['reason']}",
+                "Look at what it matches: /duplicate with rank.by.preprocessed",
+            )  # fmt: skip
 
     async def _delete(self, chosen: Collection, wanted: Any) -> None:
         if not chosen.gated:

@@ -160,7 +160,7 @@ def stored_fields(document: dict[str, Any]) -> dict[str, str]:
     Raises:
         Problem: when it is too much.
     """
-    found = {}
+    found: dict[str, str] = {}
     for name, value in document.items():
         if name in _SENT or value is None:
             continue

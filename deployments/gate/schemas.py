@@ -100,9 +100,11 @@ CHECKED = _answer(
 )  # fmt: skip
 UPDATED = _answer(
     "What became of it",
-    {"type": "object", "required": ["decision", "id"]},
-    {"decision": "add", "id": "boots-1", "asset_id": "5d0c9a8f3e7b41c2a6d80f9b1e2c3d4a"},
-)
+    {"type": "object", "required": ["decision", "added", "id", "alerts"]},
+    {"decision": "reject", "added": False, "id": "boots-1", "asset_id": None, "admission": "7c1e",
+     "rule": "no copies", "reason": "is an exact copy of masters/boots.tif", "match": _FOUND,
+     "matches": 1, "alerts": []},
+)  # fmt: skip
 READY: dict[int | str, dict[str, Any]] = {503: {"description": "The model is not loaded yet"}}
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Counters", "content": {"text/plain": {"schema": {"type": "string"}}}},

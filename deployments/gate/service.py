@@ -20,10 +20,12 @@ from PIL import Image
 from deployments.gate.batching import Batcher, Crowd
 from deployments.gate.body import Body, Inflight, read_body
 from deployments.gate.metrics import Metrics
-from deployments.gate.problems import Problem, wrong
+from deployments.gate.problems import Problem
 from tasks.analyze import Analyzer, analysis_json, read_analysis
 from tasks.check import Checker
+from tasks.dedup.policy import default_policy
 from tasks.errors import DamDedupError, ImageError, SettingsError, SourceError
+from tasks.plan import read_policy
 from tasks.records import Analysis, Checked, Question
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
@@ -56,11 +58,16 @@ class Service:
         )
         self._crowd = Crowd(settings.gate.workers or _WORKERS, settings.gate.queue)
         self._known_sources = {settings.source.uri} if settings.source.uri else set()
+        path = settings.merge.policy
+        self.policy = (read_policy(path) if path else default_policy()).for_ingest
         self._ready = threading.Event()
-        self._writes = threading.Lock()
+        # The catalog has one writer; who waits for it must not keep checks waiting.
+        self._writer = Crowd(1, settings.gate.queue)
         self.metrics.watch("images_waiting", "Images in line", lambda: self._images.waiting)
         self.metrics.watch("requests_inside", "Checks in line or running",
                            lambda: self._crowd.inside)  # fmt: skip
+        self.metrics.watch("writes_inside", "Updates in line or running",
+                           lambda: self._writer.inside)  # fmt: skip
         self.metrics.watch("inflight_bytes", "Bytes of uploads held", lambda: self.inflight.held)
         self.metrics.watch("ready", "Whether the model is loaded", lambda: self.ready)
 
@@ -82,6 +89,7 @@ class Service:
         """End threads and decoders."""
         self._images.close()
         self._crowd.close()
+        self._writer.close()
         self._analyzer.__exit__(None, None, None)
 
     # ---- what routes do ----------------------------------------------------------------------
@@ -111,11 +119,15 @@ class Service:
 
     async def _object(self, url: str) -> bytes:
         bucket, _, key = url.removeprefix("s3://").partition("/")
-        known = await self.source(f"s3://{bucket}")
+        own = self.settings.source.uri or ""
+        place = own if own.split("/")[:3] == ["s3:", "", bucket] else f"s3://{bucket}"
+        known = await self.source(place)
         limit = min(self.settings.gate.max_upload_bytes, self.settings.limits.bytes)
 
         def read() -> bytes:
             source = open_source(known, self.settings)
+            if not key.startswith(source.prefix):
+                raise SourceError(f"{url!r} is outside of {known}")
             return source.read(key, source.probe(key).etag, limit)
 
         return await self.run(read)
@@ -123,20 +135,15 @@ class Service:
     async def source(self, name: str) -> str:
         """A source that a caller named: only one that is known, or a collection of the gate's.
 
-        Named by nothing, it is the settings', or the only one there is.
+        None stays none: which is meant then, is not for here.
 
         Raises:
             Problem: 404 for any other: no door to other buckets, nor to folders of this machine.
         """
-        name = name or self.settings.source.uri or ""
-        if name in self._known_sources or GATED.fullmatch(name):
+        if not name or name in self._known_sources or GATED.fullmatch(name):
             return name
         found = await self.run(lambda: open_catalog(self.settings).read("assets", ["source"]))
         self._known_sources |= set(found["source"].drop_nulls().unique().to_list())
-        if not name and len(self._known_sources) == 1:
-            return next(iter(self._known_sources))
-        if not name:
-            raise wrong("there is no default source", "Name one: source=gate://NAME")
         if name not in self._known_sources:
             raise Problem(404, "not_found", "the catalog has no such source",
                           "Name a source that was scanned, or gate://NAME")  # fmt: skip
@@ -151,13 +158,8 @@ class Service:
         return self._counted(await self.run(lambda: self.checker.check_asset(name, question)))
 
     async def write(self, call: Callable[[], Answer]) -> Answer:
-        """Run what writes to the catalog: one after the other, since the catalog has one writer."""
-
-        def alone() -> Answer:
-            with self._writes:
-                return call()
-
-        return await self.run(alone)
+        """Run what writes to the catalog: one after the other."""
+        return await asyncio.wrap_future(self._writer.submit(call))
 
     async def run(self, call: Callable[[], Answer]) -> Answer:
         """Run something that takes a while in a thread."""

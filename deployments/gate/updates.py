@@ -1,13 +1,22 @@
-"""What an update does."""
+"""What an update does: the policy decides, and the caller is told why."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from deployments.gate.answers import finding_document
 from deployments.gate.service import Service
+from tasks.alerts import Alert, save_alerts
+from tasks.blocklist import find_alerts, suspect_of
+from tasks.dedup.ingest_policy import Admit
+from tasks.ingest import Admission, admit
 from tasks.records import Analysis
+from tasks.session import default_source, open_catalog
+from tasks.settings import Settings
 from tasks.update import update_asset
+
+_DOOR = "gate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +32,65 @@ class Update:
 
 
 async def update(service: Service, analysis: Analysis, wanted: Update) -> dict[str, Any]:
-    """Put an image where the caller wants it."""
-    asset = await service.write(
-        lambda: update_asset(
+    """Check an image, and let the policy decide whether it comes in."""
+    admission = await service.write(
+        lambda: admit(
             service.settings,
             analysis,
+            service.checker,
             wanted.key,
             source=wanted.source,
+            policy=service.policy,
             tags=wanted.tags,
             metadata=wanted.metadata,
             name=wanted.name,
-            etag=wanted.etag,
+            door=_DOOR,
         )
     )
-    service.metrics.updates.labels("add").inc()
-    return {"decision": "add", "id": wanted.key, "asset_id": asset}
+    service.metrics.updates.labels(admission.decision).inc()
+    return _document(admission)
+
+
+async def enter(service: Service, analysis: Analysis, wanted: Update) -> dict[str, Any]:
+    """As :func:`update`; but where no policy was set nothing is compared.
+
+    So callers expect who enter a whole collection first and ask later. The blocklist is looked
+    at all the same.
+    """
+    if service.settings.merge.policy is not None:
+        return await update(service, analysis, wanted)
+    alerts = await service.write(lambda: _enter(service.settings, analysis, wanted))
+    service.metrics.updates.labels(Admit.ADD.value).inc()
+    return {"decision": Admit.ADD.value, "alerts": [alert.as_text() for alert in alerts]}
+
+
+def _enter(settings: Settings, analysis: Analysis, wanted: Update) -> tuple[Alert, ...]:
+    catalog = open_catalog(settings)
+    source = wanted.source or default_source(catalog, settings)
+    with catalog.writing(settings.catalog.busy_seconds):
+        suspect = suspect_of(analysis, wanted.key, source)
+        alerts = tuple(find_alerts(catalog, [suspect], analysis.space.id))
+        save_alerts(catalog, alerts, door=_DOOR)
+        update_asset(settings, analysis, wanted.key, source=source, tags=wanted.tags,
+                     metadata=wanted.metadata, name=wanted.name, etag=wanted.etag)  # fmt: skip
+    return alerts
+
+
+def _document(said: Admission) -> dict[str, Any]:
+    return {
+        "decision": said.decision,
+        "added": said.added,
+        "id": said.key,
+        "asset_id": said.asset_id or None,
+        "admission": said.id,
+        "rule": said.rule or None,
+        "reason": said.reason,
+        "match": finding_document(said.match) if said.match else None,
+        "matches": said.checked.total,
+        "alerts": [
+            {"kind": alert.kind, "rule": alert.rule, "entry": alert.entry_id or None,
+             "left": alert.left, "right": alert.right, "relation": alert.relation,
+             "score": alert.score, "evidence": alert.evidence, "reason": alert.reason}
+            for alert in said.alerts
+        ],
+    }  # fmt: skip

@@ -25,6 +25,16 @@ from tests.conftest import Library, blobs
 
 KEY = "k" * 32
 HERE = "http://127.0.0.1"
+REJECTING = """
+version: 1
+name: shop
+rules: [{name: all, tier: exact}]
+ingest:
+  rules:
+    - name: no copies
+      tier: exact
+      action: reject
+"""
 
 
 def jpeg(seed: int, width: int = 160, quality: int = 90) -> bytes:
@@ -150,6 +160,38 @@ def test_an_update_is_found_at_once(library, opened):
     assert keys_of(post_image(client, "/duplicate", jpeg(6), source="gate://new")) == ["six"]
     assert keys_of(post_image(client, "/duplicate", jpeg(6), source="gate://new",
                               where="tags.agency = 'north'")) == []  # fmt: skip
+
+
+def test_of_identical_uploads_at_once_one_comes_in(opened, make_settings, tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(REJECTING)
+    client = opened(make_settings(merge={"policy": str(policy)}, gate={"queue": 4}))
+
+    def upload(number: int) -> dict:
+        while True:
+            answer = client.post(
+                "/update", content=jpeg(number % 4),
+                params={"source": "gate://shop", "id": f"u{number}"},
+            )  # fmt: skip
+            if answer.status_code != 429:
+                return {"status": answer.status_code, **answer.json()}
+
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(upload, range(24)))
+    assert {one["status"] for one in answers} == {200}, answers
+    added = [one for one in answers if one["added"]]
+    assert sorted(int(one["id"][1:]) % 4 for one in added) == [0, 1, 2, 3]
+    for one in answers:
+        if not one["added"]:
+            assert (one["decision"], one["rule"], one["asset_id"]) == ("reject", "no copies", None)
+            assert one["match"]["key"] in {other["id"] for other in added}
+    left = client.get("/api/cores/shop/select?rows=100").json()["response"]
+    assert left["numFound"] == 4
+    again = client.post(
+        "/api/cores/shop/update",
+        json={"id": "late", "import": post_image(client, "/analyze", jpeg(1)).json()},
+    )
+    assert (again.status_code, again.json()["error"]["code"]) == (409, 409)
 
 
 def test_images_at_urls(filled, opened, make_settings):
