@@ -215,6 +215,20 @@ def test_owners_see_all_and_first_what_nobody_else_decides(shared):
     assert text.count("?group=") == 2, "what the policy approved needs no decision"
 
 
+def test_what_only_others_may_approve_is_not_asked_of_a_reviewer(shared):
+    notes = shared.plan.groups | {
+        "g0000": GroupNote("quarantine", True, 1, 1500, approvers=("legal@example.com",))
+    }
+    shared = replace(shared, plan=replace(shared.plan, groups=notes))
+    assert narrow(shared, ANNA).groups.is_empty()
+    text = body(sent(shared, to=[OWNER]), "plain")
+    assert "went to" not in text, "nobody else was asked"
+    assert "TO DECIDE: 1 group\n" in text
+    assert "?group=g0000" not in text
+    legal = body(sent(shared, to=["legal@example.com"]), "plain")
+    assert "TO DECIDE: 2 groups" in legal
+
+
 def test_a_page_is_given_to_its_only_reader(shared):
     mail = sent(shared, to=[OWNER, "b@example.com"])
     assert "gate.example" not in body(mail, "plain") + body(mail, "html")
