@@ -279,6 +279,8 @@ def test_how_to_stop_them(make_summary, given, header, post):
         {"reviewers": {"a@example.com": ""}},
         {"reviewers": {"a@example.com": []}},
         {"reviewers": {"a@example.com": "size > 1"}, "to": ["a@example.com"]},
+        {"sender": "dam@example.com\r\nBcc: v@example.com"},
+        {"sender": "nobody"},
         {"unsubscribe": ["javascript:alert(1)"]},
         {"unsubscribe": ["https://x/>\r\nBcc: v@example.com"]},
     ],
@@ -288,7 +290,9 @@ def test_settings_that_would_misdirect_mail_are_refused(wrong):
         MailSettings(**wrong)
 
 
-@pytest.mark.parametrize("sender", ["x", "a@b", "a@ex ample.com", "a@[1.2.3.4]", "A <a@ex.org>"])
+@pytest.mark.parametrize(
+    "sender", ["a@b", "a@ex ample.com", "x@y@z.org", "a@[1.2.3.4]", "A <a@ex.org>"]
+)
 def test_ids_are_well_formed_whatever_the_sender(make_summary, sender):
     mail = scan_mail(make_summary(["a", "b"]), [], MailSettings(sender=sender), ["b@example.com"])
     assert re.fullmatch(r"<[A-Za-z0-9.-]+@[a-z0-9.-]+>", mail["Message-ID"])
