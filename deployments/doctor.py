@@ -118,7 +118,8 @@ def _mail(settings: Settings) -> Iterator[Finding]:
     from tasks.delivery.smtp import connect
 
     mail = settings.mail
-    if not mail.to:
+    people = [*mail.to, *mail.reviewers]
+    if not people:
         yield Finding("mail", "unset", "nobody gets one", "set DAM_DEDUP_MAIL__TO to get reports")
         return
     try:
@@ -130,7 +131,7 @@ def _mail(settings: Settings) -> Iterator[Finding]:
             "see DAM_DEDUP_MAIL__HOST, __PORT, __TLS, __USERNAME and __PASSWORD",
         )  # fmt: skip
         return
-    yield Finding("mail", "good", f"{mail.host}:{mail.port} answers; to {', '.join(mail.to)}")
+    yield Finding("mail", "good", f"{mail.host}:{mail.port} answers; to {', '.join(people)}")
 
 
 def _prefect() -> Iterator[Finding]:

@@ -22,9 +22,29 @@ _ACTIONS = {
 }
 
 
+def theirs(summary: Summary, person: str) -> list[str]:
+    """The ids of the groups in a reviewer's part that the policy lets this person decide on."""
+    notes = summary.plan.groups if summary.plan else {}
+    return [
+        name
+        for name in summary.shares.get(person, ())
+        if name not in notes or _may(notes[name], (person,))
+    ]
+
+
+def others(summary: Summary, people: Collection[str]) -> set[str]:
+    """The ids of the groups that somebody else was asked about."""
+    return {
+        name
+        for person in summary.shares
+        if person not in people
+        for name in theirs(summary, person)
+    }
+
+
 def narrow(summary: Summary, person: str) -> Summary:
     """A summary of the groups that are one reviewer's, and of nothing else."""
-    return only(summary, summary.shares.get(person, ()))
+    return only(summary, theirs(summary, person))
 
 
 def only(summary: Summary, ids: Collection[str]) -> Summary:
@@ -76,7 +96,7 @@ def top_groups(
                 "more": max(0, mine.height - members),
                 "proposal": proposal(note) if note else "",
                 "questions": note.questions if note else (),
-                "decidable": bool(note and _open(note)),
+                "decidable": bool(note and _open(note, people)),
             }
         )
     return found
@@ -105,8 +125,12 @@ def proposal(note: GroupNote) -> str:
     return said + (" (approved by the policy)" if note.approved else "")
 
 
-def decisions(summary: Summary) -> dict[str, int]:
+def decisions(summary: Summary, people: Collection[str] = ()) -> dict[str, int]:
     """What of the plan concerns the groups of this summary.
+
+    Args:
+        summary: the scan.
+        people: who reads; nobody: for anybody.
 
     Returns:
         ``acting``, ``waiting`` (of these, for a person), ``asking`` (of these, with questions),
@@ -117,26 +141,28 @@ def decisions(summary: Summary) -> dict[str, int]:
     acting = [note for note in mine if note.acting and not note.refused]
     return {
         "acting": len(acting),
-        "waiting": sum(_open(note) for note in mine),
-        "asking": sum(1 for note in mine if _open(note) and note.questions),
+        "waiting": sum(_open(note, people) for note in mine),
+        "asking": sum(1 for note in mine if _open(note, people) and note.questions),
         "approved": sum(1 for note in acting if note.approved),
         "refused": sum(1 for note in mine if note.refused),
         "bytes": sum(note.bytes for note in acting),
     }
 
 
-def _open(note: GroupNote) -> bool:
-    return note.acting and not note.refused and not note.approved
+def _open(note: GroupNote, people: Collection[str]) -> bool:
+    return note.acting and not note.refused and not note.approved and _may(note, people)
+
+
+def _may(note: GroupNote, people: Collection[str]) -> bool:
+    """Whether one of these may decide, as far as the policy says."""
+    return not people or not note.approvers or bool(set(people) & set(note.approvers))
 
 
 def _ordered(summary: Summary, people: Collection[str]) -> pl.DataFrame:
     notes = summary.plan.groups if summary.plan else {}
-    waiting = [name for name, note in notes.items() if _open(note)]
-    asked = {
-        name for person, mine in summary.shares.items() if person not in people for name in mine
-    }
+    waiting = [name for name, note in notes.items() if _open(note, people)]
     return summary.groups.sort(
-        pl.col("group_id").is_in(sorted(asked)),
+        pl.col("group_id").is_in(sorted(others(summary, people)) if people else []),
         ~pl.col("group_id").is_in(waiting),
         maintain_order=True,
     )

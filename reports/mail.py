@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from reports import words
-from reports.highlights import decisions, narrow, top_groups
+from reports.highlights import decisions, narrow, others, theirs, top_groups
 from reports.page import environment, headline, news, totals
 from tasks.records import Receipt, Summary, digest
 from tasks.settings import MailSettings
@@ -100,9 +100,6 @@ def _values(
     summary: Summary, receipts: Sequence[Receipt], to: Sequence[str], *, part: bool
 ) -> dict[str, Any]:
     pages = summary.plan.pages if summary.plan else {}
-    elsewhere = {
-        name for person, mine in summary.shares.items() if person not in to for name in mine
-    }
     return {
         "summary": summary,
         "headline": headline(summary),
@@ -111,12 +108,12 @@ def _values(
         "receipts": receipts,
         "report": next((r for r in receipts if r.name == "report.html" and r.link), None),
         "plan": summary.plan if summary.plan and summary.plan.acting else None,
-        "decisions": decisions(summary),
+        "decisions": decisions(summary, to),
         # The signed page of a mail's only reader; nobody gets another's.
         "page": pages.get(to[0]) if len(to) == 1 else None,
         "part": part,
-        "shared": 0 if part else len(elsewhere),
-        "reviewers": sum(1 for mine in summary.shares.values() if mine),
+        "shared": 0 if part else len(others(summary, to)),
+        "reviewers": sum(1 for person in summary.shares if theirs(summary, person)),
     }
 
 

@@ -7,6 +7,7 @@ A report is made of tables that later scans change. The catalog keeps their old 
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -89,6 +90,7 @@ def keep_report(scan: Scan, summary: Summary, totals: dict[str, int]) -> None:
         "finished": summary.finished,
         "totals": json.dumps(numbers),
         "facts": json.dumps(facts),
+        "notes": _packed(summary.plan),
         "tables": json.dumps(summary.tables),
         "mailed": False,
     }
@@ -107,15 +109,17 @@ def keep_mailed(scan: Scan) -> None:
 
 def read_kept(catalog: Catalog, scan_id: str) -> Kept | None:
     """What was kept of a scan's report; None for a scan by an older program."""
-    found = catalog.read(
-        "reports", ["scan_id", "finished", "facts", "tables"], f"scan_id = {quote(scan_id)}"
-    )
+    columns = ["scan_id", "finished", "facts", "notes", "tables"]
+    found = catalog.read("reports", columns, f"scan_id = {quote(scan_id)}")
     if found.is_empty():
         return None
     row = found.row(0, named=True)
     facts = json.loads(row["facts"])
     return Kept(
-        row["finished"], facts["versions"], _plan_note(facts["plan"]), json.loads(row["tables"])
+        row["finished"],
+        facts["versions"],
+        _plan_note(facts["plan"], row["notes"]),
+        json.loads(row["tables"]),
     )
 
 
@@ -218,15 +222,22 @@ def _plan_facts(plan: PlanNote | None) -> dict[str, Any] | None:
     if plan is None:
         return None
     facts = asdict(plan)
-    del facts["pages"], facts["form"]  # who has a link may decide: none is kept
+    for name in ("pages", "form", "groups"):  # who has a link may decide: none is kept
+        del facts[name]
     return facts
 
 
-def _plan_note(facts: dict[str, Any] | None) -> PlanNote | None:
+def _packed(plan: PlanNote | None) -> bytes:
+    """What a plan says of each group: much the same of most, so it packs well."""
+    notes = {name: asdict(note) for name, note in plan.groups.items()} if plan else {}
+    return zlib.compress(json.dumps(notes).encode())
+
+
+def _plan_note(facts: dict[str, Any] | None, packed: bytes) -> PlanNote | None:
     if facts is None:
         return None
     groups = {
         name: GroupNote(**note | {key: tuple(note[key]) for key in ("questions", "approvers")})
-        for name, note in facts.pop("groups").items()
+        for name, note in json.loads(zlib.decompress(packed)).items()
     }
     return PlanNote(**facts, groups=groups)

@@ -24,6 +24,8 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -160,6 +162,14 @@ def _address(text: str) -> str:
     return text
 
 
+def _sender(text: str) -> str:
+    if not text.isprintable() or "@" not in text:
+        raise ValueError(
+            f"{text[:80]!r} is no sender, like dam@example.org or DAM <dam@example.org>"
+        )
+    return text
+
+
 def _unsubscribe(text: str) -> str:
     if not re.fullmatch(r"(mailto:|https://)[!-;=?-~]+", text) or "," in text:
         raise ValueError(f"{text[:80]!r} must be one mailto: or https:// address")
@@ -204,7 +214,7 @@ class MailSettings(_Part):
     tls: Literal["none", "starttls", "tls"] = "starttls"
     username: str | None = None
     password: SecretStr | None = None
-    sender: str = "dam-dedup@localhost"
+    sender: Annotated[str, AfterValidator(_sender)] = "dam-dedup@localhost"
     to: Addresses = Field(
         default_factory=list, description="The collection's owners: they get all groups"
     )
@@ -229,12 +239,14 @@ class MailSettings(_Part):
     retry_seconds: float = Field(2, gt=0, description="Before the second attempt; then longer")
     timeout_seconds: float = Field(30, gt=0)
 
-    @model_validator(mode="after")
-    def _one_role_each(self) -> MailSettings:
-        both = sorted(set(self.to) & set(self.reviewers))
+    # Of the field, not of the whole: an error shows its input, and here is a password.
+    @field_validator("reviewers")
+    @classmethod
+    def _one_role_each(cls, value: dict[str, Share], info: ValidationInfo) -> dict[str, Share]:
+        both = sorted(set(info.data.get("to", ())) & set(value))
         if both:
-            raise ValueError(f"{', '.join(both)}: in both MAIL__TO and MAIL__REVIEWERS; keep one")
-        return self
+            raise ValueError(f"{', '.join(both)}: in MAIL__TO too, who get everything; keep one")
+        return value
 
 
 class MergeSettings(_Part):

@@ -178,3 +178,12 @@ def test_settings_are_frozen() -> None:
         found.collection = "x"
     with pytest.raises(ValueError, match="frozen"):
         found.match.threshold = 1.0
+
+
+def test_a_reviewer_who_is_an_owner_too_is_refused_without_showing_the_password(env):
+    env.setenv("DAM_DEDUP_MAIL__TO", "a@example.com")
+    env.setenv("DAM_DEDUP_MAIL__PASSWORD", "hidden")
+    env.setenv("DAM_DEDUP_MAIL__REVIEWERS", '{"a@example.com": "size > 1"}')
+    with pytest.raises(SettingsError, match=r"MAIL__REVIEWERS.*in MAIL__TO too") as error:
+        load_settings()
+    assert "hidden" not in str(error.value)

@@ -162,6 +162,7 @@ REPORTS = pa.schema(
         pa.field("finished", _TIME),
         pa.field("totals", pa.string()),
         pa.field("facts", pa.string()),
+        pa.field("notes", pa.large_binary()),
         pa.field("tables", pa.string()),
         pa.field("mailed", pa.bool_()),
     ]

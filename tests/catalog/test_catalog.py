@@ -318,3 +318,32 @@ def test_tables_made_meanwhile_are_seen_by_a_writer(catalog: Catalog) -> None:
         assert assets(catalog, "key") == [("a", "k")]
         catalog.upsert("assets", listing({"asset_id": "b", "key": "k"}))
     assert assets(other, "key") == [("a", "k"), ("b", "k")]
+
+
+# ---- the past ----------------------------------------------------------------------------------
+
+
+def test_a_view_of_the_past_stays_as_it_was(catalog):
+    upsert(catalog, {"asset_id": "1", "source": "old"})
+    versions = catalog.versions(["assets", "calibrations"])
+    assert versions["calibrations"] == 0, "no such table yet"
+    upsert(catalog, {"asset_id": "1", "source": "new"}, {"asset_id": "2", "source": "new"})
+    with catalog.writing():
+        catalog.upsert("calibrations", pa_table([{"calibration_id": "c"}], schema.CALIBRATIONS))
+        catalog.tidy(rebuild=True)
+
+    view, lost = catalog.at(versions)
+    assert lost == []
+    assert view.read("assets", ["asset_id", "source"]).rows() == [("1", "old")]
+    assert view.read("calibrations", ["calibration_id"]).is_empty()
+    assert catalog.count("assets") == 2
+    assert catalog.count("calibrations") == 1, "the catalog itself is where it was"
+    with pytest.raises(CatalogError, match="outside"):
+        view.upsert("assets", listing({"asset_id": "3"}))
+
+
+def test_a_version_that_is_gone_is_named(catalog):
+    upsert(catalog, {"asset_id": "1", "source": "old"})
+    view, lost = catalog.at({"assets": 999})
+    assert lost == ["assets"]
+    assert view.count("assets") == 1

@@ -195,7 +195,10 @@ def test_full_scan_through_the_deployment(place: Path, prefect: Prefect) -> None
     assert [len(group["members"]) for group in found["groups"]] == [2] * 60
     artifacts = prefect.artifacts(run)
     assert {"scan-summary", "duplicate-groups", "report-file", "report-in-bucket"} <= set(artifacts)
-    assert len(json.loads(artifacts["duplicate-groups"]["data"])) == 60
+    rows = json.loads(artifacts["duplicate-groups"]["data"])
+    assert len(rows) == 60
+    assert all(row["keeper"] and row["evidence"] for row in rows)
+    assert {"groups-in-bucket", "pairs-in-bucket", "history-in-bucket"} <= set(artifacts)
     until(lambda: any("tasks.match: match:" in line for line in prefect.logs(run)), 20, "our logs")
 
     bucket = client_for(load_settings().s3)
@@ -204,6 +207,7 @@ def test_full_scan_through_the_deployment(place: Path, prefect: Prefect) -> None
     assert stored == found
     link = artifacts["report-in-bucket"]["data"].split("](")[1].rstrip(")")
     assert httpx.get(link).text.startswith("<!doctype html>")
+    assert httpx.get(artifacts["overview"]["data"]).content.startswith(b"\xff\xd8\xff")
 
 
 def test_both_scans_again_have_nothing_to_do(place: Path, prefect: Prefect) -> None:

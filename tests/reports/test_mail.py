@@ -215,6 +215,20 @@ def test_owners_see_all_and_first_what_nobody_else_decides(shared):
     assert text.count("?group=") == 2, "what the policy approved needs no decision"
 
 
+def test_what_only_others_may_approve_is_not_asked_of_a_reviewer(shared):
+    notes = shared.plan.groups | {
+        "g0000": GroupNote("quarantine", True, 1, 1500, approvers=("legal@example.com",))
+    }
+    shared = replace(shared, plan=replace(shared.plan, groups=notes))
+    assert narrow(shared, ANNA).groups.is_empty()
+    text = body(sent(shared, to=[OWNER]), "plain")
+    assert "went to" not in text, "nobody else was asked"
+    assert "TO DECIDE: 1 group\n" in text
+    assert "?group=g0000" not in text
+    legal = body(sent(shared, to=["legal@example.com"]), "plain")
+    assert "TO DECIDE: 2 groups" in legal
+
+
 def test_a_page_is_given_to_its_only_reader(shared):
     mail = sent(shared, to=[OWNER, "b@example.com"])
     assert "gate.example" not in body(mail, "plain") + body(mail, "html")
@@ -265,6 +279,8 @@ def test_how_to_stop_them(make_summary, given, header, post):
         {"reviewers": {"a@example.com": ""}},
         {"reviewers": {"a@example.com": []}},
         {"reviewers": {"a@example.com": "size > 1"}, "to": ["a@example.com"]},
+        {"sender": "dam@example.com\r\nBcc: v@example.com"},
+        {"sender": "nobody"},
         {"unsubscribe": ["javascript:alert(1)"]},
         {"unsubscribe": ["https://x/>\r\nBcc: v@example.com"]},
     ],
@@ -274,7 +290,9 @@ def test_settings_that_would_misdirect_mail_are_refused(wrong):
         MailSettings(**wrong)
 
 
-@pytest.mark.parametrize("sender", ["x", "a@b", "a@ex ample.com", "a@[1.2.3.4]", "A <a@ex.org>"])
+@pytest.mark.parametrize(
+    "sender", ["a@b", "a@ex ample.com", "x@y@z.org", "a@[1.2.3.4]", "A <a@ex.org>"]
+)
 def test_ids_are_well_formed_whatever_the_sender(make_summary, sender):
     mail = scan_mail(make_summary(["a", "b"]), [], MailSettings(sender=sender), ["b@example.com"])
     assert re.fullmatch(r"<[A-Za-z0-9.-]+@[a-z0-9.-]+>", mail["Message-ID"])
