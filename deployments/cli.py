@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from deployments import ingesting, merging
+from deployments import following, ingesting, merging
 from deployments.gate import command as gate_command
 from deployments.options import CatalogUri, Json, read_settings
 from deployments.quality.calibrate import calibrate_app
@@ -38,6 +38,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(calibrate_app, name="calibrate")
 merging.register(app)
 ingesting.register(app)
+following.register(app)
 gate_command.register(app)
 
 Out = Annotated[

@@ -28,11 +28,13 @@ from tasks.catalog.catalog import Catalog
 from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import READER_VERSION
-from tasks.errors import ImageError, SourceError
+from tasks.errors import ImageError, ModelError, SourceError
 from tasks.progress import Progress, silent
 from tasks.records import Kind, Picture, Scan, Space, digest
 from tasks.session import open_catalog, open_embedder, open_source, pa_table, scope_sql
+from tasks.settings import Settings
 from tasks.sources.base import Source
+from tasks.sources.collection import is_collection
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,8 @@ _WRITE_SHARE = 0.05
 _PASSING = "storage_error"
 #: Failures that a busy machine can cause: tried again by every full scan.
 _MAYBE_PASSING = ["timeout", "crashed", "too_much_memory"]
-_NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
+#: Of a picture whose pixels the model has seen.
+NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
 #: Filter columns that only a reading fills. Found in a text value too, it costs readings, no more.
 _READING_COLUMN = re.compile(r"\b(width|height|mode|sha256)\b", re.IGNORECASE)
 
@@ -91,8 +94,9 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
     space = embedder.space
     log.info("embed: %s (%s) on %s", space.model, space.revision[:12], embedder.device)
     with catalog.writing(settings.catalog.busy_seconds):
-        _record_space(catalog, space)
+        record_space(catalog, space)
         todo = find_unread(scan, source, catalog, space)
+        _refuse_unreadable(source, todo, space)
         progress("embed", 0, todo.height)
         writer = _Writer(catalog, embedder, settings.embedding.batch_size, reader_id(scan))
         with DecoderPool(settings.limits, embedder.side, settings.embedding.decoders) as pool:
@@ -106,6 +110,16 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
     return EmbedCounts(writer.read, writer.embedded, writer.failed, space)
 
 
+def _refuse_unreadable(source: Source, todo: pl.DataFrame, space: Space) -> None:
+    """Bytes of a collection were never kept: reading them would only lose what is known."""
+    if is_collection(source.id) and todo.height:
+        raise ModelError(
+            f"{todo.height} assets of {source.id} ({todo['key'][0]!r} ...) have no vector of the "
+            f"model {space.model} ({space.revision[:12]}, {space.preprocessing}), and their bytes "
+            "were not kept: send them again, or scan with the model they were analysed with"
+        )
+
+
 def names_reading_column(where: str) -> bool:
     """Whether a filter asks for what only a reading tells."""
     return bool(_READING_COLUMN.search(where))
@@ -113,7 +127,12 @@ def names_reading_column(where: str) -> bool:
 
 def reader_id(scan: Scan) -> str:
     """Names how images are read: a failure is tried again once the program or a limit differs."""
-    limits = scan.settings.limits.model_dump_json(exclude={"inflight_bytes"})
+    return reader_of(scan.settings)
+
+
+def reader_of(settings: Settings) -> str:
+    """The same, by the settings."""
+    limits = settings.limits.model_dump_json(exclude={"inflight_bytes"})
     return digest(str(READER_VERSION), limits)[:16]
 
 
@@ -140,7 +159,8 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
     )
 
 
-def _record_space(catalog: Catalog, space: Space) -> None:
+def record_space(catalog: Catalog, space: Space) -> None:
+    """Write down what a space is."""
     row = {
         "space": space.id,
         "model": space.model,
@@ -247,7 +267,7 @@ class _Writer:
     def take(self, reading: _Reading) -> None:
         picture = reading.picture
         if picture is not None:  # pixels are only kept until the model has seen them
-            reading = replace(reading, picture=replace(picture, pixels=_NO_PIXELS))
+            reading = replace(reading, picture=replace(picture, pixels=NO_PIXELS))
         self._readings.append(reading)
         if picture is None:
             self.failed += 1
@@ -321,6 +341,11 @@ class _Writer:
         fresh = np.sort(np.array(list(self._ready), dtype="S32"))
         self._known = np.insert(self._known, np.searchsorted(self._known, fresh), fresh)
         self._ready = {}
+
+
+def picture_row(asset: str, revision: str, picture: Picture, settings: Settings) -> dict[str, Any]:
+    """What is kept of a picture that was read elsewhere, for the table of assets."""
+    return _reading_row(_Reading("", asset, revision, picture), reader_of(settings))
 
 
 def _reading_row(reading: _Reading, reader: str) -> dict[str, Any]:

@@ -376,7 +376,7 @@ class Finding:
 
     Attributes:
         relation: ``equal bytes``, ``equal pixels`` or ``verified``.
-        evidence: the measurements, JSON as the catalog keeps it; ``{}`` where there are none.
+        evidence: the measurements, JSON as the catalog keeps it; empty where there are none.
         changes: the evidence in words.
         verdict: a person's word on the pair: duplicate, linked or nothing.
         facts: width, height, size, format, last_modified, label, tags, metadata ...

@@ -12,6 +12,7 @@ from tasks.errors import SettingsError
 from tasks.records import Scan
 from tasks.settings import Settings
 from tasks.sources.base import Source
+from tasks.sources.collection import CollectionSource, is_collection
 from tasks.sources.local import LocalSource
 from tasks.sources.s3 import S3Source, client_for, storage_options
 from tasks.sources.store import Store
@@ -29,7 +30,7 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def open_source(uri: str, settings: Settings) -> Source:
-    """The source of a URI: ``s3://bucket/prefix``, ``file:///folder`` or a folder.
+    """The source of a URI: ``s3://bucket/prefix``, ``file:///folder``, a folder, ``gate://NAME``.
 
     Raises:
         SettingsError: when the URI is none of these.
@@ -38,9 +39,57 @@ def open_source(uri: str, settings: Settings) -> Source:
         return S3Source(uri, settings.s3)
     if uri.startswith("file://"):
         return LocalSource(uri.removeprefix("file://"))
+    if is_collection(uri):
+        return CollectionSource(uri)
     if "://" in uri:
         raise SettingsError(f"source {uri!r}: use s3://bucket/prefix or a folder")
     return LocalSource(uri)
+
+
+def locate(uri: str, settings: Settings) -> tuple[str, str]:
+    """Id and prefix of a source, without a connection where none is needed."""
+    if uri.startswith("s3://"):
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if bucket:
+            return f"s3://{bucket}", prefix
+    source = open_source(uri, settings)
+    return source.id, source.prefix
+
+
+def default_source(catalog: Catalog, settings: Settings) -> str:
+    """The source that is meant where none is named: the settings', or the catalog's only one.
+
+    Raises:
+        SettingsError: when there is none, or the catalog holds several.
+    """
+    if settings.source.uri:
+        return settings.source.uri
+    found = catalog.read("assets", ["source"], "removed_at IS NULL")["source"].drop_nulls()
+    known = sorted(found.unique().to_list())
+    if len(known) == 1:
+        return str(known[0])
+    if known:
+        raise SettingsError(
+            f"the catalog holds {len(known)} sources ({', '.join(known)[:300]}): name one "
+            "(--source), or set DAM_DEDUP_SOURCE__URI"
+        )
+    raise SettingsError(
+        f"the catalog {settings.catalog.uri} holds no assets: scan first, or name a source"
+    )
+
+
+def live_sql(source: str, prefix: str = "", where: str = "") -> str:
+    """The condition that selects the live images of a source, below a prefix, that a filter lets.
+
+    Raises:
+        FilterError: when the filter is wrong.
+    """
+    parts = [f"source = {quote(source)}", "removed_at IS NULL", "skipped IS NULL"]
+    if prefix:
+        parts.append(f"starts_with(key, {quote(prefix)})")
+    if where.strip():
+        parts.append(render_filter(where))
+    return " AND ".join(f"({part})" for part in parts)
 
 
 def open_store(uri: str, settings: Settings) -> Store | None:

@@ -4,6 +4,7 @@ from tasks.begin import begin_scan, catalog_turn
 from tasks.deliver import deliver_documents, send_mail
 from tasks.embed import embed_assets
 from tasks.finish import fail_scan, finish_scan
+from tasks.follow import check_keys
 from tasks.group import group_assets
 from tasks.match import match_assets
 from tasks.merge import decide_and_merge, merge_approved
@@ -17,6 +18,7 @@ from tasks.undo import undo_merge
 __all__ = [
     "begin_scan",
     "catalog_turn",
+    "check_keys",
     "decide_and_merge",
     "deliver_documents",
     "embed_assets",

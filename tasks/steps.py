@@ -39,6 +39,7 @@ from tasks.errors import (
     SettingsError,
     TransientSourceError,
 )
+from tasks.follow import Followed
 from tasks.group import GroupCounts
 from tasks.match import MatchCounts
 from tasks.merge import MergeOutcome
@@ -47,6 +48,7 @@ from tasks.quarantine import Quarantined
 from tasks.records import (
     Document,
     EmptyRequest,
+    KeysRequest,
     MergeRequest,
     PlanNote,
     Receipt,
@@ -258,6 +260,11 @@ def empty_quarantine(request: EmptyRequest, settings: Settings) -> list[Quaranti
         settings, by=request.emptied_by, plan_id=request.plan_id, early=request.early,
         dry_run=request.dry_run, progress=_Bar(),
     )  # fmt: skip
+
+
+def check_keys(request: KeysRequest, settings: Settings) -> Followed:
+    """Check the keys that a bucket says have changed; what fails is delivered again."""
+    return stages.check_keys(request, settings)
 
 
 _FORM = "merge-plan/on-demand"

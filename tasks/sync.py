@@ -7,6 +7,7 @@ is (ETag, size or time); its pixels are read again only when its ETag or size is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +24,11 @@ from tasks.embedding.sniff import PILLOW_FORMATS, sniff
 from tasks.embedding.xmp import parse_xmp
 from tasks.errors import AssetGoneError, SourceError
 from tasks.progress import Progress, silent
-from tasks.records import Listing, Probe, Scan, asset_id, digest, now
+from tasks.records import Listing, Scan, asset_id, digest, now
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings
 from tasks.sources.base import Source
+from tasks.sources.collection import is_collection
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,9 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
     settings = scan.settings
     source = open_source(scan.source, settings)
     catalog = open_catalog(settings)
+    if is_collection(source.id):  # the catalog is all there is of it
+        seen = catalog.count("assets", f"source = {quote(source.id)} AND removed_at IS NULL")
+        return SyncCounts(seen, 0, 0, 0, seen)
     with catalog.writing(settings.catalog.busy_seconds):
         listed = list_assets(source, scan, progress)
         known = known_assets(catalog, source)
@@ -82,7 +87,9 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
         progress("sync", 0, work.height)
         with ThreadPoolExecutor(source.workers, thread_name_prefix="probe") as pool:
             for part in work.iter_slices(_WRITE_ROWS):
-                rows = pool.map(lambda item: _row(source, scan, item, sidecars), part.to_dicts())
+                rows = pool.map(
+                    lambda item: _row(source, settings, item, sidecars), part.to_dicts()
+                )
                 catalog.upsert("assets", pa_table(_checked(list(rows), scan), schema.LISTING))
                 done += part.height
                 progress("sync", done, work.height)
@@ -96,6 +103,29 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
     )
     log.info("sync: %s", counts)
     return counts
+
+
+def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
+    """The listing of one object as a sync of the whole source would write it.
+
+    Raises:
+        AssetGoneError: when it is not there.
+        SourceError: when it cannot be read.
+    """
+    probe = source.probe(key)
+    item = {
+        "asset_id": asset_id(source.id, key),
+        "key": key,
+        "etag": probe.etag,
+        "size": probe.size,
+        "last_modified": probe.last_modified,
+    }
+    beside: dict[str, list[str]] = {}
+    for stem in {key, key.removesuffix(PurePosixPath(key).suffix)}:
+        with contextlib.suppress(AssetGoneError):
+            source.probe(f"{stem}.xmp")
+            beside[stem] = [f"{stem}.xmp"]
+    return _row(source, settings, item, beside)
 
 
 def list_assets(source: Source, scan: Scan, progress: Progress = silent) -> pl.DataFrame:
@@ -242,7 +272,7 @@ def _is_sidecar(key: str) -> bool:
 
 
 def _row(
-    source: Source, scan: Scan, item: dict[str, Any], sidecars: dict[str, list[str]]
+    source: Source, settings: Settings, item: dict[str, Any], sidecars: dict[str, list[str]]
 ) -> dict[str, Any]:
     key = item["key"]
     path = PurePosixPath(key)
@@ -287,7 +317,7 @@ def _row(
         "version_id": probe.version_id,
         "content_type": probe.content_type,
         "format": kind,
-        "label": _label(probe, scan.settings.source.label_keys),
+        "label": label_of(probe.tags, probe.metadata, settings.source.label_keys),
         "tags": json.dumps(probe.tags),
         "metadata": json.dumps(probe.metadata),
         "sidecars": attached,
@@ -306,14 +336,14 @@ def _checked(rows: list[dict[str, Any]], scan: Scan) -> list[dict[str, Any]]:
     return rows
 
 
-def _label(probe: Probe, names: list[str]) -> str | None:
+def label_of(tags: dict[str, str], metadata: dict[str, str], names: list[str]) -> str | None:
     """The first of the label keys that has a value, among tags, then in user metadata."""
     for name in names:
-        if probe.tags.get(name):
-            return probe.tags[name]
+        if tags.get(name):
+            return tags[name]
     for name in names:
-        if probe.metadata.get(name.lower()):  # S3 hands out metadata names in lower case
-            return probe.metadata[name.lower()]
+        if metadata.get(name.lower()):  # S3 hands out metadata names in lower case
+            return metadata[name.lower()]
     return None
 
 

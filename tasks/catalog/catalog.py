@@ -230,6 +230,19 @@ class Catalog:
         ]
         return pl.concat(parts).sort(columns[0])
 
+    def notice(self, *names: str) -> None:
+        """Take notice of tables that somebody else may have made since this catalog was opened."""
+        if not self._names.issuperset(names):
+            with self._engine("list the tables of"):
+                self._names |= self._list()
+
+    def version(self, name: str) -> int:
+        """A number that every write to a table raises; 0 where there is no table yet."""
+        if name not in self._names:
+            return 0
+        with self._engine(f"read {name} from"):
+            return int(self.table(name).version)
+
     def count(self, name: str, where: str | None = None) -> int:
         """How many rows match."""
         return int(self.table(name).count_rows(where)) if name in self._names else 0

@@ -13,7 +13,7 @@ from tasks.dedup.verify import NEAR_SCORE
 from tasks.records import Role
 
 #: The score of a pair that a person calls duplicates and the pixels do not; a copy, not exact.
-_VOUCHED = 0.9
+VOUCHED = 0.9
 
 VERDICTS = ("duplicate", "linked", "distinct")
 
@@ -69,10 +69,10 @@ def apply_verdicts(
     kept = matches.join(apart, on=["left", "right"], how="anti")
     score = pl.col("score")
     sure = kept.join(vouched, on=["left", "right"], how="semi").with_columns(
-        pl.when(score < NEAR_SCORE).then(pl.lit(_VOUCHED, pl.Float32)).otherwise(score)
+        pl.when(score < NEAR_SCORE).then(pl.lit(VOUCHED, pl.Float32)).otherwise(score)
     )
     new = vouched.join(kept, on=["left", "right"], how="anti").with_columns(
-        pl.lit(_VOUCHED, pl.Float32).alias("score")
+        pl.lit(VOUCHED, pl.Float32).alias("score")
     )
     others = kept.join(vouched, on=["left", "right"], how="anti")
     return pl.concat([others, sure.cast({"score": pl.Float32}), new], how="diagonal").sort(

@@ -1,0 +1,317 @@
+"""Check: is this image already there? One image against a collection, without a scan.
+
+Candidates are found as in a scan: equal bytes, equal pixels, one perceptual hash, the nearest by
+the embedding; and whatever was ever verified against the picture. Each is verified, and what is
+found is what a scan would report of that pair.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tasks.answer import ANSWERS, Answerer, Asked
+from tasks.catalog.catalog import Catalog, quote
+from tasks.catalog.search import choose_mode, nearest_contents
+from tasks.dedup.explain import Side
+from tasks.dedup.verdicts import VOUCHED, current
+from tasks.dedup.verify import NEAR_SCORE, SIMILAR_SCORE
+from tasks.embed import NO_PIXELS
+from tasks.errors import AssetGoneError, CatalogError, ImageError, SettingsError
+from tasks.found import FACTS, finding
+from tasks.propose import _ALL_OF_ONE_HASH as ALL_OF_ONE_HASH
+from tasks.records import Analysis, Checked, Picture, Question, Space
+from tasks.session import default_source, live_sql, locate, open_catalog
+from tasks.settings import Settings
+
+#: Filters whose contents are held, and left-out assets that get substitutes among neighbours.
+_SCOPES = 8
+_SUBSTITUTES = 200
+_MODES = ("auto", "balanced", "speed", "exact")
+_BYTES = 15  # hex digits of a sha256 that fit into an int64
+
+
+class Checker:
+    """Answers checks; threads may share it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._answers = Answerer(settings.match)
+        self._lock = threading.Lock()
+        self._opened: Catalog | None = None
+        self._scopes: OrderedDict[str, tuple[int, pl.DataFrame]] = OrderedDict()
+
+    def check(self, analysis: Analysis, question: Question) -> Checked:
+        """What an image matches, whether the catalog has it or not.
+
+        An image that is not in the catalog leaves no trace there.
+
+        Raises:
+            FilterError: when the filter is wrong.
+            SettingsError: when the source or the threshold is.
+            AnalysisError: when the analysis' thumbnail cannot be read.
+        """
+        return self._check(self._catalog(analysis.space), analysis, question, "")
+
+    def check_asset(self, name: str, question: Question) -> Checked:
+        """What an asset matches; itself is not listed.
+
+        Args:
+            name: asset id or key; a key counts in the question's source.
+            question: where no source is named, the asset's own is meant.
+
+        Raises:
+            AssetGoneError: when the catalog has no such asset.
+            ImageError: when it gave no picture.
+        """
+        catalog = self._catalog()
+        row = self._find(catalog, name, question.source)
+        analysis = _stored(catalog, row)
+        if not question.source and row["asset_id"] == name:
+            question = replace(question, source=row["source"])
+        return self._check(self._catalog(analysis.space), analysis, question, row["asset_id"])
+
+    # ---- the order of a check ----------------------------------------------------------------
+
+    def _check(self, catalog: Catalog, analysis: Analysis, question: Question, own: str) -> Checked:
+        _check_question(question)
+        uri = question.source or default_source(catalog, self._settings)
+        where = live_sql(*locate(uri, self._settings), question.where)
+        scope = self._scope(catalog, where)
+        asked = _asked(catalog, analysis)
+        said = _verdicts(catalog, own)
+        vouched = said.filter(verdict="duplicate")["content"]
+
+        equal = _equal(scope, analysis)
+        known = self._answers.known(catalog, asked)
+        known = known.join(scope, on="content", how="semi")
+        near = self._near(catalog, scope, analysis, question)
+        wanted = pl.concat([near, _same_hash(scope, analysis.picture)]).unique().sort()
+        wanted = wanted.filter(~wanted.is_in(equal.implode()))
+        new = wanted.filter(~wanted.is_in(known["content"].implode()))
+        verified = self._answers.verify(catalog, asked, new.to_list())
+        answers = _vouch(pl.concat([known, verified]), vouched)
+        answers = answers.filter(~pl.col("content").is_in(equal.implode()))
+
+        least = max(question.threshold, SIMILAR_SCORE)
+        keep = (pl.col("score") >= least) | pl.col("content").is_in(vouched.implode())
+        sure = pl.DataFrame({"content": equal, "score": 1.0, "evidence": None}, schema=ANSWERS)
+        matches = pl.concat([sure, answers.filter(keep)])
+        assets = _assets(catalog, where, matches["content"])
+        found = assets.join(matches, on="content").join(
+            said.select("asset_id", "verdict"), on="asset_id", how="left"
+        )
+        left_out = [own, *question.exclude]
+        found = found.filter(
+            ~pl.col("asset_id").is_in(left_out) & ~pl.col("key").is_in(list(question.exclude))
+        )
+        listed = found.filter(pl.col("verdict").ne_missing("distinct")).sort(
+            "score", "key", "asset_id", descending=[True, False, False]
+        )
+        page = listed.slice(question.offset, question.limit).iter_rows(named=True)
+        picture, side = analysis.picture, _side(analysis)
+        return Checked(
+            found=tuple(finding(row, picture, side) for row in page),
+            total=listed.height,
+            candidates=len(equal) + answers.height,
+            verified=verified.height,
+            silenced=found.height - listed.height,
+            mode=choose_mode(scope["content"].n_unique(), question.mode),
+            space=analysis.space,
+        )
+
+    def _near(
+        self, catalog: Catalog, scope: pl.DataFrame, analysis: Analysis, question: Question
+    ) -> pl.Series:
+        among = scope["content"].unique()
+        if among.is_empty():
+            return among
+        # Itself, and what is left out, must not take the place of others.
+        k = self._settings.match.neighbours + 1 + min(len(question.exclude), _SUBSTITUTES)
+        vectors = np.asarray(analysis.vector, dtype=np.float32)[None, :]
+        found = nearest_contents(
+            catalog, analysis.space, vectors, k, mode=question.mode, among=among
+        )
+        others = found.filter(pl.col("content") != analysis.picture.content)
+        return others["content"].head(k - 1)
+
+    # ---- what is known -----------------------------------------------------------------------
+
+    def _catalog(self, space: Space | None = None) -> Catalog:
+        with self._lock:
+            if self._opened is None:
+                self._opened = open_catalog(self._settings)
+            catalog = self._opened
+        catalog.notice("assets", "thumbnails", "pairs", "verdicts", "spaces", "scans")
+        if space is not None:
+            catalog.notice(f"vectors_{space.id}")
+        return catalog
+
+    def _scope(self, catalog: Catalog, where: str) -> pl.DataFrame:
+        """Contents of the live images of a scope: content, phash, and how their bytes begin.
+
+        Held until somebody writes to the table of assets.
+        """
+        version = catalog.version("assets")
+        with self._lock:
+            held = self._scopes.get(where)
+            if held is not None and held[0] == version:
+                self._scopes.move_to_end(where)
+                return held[1]
+        rows = catalog.read("assets", ["content", "phash", "sha256"], where)
+        begin = pl.col("sha256").str.head(_BYTES).str.to_integer(base=16)
+        made = rows.drop_nulls("content").select("content", "phash", begin.alias("bytes")).unique()
+        made = made.sort("content", "bytes")
+        with self._lock:
+            self._scopes[where] = (version, made)
+            self._scopes.move_to_end(where)
+            while len(self._scopes) > _SCOPES:
+                self._scopes.popitem(last=False)
+        return made
+
+    def _find(self, catalog: Catalog, name: str, source: str) -> dict[str, Any]:
+        """The asset that a name means: by its id anywhere, or by its key in a source."""
+        condition = f"removed_at IS NULL AND (asset_id = {quote(name)} OR key = {quote(name)})"
+        rows = catalog.read("assets", _STORED, condition)
+        by_id = rows.filter(asset_id=name)
+        if by_id.is_empty() and rows.height:
+            uri = source or (default_source(catalog, self._settings) if rows.height > 1 else "")
+            if uri:
+                rows = rows.filter(source=locate(uri, self._settings)[0])
+        found = by_id if by_id.height else rows
+        if found.is_empty():
+            raise AssetGoneError(
+                f"the catalog has no asset {name!r:.300}" + (f" in {source}" if source else "")
+                + ": give its key or asset id, or scan its source first"
+            )  # fmt: skip
+        row = found.row(0, named=True)
+        if row["content"] is None:
+            raise ImageError(
+                row["failed"] or row["skipped"] or "not_read",
+                f"{row['key']!r} gave no picture: {row['message'] or 'it was not read yet'}",
+            )
+        return row
+
+
+_STORED = ["asset_id", "key", "source", "content", "phash", "sha256", "width", "height", "mode",
+           "format", "quality", "size", "failed", "skipped", "message"]  # fmt: skip
+
+
+def _check_question(question: Question) -> None:
+    if not (math.isfinite(question.threshold) and question.threshold <= 1):
+        raise SettingsError(f"threshold {question.threshold}: scores go from 0.5 to 1")
+    if question.limit < 0 or question.offset < 0:
+        raise SettingsError("limit and offset are not negative")
+    if question.mode not in _MODES:
+        raise SettingsError(f"mode {question.mode!r:.40}: use {', '.join(_MODES)}")
+
+
+def _asked(catalog: Catalog, analysis: Analysis) -> Asked:
+    content = analysis.picture.content
+    live = f"content = {quote(content)} AND removed_at IS NULL"
+    known = catalog.count("assets", live) > 0
+    return Asked(content, known, analysis.picture.thumbnail)
+
+
+def _stored(catalog: Catalog, row: dict[str, Any]) -> Analysis:
+    """The analysis of an asset, as far as the catalog keeps it."""
+    content = row["content"]
+    space, vector = _vector(catalog, content)
+    jpegs = catalog.read_keys("thumbnails", ["content", "jpeg"], [content])
+    picture = Picture(
+        sha256=row["sha256"], content=content, phash=row["phash"], width=row["width"],
+        height=row["height"], mode=row["mode"], format=row["format"], quality=row["quality"],
+        thumbnail=jpegs["jpeg"][0] if jpegs.height else b"", pixels=NO_PIXELS,
+    )  # fmt: skip
+    return Analysis(picture, vector, space, row["size"])
+
+
+def _vector(catalog: Catalog, content: str) -> tuple[Space, np.ndarray[Any, np.dtype[np.float16]]]:
+    """Of a content, in the space of the last finished scan, else in any that has it."""
+    columns = ["started", "space"]
+    last = catalog.read("scans", columns, "starts_with(state, 'finished')")["space"].drop_nulls()
+    spaces = catalog.read("spaces", ["space", "model", "revision", "preprocessing", "dim"])
+    newest = last[-1] if len(last) else ""
+    for row in spaces.sort((pl.col("space") != newest), "space").iter_rows(named=True):
+        name = f"vectors_{row.pop('space')}"
+        catalog.notice(name)
+        if not catalog.count(name, f"content = {quote(content)}"):
+            continue
+        found = catalog.read_arrow(name, ["vector"], f"content = {quote(content)}")
+        return Space(**row), np.array(found["vector"][0].as_py(), dtype=np.float16)
+    raise CatalogError(f"the catalog has no vector of {content}: scan its source again")
+
+
+def _equal(scope: pl.DataFrame, analysis: Analysis) -> pl.Series:
+    """Contents in scope of equal pixels or, where a reader changed, of equal bytes."""
+    picture = analysis.picture
+    begin = int(picture.sha256[:_BYTES], 16)
+    same = scope.filter((pl.col("content") == picture.content) | (pl.col("bytes") == begin))
+    return same["content"].unique().sort()
+
+
+def _same_hash(scope: pl.DataFrame, picture: Picture) -> pl.Series:
+    """As in a scan: all of a few, or the first of many."""
+    one_hash = pl.lit(picture.phash, pl.UInt64)
+    sharing = scope.filter((pl.col("phash") == one_hash) & (pl.col("content") != picture.content))
+    names = sharing["content"].unique().sort()
+    if len(names) < ALL_OF_ONE_HASH or picture.content < names[0]:
+        return names
+    return names.head(1)
+
+
+def _verdicts(catalog: Catalog, own: str) -> pl.DataFrame:
+    """What people said of an asset and others, as both still are: asset_id, content, verdict."""
+    empty = pl.DataFrame(schema=dict.fromkeys(("asset_id", "content", "verdict"), pl.String))
+    if not own:
+        return empty
+    columns = ["sequence", "left_asset", "right_asset", "left", "right", "verdict"]
+    where = f"left_asset = {quote(own)} OR right_asset = {quote(own)}"
+    said = catalog.read("verdicts", columns, where)
+    if said.is_empty():
+        return empty
+    names = {own, *said["left_asset"], *said["right_asset"]}
+    live = catalog.read_keys("assets", ["asset_id", "content", "removed_at"], names)
+    assets = live.filter(pl.col("removed_at").is_null()).select("asset_id", "content")
+    first = pl.col("left_asset") == own
+    return current(said, assets).select(
+        pl.when(first).then("right_asset").otherwise("left_asset").alias("asset_id"),
+        pl.when(first).then("right").otherwise("left").alias("content"),
+        "verdict",
+    )
+
+
+def _vouch(answers: pl.DataFrame, vouched: pl.Series) -> pl.DataFrame:
+    """Answers, where a person's word that two are duplicates counts more than the pixels."""
+    sworn = pl.col("content").is_in(vouched.implode())
+    score = (
+        pl.when(sworn & (pl.col("score") < NEAR_SCORE))
+        .then(pl.lit(VOUCHED, pl.Float32))
+        .otherwise("score")
+    )
+    missing = vouched.unique().sort().to_frame("content").join(answers, on="content", how="anti")
+    added = missing.select("content", pl.lit(VOUCHED, pl.Float32).alias("score"),
+                           pl.lit(None, pl.String).alias("evidence"))  # fmt: skip
+    return pl.concat([answers.with_columns(score.alias("score")), added])
+
+
+def _assets(catalog: Catalog, where: str, contents: Iterable[str]) -> pl.DataFrame:
+    """The live assets of some contents, with their facts."""
+    names = sorted(set(contents))
+    parts = [catalog.read("assets", FACTS, "false")]
+    for start in range(0, len(names), 500):
+        listed = ", ".join(quote(name) for name in names[start : start + 500])
+        parts.append(catalog.read("assets", FACTS, f"({where}) AND content IN ({listed})"))
+    return pl.concat(parts)
+
+
+def _side(analysis: Analysis) -> Side:
+    picture = analysis.picture
+    return Side(picture.width, picture.height, analysis.size, picture.format, picture.quality)
