@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from deployments import following, ingesting, merging
+from deployments import checking, following, ingesting, merging
 from deployments.gate import command as gate_command
 from deployments.options import CatalogUri, Json, read_settings
 from deployments.quality.calibrate import calibrate_app
@@ -36,6 +36,7 @@ app.add_typer(stack_app, name="stack")
 
 app.add_typer(bench_app, name="bench")
 app.add_typer(calibrate_app, name="calibrate")
+checking.register(app)
 merging.register(app)
 ingesting.register(app)
 following.register(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from prefect.artifacts import (
@@ -12,9 +13,13 @@ from prefect.artifacts import (
 )
 
 from flows.order import Outcome
+from reports.check import COLUMNS, check_markdown, check_rows, checked_data
+from reports.check import headline as headline_of
 from reports.page import headline, totals
 from reports.run import summary_markdown
-from tasks.records import Receipt
+from tasks.ask import question_of
+from tasks.records import Checked, CheckRequest, Receipt
+from tasks.settings import Settings
 
 #: Rows of the table artifact: artifacts live in Prefect's database, so they stay small.
 _ROWS = 200
@@ -53,3 +58,16 @@ def _link(receipt: Receipt) -> str:
 
 def _key(receipt: Receipt) -> str:
     return "report-in-bucket" if receipt.place.startswith("s3://") else "report-file"
+
+
+def publish_check(request: CheckRequest, checked: Checked, settings: Settings) -> dict[str, Any]:
+    """What a check found, as markdown and a table; returns it as data."""
+    question, name = question_of(request, settings), request.asset or request.url
+    create_markdown_artifact(
+        check_markdown(name, checked, question), key="check", description=headline_of(name, checked)
+    )
+    rows = check_rows(checked)[:_ROWS]
+    create_table_artifact(
+        rows, key="check-found", description=f"{len(rows)} of {checked.total} matches"
+    )
+    return checked_data(checked, question, COLUMNS)

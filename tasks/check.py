@@ -189,7 +189,7 @@ class Checker:
         if found.is_empty():
             raise AssetGoneError(
                 f"the catalog has no asset {name!r:.300}" + (f" in {source}" if source else "")
-                + ": give its key or asset id, or scan its source first"
+                + ": give a key of that source or an asset id, or scan the source first"
             )  # fmt: skip
         row = found.row(0, named=True)
         if row["content"] is None:

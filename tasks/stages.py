@@ -1,5 +1,6 @@
 """All stages under one name: what `flows.order` runs when there is no Prefect."""
 
+from tasks.ask import check_image
 from tasks.begin import begin_scan, catalog_turn
 from tasks.deliver import deliver_documents, send_mail
 from tasks.embed import embed_assets
@@ -18,6 +19,7 @@ from tasks.undo import undo_merge
 __all__ = [
     "begin_scan",
     "catalog_turn",
+    "check_image",
     "check_keys",
     "decide_and_merge",
     "deliver_documents",

@@ -46,6 +46,8 @@ from tasks.merge import MergeOutcome
 from tasks.progress import Progress, silent
 from tasks.quarantine import Quarantined
 from tasks.records import (
+    Checked,
+    CheckRequest,
     Document,
     EmptyRequest,
     KeysRequest,
@@ -232,6 +234,12 @@ def plan_scan(scan: Scan, space: Space) -> PlanNote | None:
     """Plan the merges that the policy asks for, with the links by which people decide."""
     note = stages.plan_scan(scan, space)
     return None if note is None else replace(note, form=_form_link(note.id))
+
+
+@_step(HOUR)
+def check_image(request: CheckRequest, settings: Settings) -> Checked:
+    """Compare one image with what is there."""
+    return stages.check_image(request, settings)
 
 
 # Decisions and merges are no tasks with retries: a replay is a new run that somebody wants.

@@ -252,8 +252,12 @@ def test_several_sources_in_one_catalog(scanned):
     assert checker.check_asset(asset, Question()).total == 0, "against its own collection"
     across = checker.check_asset(asset, Question(source=scanned.scan.source))
     assert {one.key for one in across.found} == {"p0.png", "p0.jpg", "p0 small.jpg"}
-    back = checker.check_asset("p0.png", Question(source="gate://shop", exclude=("x",)))
+    ids = dict(open_catalog(settings).read("assets", ["key", "asset_id"]).iter_rows())
+    back = checker.check_asset(ids["p0.png"], Question(source="gate://shop"))
     assert [one.key for one in back.found] == ["mine"]
+    with pytest.raises(AssetGoneError, match="gate://shop"):
+        checker.check_asset("p0.png", Question(source="gate://shop"))
+    assert checker.check_asset("mine", Question(source="gate://shop")).total == 0
     nowhere = settings.model_copy(
         update={"source": settings.source.model_copy(update={"uri": None})}
     )
