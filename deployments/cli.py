@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from deployments import checking, ingesting, merging
+from deployments import checking, following, ingesting, merging
 from deployments.gate import command as gate_command
 from deployments.options import CatalogUri, Json, read_settings
 from deployments.quality.calibrate import calibrate_app
@@ -39,6 +39,7 @@ app.add_typer(calibrate_app, name="calibrate")
 checking.register(app)
 merging.register(app)
 ingesting.register(app)
+following.register(app)
 gate_command.register(app)
 
 Out = Annotated[

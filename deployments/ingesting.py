@@ -103,11 +103,11 @@ def put(
             "alerts": [alert.as_text() for alert in done.alerts],
         })  # fmt: skip
     else:
-        typer.echo(f"{key}: {done.decision}: {done.reason}")
+        _say(f"{key}: {done.decision}: {done.reason}")
         for alert in done.alerts:
-            typer.echo(f"  alert: {alert.as_text()}")
+            _say(f"  alert: {alert.as_text()}")
         if done.decision == "ask":
-            typer.echo(f"  dam-dedup ingest answer {done.id[:12]} add --by NAME, or reject")
+            _say(f"  dam-dedup ingest answer {done.id[:12]} add --by NAME, or reject")
     if not done.added:
         raise typer.Exit(LEFT_OUT)
 
@@ -130,12 +130,12 @@ def list_(
         print_json(rows)
         return
     for row in rows:
-        typer.echo(
+        _say(
             f"{row['admission_id'][:12]} {row['at']:%Y-%m-%d %H:%M} {row['decision']} "
             f"{row['key']}: {row['reason']}"
         )
     if not rows:
-        typer.echo("nothing was uploaded yet" if every else "no question is open")
+        _say("nothing was uploaded yet" if every else "no question is open")
 
 
 @ingest_app.command()
@@ -149,7 +149,7 @@ def answer(
     from tasks.ingest import answer as settle
 
     entered = settle(read_settings(catalog), question, word, by=by)  # type: ignore[arg-type]
-    typer.echo(f"added as {entered}" if entered else "left out")
+    _say(f"added as {entered}" if entered else "left out")
 
 
 # ---- blocklist -------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def add(
                 entry = block_asset(settings, name, reason=reason, rule=rule, by=by)
             entries[name] = entry
             if not as_json:
-                typer.echo(f"{entry[:12]} {name}")
+                _say(f"{entry[:12]} {name}")
     if as_json:
         print_json(entries)
 
@@ -209,12 +209,12 @@ def list_blocklist(
         return
     for row in rows:
         gone = f", taken off by {row['removed_by']}" if row["removed_at"] else ""
-        typer.echo(
+        _say(
             f"{row['entry_id'][:12]} {row['at']:%Y-%m-%d} {row['rule']}: {row['name']}: "
             f"{row['reason']} ({row['by']}{gone})"
         )
     if not rows:
-        typer.echo("the blocklist is empty")
+        _say("the blocklist is empty")
 
 
 @blocklist_app.command()
@@ -226,7 +226,7 @@ def remove(
     """Take an entry off the blocklist; that it was there stays on record."""
     from tasks.blocklist import unblock
 
-    typer.echo(f"{unblock(read_settings(catalog), entry, by=by)[:12]} is off the blocklist")
+    _say(f"{unblock(read_settings(catalog), entry, by=by)[:12]} is off the blocklist")
 
 
 def alerts(catalog: CatalogUri = None, as_json: Json = False) -> None:
@@ -240,12 +240,19 @@ def alerts(catalog: CatalogUri = None, as_json: Json = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        typer.echo(f"{row['at']:%Y-%m-%d %H:%M} {row['door']} {alert_of(row).as_text()}")
+        _say(f"{row['at']:%Y-%m-%d %H:%M} {row['door']} {alert_of(row).as_text()}")
     if not rows:
-        typer.echo("no alert was raised")
+        _say("no alert was raised")
 
 
 # ---- what they share -------------------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    """Print words in which keys, names and reasons of strangers stand."""
+    from reports.words import shown_key
+
+    typer.echo(shown_key(text))
 
 
 def _policy(settings: Settings, file: Path | None) -> IngestPolicy:

@@ -12,8 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -87,53 +86,65 @@ class _Site:
     passed: Counter[str]
 
 
-def check_keys(
-    request: KeysRequest,
-    settings: Settings,
-    *,
-    analyzer: Analyzer | None = None,
-    checker: Checker | None = None,
-) -> Followed:
-    """Bring the named keys up to date in the catalog, and say what they match.
-
-    Args:
-        request: notifications, or keys.
-        settings: with the catalog.
-        analyzer: kept by callers that come again.
-        checker: likewise.
+def check_keys(request: KeysRequest, settings: Settings) -> Followed:
+    """Bring the keys that a request names up to date, and say what they match.
 
     Raises:
         EventError: when something is no notification; nothing is done then.
         SettingsError: when the source is none that changes.
     """
-    catalog = open_catalog(settings)
-    uri = request.source or default_source(catalog, settings)
-    if is_collection(uri):
-        raise SettingsError(f"{uri} has no objects that could change: use `dam-dedup ingest`")
-    source = open_source(uri, settings)
-    site = _Site(settings, catalog, source, uri, Counter())
-    bucket = source.id.removeprefix("s3://")
-    asked = [ObjectEvent(bucket, key, Change.CREATED, "asked") for key in request.keys]
-    events = [*events_of(request.events), *asked]
-    refused = Counter(event.bucket for event in events if event.bucket != bucket)
-    if refused:
-        log.warning("refused events of other buckets than %s: %s", bucket, dict(refused))
-    wanted = _worth_a_look(site, latest(event for event in events if event.bucket == bucket))
-    done = Followed(refused=dict(refused))
-    if wanted:
-        done = _followed(site, wanted, dict(refused), analyzer, checker)
-    log.info("follow: %d events, %d found, %d removed, passed over: %s", len(events),
-             len(done.found), len(done.removed), dict(site.passed))  # fmt: skip
-    return Followed(done.found, done.removed, done.unreadable, done.failed, done.refused,
-                    dict(sorted(site.passed.items())))  # fmt: skip
+    with Follower(settings, request.source) as follower:
+        return follower.follow(events_of(request.events), request.keys)
+
+
+class Follower:
+    """Follows events of one source; a context manager that keeps the model from one to the next.
+
+    Args:
+        settings: with the catalog.
+        source: empty: the default source.
+
+    Raises:
+        SettingsError: when the source is none that changes.
+    """
+
+    def __init__(self, settings: Settings, source: str = "") -> None:
+        catalog = open_catalog(settings)
+        uri = source or default_source(catalog, settings)
+        if is_collection(uri):
+            raise SettingsError(f"{uri} has no objects that could change: use `dam-dedup ingest`")
+        self._settings, self._uri = settings, uri
+        self._source = open_source(uri, settings)
+        self._analyzer = Analyzer(settings)
+        self._checker = Checker(settings)
+
+    def __enter__(self) -> Follower:
+        self._analyzer.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._analyzer.__exit__(*error)
+
+    def follow(self, events: Sequence[ObjectEvent], keys: Sequence[str] = ()) -> Followed:
+        """Bring the keys that events name, and those given, up to date; say what they match."""
+        source = self._source
+        site = _Site(self._settings, open_catalog(self._settings), source, self._uri, Counter())
+        bucket = source.id.removeprefix("s3://")
+        asked = [ObjectEvent(bucket, key, Change.CREATED, "asked") for key in keys]
+        refused = Counter(event.bucket for event in events if event.bucket != bucket)
+        if refused:
+            log.warning("refused events of other buckets than %s: %s", bucket, dict(refused))
+        # What is not about bytes goes first: it must not stand in for the upload before it.
+        ours = [event for event in events if event.bucket == bucket and _about_bytes(site, event)]
+        wanted = _worth_a_look(site, latest([*ours, *asked]))
+        done = _followed(site, wanted, self._analyzer, self._checker) if wanted else Followed()
+        log.info("follow: %d events, %d found, %d removed, passed over: %s", len(events),
+                 len(done.found), len(done.removed), dict(site.passed))  # fmt: skip
+        return replace(done, refused=dict(refused), passed_over=dict(sorted(site.passed.items())))
 
 
 def _followed(
-    site: _Site,
-    wanted: Sequence[ObjectEvent],
-    refused: dict[str, int],
-    analyzer: Analyzer | None,
-    checker: Checker | None,
+    site: _Site, wanted: Sequence[ObjectEvent], analyzer: Analyzer, checker: Checker
 ) -> Followed:
     failed: dict[str, str] = {}
     unreadable: dict[str, str] = {}
@@ -143,24 +154,29 @@ def _followed(
     removed = _bury(site, gone)
     _note(site, [(by_key[key], "") for key in gone])
     fresh = [row for row in present if _is_news(site, row)]
-    with nullcontext(analyzer) if analyzer else Analyzer(site.settings) as reader:
-        checker = checker or Checker(site.settings)
-        for batch in _batches(fresh, site.settings.limits.inflight_bytes):
-            for row, analysis in _analysed(site, batch, reader, failed):
-                key = row["key"]
-                if isinstance(analysis, ImageError):
-                    unreadable[key] = f"{analysis.reason}: {analysis}"
-                else:
-                    try:
-                        found.append(_checked(site, row, analysis, checker))
-                    except SourceError as error:  # it changed again: its next event comes
-                        failed[key] = str(error)
-                        continue
-                _note(site, [(by_key[key], row["etag"])])
-    return Followed(tuple(found), tuple(removed), unreadable, failed, refused)
+    for batch in _batches(fresh, site.settings.limits.inflight_bytes):
+        for row, analysis in _analysed(site, batch, analyzer, failed):
+            key = row["key"]
+            if isinstance(analysis, ImageError):
+                unreadable[key] = f"{analysis.reason}: {analysis}"
+            else:
+                try:
+                    found.append(_checked(site, row, analysis, checker))
+                except SourceError as error:  # it changed again: its next event comes
+                    failed[key] = str(error)
+                    continue
+            _note(site, [(by_key[key], row["etag"])])
+    return Followed(tuple(found), tuple(removed), unreadable, failed)
 
 
 # ---- which events count ----------------------------------------------------------------------
+
+
+def _about_bytes(site: _Site, event: ObjectEvent) -> bool:
+    if event.change is not Change.OTHER:
+        return True
+    site.passed["tags" if "Tag" in event.name else "nothing about bytes"] += 1
+    return False
 
 
 def _worth_a_look(site: _Site, events: Sequence[ObjectEvent]) -> list[ObjectEvent]:
@@ -169,9 +185,7 @@ def _worth_a_look(site: _Site, events: Sequence[ObjectEvent]) -> list[ObjectEven
     include, exclude = site.settings.source.include, site.settings.source.exclude
     candidates = []
     for event in events:
-        if event.change is Change.OTHER:
-            why = "tags" if "Tag" in event.name else "nothing about bytes"
-        elif event.key.startswith(own):
+        if event.key.startswith(own):
             why = "our own"
         elif not event.key.startswith(site.source.prefix):
             why = "outside the prefix"

@@ -5,6 +5,7 @@ from tasks.begin import begin_scan, catalog_turn
 from tasks.deliver import deliver_documents, send_mail
 from tasks.embed import embed_assets
 from tasks.finish import fail_scan, finish_scan
+from tasks.follow import check_keys
 from tasks.group import group_assets
 from tasks.history import keep_mailed, keep_report
 from tasks.match import match_assets
@@ -21,6 +22,7 @@ __all__ = [
     "begin_scan",
     "catalog_turn",
     "check_image",
+    "check_keys",
     "decide_and_merge",
     "deliver_documents",
     "embed_assets",

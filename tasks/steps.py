@@ -41,6 +41,7 @@ from tasks.errors import (
     SettingsError,
     TransientSourceError,
 )
+from tasks.follow import Followed
 from tasks.group import GroupCounts
 from tasks.match import MatchCounts
 from tasks.merge import MergeOutcome
@@ -51,6 +52,7 @@ from tasks.records import (
     CheckRequest,
     Document,
     EmptyRequest,
+    KeysRequest,
     MergeRequest,
     PlanNote,
     Receipt,
@@ -322,6 +324,11 @@ def empty_quarantine(request: EmptyRequest, settings: Settings) -> list[Quaranti
 def give_verdict(request: VerdictRequest, settings: Settings) -> int:
     """Record a person's word on a pair."""
     return stages.give_verdict(settings, request)
+
+
+def check_keys(request: KeysRequest, settings: Settings) -> Followed:
+    """Check the keys that a bucket says have changed; what fails is delivered again."""
+    return stages.check_keys(request, settings)
 
 
 _FORM = "merge-plan/on-demand"

@@ -157,8 +157,14 @@ def _record(record: Any, depth: int) -> Iterator[ObjectEvent]:
         kept = _part(inner, "object")
         name = _text(record, "eventName")
         # Keys of these records, and of no others, are URL-encoded.
-        yield _event(_text(_part(inner, "bucket"), "name"), unquote_plus(_text(kept, "key")), name,
-                     _kind(name), _text(kept, "eTag", ""), _text(kept, "sequencer", ""))  # fmt: skip
+        yield _event(
+            _text(_part(inner, "bucket"), "name"),
+            unquote_plus(_text(kept, "key")),
+            name,
+            _kind(name),
+            _text(kept, "eTag", ""),
+            _text(kept, "sequencer", ""),
+        )
     elif isinstance(record.get("Sns"), dict):
         yield from _unwrapped(_inner(record["Sns"].get("Message")), depth + 1)
     else:

@@ -1,0 +1,32 @@
+"""Events: check the keys that a bucket says have changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from flows.scan import settings
+from reports.events import followed_data, followed_markdown
+from tasks import steps
+from tasks.errors import EventError, TransientSourceError
+from tasks.records import KeysRequest
+
+
+@flow(name="check-keys", persist_result=False)
+def check_keys(request: KeysRequest) -> dict[str, Any]:
+    """Bring just the named keys up to date, and say what they match and which alerts they raise.
+
+    The same notification again does nothing: they come at least once, and in any order.
+
+    Args:
+        request: notifications as they came, or keys.
+    """
+    done = steps.check_keys(request, settings())
+    create_markdown_artifact(followed_markdown(done), key="keys", description="What was checked")
+    if done.refused:
+        raise EventError(f"events of other buckets were refused: {done.refused}")
+    if done.failed:  # a run that fails shows that these are to be delivered again
+        raise TransientSourceError(f"the storage did not show {done.failed}")
+    return followed_data(done)
