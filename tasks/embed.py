@@ -106,9 +106,9 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
     return EmbedCounts(writer.read, writer.embedded, writer.failed, space)
 
 
-def names_reading_column(scan: Scan) -> bool:
+def names_reading_column(where: str) -> bool:
     """Whether a filter asks for what only a reading tells."""
-    return bool(_READING_COLUMN.search(f"{scan.where} {scan.across}"))
+    return bool(_READING_COLUMN.search(where))
 
 
 def reader_id(scan: Scan) -> str:
@@ -122,7 +122,7 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
     columns = ["key", "asset_id", "etag", "size", "revision", "read_revision", "reader", "failed",
                "content"]  # fmt: skip
     assets = catalog.read("assets", columns, scope_sql(scan, source))
-    if names_reading_column(scan):
+    if names_reading_column(f"{scan.where} {scan.across}"):
         # Whether an unread image passes such a filter is not known before it is read.
         everything = catalog.read(
             "assets", columns, scope_sql(replace(scan, where="", across=""), source)

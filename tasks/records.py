@@ -381,8 +381,8 @@ class Summary:
     pairs: pl.DataFrame
     links: pl.DataFrame
     thumbnails: dict[str, bytes] = field(repr=False)
-    plan: PlanNote | None = None
     across: str = ""
+    plan: PlanNote | None = None
 
     @property
     def has_news(self) -> bool:
