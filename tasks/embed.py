@@ -120,9 +120,9 @@ def _refuse_unreadable(source: Source, todo: pl.DataFrame, space: Space) -> None
         )
 
 
-def names_reading_column(scan: Scan) -> bool:
+def names_reading_column(where: str) -> bool:
     """Whether a filter asks for what only a reading tells."""
-    return bool(_READING_COLUMN.search(f"{scan.where} {scan.across}"))
+    return bool(_READING_COLUMN.search(where))
 
 
 def reader_id(scan: Scan) -> str:
@@ -141,7 +141,7 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
     columns = ["key", "asset_id", "etag", "size", "revision", "read_revision", "reader", "failed",
                "content"]  # fmt: skip
     assets = catalog.read("assets", columns, scope_sql(scan, source))
-    if names_reading_column(scan):
+    if names_reading_column(f"{scan.where} {scan.across}"):
         # Whether an unread image passes such a filter is not known before it is read.
         everything = catalog.read(
             "assets", columns, scope_sql(replace(scan, where="", across=""), source)

@@ -562,8 +562,8 @@ class Summary:
     pairs: pl.DataFrame
     links: pl.DataFrame
     thumbnails: dict[str, bytes] = field(repr=False)
-    plan: PlanNote | None = None
     across: str = ""
+    plan: PlanNote | None = None
     alerts: pl.DataFrame | None = None
     calibrated: dict[str, Any] | None = None
     shares: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
@@ -572,6 +572,10 @@ class Summary:
     realised: int = 0
     tables: dict[str, int] = field(default_factory=dict, repr=False)
     lost: tuple[str, ...] = ()
+    small: dict[str, bytes] = field(default_factory=dict, repr=False)
+    described: pl.DataFrame | None = None
+    planned: object | None = field(default=None, repr=False)
+    cost_per_gb_month: float = 0.023
 
     @property
     def seconds(self) -> float:
@@ -586,11 +590,6 @@ class Summary:
             for name, value in self.counts.items()
             if name.startswith(STAGE)
         }
-
-    small: dict[str, bytes] = field(default_factory=dict, repr=False)
-    described: pl.DataFrame | None = None
-    planned: object | None = field(default=None, repr=False)
-    cost_per_gb_month: float = 0.023
 
     @property
     def has_news(self) -> bool:

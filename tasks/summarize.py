@@ -206,7 +206,9 @@ def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:
     if chosen := filter_sql(scan):
         inside = catalog.read("assets", ["asset_id"], f"({place}) AND ({chosen})")
         filtered = ~pl.col("asset_id").is_in(inside["asset_id"].implode())
-        if names_reading_column(scan):  # an unread image has no width to be filtered by
+        if names_reading_column(
+            f"{scan.where} {scan.across}"
+        ):  # an unread image has no width to be filtered by
             filtered &= pl.col("content").is_not_null()
     else:
         filtered = pl.lit(False)
