@@ -145,6 +145,9 @@ def gate(
     assets: Annotated[int, typer.Option(help="Size of the catalog.", min=100)] = 100_000,
     requests: Annotated[int, typer.Option(help="Requests of each round.", min=1)] = 500,
     clients: Annotated[str, typer.Option(help="How many ask at once, round by round.")] = "1,8,32",
+    soak: Annotated[
+        int, typer.Option(help="Requests of a last, mixed round: errors and memory.", min=0)
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Draws what is asked.", min=0)] = 0,
     work: Annotated[
         Path | None,
@@ -181,6 +184,7 @@ def gate(
             assets=assets,
             clients=[int(part) for part in parts],
             requests=requests,
+            soak=soak,
             work=folder,
             seed=seed,
             progress=_teller(),
@@ -198,13 +202,13 @@ def show_gate(report: GateReport) -> None:
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     table = Table(title=f"/duplicate, {report.assets:,} assets, {report.cores} cores")
-    for name in ("asked by", "clients", "requests", "p50", "p95", "p99", "per second", "429",
-                 "errors"):  # fmt: skip
+    for name in ("asked by", "clients", "requests", "p50", "p95", "p99", "per second", "CPU",
+                 "429", "errors"):  # fmt: skip
         table.add_column(name, justify="left" if name == "asked by" else "right")
     for one in report.rounds:
         table.add_row(
             one.asked, str(one.clients), f"{one.requests:,}", _ms(one.p50), _ms(one.p95),
-            _ms(one.p99), f"{one.per_second:.1f}", str(one.refused), str(one.errors),
+            _ms(one.p99), f"{one.per_second:.2f}", _ms(one.cpu), str(one.refused), str(one.errors),
         )  # fmt: skip
     console.print(table)
     console.print(

@@ -30,6 +30,8 @@ from tasks.settings import Settings
 _START_SECONDS = 300.0
 _UPLOADS = 64
 _MODEL_RUNS = 8
+#: The mixed round: in so many parts, with memory told after each; assets, and share of uploads.
+_PARTS, _FEW, _UPLOAD_SHARE = 5, 100, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,12 @@ class Latency:
     """What callers waited, in seconds.
 
     Attributes:
-        asked: by ``upload`` or by ``id``.
+        asked: by ``upload``, by ``id``, or ``mixed``.
         clients: how many asked at once, each one after the other.
         refused: answered 429.
         errors: answered anything else that is not 200, or not at all.
+        cpu: seconds of processor time of the server for one request, without its decoders: what
+            counts where other work shares the machine.
     """
 
     asked: str
@@ -52,6 +56,7 @@ class Latency:
     p95: float
     p99: float
     per_second: float
+    cpu: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ def run_gate(
     assets: int,
     clients: Sequence[int],
     requests: int,
+    soak: int,
     work: Path,
     seed: int,
     progress: Progress,
@@ -98,7 +104,8 @@ def run_gate(
         images: photographs, whose thumbnails and vectors the catalog is made of.
         assets: the size of the catalog.
         clients: how many ask at once, round by round.
-        requests: of each round.
+        requests: of each round, but one for each client at the least.
+        soak: requests of a last, mixed round.
         work: a folder; the catalog in it is used again.
         seed: draws what is asked.
         progress: is told what is done.
@@ -113,13 +120,19 @@ def run_gate(
     rounds, memory, answers = [], [], Counter[str]()
     with _Server(settings, work) as server:
         memory.append(server.memory())
-        for asked, ask in (("upload", _by_upload(uploads)), ("id", _by_id(made))):
-            for number in clients:
-                progress(f"{asked}, {number} clients", 0, None)
-                found, codes = _round(server.address, asked, ask, number, requests, draw)
-                rounds.append(found)
-                answers += codes
-                memory.append(server.memory())
+        by_upload, by_id = _by_upload(uploads), _by_id(made)
+        plan = [("upload", by_upload, number, max(number, requests)) for number in clients]
+        plan += [("id", by_id, number, max(number, requests)) for number in clients]
+        if soak:
+            mixed = _mixed(by_upload, made)
+            parts = [soak // _PARTS + (n < soak % _PARTS) for n in range(_PARTS)]
+            plan += [("mixed", mixed, max(clients), part) for part in parts if part]
+        for asked, ask, number, total in plan:
+            progress(f"{asked}, {number} clients", 0, None)
+            found, codes = _round(server, asked, ask, number, total, draw)
+            rounds.append(found)
+            answers += codes
+            memory.append(server.memory())
     return GateReport(
         assets=made.assets,
         photographs=len(made.photographs),
@@ -150,15 +163,22 @@ def _by_id(made: Made) -> Ask:
     )
 
 
+def _mixed(by_upload: Ask, made: Made) -> Ask:
+    """Mostly assets that were asked about before, as reviewers do; some uploads."""
+    few = Made(min(made.assets, _FEW), made.dim, made.photographs)
+    by_id = _by_id(few)
+    return lambda http, draw: (by_upload if draw.random() < _UPLOAD_SHARE else by_id)(http, draw)
+
+
 def _round(
-    address: str, asked: str, ask: Ask, clients: int, requests: int, draw: random.Random
+    server: _Server, asked: str, ask: Ask, clients: int, requests: int, draw: random.Random
 ) -> tuple[Latency, Counter[str]]:
     shares = [requests // clients + (n < requests % clients) for n in range(clients)]
     seeds = [draw.random() for _ in shares]
 
     def one(share: int, seed: float) -> list[tuple[float, str]]:
         mine, found = random.Random(seed), []  # noqa: S311
-        with httpx.Client(base_url=address, timeout=300) as http:
+        with httpx.Client(base_url=server.address, timeout=900) as http:
             for _ in range(share):
                 started = time.perf_counter()
                 try:
@@ -168,19 +188,21 @@ def _round(
                 found.append((time.perf_counter() - started, said))
         return found
 
+    before = server.figure("process_cpu_seconds_total")
     started = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         found = [pair for part in pool.map(one, shares, seeds) for pair in part]
     taken = time.perf_counter() - started
+    cpu = (server.figure("process_cpu_seconds_total") - before) / len(found)
     codes = Counter(said for _, said in found)
     waits = [wait for wait, said in found if said == "200"] or [float("nan")]
     p50, p95, p99 = (float(value) for value in np.percentile(waits, [50, 95, 99]))
     refused = codes["429"]
     errors = len(found) - refused - codes["200"]
-    return (
-        Latency(asked, clients, len(found), refused, errors, p50, p95, p99, len(found) / taken),
-        codes,
-    )
+    pace = len(found) / taken
+    return Latency(
+        asked, clients, len(found), refused, errors, p50, p95, p99, pace, cpu
+    ), codes  # fmt: skip
 
 
 def _model_seconds(settings: Settings) -> tuple[float, float]:
@@ -257,7 +279,11 @@ class _Server:
 
     def memory(self) -> int:
         """Resident bytes of the server, without its decoders."""
+        return int(self.figure("process_resident_memory_bytes"))
+
+    def figure(self, name: str) -> float:
+        """A figure that the gate shows."""
         for line in httpx.get(f"{self.address}/metrics", timeout=60).text.splitlines():
-            if line.startswith("process_resident_memory_bytes "):
-                return int(float(line.split()[1]))
-        raise DamDedupError("the gate does not tell its memory")
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+        raise DamDedupError(f"the gate does not show {name}")

@@ -18,7 +18,7 @@ from tasks.settings import load_settings
 schemathesis = pytest.importorskip("schemathesis")
 
 #: For each route, of right and of wrong requests each; a long run takes some hundred.
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "10"))
 ROUTES = [
     ("GET", "/analyze"),
     ("POST", "/analyze"),
