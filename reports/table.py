@@ -39,6 +39,7 @@ def groups_json(summary: Summary) -> Document:
         },
         "versions": summary.versions,
         "counts": summary.counts,
+        "search": summary.search,
         "coverage": _coverage(summary),
         "groups": _groups(summary),
         "linked": summary.links.to_dicts(),

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,6 +66,11 @@ class ScanRequest(BaseModel):
         ge=0.5,
         le=1.0,
         description="Lowest score reported, 0.5 to 1; none: DAM_DEDUP_MATCH__THRESHOLD (0.7)",
+    )
+    mode: Literal["auto", "exact", "balanced", "speed"] | None = Field(
+        None,
+        description="How candidates are searched for; auto: by the number of pictures; "
+        "none: DAM_DEDUP_MATCH__MODE",
     )
     dry_run: bool = Field(
         False, description="Compute and show, but send no mail and write nothing to the bucket"
@@ -185,6 +190,27 @@ class Scan:
     refresh_metadata: bool
     started: datetime
     settings: Settings = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchNote:
+    """How the candidates of a scan were searched for, and what that found.
+
+    Attributes:
+        mode: exact, balanced or speed.
+        recall: share of the exact nearest that the lists of a sample hold.
+        best: share of the sample whose best hit is in its list.
+        sample: contents drawn for it; 0: nothing was estimated.
+        ranked: share of the contents that each is compared with.
+        neighbours: length of a list.
+    """
+
+    mode: str
+    recall: float = 1.0
+    best: float = 1.0
+    sample: int = 0
+    ranked: float = 1.0
+    neighbours: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +342,7 @@ class Summary:
         links: left, right (keys), reason: assets that belong together without being duplicates.
         thumbnails: content to JPEG bytes, for the groups that are drawn.
         plan: what the policy would do, where there is one.
+        search: mode, recall, best, sample, ranked, neighbours (see :class:`SearchNote`).
     """
 
     scan_id: str
@@ -337,6 +364,7 @@ class Summary:
     links: pl.DataFrame
     thumbnails: dict[str, bytes] = field(repr=False)
     plan: PlanNote | None = None
+    search: dict[str, str | float | int] = field(default_factory=dict)
 
     @property
     def has_news(self) -> bool:

@@ -18,6 +18,7 @@ from tasks.dedup.verify import calibration, rule_id, tier_of
 from tasks.embed import names_reading_column
 from tasks.errors import CatalogError
 from tasks.group import original_document, read_assets, read_matches
+from tasks.partition import read_search
 from tasks.records import Coverage, Kind, Role, Scan, Space, Summary, now
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
@@ -82,6 +83,7 @@ def summarize_scan(
         pairs=list_pairs(assets, read_matches(catalog, scan, space), members),
         links=_links(catalog, scan),
         thumbnails=_thumbnails(catalog, groups, members, scan.settings.delivery.page_groups),
+        search=read_search(catalog, scan),
     )
 
 
