@@ -109,6 +109,13 @@ def scan(
     threshold: Annotated[
         float | None, typer.Option(help="Lowest score reported, 0.5 to 1 (default 0.7).")
     ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="How candidates are searched for: auto, exact, balanced or speed "
+            "[DAM_DEDUP_MATCH__MODE]."
+        ),
+    ] = None,
     catalog: CatalogUri = None,
     out: Out = None,
     dry_run: Annotated[
@@ -152,6 +159,7 @@ def scan(
                 "fq": fq or [],
                 "across": across,
                 "threshold": threshold,
+                "mode": mode,
                 "dry_run": dry_run,
                 "refresh_metadata": refresh_metadata,
             }

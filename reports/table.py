@@ -54,6 +54,7 @@ def groups_json(summary: Summary) -> Document:
         "plan": _plan(summary),
         "totals": totals(summary),
         "counts": summary.counts,
+        "search": summary.search,
         "coverage": _coverage(summary),
         "groups": _groups(summary),
         "linked": summary.links.to_dicts(),

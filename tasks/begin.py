@@ -57,6 +57,9 @@ def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
             "no source: set DAM_DEDUP_SOURCE__URI to s3://bucket/prefix or a folder, or give one "
             "with the request (--source)"
         )
+    if request.mode:
+        match = settings.match.model_copy(update={"mode": request.mode})
+        settings = settings.model_copy(update={"match": match})
     started = now()
     source = open_source(uri, settings)
     where, across = read_filters(request, started)

@@ -9,20 +9,47 @@ In a scan across, lists hold only what lies on the other side, however crowded t
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
+from tasks.dedup.cells import (
+    CellOrder,
+    nearest_cosines,
+    nearest_in_cells,
+    reorder,
+    share_found,
+)
 from tasks.dedup.pairs import DIGITS, NeighbourBlock, nearest
 from tasks.dedup.sides import BOTH, crossing, facing, pairs_sharing, undivided, with_side
 from tasks.embedding.vision import choose_device
+from tasks.partition import (
+    EXACT,
+    choose_scan_mode,
+    forget_cells,
+    note_search,
+    partition_scope,
+    read_cells,
+    write_cells,
+)
 from tasks.progress import Progress
-from tasks.records import Kind, Scan, Space, digest
+from tasks.records import Kind, Scan, SearchNote, Space, digest
+
+log = logging.getLogger(__name__)
 
 #: Contents of one hash that are all compared; of more, each with the first of them.
 _ALL_OF_ONE_HASH = 12
+#: Contents whose lists are compared with exact ones, where these are not exact themselves.
+_SAMPLE = 200
+#: In cells, queries of one block share what they look into: more of them, more is shared.
+_QUERY_BLOCKS = 4
+_READ = 8192
 
 
 def refresh_lists(
@@ -37,6 +64,7 @@ def refresh_lists(
 
     A list that names a content which left the scope is made anew: it misses what lay behind. So
     is the list of a content whose side changed, and one that names a content now on no other side.
+    All are, when the mode of the search changes, or the scope outgrew its cells.
 
     Args:
         catalog: the catalog.
@@ -51,41 +79,136 @@ def refresh_lists(
         pl.DataFrame({"content": contents} | ({} if sides is None else {"side": sides}))
     )
     k = scan.settings.match.neighbours
+    # Cells know no sides: a scan across compares everything.
+    mode = choose_scan_mode(here.height, scan.settings.match.mode) if undivided(here) else EXACT
+    cells = read_cells(catalog, scan, space)
+    alike = cells.fit(here.height, mode) if cells else mode == EXACT
     kept = _of_one_side(lists, here, scan, space).filter(pl.col("k") == k)
     named = kept.explode("names", "cosines", empty_as_null=True).drop_nulls("names")
     stale = _astray(named, here)
     kept = kept.join(stale, on="content", how="anti")
-    if scan.kind is Kind.FULL:
+    if scan.kind is Kind.FULL or not alike:
         kept = kept.clear()
     # All of them now: after a kill half-way a list not yet made anew would pass for a whole one.
-    outdated = lists.join(kept, on="content", how="anti")
-    catalog.delete_keys("neighbours", outdated["list_id"].to_list())
+    if kept.is_empty():
+        catalog.delete_where("neighbours", _where(scan, space))
+    else:
+        outdated = lists.join(kept, on="content", how="anti")
+        catalog.delete_keys("neighbours", outdated["list_id"].to_list())
+    if mode == EXACT and cells:
+        forget_cells(catalog, scan, space)
     queries = facing(here).join(kept, on="content", how="anti").sort("side", "content")
     kept = kept.join(here, on="content").sort("side", "content")
     progress("match", 0, queries.height)
     if queries.is_empty() or here.height < 2:  # one alone has no list
+        known = cells.note if cells and mode != EXACT else SearchNote(mode, neighbours=k)
+        note_search(catalog, scan, known)
         return 0
+    look_up = _look_up if mode == EXACT else _look_up_in_cells
+    note_search(catalog, scan, look_up(catalog, scan, space, mode, queries, kept, progress))
+    return queries.height
+
+
+def _look_up(
+    catalog: Catalog,
+    scan: Scan,
+    space: Space,
+    mode: str,
+    queries: pl.DataFrame,
+    kept: pl.DataFrame,
+    progress: Progress,
+) -> SearchNote:
+    """Compare the queries with everything, and write the lists that this makes or changes."""
+    k = scan.settings.match.neighbours
     rows = pl.concat([queries, kept.select("content", "side")])
     ordered = rows["content"]
-    ends = _ends(kept, min(k, len(ordered) - 1))
-    old = kept.select("content", "names", "cosines")
-    for block in nearest(
-        _vectors(catalog, space, ordered),
+    blocks = nearest(
+        read_vectors(catalog, space, ordered),
         queries.height,
         k,
-        ends,
+        _ends(kept, min(k, len(ordered) - 1)),
         ordered.rank("ordinal").cast(pl.Int64).to_numpy(writable=True),
         block=scan.settings.match.block,
         device=choose_device(scan.settings.embedding.device).type,
         progress=lambda done: progress("compare", done, queries.height),
         sides=None if undivided(rows) else rows["side"].to_numpy(writable=True),
-    ):
-        changed = _merged(block, ordered, old, k)
-        placed = with_side(changed) if undivided(here) else changed.join(here, on="content")
+    )
+    _write(catalog, scan, space, blocks, rows, kept)
+    return SearchNote(mode, neighbours=k)
+
+
+def _look_up_in_cells(
+    catalog: Catalog,
+    scan: Scan,
+    space: Space,
+    mode: str,
+    queries: pl.DataFrame,
+    kept: pl.DataFrame,
+    progress: Progress,
+) -> SearchNote:
+    """The same, but each content is compared with the cells nearest to it; says how well."""
+    k = scan.settings.match.neighbours
+    device = choose_device(scan.settings.embedding.device).type
+    both = [queries.select("content"), kept.select("content")]
+    ordered = pl.concat(both)["content"].sort()
+    vectors = read_vectors(catalog, space, ordered)
+    cells, probes = partition_scope(catalog, scan, space, ordered, vectors, mode, device)
+    by_home = np.argsort(probes[:, 0], kind="stable")
+    reorder(vectors, by_home)
+    ordered, probes = ordered.gather(by_home), probes[by_home]
+    rows = pl.DataFrame({"content": ordered})
+    ends = kept.select("content").with_columns(
+        pl.Series("end", _ends(kept, min(k, len(ordered) - 1)))
+    )
+    ends = rows.join(ends, on="content", how="left", maintain_order="left")
+    order = CellOrder(
+        probes,
+        ends["end"].is_null().to_numpy(),
+        ends["end"].fill_null(0.0).to_numpy(),
+        by_home.astype(np.int64),
+    )
+    blocks = nearest_in_cells(
+        vectors,
+        order,
+        k,
+        block=scan.settings.match.block * _QUERY_BLOCKS,
+        device=device,
+        progress=lambda done: progress("compare", done, queries.height),
+    )
+    _write(catalog, scan, space, blocks, with_side(rows), kept)
+    sampled = np.unique(np.linspace(0, len(ordered) - 1, _SAMPLE).astype(np.int64))
+    best = nearest_cosines(vectors, sampled, k, device=device)
+    found = _lists(catalog, scan, space, ordered.gather(sampled)).select("content", "cosines")
+    found = rows.select(pl.col("content").gather(sampled)).join(
+        found, on="content", how="left", maintain_order="left"
+    )
+    recall, top = share_found(best, found["cosines"].to_list())
+    sizes = np.bincount(probes[:, 0], minlength=len(cells.centres))
+    ranked = float(sizes[probes[sampled]].sum(1).mean() / len(ordered))
+    note = SearchNote(mode, recall, top, len(sampled), ranked, k)
+    write_cells(catalog, scan, space, replace(cells, note=note))
+    log.info("%s search: %s", mode, note)
+    return note
+
+
+def _write(
+    catalog: Catalog,
+    scan: Scan,
+    space: Space,
+    blocks: Iterator[NeighbourBlock],
+    rows: pl.DataFrame,
+    kept: pl.DataFrame,
+) -> None:
+    """Write the lists that each block makes or changes, as it comes; rows: content, side."""
+    k = scan.settings.match.neighbours
+    old = kept.select("content", "names", "cosines")
+    for block in blocks:
+        changed = _merged(block, rows["content"], old, k)
+        placed = with_side(changed) if undivided(rows) else changed.join(rows, on="content")
         catalog.upsert("neighbours", _rows(placed, scan, space, k))
-        # A later block may enter the same older list again.
-        old = pl.concat([old.join(changed, on="content", how="anti"), changed])
-    return queries.height
+        # A later block may enter the same older list again; those of queries are whole.
+        entered = changed.join(old, on="content", how="semi")
+        old = pl.concat([old.join(entered, on="content", how="anti"), entered])
 
 
 def list_candidates(
@@ -127,10 +250,17 @@ def _astray(named: pl.DataFrame, here: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([gone, beside.select(pl.col("left").alias("content"))])
 
 
-def _lists(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
-    where = f"scope = {quote(scan.scope)} AND space = {quote(space.id)}"
-    columns = ["list_id", "content", "k", "names", "cosines"]
-    return catalog.read("neighbours", columns, where)
+def _lists(
+    catalog: Catalog, scan: Scan, space: Space, contents: pl.Series | None = None
+) -> pl.DataFrame:
+    where = _where(scan, space)
+    if contents is not None:
+        where += f" AND content IN ({', '.join(quote(name) for name in contents)})"
+    return catalog.read("neighbours", ["list_id", "content", "k", "names", "cosines"], where)
+
+
+def _where(scan: Scan, space: Space) -> str:
+    return f"scope = {quote(scan.scope)} AND space = {quote(space.id)}"
 
 
 def _ends(kept: pl.DataFrame, full: int) -> npt.NDArray[np.float32]:
@@ -145,14 +275,14 @@ def _ends(kept: pl.DataFrame, full: int) -> npt.NDArray[np.float32]:
     return ends["end"].to_numpy().copy()
 
 
-def _vectors(catalog: Catalog, space: Space, contents: pl.Series) -> npt.NDArray[np.float16]:
-    """Vectors (n, dim) in the order of ``contents``."""
-    table = catalog.read_arrow(f"vectors_{space.id}", ["content", "vector"])
+def read_vectors(catalog: Catalog, space: Space, contents: pl.Series) -> npt.NDArray[np.float16]:
+    """Vectors (n, dim) in the order of ``contents``; none is in memory twice."""
     wanted = pl.DataFrame({"content": contents}).with_row_index("at")
-    have = pl.DataFrame({"content": pl.from_arrow(table["content"])}).with_row_index("row")
-    found = wanted.join(have, on="content").sort("at")
-    flat = table["vector"].combine_chunks().flatten().to_numpy()
-    return np.asarray(flat.reshape(-1, space.dim)[found["row"].to_numpy()])
+    vectors = np.empty((len(contents), space.dim), np.float16)
+    for names, part in catalog.stream_vectors(f"vectors_{space.id}", _READ):
+        here = pl.DataFrame({"content": names}).with_row_index("row").join(wanted, on="content")
+        vectors[here["at"].to_numpy()] = part[here["row"].to_numpy()]
+    return vectors
 
 
 def _merged(block: NeighbourBlock, names: pl.Series, old: pl.DataFrame, k: int) -> pl.DataFrame:

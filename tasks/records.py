@@ -81,6 +81,11 @@ class ScanRequest(BaseModel):
         le=1.0,
         description="Lowest score reported, 0.5 to 1; none: DAM_DEDUP_MATCH__THRESHOLD (0.7)",
     )
+    mode: Literal["auto", "exact", "balanced", "speed"] | None = Field(
+        None,
+        description="How candidates are searched for; auto: by the number of pictures; "
+        "none: DAM_DEDUP_MATCH__MODE",
+    )
     dry_run: bool = Field(
         False, description="Compute and show, but send no mail and write nothing to the bucket"
     )
@@ -309,6 +314,27 @@ class Scan:
     started: datetime
     settings: Settings = field(repr=False)
     across: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchNote:
+    """How the candidates of a scan were searched for, and what that found.
+
+    Attributes:
+        mode: exact, balanced or speed.
+        recall: share of the exact nearest that the lists of a sample hold.
+        best: share of the sample whose best hit is in its list.
+        sample: contents drawn for it; 0: nothing was estimated.
+        ranked: share of the contents that each is compared with.
+        neighbours: length of a list.
+    """
+
+    mode: str
+    recall: float = 1.0
+    best: float = 1.0
+    sample: int = 0
+    ranked: float = 1.0
+    neighbours: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -542,6 +568,7 @@ class Summary:
         described: one row a member: asset_id, and tags, metadata, xmp, exif as JSON.
         planned: the scan's merge plan (:class:`tasks.dedup.plans.Plan`), where there is one.
         cost_per_gb_month: what storage costs.
+        search: mode, recall, best, sample, ranked, neighbours (see :class:`SearchNote`).
     """
 
     scan_id: str
@@ -576,6 +603,7 @@ class Summary:
     described: pl.DataFrame | None = None
     planned: object | None = field(default=None, repr=False)
     cost_per_gb_month: float = 0.023
+    search: dict[str, str | float | int] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:

@@ -121,6 +121,9 @@ class MatchSettings(_Part):
     neighbours: int = Field(
         20, ge=1, le=200, description="Nearest images of each image that are verified"
     )
+    mode: Literal["auto", "exact", "balanced", "speed"] = Field(
+        "auto", description="How the nearest are searched for; auto: by the number of images"
+    )
     workers: int | None = Field(
         None, ge=1, description="Threads that verify pairs; default: the cores"
     )

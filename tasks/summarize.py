@@ -23,6 +23,7 @@ from tasks.errors import CatalogError
 from tasks.group import original_document, read_assets, read_matches
 from tasks.history import TABLES, Kept, last_mailed, past_scans, read_kept, realised_bytes
 from tasks.journal import read_plan
+from tasks.partition import read_search
 from tasks.records import Coverage, Kind, Role, Scan, Space, Summary, now
 from tasks.reviewers import share_groups
 from tasks.session import filter_sql, open_catalog, open_source
@@ -108,6 +109,7 @@ def summarize_scan(
         described=_described(catalog, members),
         planned=_planned(catalog, scan),
         cost_per_gb_month=scan.settings.merge.cost_per_gb_month,
+        search=read_search(catalog, scan),
     )
 
 

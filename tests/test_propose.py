@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import tasks.propose as stage
+from tasks import partition
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.progress import silent
@@ -29,7 +30,7 @@ Lists = dict[str, list[tuple[str, float]]]
 class Bench:
     """Catalogs of one set of vectors."""
 
-    def __init__(self, place: Path, seed: int) -> None:
+    def __init__(self, place: Path, seed: int, mode: str = "auto") -> None:
         self._place, self._made = place, 0
         rng = np.random.default_rng(seed)
         # Families of near vectors, as copies make them; some reach beyond the lists' length.
@@ -37,7 +38,7 @@ class Bench:
         rows = rng.normal(size=(CONTENTS // 6, DIM))[of] + 0.2 * rng.normal(size=(CONTENTS, DIM))
         self.vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
         settings = load_settings(
-            match={"neighbours": 4, "block": 16},
+            match={"neighbours": 4, "block": 16, "mode": mode},
             embedding={"device": "cpu"},
         )
         self.request = Scan(
@@ -57,7 +58,7 @@ class Bench:
         return catalog
 
     def refresh(self, catalog: Catalog, here: set[str], kind: Kind = Kind.INCREMENTAL) -> int:
-        request = replace(self.request, kind=kind)
+        request = replace(self.request, kind=kind, id=f"{kind}{len(here)}")
         with catalog.writing():
             contents = pl.Series("content", sorted(here), dtype=pl.String)
             return refresh_lists(catalog, request, SPACE, contents, silent)
@@ -255,3 +256,158 @@ def test_across_a_side_without_anybody_costs_nothing(bench):
     assert bench.refresh_across(catalog, sides | {"070": 2}) == 41
     assert bench.refresh_across(catalog, sides) == 0
     assert lists_in(catalog) == {}
+
+
+# ---- modes -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_cells(monkeypatch):
+    """Cells of eight, of which few are looked into."""
+    monkeypatch.setattr(partition, "_PER_CELL", 8)
+    monkeypatch.setattr(partition, "PROBES", {"balanced": 3, "speed": 2})
+    monkeypatch.setattr(stage, "_QUERY_BLOCKS", 1)
+
+
+def in_mode(bench: Bench, mode: str) -> Bench:
+    match = bench.request.settings.match.model_copy(update={"mode": mode})
+    settings = bench.request.settings.model_copy(update={"match": match})
+    bench.request = replace(bench.request, settings=settings)
+    return bench
+
+
+def note(catalog: Catalog) -> dict[str, object]:
+    return catalog.read("searches", schema.SEARCHES.names).row(-1, named=True)
+
+
+@pytest.mark.parametrize(
+    ("count", "mode", "used"),
+    [
+        (100_000, "auto", "exact"), (100_001, "auto", "balanced"), (10**6, "auto", "balanced"),
+        (10**6 + 1, "auto", "speed"), (5, "speed", "speed"), (10**8, "exact", "exact"),
+    ],
+)  # fmt: skip
+def test_the_scope_chooses_the_mode_unless_somebody_does(count, mode, used):
+    assert partition.choose_scan_mode(count, mode) == used
+
+
+def test_the_cut_over_is_by_the_scope(bench, small_cells, monkeypatch):
+    monkeypatch.setattr(partition, "EXACT_UP_TO", 50)
+    monkeypatch.setattr(partition, "BALANCED_UP_TO", 80)
+    catalog = bench.catalog()
+    for size, mode in ((50, "exact"), (51, "balanced"), (81, "speed"), (50, "exact")):
+        bench.refresh(catalog, set(NAMES[:size]))
+        noted = catalog.read("searches", ["scan_id", "mode"]).filter(scan_id=f"incremental{size}")
+        assert noted["mode"].to_list() == [mode]
+        assert catalog.count("cells") == (0 if mode == "exact" else 1)
+    assert same(lists_in(catalog), in_mode(bench, "exact").fresh(set(NAMES[:50])))
+
+
+@pytest.mark.parametrize("mode", ["balanced", "speed"])
+@pytest.mark.parametrize("seed", range(4))
+def test_in_the_same_cells_any_order_ends_like_a_full_scan(
+    tmp_path, monkeypatch, small_cells, mode, seed
+):
+    monkeypatch.chdir(tmp_path)
+    bench, rng = Bench(tmp_path, seed, mode), np.random.default_rng(100 + seed)
+    catalog, here = bench.catalog(), set(NAMES[:50])
+    bench.refresh(catalog, here)
+    centres = catalog.read("cells", ["cells_id", "centres"])
+    for _ in range(6):
+        away = sorted(set(NAMES) - here)
+        here |= set(rng.choice(away, rng.integers(0, len(away) // 2 + 1), replace=False).tolist())
+        here -= set(rng.choice(NAMES, rng.choice([0, 0, 3, 15]), replace=False).tolist())
+        bench.refresh(catalog, here)
+        incremental = lists_in(catalog)
+        assert bench.refresh(catalog, here, Kind.FULL) == len(here)
+        assert same(incremental, lists_in(catalog))
+        assert bench.refresh(catalog, here) == 0
+    assert catalog.read("cells", ["cells_id", "centres"]).equals(centres)
+    assert catalog.duplicate_keys() == {}
+
+
+def test_a_scope_that_doubled_gets_other_cells_and_lists(bench, small_cells):
+    catalog = in_mode(bench, "balanced").catalog()
+    bench.refresh(catalog, set(NAMES[:30]))
+    assert bench.refresh(catalog, set(NAMES[:60])) == 30
+    assert bench.refresh(catalog, set(NAMES[:61])) == 61
+    assert catalog.read("cells", ["cells_id", "count"])["count"].to_list() == [61]
+    assert same(lists_in(catalog), bench.fresh(set(NAMES[:61])))
+
+
+def test_another_mode_makes_all_lists_anew(bench, small_cells):
+    catalog = bench.catalog()
+    for mode in ("exact", "speed", "balanced", "exact"):
+        assert in_mode(bench, mode).refresh(catalog, set(NAMES)) == CONTENTS
+        assert bench.refresh(catalog, set(NAMES)) == 0
+        assert same(lists_in(catalog), bench.fresh(set(NAMES)))
+    assert catalog.count("cells") == catalog.count("homes") == 0
+
+
+def test_what_is_measured_is_what_the_lists_hold(bench, small_cells):
+    exact = bench.fresh(set(NAMES))
+    catalog = in_mode(bench, "speed").catalog()
+    bench.refresh(catalog, set(NAMES))
+    found, noted = lists_in(catalog), note(catalog)
+    held = [
+        sum(cosine.expected >= best[-1][1].expected - 2e-4 for _, cosine in found.get(name, []))
+        for name, best in exact.items()
+    ]
+    assert noted["sample"] == CONTENTS
+    assert noted["recall"] == pytest.approx(sum(held) / (4 * CONTENTS), abs=1e-5)
+    assert 0.3 < noted["recall"] < 1, "these cells are too small to hold all"
+    assert noted["recall"] <= noted["best"] <= 1
+    assert 0.05 < noted["ranked"] < 0.6
+    bench.refresh(catalog, set(NAMES))
+    assert note(catalog)["recall"] == noted["recall"], "a scan with nothing to do says it again"
+
+
+def test_exact_lists_are_not_estimated(bench):
+    catalog = bench.catalog()
+    bench.refresh(catalog, set(NAMES))
+    assert note(catalog) == {
+        "scan_id": "incremental90", "mode": "exact", "recall": 1.0, "best": 1.0, "sample": 0,
+        "ranked": 1.0, "neighbours": 4,
+    }  # fmt: skip
+
+
+def test_all_cells_find_what_exact_lists_hold(bench, small_cells, monkeypatch):
+    monkeypatch.setattr(partition, "PROBES", {"balanced": 99, "speed": 99})
+    exact = bench.fresh(set(NAMES))
+    catalog = in_mode(bench, "balanced").catalog()
+    bench.refresh(catalog, set(NAMES))
+    assert same(lists_in(catalog), exact)
+    assert note(catalog)["recall"] == 1
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_kill_half_way_in_cells_leaves_no_list_that_only_looks_whole(
+    bench, small_cells, monkeypatch, kind
+):
+    catalog = in_mode(bench, "balanced").catalog()
+    bench.refresh(catalog, set(NAMES) - {"000"})
+
+    def cut(*args, **kwargs):
+        yield next(real(*args, **kwargs))
+        raise RuntimeError("power cut")
+
+    real = stage.nearest_in_cells
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "nearest_in_cells", cut)
+        with pytest.raises(RuntimeError, match="power cut"):
+            bench.refresh(catalog, set(NAMES) - set(NAMES[-30:]), kind)
+    bench.refresh(catalog, set(NAMES))
+    after = lists_in(catalog)
+    bench.refresh(catalog, set(NAMES), Kind.FULL)
+    assert same(lists_in(catalog), after)
+
+
+def test_two_scopes_have_cells_of_their_own(bench, small_cells):
+    catalog = in_mode(bench, "balanced").catalog()
+    bench.refresh(catalog, set(NAMES))
+    first = catalog.read("cells", ["cells_id", "scope", "centres"])
+    bench.request = replace(bench.request, scope="another")
+    bench.refresh(catalog, set(NAMES[:40]))
+    both = catalog.read("cells", ["cells_id", "scope", "centres"])
+    assert both.height == 2
+    assert both.filter(scope="scope").equals(first)

@@ -170,6 +170,15 @@ class Catalog:
             with self._engine(f"remove rows of {name} in"):
                 self.table(name).delete(_in(column, keys[start : start + _KEYS_PER_QUERY]))
 
+    def delete_where(self, name: str, where: str) -> None:
+        """Delete the rows that match; the condition must be our own."""
+        if not self._held.mine:
+            raise CatalogError("delete outside of Catalog.writing()")
+        self._held.check()
+        if name in self._names:
+            with self._engine(f"remove rows of {name} in"):
+                self.table(name).delete(where)
+
     @contextlib.contextmanager
     def _engine(self, action: str) -> Iterator[None]:
         """The engine's errors as ours, without its source paths."""

@@ -107,6 +107,48 @@ NEIGHBOURS = pa.schema(
     ]
 )
 
+#: The cells of a large scope, and what was measured of the lists made with them. A scope with
+#: exact lists has none.
+CELLS = pa.schema(
+    [
+        _key("cells_id"),
+        pa.field("scope", pa.string()),
+        pa.field("space", pa.string()),
+        pa.field("mode", pa.string()),
+        pa.field("count", pa.int64()),
+        pa.field("centres", pa.large_binary()),
+        pa.field("recall", pa.float32()),
+        pa.field("best", pa.float32()),
+        pa.field("sample", pa.int32()),
+        pa.field("ranked", pa.float32()),
+        pa.field("neighbours", pa.int32()),
+    ]
+)
+
+#: The cells of a scope that a content is compared with, its own first.
+HOMES = pa.schema(
+    [
+        _key("home_id"),
+        pa.field("scope", pa.string()),
+        pa.field("space", pa.string()),
+        pa.field("content", pa.string()),
+        pa.field("cells", pa.list_(pa.int32())),
+    ]
+)
+
+#: How a scan searched for candidates, and what was measured of it.
+SEARCHES = pa.schema(
+    [
+        _key("scan_id"),
+        pa.field("mode", pa.string()),
+        pa.field("recall", pa.float32()),
+        pa.field("best", pa.float32()),
+        pa.field("sample", pa.int32()),
+        pa.field("ranked", pa.float32()),
+        pa.field("neighbours", pa.int32()),
+    ]
+)
+
 #: Labelled samples: what a collection's thresholds are worth.
 CALIBRATIONS = pa.schema(
     [
@@ -354,6 +396,9 @@ TABLES: dict[str, pa.Schema] = {
     "spaces": SPACES,
     "pairs": PAIRS,
     "neighbours": NEIGHBOURS,
+    "cells": CELLS,
+    "homes": HOMES,
+    "searches": SEARCHES,
     "calibrations": CALIBRATIONS,
     "groups": GROUPS,
     "scans": SCANS,
