@@ -61,7 +61,7 @@ def check(
 
     TARGET is a file, an analysis (*.json, by `dam-dedup analyze`), - for an image on standard
     input, http(s)://..., s3://bucket/key, or the key or id of an asset of the catalog. A check
-    adds nothing to the catalog. Every match was verified, as in a scan.
+    adds no image to the catalog. Every match was verified, as in a scan.
 
         dam-dedup check new.jpg
 

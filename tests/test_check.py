@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -294,3 +295,23 @@ def test_an_empty_catalog_has_nothing(library):
     assert (checked.total, checked.candidates, checked.space) == (0, 0, analysis.space)
     assert np.isclose(np.linalg.norm(analysis.vector.astype(np.float32)), 1, atol=1e-2)
     assert isinstance(Image.open(io.BytesIO(analysis.picture.thumbnail)), Image.Image)
+
+
+def test_threads_share_a_checker_and_an_analyzer(scanned):
+    settings = settings_of(scanned)
+    files = [png(0, format="WEBP", quality=50), png(2, format="JPEG", quality=50), png(77)]
+    checker = Checker(settings)
+
+    def by_upload(data: bytes) -> list[str]:
+        (analysis,) = analyzer.analyze([data])
+        return [one.key for one in checker.check(analysis, Question()).found]
+
+    def by_key(key: str) -> list[str]:
+        return [one.key for one in checker.check_asset(key, Question()).found]
+
+    jobs = [(by_upload, data) for data in files] + [(by_key, f"p{n}.png") for n in range(5)]
+    with Analyzer(settings) as analyzer, ThreadPoolExecutor(8) as threads:
+        alone = [work(what) for work, what in jobs]
+        together = list(threads.map(lambda job: job[0](job[1]), jobs * 4))
+    assert together == alone * 4
+    assert [len(found) for found in alone[:3]] == [3, 2, 0]

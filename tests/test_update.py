@@ -226,3 +226,22 @@ def test_an_object_of_a_bucket(library, here, analyses, s3):
     assert (row["label"], row["source"], row["etag"]) == ("shoes", f"s3://{bucket}", put["ETag"])
     summary = run_scan(stages, ScanRequest(), settings).summary
     assert (summary.counts["read"], summary.coverage.scanned) == (0, 1)
+
+
+def test_the_default_sources_prefix_counts_in_a_check(library, here, analyses, s3):
+    bucket, data, copy = s3.bucket(), encoded(1), encoded(1, "JPEG", quality=60)
+    whole = here.model_copy(
+        update={
+            "s3": s3.settings,
+            "source": here.source.model_copy(update={"uri": f"s3://{bucket}"}),
+        }
+    )
+    for key, body in (("in/a.png", data), ("in/b.jpg", copy), ("out/c.jpg", copy)):
+        s3.client.put_object(Bucket=bucket, Key=key, Body=body)
+    run_scan(stages, ScanRequest(), whole)
+    inside = whole.model_copy(
+        update={"source": here.source.model_copy(update={"uri": f"s3://{bucket}/in"})}
+    )
+    for settings, found in ((inside, ["in/b.jpg"]), (whole, ["in/b.jpg", "out/c.jpg"])):
+        checked = Checker(settings).check_asset("in/a.png", Question())
+        assert [one.key for one in checked.found] == found

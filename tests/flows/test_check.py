@@ -69,6 +69,7 @@ def test_a_request_names_one_image():
             CheckRequest(**wrong)
 
 
+@pytest.mark.e2e
 def test_the_flow_answers_and_leaves_its_answer_on_the_run_page(shop, photo):
     before = count(shop)
     with prefect_test_harness(server_startup_timeout=120):
