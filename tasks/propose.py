@@ -70,10 +70,10 @@ def refresh_lists(
     if scan.kind is Kind.FULL or not alike:
         kept = kept.clear()
     # All of them now: after a kill half-way a list not yet made anew would pass for a whole one.
-    if kept.is_empty():
+    outdated = lists.join(kept, on="content", how="anti")
+    if kept.is_empty() and outdated.height:  # by the million, not a thousand at a time
         catalog.delete_where("neighbours", _where(scan, space))
     else:
-        outdated = lists.join(kept, on="content", how="anti")
         catalog.delete_keys("neighbours", outdated["list_id"].to_list())
     if mode == EXACT and cells:
         forget_cells(catalog, scan, space)

@@ -173,10 +173,8 @@ class _Join:
                 yield older[column.cpu().numpy()], mine[row.cpu().numpy()], found
 
     def _floats(self, rows: npt.NDArray[np.int64] | slice) -> torch.Tensor:
-        chosen: torch.Tensor = self._vectors[
-            rows if isinstance(rows, slice) else torch.from_numpy(rows)
-        ]
-        return chosen.to(self._device, torch.float32)
+        index = rows if isinstance(rows, slice) else torch.from_numpy(rows)
+        return self._vectors[index].to(self._device, torch.float32)
 
     def _keys(
         self, scores: torch.Tensor, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
@@ -186,7 +184,7 @@ class _Join:
         A cosine is rounded, or products of other block sizes would put equal ones in another order.
         """
         steps = (scores * 10**DIGITS).round().to(torch.int64)
-        keys = steps * 2**32 - self._rank[columns[0] : columns[-1] + 1]
+        keys: torch.Tensor = steps * 2**32 - self._rank[columns[0] : columns[-1] + 1]
         self._bar(keys, rows, columns)
         return keys
 
