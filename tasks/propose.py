@@ -46,7 +46,7 @@ _ALL_OF_ONE_HASH = 12
 _SAMPLE = 200
 #: In cells, queries of one block share what they look into: more of them, more is shared.
 _QUERY_BLOCKS = 4
-_READ = 8192
+_READ = 1 << 15
 
 
 def refresh_lists(
@@ -253,7 +253,7 @@ def _ends(kept: pl.DataFrame, full: int) -> npt.NDArray[np.float32]:
 def read_vectors(catalog: Catalog, space: Space, contents: pl.Series) -> npt.NDArray[np.float16]:
     """Vectors (n, dim) in the order of ``contents``; none is in memory twice."""
     wanted = pl.DataFrame({"content": contents}).with_row_index("at")
-    vectors = np.empty((len(contents), space.dim), np.float16)
+    vectors = np.zeros((len(contents), space.dim), np.float16)
     for names, part in catalog.stream_vectors(f"vectors_{space.id}", _READ):
         here = pl.DataFrame({"content": names}).with_row_index("row").join(wanted, on="content")
         vectors[here["at"].to_numpy()] = part[here["row"].to_numpy()]
