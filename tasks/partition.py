@@ -85,8 +85,9 @@ def read_cells(catalog: Catalog, scan: Scan, space: Space) -> Cells | None:
 
 def forget_cells(catalog: Catalog, scan: Scan, space: Space) -> None:
     """Remove the scope's cells; its lists must be gone by then."""
-    catalog.delete_keys("cells", [_id(scan, space)])
+    # In this order: contents must never be placed in cells of before.
     catalog.delete_where("homes", _where(scan, space))
+    catalog.delete_keys("cells", [_id(scan, space)])
 
 
 def write_cells(catalog: Catalog, scan: Scan, space: Space, cells: Cells) -> None:
@@ -129,7 +130,8 @@ def partition_scope(
     """
     cells = read_cells(catalog, scan, space)
     if cells is None or not cells.fit(len(contents), mode):
-        forget_cells(catalog, scan, space)
+        if cells:
+            forget_cells(catalog, scan, space)
         number = cells_for(len(contents))
         # Contents are named by their pixels' hash: in their order, every so many are a fair sample.
         step = max(1, len(contents) // (number * SAMPLED))

@@ -49,7 +49,7 @@ _ALL_OF_ONE_HASH = 12
 _SAMPLE = 200
 #: In cells, queries of one block share what they look into: more of them, more is shared.
 _QUERY_BLOCKS = 4
-_READ = 8192
+_READ = 1 << 15
 
 
 def refresh_lists(
@@ -90,10 +90,10 @@ def refresh_lists(
     if scan.kind is Kind.FULL or not alike:
         kept = kept.clear()
     # All of them now: after a kill half-way a list not yet made anew would pass for a whole one.
-    if kept.is_empty():
+    outdated = lists.join(kept, on="content", how="anti")
+    if kept.is_empty() and outdated.height:  # by the million, not a thousand at a time
         catalog.delete_where("neighbours", _where(scan, space))
     else:
-        outdated = lists.join(kept, on="content", how="anti")
         catalog.delete_keys("neighbours", outdated["list_id"].to_list())
     if mode == EXACT and cells:
         forget_cells(catalog, scan, space)
@@ -278,7 +278,7 @@ def _ends(kept: pl.DataFrame, full: int) -> npt.NDArray[np.float32]:
 def read_vectors(catalog: Catalog, space: Space, contents: pl.Series) -> npt.NDArray[np.float16]:
     """Vectors (n, dim) in the order of ``contents``; none is in memory twice."""
     wanted = pl.DataFrame({"content": contents}).with_row_index("at")
-    vectors = np.empty((len(contents), space.dim), np.float16)
+    vectors = np.zeros((len(contents), space.dim), np.float16)
     for names, part in catalog.stream_vectors(f"vectors_{space.id}", _READ):
         here = pl.DataFrame({"content": names}).with_row_index("row").join(wanted, on="content")
         vectors[here["at"].to_numpy()] = part[here["row"].to_numpy()]

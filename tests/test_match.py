@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 
@@ -11,11 +12,12 @@ import pytest
 
 import tasks.match as stage
 import tasks.propose as propose
+from reports.table import groups_json
 from tasks.dedup.evidence import Evidence
 from tasks.match import read_pairs
 from tasks.records import Kind
 from tasks.session import open_catalog
-from tasks.summarize import list_pairs
+from tasks.summarize import last_scan, list_pairs, summarize_scan
 from tests.conftest import blobs
 
 
@@ -435,3 +437,24 @@ def test_a_better_keeper_is_a_change_and_no_new_group(stocked):
     outcome = stocked.scan()
     assert "p0 original.png" in outcome.summary.groups["keeper"].to_list()
     assert states(outcome) == ["changed", "known", "known"]
+
+
+def test_the_mode_is_chosen_kept_and_told(stocked, monkeypatch):
+    exact = stocked.scan()
+    assert exact.summary.search["mode"] == "exact"
+    asked = stocked.scan(mode="speed")
+    assert asked.summary.counts["compared"] == exact.summary.counts["compared"]
+    search = asked.summary.search
+    assert search == {
+        "mode": "speed", "recall": 1.0, "best": 1.0, "sample": exact.summary.counts["compared"],
+        "ranked": 1.0, "neighbours": 20,
+    }  # fmt: skip
+    assert groups_of(asked) == groups_of(exact)
+    monkeypatch.setenv("DAM_DEDUP_MATCH__MODE", "balanced")
+    chosen = stocked.scan()
+    assert chosen.summary.search["mode"] == "balanced"
+    assert json.loads(groups_json(chosen.summary).body)["search"]["mode"] == "balanced"
+    again, space, counts, finished = last_scan(chosen.scan.settings)
+    told = summarize_scan(again, space, counts, finished)
+    assert told.search == chosen.summary.search, "a report made later says the same"
+    assert stocked.scan(mode="exact").summary.search["mode"] == "exact", "the request wins"

@@ -192,16 +192,13 @@ def _check_modes(
                 nearest_contents(catalog, space, query[None, :], _K, mode=mode)
             single = (_cpu() - start) / len(few) * 1e3
             start = _cpu()
-            parts = [
-                nearest_contents(catalog, space, queries[at : at + _BATCH], _K, mode=mode)
-                for at in range(0, len(queries), _BATCH)
-            ]
+            rows = []
+            for at in range(0, len(queries), _BATCH):
+                batch = queries[at : at + _BATCH]
+                part = nearest_contents(catalog, space, batch, _K, mode=mode)
+                named, of = part["content"].cast(int).to_numpy(), part["query"].to_numpy()
+                rows += [named[of == number] for number in range(len(batch))]
             spent = (_cpu() - start) / len(queries) * 1e3
-            rows = [
-                part["content"].cast(int).to_numpy()[part["query"].to_numpy() == number]
-                for part in parts
-                for number in range(part["query"].max() + 1)  # type: ignore[operator]
-            ]
             ranked = min(1.0, REACH[mode].probes / cells) if cells and mode != EXACT else 1.0
             floor = 2 * dim * ranked * size / peak * 1e3
             costs = (single, spent, floor)

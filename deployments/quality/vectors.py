@@ -7,6 +7,7 @@ the dimensions, as embeddings' does. A fifth are copies of others, at cosines fr
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +60,8 @@ def copies(vectors: Vectors, rng: np.random.Generator) -> Vectors:
 
 
 def _drawn(seed: int, number: int, dim: int) -> Vectors:
-    return _unit(_noise(np.random.default_rng((seed, number)), 1, dim))[0]
+    drawn = _unit(_noise(np.random.default_rng((seed, number)), 1, dim))
+    return np.asarray(drawn[0])
 
 
 def _noise(rng: np.random.Generator, count: int, dim: int) -> Vectors:
@@ -67,6 +69,6 @@ def _noise(rng: np.random.Generator, count: int, dim: int) -> Vectors:
     return np.asarray(rng.standard_normal((count, dim), np.float32) * falling)
 
 
-def _unit(rows: Vectors) -> Vectors:
+def _unit(rows: npt.NDArray[Any]) -> Vectors:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / length, np.float32)

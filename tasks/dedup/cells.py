@@ -173,10 +173,8 @@ class _Join:
                 yield older[column.cpu().numpy()], mine[row.cpu().numpy()], found
 
     def _floats(self, rows: npt.NDArray[np.int64] | slice) -> torch.Tensor:
-        chosen: torch.Tensor = self._vectors[
-            rows if isinstance(rows, slice) else torch.from_numpy(rows)
-        ]
-        return chosen.to(self._device, torch.float32)
+        index = rows if isinstance(rows, slice) else torch.from_numpy(rows)
+        return self._vectors[index].to(self._device, torch.float32)
 
     def _keys(
         self, scores: torch.Tensor, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
@@ -186,7 +184,7 @@ class _Join:
         A cosine is rounded, or products of other block sizes would put equal ones in another order.
         """
         steps = (scores * 10**DIGITS).round().to(torch.int64)
-        keys = steps * 2**32 - self._rank[columns[0] : columns[-1] + 1]
+        keys: torch.Tensor = steps * 2**32 - self._rank[columns[0] : columns[-1] + 1]
         self._bar(keys, rows, columns)
         return keys
 
@@ -199,8 +197,7 @@ class _Join:
         """Set rows with themselves, and those that do not lie across, below all others."""
         barred = rows[:, None] == columns[None, :]
         if self._order.sides is not None:
-            own, other = self._order.sides[rows], self._order.sides[columns]
-            barred |= (own[:, None] & (other // 2 + other % 2 * 2)[None, :]) == 0
+            barred |= ~_across(self._order.sides[rows], self._order.sides[columns])
         lowest = -2.0 if scores.is_floating_point() else _NOBODY
         scores.masked_fill_(torch.from_numpy(barred).to(self._device), lowest)
 
@@ -220,9 +217,14 @@ def reorder(vectors: Half, order: npt.NDArray[np.int64]) -> None:
 
 
 def nearest_cosines(
-    vectors: Half, rows: npt.NDArray[np.int64], k: int, *, device: str = "cpu"
+    vectors: Half,
+    rows: npt.NDArray[np.int64],
+    k: int,
+    *,
+    sides: npt.NDArray[np.uint8] | None = None,
+    device: str = "cpu",
 ) -> Vectors:
-    """The k highest cosines of some rows with all others, descending; exact."""
+    """The k highest cosines of some rows with all others, or all across, descending; exact."""
     asked = torch.from_numpy(vectors[rows]).to(device, torch.float32)
     best = torch.zeros((len(rows), 0), device=device)
     for number, part in enumerate(_parts(vectors, device)):
@@ -230,6 +232,9 @@ def nearest_cosines(
         first = number * _BLOCK
         inside = np.flatnonzero((rows >= first) & (rows < first + len(part)))
         scores[inside, rows[inside] - first] = -2.0
+        if sides is not None:
+            barred = ~_across(sides[rows], sides[first : first + len(part)])
+            scores.masked_fill_(torch.from_numpy(barred).to(device), -2.0)
         best = torch.cat([best, scores.topk(min(k, len(part)), dim=1).values], 1)
         best = best.topk(min(k, best.shape[1]), dim=1).values
     return np.asarray(best.cpu().numpy())
@@ -250,6 +255,12 @@ def share_found(best: Vectors, found: Sequence[Sequence[float] | None]) -> tuple
         first += bool(len(near) and near[0] >= real[0] - 2 * _ROUNDING)
         wanted += len(real)
     return (held / wanted, first / len(best)) if wanted else (1.0, 1.0)
+
+
+def _across(own: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which of some rows lie across from which of others."""
+    facing = other // 2 + other % 2 * 2
+    return np.asarray((own[:, None] & facing[None, :]) != 0)
 
 
 def _parts(vectors: Half, device: str) -> Iterator[torch.Tensor]:

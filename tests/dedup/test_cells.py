@@ -132,10 +132,12 @@ def test_new_rows_enter_older_lists_as_if_all_came_at_once(
     assert same(merged, brute(vectors, near, k))
 
 
-def test_all_cells_are_everything():
+@pytest.mark.parametrize("across", [False, True])
+def test_all_cells_are_everything(across):
     vectors, near = in_cells(80, 8, 8, 3)
-    found = joined(vectors, everything(near), 5, 33)
-    best = nearest_cosines(vectors, np.arange(80), 5)
+    sides = np.random.default_rng(1).integers(1, 4, 80).astype(np.uint8) if across else None
+    found = joined(vectors, everything(near, sides), 5, 33)
+    best = nearest_cosines(vectors, np.arange(80), 5, sides=sides)
     for row, cosines in enumerate(best):
         assert sorted(found[row].values(), reverse=True) == pytest.approx(
             cosines.tolist(), abs=2e-4
