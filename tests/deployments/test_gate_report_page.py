@@ -27,7 +27,7 @@ from tasks.dedup.plans import (
     Plan,
     PlannedGroup,
 )
-from tasks.journal import read_decisions, read_plan, save_plan
+from tasks.journal import read_decisions, save_plan
 from tasks.records import ObjectState, Tier, digest
 from tasks.session import open_catalog
 from tasks.settings import load_settings
@@ -254,7 +254,7 @@ def test_another_keeper_is_planned_and_not_approved(site):
     assert len(asked) == 1
 
 
-# ---- the same decisions from a file ---------------------------------------------------------------
+# ---- the same decisions from a file ----------------------------------------------------------
 
 
 def approve(site, file: Path, *more: str):
@@ -292,7 +292,7 @@ def test_a_file_about_another_plan_decides_nothing(site, tmp_path):
     assert held(site) == {}
 
 
-# ---- in a browser -----------------------------------------------------------------------------------
+# ---- in a browser ----------------------------------------------------------------------------
 
 
 @pytest.fixture
