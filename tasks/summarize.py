@@ -36,8 +36,8 @@ _NEAR_COPIES = 8
 _DRAWN_MEMBERS = 12
 #: Bytes of thumbnails as they are kept; then of pictures of 160 pixels, then of 64: a report of ten
 #: thousand groups is still a file that can be sent and opened.
-_LARGE_BYTES = 12_000_000
-_SMALL = ((160, 5_000_000), (64, 6_000_000))
+_LARGE_BYTES = 9_000_000
+_SMALL = ((160, 4_000_000), (64, 10_000_000))
 _PICTURES_AT_ONCE = 512
 _PAST = pl.Schema(
     {

@@ -300,6 +300,7 @@ def test_on_paper_the_groups_are_there(make_summary, open_page):
     expect(paper).to_contain_text("★ keeper a.jpg")
     expect(paper).to_contain_text("cropped to 80 %")
     expect(page.locator("header.top")).to_be_hidden()
+    expect(page.get_by_text("not an image")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
