@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
@@ -40,8 +41,8 @@ _NEAR_COPIES = 8
 _DRAWN_MEMBERS = 12
 #: Bytes of thumbnails as they are kept; then of pictures of 160 pixels, then of 64: a report of ten
 #: thousand groups is still a file that can be sent and opened.
-_LARGE_BYTES = 12_000_000
-_SMALL = ((160, 5_000_000), (64, 6_000_000))
+_LARGE_BYTES = 9_000_000
+_SMALL = ((160, 4_000_000), (64, 10_000_000))
 _PICTURES_AT_ONCE = 512
 
 _FACTS = ["key", "asset_id", "content", "sha256", "size", "width", "height", "format",
@@ -428,30 +429,42 @@ def _pictures(
         .sort("at", maintain_order=True)
         .unique("content", keep="first", maintain_order=True)
     )
+
+    def kept() -> Iterator[tuple[str, int, bytes]]:
+        for batch in shown.select("content", "at").iter_slices(_PICTURES_AT_ONCE):
+            rows = catalog.read_keys("thumbnails", ["content", "jpeg"], batch["content"])
+            found = dict(rows.iter_rows())
+            for content, at in batch.iter_rows():
+                if content in found:
+                    yield content, at, found[content]
+
+    return share_out(kept(), drawn)
+
+
+def share_out(
+    pictures: Iterable[tuple[str, int, bytes]], drawn: int
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Pictures as large as a report has room for: as they are, then smaller, then none.
+
+    Args:
+        pictures: content, number of its group, JPEG; in the order of the groups.
+        drawn: so many groups may have theirs as they are.
+    """
     large: dict[str, bytes] = {}
     small: dict[str, bytes] = {}
-    sides, left = list(_SMALL), 0
-    spent = 0
-    for batch in shown.select("content", "at").iter_slices(_PICTURES_AT_ONCE):
-        if not sides:
-            break
-        kept = catalog.read_keys("thumbnails", ["content", "jpeg"], batch["content"])
-        found = dict(kept.iter_rows())
-        for content, at in batch.iter_rows():
-            jpeg = found.get(content)
-            if jpeg is None:
-                continue
-            if at < drawn and spent + len(jpeg) <= _LARGE_BYTES:
-                large[content] = jpeg
-                spent += len(jpeg)
-                continue
-            if not sides:
+    room, (side, left), sides = _LARGE_BYTES, _SMALL[0], iter(_SMALL[1:])
+    for content, at, jpeg in pictures:
+        if at < drawn and len(jpeg) <= room:
+            large[content] = jpeg
+            room -= len(jpeg)
+            continue
+        room = 0  # what comes later is not larger than what came before
+        small[content] = shrink(jpeg, side)
+        left -= len(small[content])
+        if left <= 0:
+            side, left = next(sides, (0, 0))
+            if not side:
                 break
-            small[content] = shrink(jpeg, sides[0][0])
-            left += len(small[content])
-            if left > sides[0][1]:
-                sides.pop(0)
-                left = 0
     return large, small
 
 

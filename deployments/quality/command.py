@@ -113,6 +113,37 @@ def quality(
             typer.echo(f"plots: {plots}")
 
 
+@bench_app.command("report")
+def report(
+    groups: Annotated[
+        list[int] | None, typer.Option(help="How many groups; may be given more than once.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the report page on made-up scans: size, time to open, memory. Needs Chromium.
+
+    dam-dedup bench report --groups 100 --groups 10000
+    """
+    from dataclasses import asdict
+
+    from deployments.quality.pages import measure
+
+    found = [measure(number) for number in groups or [100, 1_000, 10_000]]
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+        return
+    typer.echo(
+        "groups   file MB   written s   interactive s   busy s   heap MB   next group s   "
+        "graph s   with picture"
+    )
+    for one in found:
+        typer.echo(
+            f"{one.groups:>6,} {one.bytes / 1e6:>9.1f} {one.seconds:>11.1f} "
+            f"{one.interactive:>15.2f} {one.busy:>8.2f} {one.heap / 1e6:>9.1f} {one.step:>14.3f} "
+            f"{one.graph:>9.2f} {one.pictures:>14.0%}"
+        )
+
+
 @bench_app.command("fit")
 def fit(
     work: Annotated[Path, typer.Option(help="Folder of an earlier `bench quality --work` run.")],

@@ -11,8 +11,9 @@ function verdictsOf(group) {
   return othersOf(group).flatMap((at) => {
     if (apart.includes(at)) return [[keeper, at, "distinct"]];
     if (all) return [[keeper, at, decision]];
-    // Equal pixels need nobody's word.
-    return group.m[at][TIER] === 0 ? [] : [[keeper, at, "duplicate"]];
+    // That two are exact copies needs nobody's word.
+    const pair = pairOf(group, keeper, at);
+    return (pair ? pair.tier : group.m[at][TIER]) === 0 ? [] : [[keeper, at, "duplicate"]];
   });
 }
 

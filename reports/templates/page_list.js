@@ -62,9 +62,9 @@ function listRow(at, place) {
       h("span", { class: "thumb" }, source ? h("img", { src: source, alt: "", decoding: "async" }) : null),
       h("span", { class: "row-text" },
         h("span", { class: "row-name" }, bdi(baseName(keeper[KEY]))),
-        h("span", { class: "row-facts" }, h("span", { class: "badge " + TIERS[group.t] }, TIERS[group.t] + " " + percent(group.q)), " " + group.n + " files", group.s < 2 ? " · " + STATES[group.s] : null)),
+        h("span", { class: "row-facts" }, h("span", { class: "badge " + TIERS[group.t] }, TIERS[group.t] + " " + percent(group.q)), " " + group.n + " files")),
       h("span", { class: "row-end" }, h("span", { class: "row-bytes" }, bytes(group.b)),
-        decision ? h("span", { class: "glyph " + decision, title: WORDS[decision] }, GLYPHS[decision], h("span", { class: "hidden" }, WORDS[decision])) : null,
+        decision ? h("span", { class: "glyph " + decision, title: WORDS[decision] }, GLYPHS[decision], h("span", { class: "hidden" }, WORDS[decision])) : group.s < 2 ? h("span", { class: "soft small" }, STATES[group.s]) : null,
         mustAsk(group) && !decision ? h("span", { class: "asks", title: "has a question" }, "?", h("span", { class: "hidden" }, "has a question")) : null)));
   row.style.top = place * ROW + "px";
   return row;

@@ -4,85 +4,56 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-import numpy.typing as npt
-
-from tasks.dedup.evidence import Evidence
+from tasks.dedup.evidence import Box, Evidence
 from tasks.records import THUMBNAIL_SIDE
 
 #: a, b, c, d, e, f as SVG writes them: x' = a x + c y + e, y' = b x + d y + f.
 Affine = tuple[float, float, float, float, float, float]
 IDENTITY: Affine = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
-#: Off by this share of a side is nothing that can be seen; a step that shows which way to go.
-_EXACT, _STEP, _ROUNDS = 0.004, 1e-4, 8
+_Point = tuple[float, float]
+_CORNERS: tuple[_Point, ...] = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+#: Off by this share of a side is nothing that can be seen; by this, worth another beginning.
+_EXACT, _POOR = 0.004, 0.008
+#: A step that shows which way to go, the longest that is taken, and how many.
+_STEP, _LONGEST, _ROUNDS = 1e-4, 0.1, 8
 #: Where to begin: a turned picture has more than one shift that looks right from afar.
-_STARTS = (
-    np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [-1, -1], [1, -1], [-1, 1]]) * 0.08
-)
-_Points = npt.NDArray[np.float64]
+_WAYS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
+_STARTS = tuple((0.08 * x, 0.08 * y) for x, y in _WAYS)
 
 
 def placement(evidence: Evidence, left: tuple[int, int], right: tuple[int, int]) -> Affine:
     """The map from left to right, both in 0..1 of their own width and height.
 
     The evidence keeps turn, scale and aspect, and the boxes in which the two meet, but no shift:
-    it is the one under which the overlap has these boxes.
+    it is the one under which the overlap has these boxes. (Of two pictures turned against each
+    other that are cut at every side, only the share remains, and the map is a rough one.)
+    Numbers, not arrays: a report has tens of thousands of pairs, a polygon a handful of corners.
 
     Args:
         evidence: right against left.
         left: width and height of the left picture.
         right: of the right one.
     """
-    size_l, size_r = _small(left), _small(right)
-    turn = math.radians(evidence.rotation)
-    wide = evidence.scale * math.sqrt(max(evidence.aspect, 1e-6))
-    high = evidence.scale / math.sqrt(max(evidence.aspect, 1e-6))
-    linear = np.array(
-        [[wide * math.cos(turn), -high * math.sin(turn)],
-         [wide * math.sin(turn), high * math.cos(turn)]]
-    )  # fmt: skip
-    linear = linear * size_l / size_r[:, None]  # from 0..1 to 0..1
+    (wide_l, high_l), (wide_r, high_r) = _small(left), _small(right)
+    turn, stretch = math.radians(evidence.rotation), math.sqrt(max(evidence.aspect, 1e-6))
+    across, down = evidence.scale * stretch, evidence.scale / stretch
+    a, b = across * math.cos(turn) * wide_l / wide_r, across * math.sin(turn) * wide_l / high_r
+    c, d = -down * math.sin(turn) * high_l / wide_r, down * math.cos(turn) * high_l / high_r
     if evidence.mirrored:
-        linear[:, 0] *= -1
-    box_l, box_r = np.array(evidence.box_left), np.array(evidence.box_right)
-    shift = _fitted(linear, np.concatenate([box_r, box_l, [evidence.share_right]]))
-    (a, c), (b, d) = linear.tolist()
-    e, f = shift.tolist()
-    return a, b, c, d, e, f
-
-
-def _fitted(linear: _Points, known: _Points) -> _Points:
-    """The shift under which the overlap has these boxes, in right and in left, and this share."""
+        a, b = -a, -b
     # Exact where one picture lies inside the other, and where nothing is turned.
-    start = _centre(known[:4]) - linear @ _centre(known[4:8])
-    best, least = start, float(np.abs(_off(linear, start, known)).max())
-    for nudge in _STARTS:
-        if least < _EXACT:
+    (x, y), (u, v) = _centre(evidence.box_left), _centre(evidence.box_right)
+    start: Affine = (a, b, c, d, u - a * x - c * y, v - b * x - d * y)
+    known = (*evidence.box_right, *evidence.box_left, evidence.share_right)
+    best, least = start, _error(_off(start, known))
+    for right_by, down_by in _STARTS:
+        if least < (_EXACT if (right_by, down_by) == (0, 0) else _POOR):
             break
-        shift = start + nudge
-        for _ in range(_ROUNDS):
-            off = _off(linear, shift, known)
-            error = float(np.abs(off).max())
-            if error < least:
-                best, least = shift, error
-            if error < _EXACT:
-                break
-            slopes = np.stack(
-                [(_off(linear, shift + step, known) - off) / _STEP for step in np.eye(2) * _STEP],
-                axis=1,
-            )
-            shift = shift - np.clip(np.linalg.pinv(slopes) @ off, -0.1, 0.1)  # Gauss and Newton
+        found, error = _fitted(_moved(start, right_by, down_by), known)
+        if error < least:
+            best, least = found, error
     return best
-
-
-def _off(linear: _Points, shift: _Points, known: _Points) -> _Points:
-    there, here = _overlap(linear, shift)
-    if not len(there):
-        return np.ones(len(known))
-    x, y = there[:, 0], there[:, 1]
-    area = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
-    return np.concatenate([_box(there), _box(here), [area]]) - known
 
 
 def inverse(affine: Affine) -> Affine:
@@ -101,38 +72,87 @@ def inverse(affine: Affine) -> Affine:
     )
 
 
-def _small(size: tuple[int, int]) -> _Points:
-    wide, high = max(size[0], 1), max(size[1], 1)
-    return np.array([wide, high]) * min(1.0, THUMBNAIL_SIDE / max(wide, high))
+def _fitted(affine: Affine, known: tuple[float, ...]) -> tuple[Affine, float]:
+    """The map with the shift that fits best from here (Gauss and Newton), and how far it is off."""
+    best, least = affine, math.inf
+    for _ in range(_ROUNDS):
+        off = _off(affine, known)
+        error = _error(off)
+        if error < least:
+            best, least = affine, error
+        if error < _EXACT:
+            break
+        with_x, with_y = (
+            [(after - before) / _STEP for after, before in
+             zip(_off(_moved(affine, *step), known), off, strict=True)]
+            for step in ((_STEP, 0.0), (0.0, _STEP))
+        )  # fmt: skip
+        xx, yy, xy = _dot(with_x, with_x), _dot(with_y, with_y), _dot(with_x, with_y)
+        x, y = _dot(with_x, off), _dot(with_y, off)
+        area = xx * yy - xy * xy
+        if area < 1e-9:
+            break
+        affine = _moved(affine, _held((xy * y - yy * x) / area), _held((xy * x - xx * y) / area))
+    return best, least
 
 
-def _overlap(linear: _Points, shift: _Points) -> tuple[_Points, _Points]:
-    """What both show: as a polygon in right, and the same in left."""
-    corners = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
-    there = corners @ linear.T + shift
+def _off(affine: Affine, known: tuple[float, ...]) -> list[float]:
+    """How far the overlap's boxes, in right and in left, and its share of right are off."""
+    there = _overlap(affine)
+    if len(there) < 3:
+        return [1.0] * len(known)
+    a, b, c, d, e, f = inverse(affine)
+    here = [(a * x + c * y + e, b * x + d * y + f) for x, y in there]
+    area = abs(sum(x * there[at - 1][1] - there[at - 1][0] * y for at, (x, y) in enumerate(there)))
+    found = (*_box(there), *_box(here), area / 2)
+    return [one - other for one, other in zip(found, known, strict=True)]
+
+
+def _overlap(affine: Affine) -> list[_Point]:
+    """What both show, as a polygon in right (Sutherland and Hodgman, 1974)."""
+    a, b, c, d, e, f = affine
+    polygon = [(a * x + c * y + e, b * x + d * y + f) for x, y in _CORNERS]
     for axis, limit, sign in ((0, 0.0, 1), (0, 1.0, -1), (1, 0.0, 1), (1, 1.0, -1)):
-        there = _cut(there, axis, limit, sign)
-        if len(there) < 3:
-            return np.empty((0, 2)), np.empty((0, 2))
-    return there, (there - shift) @ np.linalg.pinv(linear).T
+        kept: list[_Point] = []
+        for at, point in enumerate(polygon):
+            before = polygon[at - 1]
+            now, then = sign * (point[axis] - limit), sign * (before[axis] - limit)
+            if (now >= 0) != (then >= 0):
+                part = then / (then - now)
+                kept.append((before[0] + part * (point[0] - before[0]),
+                             before[1] + part * (point[1] - before[1])))  # fmt: skip
+            if now >= 0:
+                kept.append(point)
+        polygon = kept
+    return polygon
 
 
-def _cut(polygon: _Points, axis: int, limit: float, sign: int) -> _Points:
-    kept: list[_Points] = []
-    depth = sign * (polygon[:, axis] - limit)
-    for now, point in enumerate(polygon):
-        after = (now + 1) % len(polygon)
-        if depth[now] >= 0:
-            kept.append(point)
-        if (depth[now] >= 0) != (depth[after] >= 0):
-            part = depth[now] / (depth[now] - depth[after])
-            kept.append(point + part * (polygon[after] - point))
-    return np.array(kept).reshape(-1, 2)
+def _moved(affine: Affine, x: float, y: float) -> Affine:
+    return (*affine[:4], affine[4] + x, affine[5] + y)
 
 
-def _box(points: _Points) -> _Points:
-    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+def _small(size: tuple[int, int]) -> _Point:
+    wide, high = max(size[0], 1), max(size[1], 1)
+    less = min(1.0, THUMBNAIL_SIDE / max(wide, high))
+    return wide * less, high * less
 
 
-def _centre(box: _Points) -> _Points:
-    return (box[:2] + box[2:]) / 2
+def _box(points: list[_Point]) -> Box:
+    across, down = [x for x, _ in points], [y for _, y in points]
+    return min(across), min(down), max(across), max(down)
+
+
+def _centre(box: Box) -> _Point:
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
+def _held(step: float) -> float:
+    return max(-_LONGEST, min(_LONGEST, step))
+
+
+def _dot(one: list[float], other: list[float]) -> float:
+    return sum(x * y for x, y in zip(one, other, strict=True))
+
+
+def _error(off: list[float]) -> float:
+    return max(abs(one) for one in off)

@@ -57,7 +57,7 @@ def evidence_of(matrix: np.ndarray, mirrored: bool) -> Evidence:
         (180, 1.0, (350, 330)),
         (7, 0.8, (30, 40)),
         (-12, 1.5, (-100, 20)),
-        (25, 1.0, (60, -40)),
+        (25, 0.5, (120, 60)),
     ],
 )
 def test_the_map_is_found_again(turn, scale, shift, mirrored):

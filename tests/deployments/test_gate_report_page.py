@@ -254,7 +254,7 @@ def test_another_keeper_is_planned_and_not_approved(site):
     assert len(asked) == 1
 
 
-# ---- the same decisions from a file ---------------------------------------------------------------
+# ---- the same decisions from a file ----------------------------------------------------------
 
 
 def approve(site, file: Path, *more: str):
@@ -292,7 +292,7 @@ def test_a_file_about_another_plan_decides_nothing(site, tmp_path):
     assert held(site) == {}
 
 
-# ---- in a browser -----------------------------------------------------------------------------------
+# ---- in a browser ----------------------------------------------------------------------------
 
 
 @pytest.fixture
