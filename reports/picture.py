@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from typing import Any
 
 from PIL import Image
 
 from reports.highlights import top_groups
 from tasks.records import Document, Summary
 
-_GROUPS, _SIDE, _GAP = 8, 240, 12
+_GROUPS, _SIDE = 8, 240
+#: What belongs together stands close.
+_INNER, _OUTER = 4, 32
 _GROUND = (238, 240, 243)
 
 
@@ -18,27 +22,35 @@ def overview_picture(summary: Summary) -> Document | None:
 
     Thumbnails are this program's own JPEGs, and of one size: they are safe to open here.
     """
-    rows = []
-    for group in top_groups(summary, _GROUPS, 2):
-        jpegs = [summary.thumbnails.get(member["content"]) for member in group["members"]]
-        pair = [jpeg for jpeg in jpegs if jpeg]
-        if len(group["members"]) == 2 and len({row["content"] for row in group["members"]}) == 1:
-            pair = pair[:1] * 2
-        if len(pair) == 2:
-            rows.append(pair)
+    rows = [
+        pair
+        for pair in (_pair(summary, group) for group in top_groups(summary, _GROUPS, 2))
+        if pair
+    ]
     if not rows:
         return None
     lines = -(-len(rows) // 2)
-    width, height = 4 * _SIDE + 5 * _GAP, lines * (_SIDE + _GAP) + _GAP
-    sheet = Image.new("RGB", (width, height), _GROUND)
+    across, down = 2 * _SIDE + _INNER + _OUTER, _SIDE + _OUTER
+    sheet = Image.new("RGB", (2 * across + _OUTER, lines * down + _OUTER), _GROUND)
     for number, pair in enumerate(rows):
-        for side, jpeg in enumerate(pair):
-            picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
-            picture.thumbnail((_SIDE, _SIDE))
-            left = (number % 2 * 2 + side) * (_SIDE + _GAP) + _GAP
-            top = number // 2 * (_SIDE + _GAP) + _GAP
+        for side, picture in enumerate(pair):
+            left = _OUTER + number % 2 * across + side * (_SIDE + _INNER)
+            top = _OUTER + number // 2 * down
             centred = ((_SIDE - picture.width) // 2, (_SIDE - picture.height) // 2)
             sheet.paste(picture, (left + centred[0], top + centred[1]))
     body = io.BytesIO()
     sheet.save(body, "JPEG", quality=82)
     return Document("overview.jpg", "image/jpeg", body.getvalue())
+
+
+def _pair(summary: Summary, group: dict[str, Any]) -> list[Image.Image]:
+    """Keeper and duplicate; nothing where one has no picture."""
+    found = []
+    for member in group["members"]:
+        # A thumbnail that cannot be read must not cost the scan its report.
+        with contextlib.suppress(KeyError, OSError):
+            jpeg = summary.thumbnails[member["content"]]
+            picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
+            picture.thumbnail((_SIDE, _SIDE))
+            found.append(picture)
+    return found if len(found) == 2 else []

@@ -35,7 +35,7 @@ def unescape_cell(text: str) -> str:
 
 
 def frame_csv(frame: pl.DataFrame) -> bytes:
-    """A frame as CSV in UTF-8, texts quoted and escaped, numbers as they are."""
+    """A frame as CSV in UTF-8, texts quoted and escaped, numbers and column names as they are."""
     texts = [
         pl.when(pl.col(name).str.contains(_FORMULA_RUST))
         .then(pl.lit(MARK) + pl.col(name))
@@ -44,4 +44,5 @@ def frame_csv(frame: pl.DataFrame) -> bytes:
         for name, kind in frame.schema.items()
         if kind == pl.String
     ]
-    return frame.with_columns(texts).write_csv(quote_style="non_numeric").encode()
+    body = frame.with_columns(texts).write_csv(quote_style="non_numeric", include_header=False)
+    return (",".join(frame.columns) + "\n" + body).encode()

@@ -206,7 +206,7 @@ def test_owners_see_all_and_first_what_nobody_else_decides(shared):
     mail = sent(shared, to=[OWNER])
     text = body(mail, "plain")
     assert re.findall(r"(?m)^   keep +(\w+)", text) == ["b1", "c1", "a1"]
-    assert "1 group of these went to 1 reviewer too; the others only to you." in text
+    assert "1 group of these lies in the part of a reviewer; the others are yours alone." in text
     assert "TO DECIDE: 2 groups" in text
     assert "Question:  which agency?" in text
     assert "move 1 file into quarantine" in text
@@ -222,7 +222,7 @@ def test_what_only_others_may_approve_is_not_asked_of_a_reviewer(shared):
     shared = replace(shared, plan=replace(shared.plan, groups=notes))
     assert narrow(shared, ANNA).groups.is_empty()
     text = body(sent(shared, to=[OWNER]), "plain")
-    assert "went to" not in text, "nobody else was asked"
+    assert "part of a reviewer" not in text, "nobody else was asked"
     assert "TO DECIDE: 1 group\n" in text
     assert "?group=g0000" not in text
     legal = body(sent(shared, to=["legal@example.com"]), "plain")
