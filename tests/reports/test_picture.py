@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from PIL import Image
 
-from reports.overview import overview_picture
+from reports.picture import overview_picture
 
 
 def opened(document) -> Image.Image:
