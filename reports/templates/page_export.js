@@ -43,9 +43,11 @@ function decisionsOf(groups) {
   };
 }
 
-// A cell that begins like a formula would be run by spreadsheet programs.
+// A cell that begins like a formula would be run by spreadsheet programs: the rule of tasks/cells.py.
+const FORMULA = /^(?:[\t\r\n']|[\s\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20])/;
+
 function cell(text) {
-  const safe = shown(text).replace(/^[=+\-@\t\r]/, "'$&");
+  const safe = shown(text).replace(FORMULA, "'$&");
   return /[",\r\n]/.test(safe) ? '"' + safe.replaceAll('"', '""') + '"' : safe;
 }
 

@@ -82,6 +82,12 @@ def test_html_json_csv_parquet_and_mail_agree(summary):
     assert {name: last[name] for name in counted} == counted
 
     page = documents["report.html"].decode()
+    found = re.search(r'<script type="application/json" id="data"[^>]*>(.*?)</script>', page, re.S)
+    drawn = json.loads(found[1])["groups"]
+    assert [group["i"] for group in drawn] == [group["id"] for group in data["groups"]]
+    for group in drawn:
+        assert group["n"] == len(groups[group["i"]]["members"])
+        assert {(group["i"], member[0]) for member in group["m"]} <= {key[:2] for key in keys}
     assert f"{counted['groups']} group" in page
     assert human_bytes(counted["savings"]) in page
 
