@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from deployments.gate.acts import Replan
     from tasks.settings import Settings
 
+#: An analysis may come in the address (rank.by.preprocessed).
+_HEAD_BYTES = 512 * 1024
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program's."""
@@ -60,7 +63,8 @@ def gate(
     # No access log: an address is a key to a decision.
     uvicorn.run(app, host=host, port=port, access_log=False, server_header=False,
                 log_level="warning", timeout_keep_alive=30, backlog=512,
-                timeout_graceful_shutdown=30)  # fmt: skip
+                timeout_graceful_shutdown=30,
+                h11_max_incomplete_event_size=_HEAD_BYTES, http="h11")  # fmt: skip
 
 
 def link(

@@ -73,10 +73,11 @@ def _failure(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)  # nobody reads it
     answer = problem_of(error)
-    if answer.status >= 500 and answer.status != 504:
+    page = request.url.path.startswith(_PAGES)
+    if page or (answer.status >= 500 and answer.status != 504):
         log.error("%s %s failed: %s", request.method, _route(request), error,
                   exc_info=not isinstance(error, DamDedupError))  # fmt: skip
-    if not request.url.path.startswith(_PAGES):
+    if not page:
         return _json(request, answer)
     if isinstance(error, CatalogBusyError):
         return _message(503, _BUSY, {"Retry-After": "60"})

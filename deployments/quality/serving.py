@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from deployments.quality.synthetic import COLLECTION, Made, fill_catalog
+from deployments.quality.gate_catalog import COLLECTION, Made, fill_catalog
 from tasks.errors import DamDedupError
 from tasks.progress import Progress
 from tasks.session import open_embedder
