@@ -35,8 +35,16 @@ def check(
     target: Annotated[str, typer.Argument(help="What to look for; see above.")],
     source: SourceUri = "",
     where: Annotated[
-        str, typer.Option(help="Compare only with assets that pass, e.g. \"label = 'shoes'\".")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            help="Compare only with assets that pass, e.g. \"label = 'shoes'\". May be "
+            "given more than once: all must hold."
+        ),
+    ] = None,
+    fq: Annotated[
+        list[str] | None,
+        typer.Option(help="The same as field:value or -field:value; see docs/filters.md."),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Lowest score found, 0.5 to 1 (default 0.7).")
     ] = None,
@@ -73,12 +81,14 @@ def check(
     """
     from deployments.tell import print_json
     from reports.check import check_lines, checked_data
+    from tasks.catalog.filters import join_filters
+    from tasks.catalog.fq import fq_to_sql
     from tasks.records import Question
 
     settings = read_settings(catalog)
     question = Question(
         source=source,
-        where=where,
+        where=join_filters(*where or [], fq_to_sql(fq or [])),
         threshold=settings.match.threshold if threshold is None else threshold,
         limit=limit,
         offset=offset,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tasks.analyze import Analyzer
+from tasks.catalog.filters import join_filters
+from tasks.catalog.fq import fq_to_sql
 from tasks.check import Checker
 from tasks.errors import ImageError, SettingsError, SourceError
 from tasks.records import Analysis, Checked, CheckRequest, Question, asset_id
@@ -38,7 +40,7 @@ def question_of(request: CheckRequest, settings: Settings) -> Question:
     """What a request asks for besides its image."""
     return Question(
         source=request.source.strip(),
-        where=request.where.strip(),
+        where=join_filters(request.where, fq_to_sql(request.fq)),
         threshold=request.threshold or settings.match.threshold,
         limit=request.limit,
         offset=request.offset,

@@ -205,6 +205,11 @@ class CheckRequest(BaseModel):
     where: str = Field(
         "", max_length=4000, description="SQL-style filter of what it is compared with"
     )
+    fq: list[str] = Field(
+        default_factory=list,
+        max_length=50,
+        description="field:value or -field:value; all must hold, beside the filter",
+    )
     threshold: float | None = Field(
         None, ge=0.5, le=1.0, description="Lowest score; none: DAM_DEDUP_MATCH__THRESHOLD (0.7)"
     )

@@ -112,6 +112,8 @@ def test_people_read_score_tier_and_evidence_in_words(new):
 def test_options_of_a_check(new):
     copy = new / "copy.webp"
     assert keys(copy, "--where", "format = 'png'") == ["a.png"]
+    assert keys(copy, "--fq", "format:png", "--fq", "-name:b*") == ["a.png"]
+    assert keys(copy, "--where", "format = 'png'", "--fq", "-format:png") == []
     assert keys(copy, "--exclude", "a.png", "--exclude", "a.jpg") == ["a small.jpg"]
     assert keys(copy, "--threshold", "1") == []
     whole = json.loads(run("check", copy, "--json", "--limit", "2").stdout)
