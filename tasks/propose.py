@@ -79,8 +79,8 @@ def refresh_lists(
         pl.DataFrame({"content": contents} | ({} if sides is None else {"side": sides}))
     )
     k = scan.settings.match.neighbours
-    # Cells know no sides: a scan across compares everything.
-    mode = choose_scan_mode(here.height, scan.settings.match.mode) if undivided(here) else EXACT
+    # Cells know no sides: a scan across multiplies one side with the other, and only that.
+    mode = EXACT if scan.across else choose_scan_mode(here.height, scan.settings.match.mode)
     cells = read_cells(catalog, scan, space)
     alike = cells.fit(here.height, mode) if cells else mode == EXACT
     kept = _of_one_side(lists, here, scan, space).filter(pl.col("k") == k)
