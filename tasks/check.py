@@ -8,6 +8,7 @@ found is what a scan would report of that pair.
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -74,7 +75,7 @@ class Checker:
         catalog = self._catalog()
         row = self._find(catalog, name, question.source)
         analysis = _stored(catalog, row)
-        if not question.source and row["asset_id"] == name:
+        if not question.source and not self._is_default(row["source"]):
             question = replace(question, source=row["source"])
         return self._check(self._catalog(analysis.space), analysis, question, row["asset_id"])
 
@@ -176,16 +177,23 @@ class Checker:
                 self._scopes.popitem(last=False)
         return made
 
+    def _is_default(self, source: str) -> bool:
+        """Whether a source is the settings', whose prefix then counts."""
+        uri = self._settings.source.uri
+        return bool(uri) and locate(str(uri), self._settings)[0] == source
+
     def _find(self, catalog: Catalog, name: str, source: str) -> dict[str, Any]:
         """The asset that a name means: by its id anywhere, or by its key in a source."""
-        condition = f"removed_at IS NULL AND (asset_id = {quote(name)} OR key = {quote(name)})"
-        rows = catalog.read("assets", _STORED, condition)
-        by_id = rows.filter(asset_id=name)
-        if by_id.is_empty() and rows.height:
-            uri = source or (default_source(catalog, self._settings) if rows.height > 1 else "")
+        found = catalog.read("assets", _STORED, "false")
+        if _ASSET_ID.fullmatch(name):
+            found = catalog.read("assets", _STORED, f"asset_id = {quote(name)} AND {_LIVE}")
+        if found.is_empty():
+            found = catalog.read("assets", _STORED, f"key = {quote(name)} AND {_LIVE}")
+            uri = source
+            if found.height > 1 and not uri:
+                uri = default_source(catalog, self._settings)
             if uri:
-                rows = rows.filter(source=locate(uri, self._settings)[0])
-        found = by_id if by_id.height else rows
+                found = found.filter(source=locate(uri, self._settings)[0])
         if found.is_empty():
             raise AssetGoneError(
                 f"the catalog has no asset {name!r:.300}" + (f" in {source}" if source else "")
@@ -200,6 +208,8 @@ class Checker:
         return row
 
 
+_ASSET_ID = re.compile(r"[0-9a-f]{32}")
+_LIVE = "removed_at IS NULL"
 _STORED = ["asset_id", "key", "source", "content", "phash", "sha256", "width", "height", "mode",
            "format", "quality", "size", "failed", "skipped", "message"]  # fmt: skip
 

@@ -363,6 +363,8 @@ INDEXES: dict[str, dict[str, str]] = {
         "content": "BTREE",
     },
     "groups": {"scan_id": "BITMAP"},
+    # A check asks for all that was ever said of one content.
+    "pairs": {"left": "BTREE", "right": "BTREE"},
 }
 
 
