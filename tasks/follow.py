@@ -94,7 +94,7 @@ def check_keys(request: KeysRequest, settings: Settings) -> Followed:
         SettingsError: when the source is none that changes.
     """
     with Follower(settings, request.source) as follower:
-        return follower.follow(events_of(request.events), request.keys)
+        return follower.follow(events_of(request.events), request.names)
 
 
 class Follower:

@@ -239,7 +239,10 @@ class KeysRequest(BaseModel):
         max_length=10_000,
         description="S3 event notifications as they came: raw, or wrapped by SNS, SQS, EventBridge",
     )
-    keys: list[str] = Field(default_factory=list, max_length=10_000)
+    # Not "keys": Prefect takes what has one for a mapping.
+    names: list[str] = Field(
+        default_factory=list, max_length=10_000, description="Keys of objects, beside the events'"
+    )
     source: str = Field(
         "", max_length=1100, description="s3://bucket/prefix; empty: DAM_DEDUP_SOURCE__URI"
     )

@@ -53,7 +53,7 @@ class Bucket:
         return {"eventName": name, "s3": {"bucket": {"name": self.name}, "object": kept}}
 
     def follow(self, *events: dict[str, Any], keys: tuple[str, ...] = ()) -> Followed:
-        request = KeysRequest(events=[{"Records": list(events)}], keys=list(keys))
+        request = KeysRequest(events=[{"Records": list(events)}], names=list(keys))
         return check_keys(request, self.settings)
 
     def scan(self) -> dict[str, int]:
