@@ -27,6 +27,8 @@ _ROUNDS = 8
 _BLOCK = 8192
 #: Two products of the same vectors may differ by so much when blocks differ.
 _ROUNDING = 1e-4
+#: Above any cosine, rounding included.
+_HIGHEST = 1.01
 #: Below the key of any neighbour.
 _NOBODY = -(2**62)
 
@@ -122,11 +124,15 @@ class _Join:
         self._device = device
         cells = int(order.probes.max(initial=0)) + 1
         self._starts = np.searchsorted(order.probes[:, 0], np.arange(cells + 1))
-        # Older rows by the cells they look into: which lists a new row of that cell may enter.
-        older = np.flatnonzero(~order.query)
-        lookers = order.probes[older]
-        self._lookers = np.repeat(older, lookers.shape[1])[np.argsort(lookers, None, "stable")]
-        self._looked = np.sort(lookers, None)
+        # Older rows by the cells they look into, where a query is at home: it may enter their
+        # lists. (A list that ends above any cosine is entered by nothing.)
+        older = np.flatnonzero(~order.query & (order.ends < _HIGHEST))
+        asked = np.zeros(cells, bool)
+        asked[order.probes[order.query, 0]] = True
+        at, column = np.nonzero(asked[order.probes[older]])
+        looked = order.probes[older[at], column].astype(np.uint16)  # sorted in linear time
+        by_cell = np.argsort(looked, kind="stable")
+        self._looked, self._lookers = looked[by_cell], older[at][by_cell]
         self._rank = torch.from_numpy(order.rank).to(device)
 
     def lists(self, rows: npt.NDArray[np.int64], k: int) -> _Entries:
@@ -162,7 +168,9 @@ class _Join:
         homes = self._order.probes[rows, 0]  # which never falls
         for cell in np.unique(homes).tolist():
             mine = rows[np.searchsorted(homes, cell) : np.searchsorted(homes, cell, "right")]
-            begin, end = np.searchsorted(self._looked, [cell, cell + 1])
+            number = np.uint16(cell)  # of another type, all would be copied for each cell
+            begin = int(np.searchsorted(self._looked, number))
+            end = int(np.searchsorted(self._looked, number, "right"))
             for start in range(begin, end, _BLOCK):
                 older = self._lookers[start : min(start + _BLOCK, end)]
                 scores = self._floats(mine) @ self._floats(older).T
