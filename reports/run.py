@@ -7,7 +7,14 @@ from typing import Any
 
 from reports.highlights import decisions, evidence, proposal, top_groups
 from reports.page import headline, news, totals
-from reports.words import counted, human_bytes, reason_words, shown_key
+from reports.words import (
+    counted,
+    human_bytes,
+    label_words,
+    reason_words,
+    search_words,
+    shown_key,
+)
 from tasks.records import Receipt, Summary
 
 _TOP, _MEMBERS = 10, 3
@@ -145,23 +152,14 @@ def _provenance(summary: Summary) -> list[str]:
     rows = [
         ("model", code(f"{summary.space.model} {summary.space.revision}")),
         ("threshold", f"{summary.threshold:g}"),
-        ("calibration", _calibration(summary)),
+        ("calibration", label_words(summary.calibrated)),
+        ("search", search_words(summary.search)),
         *((name, code(text)) for name, text in summary.versions.items()),
         ("took", f"{summary.seconds:,.1f} s"),
         *((f"- {name}", f"{seconds:,.1f} s") for name, seconds in summary.stages.items()),
     ]
     done = [f"{name} {n:,}" for name, n in summary.counts.items() if not name.startswith("ms_")]
     return ["### How it was made", "", *table(("", ""), rows), "", ", ".join(done)]
-
-
-def _calibration(summary: Summary) -> str:
-    said = summary.calibrated
-    if said is None:
-        return "as shipped; no labels of this collection"
-    advised = said["recommended"]
-    return f"{said['labelled']:,} labels of this collection, {said['made'][:10]}: " + (
-        f"they advise {advised:g}" if advised is not None else "too few to advise a threshold"
-    )
 
 
 def _document(receipt: Receipt) -> str:

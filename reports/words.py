@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 
 def human_bytes(size: int) -> str:
@@ -46,6 +48,30 @@ def change_words(changes: str, reasons: str, *, keeper_is_original: bool) -> str
     if keeper_is_original:
         return changes
     return f"looks like the original of the keeper ({reasons}); the keeper: {changes}"
+
+
+def search_words(search: Mapping[str, str | float | int]) -> str:
+    """How the candidates of a scan were searched for, and what share of them that found."""
+    if not search:
+        return "not written down"
+    mode, listed = search["mode"], f"the {search['neighbours']} nearest of each content"
+    if not search["sample"]:
+        return f"{mode}: {listed}, all of them"
+    return (
+        f"{mode}: {listed}, among {search['ranked']:.0%} of the contents; of a sample of "
+        f"{search['sample']:,} it found {search['recall']:.1%} of the nearest, and the very "
+        f"nearest of {search['best']:.1%}"
+    )
+
+
+def label_words(said: Mapping[str, Any] | None) -> str:
+    """Where a collection's thresholds come from (``dam-dedup calibrate``)."""
+    if said is None:
+        return "as shipped; no labels of this collection"
+    advised = said["recommended"]
+    return f"{said['labelled']:,} labels of this collection, {said['made'][:10]}: " + (
+        f"they advise {advised:g}" if advised is not None else "too few to advise a threshold"
+    )
 
 
 def data_uri(jpeg: bytes | None) -> str | None:

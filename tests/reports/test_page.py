@@ -260,3 +260,19 @@ def test_what_storage_costs(make_summary):
     page = page_of(make_summary(["a", "b"], groups=groups, cost_per_gb_month=0.02))
     assert "$20.00 a month at $0.02 per GB" in page.text
     assert "storage has no price set" in page_of(make_summary(["a", "b"], cost_per_gb_month=0)).text
+
+
+def test_the_search_and_what_it_found_are_told(make_summary):
+    rough = {"mode": "balanced", "recall": 0.947, "best": 0.99, "sample": 200, "ranked": 0.188,
+             "neighbours": 20}  # fmt: skip
+    text = page_of(make_summary(["a", "b"], search=rough)).text
+    assert "balanced: the 20 nearest of each content, among 19% of the contents" in text
+    assert "of a sample of 200 it found 94.7% of the nearest, and the very nearest of 99.0%" in text
+    exact = rough | {"mode": "exact", "sample": 0}
+    assert "exact: the 20 nearest of each content, all of them" in page_of(
+        make_summary(["a", "b"], search=exact)
+    ).text  # fmt: skip
+    labels = {"labelled": 120, "made": "2026-11-01T10:00", "recommended": 0.8}
+    assert "120 labels of this collection, 2026-11-01: they advise 0.8" in page_of(
+        make_summary(["a", "b"], calibrated=labels)
+    ).text  # fmt: skip
