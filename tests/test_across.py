@@ -243,7 +243,11 @@ def test_the_report_names_both_filters_also_later(agency):
     assert (again.where, again.across) == (NEW, ARCHIVE)
     summary = summarize_scan(again, space, counts, finished)
     assert summary.pairs.equals(outcome.summary.pairs)
-    documents = {document.name: document.body.decode() for document in render(summary, 10)}
+    documents = {
+        document.name: document.body.decode()
+        for document in render(summary)
+        if not document.name.endswith((".parquet", ".jpg"))
+    }
     assert "only across to" in documents["report.html"]
     assert "archive/" in documents["report.html"]
     told = json.loads(documents["groups.json"])["scan"]
