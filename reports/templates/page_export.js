@@ -103,6 +103,13 @@ function queue(ids) {
   timer ||= setTimeout(flush, WAIT + 50);
 }
 
+// What was decided when the page was last open and did not reach the gate: the page was closed too
+// soon, or the gate was busy. It is sent now, unless it is undone in time.
+function resume() {
+  const left = [...records].filter(([id, record]) => record.d && !record.sent && !held.has(id));
+  if (GATE && left.length) queue(left.map(([id]) => id));
+}
+
 function withdraw(ids) {
   for (const id of ids) waiting.delete(id);
 }
@@ -130,6 +137,8 @@ async function send(due, leaving) {
     for (const [id, row] of Object.entries(said.decided)) held.set(id, row);
     for (const [id, why] of Object.entries(said.problems)) failures.set(id, why);
     if (said.plan) replanned = said.plan;
+    for (const id of due) if (!failures.has(id) && records.has(id)) records.get(id).sent = true;
+    keep();
     unsaved = Math.max(0, unsaved - due.length);
   } catch (error) {
     for (const id of due) failures.set(id, String(error.message || error));

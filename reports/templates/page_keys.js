@@ -107,6 +107,7 @@ function paper() {
 
 // ---- start ---------------------------------------------------------------------------------------
 recall();
+resume();
 for (const id of ["by-tier", "by-state", "by-decision", "sort"]) byId(id).addEventListener("change", applyFilters);
 byId("search").addEventListener("input", applyFilters);
 byId("list").addEventListener("scroll", () => requestAnimationFrame(drawList), { passive: true });

@@ -2,7 +2,8 @@
 const PLACE = "dam-dedup-review-" + DATA.scan + (PLAN ? "-" + PLAN.id : "") + (GATE ? "-" + GATE.reviewer : "");
 const WORDS = { accept: "accepted", distinct: "distinct", linked: "linked", skip: "skipped" };
 const GLYPHS = { accept: "✓", distinct: "≠", linked: "⚭", skip: "↷" };
-const records = new Map(); // group id -> { d: decision, k: keeper, apart: [members], q: questions read }
+// group id -> { d: decision, k: keeper, apart: [members], q: questions read, sent: the gate has it }
+const records = new Map();
 const steps = []; // [[group id, record before], ...] for each undo
 let unsaved = 0; // decisions that are neither exported nor sent
 let keeps = true; // whether the browser keeps anything for this page
@@ -40,7 +41,7 @@ function change(changes, said) {
   }
   steps.push(open.map(([group]) => [group.i, records.get(group.i)]));
   if (steps.length > 500) steps.shift();
-  for (const [group, more] of open) records.set(group.i, { ...recordOf(group), ...more });
+  for (const [group, more] of open) records.set(group.i, { ...recordOf(group), sent: undefined, ...more });
   unsaved += open.length;
   keep();
   if (GATE) queue(open.map(([group]) => group.i));
@@ -90,6 +91,7 @@ function recall() {
       if (Number.isInteger(record.k) && record.k > 0 && record.k < group.m.length) clean.k = record.k;
       if (Array.isArray(record.apart)) clean.apart = record.apart.filter((at) => Number.isInteger(at) && at >= 0 && at < group.m.length);
       if (record.q === true) clean.q = true;
+      if (record.sent === true) clean.sent = true;
       records.set(id, clean);
     }
   } catch {
