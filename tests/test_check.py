@@ -59,11 +59,17 @@ def pairs_of(outcome) -> dict[frozenset[str], tuple[float, str]]:
 
 
 def everything(settings) -> dict[str, pl.DataFrame]:
-    """All that the catalog holds, as text, but for lists and vectors."""
+    """All that the catalog holds, as text, but for lists, vectors and pictures."""
     catalog, held = open_catalog(settings), {}
     for name in catalog._list():
-        columns = [f.name for f in catalog.table(name).schema if not pa.types.is_nested(f.type)]
-        rows = catalog.read(name, [name for name in columns if name != "jpeg"])
+        rows = catalog.read(
+            name,
+            [
+                field.name
+                for field in catalog.table(name).schema
+                if not pa.types.is_nested(field.type) and not pa.types.is_large_binary(field.type)
+            ],
+        )
         held[name] = rows.select(pl.all().cast(pl.String))
     return held
 

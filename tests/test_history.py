@@ -21,7 +21,7 @@ def documents(outcome, scan_id: str | None = None) -> dict[str, bytes]:
     scan, space, counts, finished = last_scan(outcome.scan.settings, scan_id or outcome.scan.id)
     summary = summarize_scan(scan, space, counts, finished)
     assert summary.lost == ()
-    return {one.name: one.body for one in render(summary, 500)}
+    return {one.name: one.body for one in render(summary)}
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def filled(library):
 
 def test_a_report_is_made_again_byte_for_byte_after_the_collection_changed(filled):
     first = filled.scan()
-    delivered = {one.name: one.body for one in render(first.summary, 500)}
+    delivered = {one.name: one.body for one in render(first.summary)}
     assert documents(first) == delivered
 
     filled.add("d.png", 2, width=320)  # another group
@@ -43,7 +43,7 @@ def test_a_report_is_made_again_byte_for_byte_after_the_collection_changed(fille
     (filled.folder / "notes.txt").unlink()
     filled.write("cut.jpg", b"\xff\xd8\xff" + b"x" * 500)
     second = filled.scan()
-    later = {one.name: one.body for one in render(second.summary, 500)}
+    later = {one.name: one.body for one in render(second.summary)}
     (filled.folder / "a.png").unlink()
     filled.add("f.png", 2, width=200)
     third = filled.scan(Kind.FULL)  # which tidies every table
@@ -131,7 +131,7 @@ def test_no_signed_link_is_kept(filled):
 
 def test_stages_are_timed(filled):
     outcome = filled.scan()
-    assert set(outcome.summary.stages) == {"sync", "embed", "match", "group", "plan"}
+    assert set(outcome.summary.stages) == {"sync", "embed", "match", "group", "screen", "plan"}
     assert sum(outcome.summary.stages.values()) <= outcome.summary.seconds + 0.01
 
 
