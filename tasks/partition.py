@@ -25,14 +25,15 @@ log = logging.getLogger(__name__)
 EXACT, BALANCED, SPEED, AUTO = "exact", "balanced", "speed", "auto"
 #: Where ``auto`` changes over: all pairs of more cost more than the pictures' features.
 EXACT_UP_TO, BALANCED_UP_TO = 100_000, 1_000_000
-#: Cells that each content is compared with.
-PROBES = {BALANCED: 32, SPEED: 12}
+#: Cells that each content looks into: so many at least and at most, between them a share of all.
+#: What is looked into grows with the collection only to where the cells of contents fill memory.
+PROBES = {BALANCED: (32, 160, 0.08), SPEED: (12, 96, 0.048)}
 #: Vectors of a cell, about, and those looked at for its centre.
 _PER_CELL, _MOST_CELLS = 500, 4096
 SAMPLED = 32
 #: Made anew when the scope has grown or shrunk so much.
 _OUTGROWN = 2.0
-_BLOCK = 1 << 16
+_BLOCK = 1 << 15
 
 
 def choose_scan_mode(count: int, mode: str) -> str:
@@ -47,6 +48,12 @@ def choose_scan_mode(count: int, mode: str) -> str:
 def cells_for(count: int) -> int:
     """How many cells so many contents are put in."""
     return min(max(count // _PER_CELL, 1), _MOST_CELLS)
+
+
+def probes_for(mode: str, cells: int) -> int:
+    """How many of so many cells each content looks into."""
+    least, most, share = PROBES[mode]
+    return min(max(least, min(int(cells * share), most)), cells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +123,7 @@ def partition_scope(
     vectors: npt.NDArray[np.float16],
     mode: str,
     device: str,
-) -> tuple[Cells, npt.NDArray[np.int32]]:
+) -> tuple[Cells, npt.NDArray[np.uint16]]:
     """The scope's cells, and those that each content looks into (n, probes), its home first.
 
     Args:
@@ -151,17 +158,19 @@ def _homes(
     vectors: npt.NDArray[np.float16],
     cells: Cells,
     device: str,
-) -> npt.NDArray[np.int32]:
+) -> npt.NDArray[np.uint16]:
     """The cells of each content; those of contents that have none yet are found and written."""
-    probes = min(PROBES[cells.mode], len(cells.centres))
-    found = np.full((len(contents), probes), -1, np.int32)
-    known = catalog.read("homes", ["content", "cells"], _where(scan, space))
+    probes = probes_for(cells.mode, len(cells.centres))
+    found = np.zeros((len(contents), probes), np.uint16)
+    placed = np.zeros(len(contents), bool)
     places = pl.DataFrame({"content": contents}).with_row_index("row")
-    placed = known.join(places, on="content").filter(pl.col("cells").list.len() == probes)
-    if placed.height:
-        kept = placed["cells"].explode().to_numpy().reshape(-1, probes)
-        found[placed["row"].to_numpy()] = kept
-    new = np.flatnonzero(found[:, 0] < 0)
+    for batch in catalog.stream("homes", ["content", "cells"], _where(scan, space), _BLOCK):
+        known = pl.DataFrame(pl.from_arrow(batch)).join(places, on="content")
+        known = known.filter(pl.col("cells").list.len() == probes)
+        rows = known["row"].to_numpy()
+        found[rows] = known["cells"].explode().to_numpy().reshape(-1, probes)
+        placed[rows] = True
+    new = np.flatnonzero(~placed)
     for start in range(0, len(new), _BLOCK):
         rows = new[start : start + _BLOCK]
         found[rows] = nearest_cells(vectors[rows], cells.centres, probes, device=device)
@@ -172,9 +181,10 @@ def _homes(
                 "scope": scan.scope,
                 "space": space.id,
                 "content": names,
-                "cells": found[rows].tolist(),
+                "cells": found[rows].astype(np.int32),
             }
         )
+        table = table.with_columns(pl.col("cells").arr.to_list())
         catalog.upsert("homes", table.to_arrow().cast(schema.HOMES))
     return found
 

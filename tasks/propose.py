@@ -19,13 +19,8 @@ import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
-from tasks.dedup.cells import (
-    CellOrder,
-    nearest_cosines,
-    nearest_in_cells,
-    reorder,
-    share_found,
-)
+from tasks.dedup.cells import nearest_cosines, reorder, share_found
+from tasks.dedup.join import CellOrder, nearest_in_cells
 from tasks.dedup.pairs import DIGITS, NeighbourBlock, nearest
 from tasks.dedup.sides import BOTH, crossing, facing, pairs_sharing, undivided, with_side
 from tasks.embedding.vision import choose_device

@@ -265,7 +265,7 @@ def test_across_a_side_without_anybody_costs_nothing(bench):
 def small_cells(monkeypatch):
     """Cells of eight, of which few are looked into."""
     monkeypatch.setattr(partition, "_PER_CELL", 8)
-    monkeypatch.setattr(partition, "PROBES", {"balanced": 3, "speed": 2})
+    monkeypatch.setattr(partition, "PROBES", {"balanced": (3, 3, 0), "speed": (2, 2, 0)})
     monkeypatch.setattr(stage, "_QUERY_BLOCKS", 1)
 
 
@@ -372,7 +372,7 @@ def test_exact_lists_are_not_estimated(bench):
 
 
 def test_all_cells_find_what_exact_lists_hold(bench, small_cells, monkeypatch):
-    monkeypatch.setattr(partition, "PROBES", {"balanced": 99, "speed": 99})
+    monkeypatch.setattr(partition, "PROBES", {"balanced": (99, 99, 0), "speed": (99, 99, 0)})
     exact = bench.fresh(set(NAMES))
     catalog = in_mode(bench, "balanced").catalog()
     bench.refresh(catalog, set(NAMES))

@@ -280,6 +280,16 @@ class Catalog:
                 flat = batch["vector"].flatten().to_numpy(zero_copy_only=False)
                 yield contents, flat.reshape(len(contents), -1)
 
+    def stream(
+        self, name: str, columns: Sequence[str], where: str, rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """As :meth:`read_arrow`, so many rows at a time."""
+        if name not in self._names:
+            return
+        with self._engine(f"read {name} from"):
+            query = self.table(name).search().where(where).select(list(columns))
+            yield from query.to_batches(batch_size=rows)
+
     def search_vectors(
         self, name: str, queries: npt.NDArray[np.float32], limit: int, probes: int
     ) -> pa.Table:

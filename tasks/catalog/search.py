@@ -43,7 +43,7 @@ _QUERIES = 64
 #: Vectors held between searches, in bytes: a small collection is not read anew for each image.
 _HELD_BYTES = 96 * 1024**2
 #: The index's own order is rough: so many are ranked at the least.
-_LEAST_ASKED = 50
+LEAST_ASKED = 50
 #: Where a filter leaves few, more must be asked for; beyond so many everything is looked at.
 _MOST_ASKED = 4096
 #: A filter that leaves less than this share is read by name, not by reading everything.
@@ -120,7 +120,7 @@ def nearest_contents(
     if not cells:
         return _exact(catalog, name, queries, k, wanted)
     reach, thinned = REACH[used], math.ceil(total / size)
-    asked = max(k * reach.spare, _LEAST_ASKED) * thinned
+    asked = max(k * reach.spare, LEAST_ASKED) * thinned
     probes = reach.probes * thinned
     if asked > _MOST_ASKED or (thinned > 1 and probes > cells / 2):
         return _exact(catalog, name, queries, k, wanted)

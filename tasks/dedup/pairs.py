@@ -31,12 +31,14 @@ class NeighbourBlock:
         owner: row numbers, int64 (n,): queries of the block, and others the block is close to.
         neighbour: row numbers, int64 (n,).
         cosine: float32 (n,).
+        multiplied: pairs of vectors that were multiplied in full; 0 where that is all of them.
     """
 
     queries: tuple[int, int]
     owner: npt.NDArray[np.int64]
     neighbour: npt.NDArray[np.int64]
     cosine: npt.NDArray[np.float32]
+    multiplied: int = 0
 
 
 def nearest(
@@ -99,8 +101,8 @@ def nearest(
         owner = torch.arange(first, end, device=device)[:, None].expand_as(names)
         real = best > -1.5
         parts = [(owner[real], names[real], best[real]), *reached]
-        joined = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
-        yield NeighbourBlock((first, end), *joined)
+        whose, whom, cosine = (torch.cat(part).cpu().numpy() for part in zip(*parts, strict=True))
+        yield NeighbourBlock((first, end), whose, whom, cosine)
         if progress:
             progress(end)
 

@@ -7,15 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.dedup.cells import (
-    CellOrder,
-    nearest_cells,
-    nearest_cosines,
-    nearest_in_cells,
-    reorder,
-    share_found,
-    train_cells,
-)
+from deployments.quality.vectors import collection
+from tasks.dedup import join
+from tasks.dedup.cells import nearest_cells, nearest_cosines, reorder, share_found, train_cells
+from tasks.dedup.join import CellOrder, nearest_in_cells
+from tasks.dedup.sketch import ROUGHNESS, sketch
 
 DIM = 16
 Lists = dict[int, dict[int, float]]
@@ -44,11 +40,9 @@ def joined(vectors, order: CellOrder, k: int, block: int) -> Lists:
     return found
 
 
-def everything(probes: np.ndarray, sides: np.ndarray | None = None) -> CellOrder:
+def everything(probes: np.ndarray) -> CellOrder:
     rows = len(probes)
-    return CellOrder(
-        probes, np.ones(rows, bool), np.zeros(rows, np.float32), np.arange(rows), sides
-    )
+    return CellOrder(probes, np.ones(rows, bool), np.zeros(rows, np.float32), np.arange(rows))
 
 
 def in_cells(count: int, cells: int, probes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,18 +53,12 @@ def in_cells(count: int, cells: int, probes: int, seed: int) -> tuple[np.ndarray
     return vectors[by_home], near[by_home]
 
 
-def brute(
-    vectors: np.ndarray, probes: np.ndarray, k: int, sides: np.ndarray | None = None
-) -> Lists:
+def brute(vectors: np.ndarray, probes: np.ndarray, k: int) -> Lists:
     cosines = vectors.astype(np.float32) @ vectors.astype(np.float32).T
     lists = {}
     for row, looked in enumerate(probes):
         seen = [
-            other
-            for other in range(len(vectors))
-            if other != row
-            and probes[other, 0] in looked
-            and (sides is None or {sides[row], sides[other]} not in ({1}, {2}))
+            other for other in range(len(vectors)) if other != row and probes[other, 0] in looked
         ]
         lists[row] = cut({o: float(cosines[row, o]) for o in seen}, np.arange(len(vectors)), k)
     return lists
@@ -96,12 +84,11 @@ SIZES = {
 
 
 @settings(deadline=None, max_examples=30)
-@given(**SIZES, across=st.booleans())
-def test_lists_are_the_nearest_of_what_is_looked_at(count, cells, probes, k, block, seed, across):
+@given(**SIZES)
+def test_lists_are_the_nearest_of_what_is_looked_at(count, cells, probes, k, block, seed):
     vectors, near = in_cells(count, min(cells, count), probes, seed)
-    sides = np.random.default_rng(seed).integers(1, 4, count).astype(np.uint8) if across else None
-    found = joined(vectors, everything(near, sides), k, block)
-    wanted = brute(vectors, near, k, sides)
+    found = joined(vectors, everything(near), k, block)
+    wanted = brute(vectors, near, k)
     assert same(found, wanted)
     exact = vectors.astype(np.float32) @ vectors.astype(np.float32).T
     for row, listed in found.items():
@@ -132,12 +119,10 @@ def test_new_rows_enter_older_lists_as_if_all_came_at_once(
     assert same(merged, brute(vectors, near, k))
 
 
-@pytest.mark.parametrize("across", [False, True])
-def test_all_cells_are_everything(across):
+def test_all_cells_are_everything():
     vectors, near = in_cells(80, 8, 8, 3)
-    sides = np.random.default_rng(1).integers(1, 4, 80).astype(np.uint8) if across else None
-    found = joined(vectors, everything(near, sides), 5, 33)
-    best = nearest_cosines(vectors, np.arange(80), 5, sides=sides)
+    found = joined(vectors, everything(near), 5, 33)
+    best = nearest_cosines(vectors, np.arange(80), 5)
     for row, cosines in enumerate(best):
         assert sorted(found[row].values(), reverse=True) == pytest.approx(
             cosines.tolist(), abs=2e-4
@@ -146,7 +131,7 @@ def test_all_cells_are_everything(across):
 
 def test_equal_cosines_go_by_rank():
     vectors = np.repeat(clustered(1, 0), 40, axis=0)
-    near = np.zeros((40, 1), np.int32)
+    near = np.zeros((40, 1), np.uint16)
     rank = np.random.default_rng(0).permutation(40)
     order = CellOrder(near, np.ones(40, bool), np.zeros(40, np.float32), rank)
     found = joined(vectors, order, 6, 7)
@@ -169,6 +154,43 @@ def test_cells_of_equal_vectors():
     centres = train_cells(vectors, 4)
     assert np.isfinite(centres).all()
     assert np.isfinite(nearest_cells(vectors, centres, 9)).all()
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    count=st.integers(2, 60), dim=st.integers(1, 70), seed=st.integers(0, 500),
+    fall=st.sampled_from([0.0, 0.5, 2.0]), same=st.booleans(),
+)  # fmt: skip
+def test_a_sketch_never_says_less_than_the_cosine(count, dim, seed, fall, same):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(count, dim)) * np.arange(1, dim + 1) ** -fall
+    vectors = unit(rows[:1] + 0.01 * rows if same else rows)
+    found = sketch(vectors)
+    everyone = found.floats(slice(0, count), "cpu").numpy()
+    exact = vectors.astype(np.float32) @ vectors.astype(np.float32).T
+    assert (everyone @ everyone.T >= exact - ROUGHNESS).all()
+    assert everyone.shape[1] - 1 <= max(1, dim // 2)
+
+
+def test_sketches_spare_most_products():
+    vectors = collection(6000, 128, 5)
+    near = nearest_cells(vectors, train_cells(vectors, 12), 12)
+    by_home = np.argsort(near[:, 0], kind="stable")
+    vectors, near = vectors[by_home], near[by_home]
+    multiplied = sum(part.multiplied for part in nearest_in_cells(vectors, everything(near), 5))
+    homes = (np.bincount(near[:, 0]) ** 2).sum()
+    assert homes <= multiplied < 0.35 * 6000**2
+
+
+def test_many_who_look_are_found_in_portions(monkeypatch):
+    vectors, near = in_cells(200, 9, 4, 7)
+    new = np.arange(200) % 3 == 0
+    order = CellOrder(near, new, np.full(200, -1, np.float32), np.arange(200))
+    whole = joined(vectors, order, 4, 50)
+    monkeypatch.setattr(join, "_LOOKED", 10)
+    monkeypatch.setattr(join, "_BLOCK", 7)
+    monkeypatch.setattr(join, "_WAITING", 3)
+    assert joined(vectors, order, 4, 50) == whole
 
 
 def test_reordering_in_place():
