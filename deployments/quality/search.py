@@ -212,8 +212,9 @@ def _check_modes(
                 named, of = part["content"].cast(int).to_numpy(), part["query"].to_numpy()
                 rows += [named[of == number] for number in range(len(batch))]
             spent = (_cpu() - start) / len(queries) * 1e3
-            looked = min(1.0, REACH[mode].probes / cells) if cells and mode != EXACT else 1.0
-            full = max(_K * REACH[mode].spare, LEAST_ASKED) if looked < 1 else size
+            near = cells and mode != EXACT
+            looked = REACH[mode].probes(cells) / cells if near else 1.0
+            full = max(_K * REACH[mode].spare, LEAST_ASKED) if near else size
             floor = 2 * dim * looked * size / peak * 1e3
             costs = (single, spent, floor)
             shares = (looked, full / size)

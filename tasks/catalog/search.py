@@ -57,15 +57,21 @@ class Reach:
     """How far an approximate search goes.
 
     Attributes:
-        probes: cells looked into.
+        least: cells looked into at the least.
+        share: of all cells.
         spare: how many times k are ranked by their vectors.
     """
 
-    probes: int
+    least: int
+    share: float
     spare: int
 
+    def probes(self, cells: int) -> int:
+        """How many of so many cells are looked into."""
+        return min(max(self.least, math.ceil(cells * self.share)), cells)
 
-REACH = {BALANCED: Reach(24, 5), SPEED: Reach(10, 4)}
+
+REACH = {BALANCED: Reach(24, 3 / 16, 10), SPEED: Reach(16, 1 / 8, 6)}
 
 
 def choose_mode(count: int, mode: str) -> str:
@@ -121,7 +127,7 @@ def nearest_contents(
         return _exact(catalog, name, queries, k, wanted)
     reach, thinned = REACH[used], math.ceil(total / size)
     asked = max(k * reach.spare, LEAST_ASKED) * thinned
-    probes = reach.probes * thinned
+    probes = reach.probes(cells) * thinned
     if asked > _MOST_ASKED or (thinned > 1 and probes > cells / 2):
         return _exact(catalog, name, queries, k, wanted)
     found = _approximate(catalog, name, queries, asked, probes)
