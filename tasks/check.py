@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -29,14 +28,13 @@ from tasks.errors import AssetGoneError, CatalogError, ImageError, SettingsError
 from tasks.found import FACTS, finding
 from tasks.propose import _ALL_OF_ONE_HASH as ALL_OF_ONE_HASH
 from tasks.records import Analysis, Checked, Picture, Question, Space
+from tasks.scope import Scope, Scopes
 from tasks.session import default_source, live_sql, locate, open_catalog
 from tasks.settings import Settings
 
-#: Filters whose contents are held, and left-out assets that get substitutes among neighbours.
-_SCOPES = 8
+#: Left-out assets that get substitutes among neighbours.
 _SUBSTITUTES = 200
 _MODES = ("auto", "balanced", "speed", "exact")
-_BYTES = 15  # hex digits of a sha256 that fit into an int64
 
 
 class Checker:
@@ -47,7 +45,7 @@ class Checker:
         self._answers = Answerer(settings.match)
         self._lock = threading.Lock()
         self._opened: Catalog | None = None
-        self._scopes: OrderedDict[str, tuple[int, pl.DataFrame]] = OrderedDict()
+        self._scopes = Scopes()
 
     def check(self, analysis: Analysis, question: Question) -> Checked:
         """What an image matches, whether the catalog has it or not.
@@ -85,14 +83,14 @@ class Checker:
         _check_question(question)
         uri = question.source or default_source(catalog, self._settings)
         where = live_sql(*locate(uri, self._settings), question.where)
-        scope = self._scope(catalog, where)
+        scope = self._scopes.of(catalog, where)
         asked = _asked(catalog, analysis)
         said = _verdicts(catalog, own)
         vouched = said.filter(verdict="duplicate")["content"]
 
-        equal = _equal(scope, analysis)
+        equal = scope.equal(analysis.picture)
         known = self._answers.known(catalog, asked)
-        known = known.join(scope, on="content", how="semi")
+        known = known.filter(scope.holds(known["content"]))
         near = self._near(catalog, scope, analysis, question)
         wanted = pl.concat([near, _same_hash(scope, analysis.picture)]).unique().sort()
         wanted = wanted.filter(~wanted.is_in(equal.implode()))
@@ -124,21 +122,20 @@ class Checker:
             candidates=len(equal) + answers.height,
             verified=verified.height,
             silenced=found.height - listed.height,
-            mode=choose_mode(scope["content"].n_unique(), question.mode),
+            mode=choose_mode(len(scope.contents), question.mode),
             space=analysis.space,
         )
 
     def _near(
-        self, catalog: Catalog, scope: pl.DataFrame, analysis: Analysis, question: Question
+        self, catalog: Catalog, scope: Scope, analysis: Analysis, question: Question
     ) -> pl.Series:
-        among = scope["content"].unique()
-        if among.is_empty():
-            return among
+        if scope.contents.is_empty():
+            return scope.contents
         # Itself, and what is left out, must not take the place of others.
         k = self._settings.match.neighbours + 1 + min(len(question.exclude), _SUBSTITUTES)
         vectors = np.asarray(analysis.vector, dtype=np.float32)[None, :]
         found = nearest_contents(
-            catalog, analysis.space, vectors, k, mode=question.mode, among=among
+            catalog, analysis.space, vectors, k, mode=question.mode, among=scope.contents
         )
         others = found.filter(pl.col("content") != analysis.picture.content)
         return others["content"].head(k - 1)
@@ -154,28 +151,6 @@ class Checker:
         if space is not None:
             catalog.notice(f"vectors_{space.id}")
         return catalog
-
-    def _scope(self, catalog: Catalog, where: str) -> pl.DataFrame:
-        """Contents of the live images of a scope: content, phash, and how their bytes begin.
-
-        Held until somebody writes to the table of assets.
-        """
-        version = catalog.version("assets")
-        with self._lock:
-            held = self._scopes.get(where)
-            if held is not None and held[0] == version:
-                self._scopes.move_to_end(where)
-                return held[1]
-        rows = catalog.read("assets", ["content", "phash", "sha256"], where)
-        begin = pl.col("sha256").str.head(_BYTES).str.to_integer(base=16)
-        made = rows.drop_nulls("content").select("content", "phash", begin.alias("bytes")).unique()
-        made = made.sort("content", "bytes")
-        with self._lock:
-            self._scopes[where] = (version, made)
-            self._scopes.move_to_end(where)
-            while len(self._scopes) > _SCOPES:
-                self._scopes.popitem(last=False)
-        return made
 
     def _is_default(self, source: str) -> bool:
         """Whether a source is the settings', whose prefix then counts."""
@@ -259,19 +234,9 @@ def _vector(catalog: Catalog, content: str) -> tuple[Space, np.ndarray[Any, np.d
     raise CatalogError(f"the catalog has no vector of {content}: scan its source again")
 
 
-def _equal(scope: pl.DataFrame, analysis: Analysis) -> pl.Series:
-    """Contents in scope of equal pixels or, where a reader changed, of equal bytes."""
-    picture = analysis.picture
-    begin = int(picture.sha256[:_BYTES], 16)
-    same = scope.filter((pl.col("content") == picture.content) | (pl.col("bytes") == begin))
-    return same["content"].unique().sort()
-
-
-def _same_hash(scope: pl.DataFrame, picture: Picture) -> pl.Series:
+def _same_hash(scope: Scope, picture: Picture) -> pl.Series:
     """As in a scan: all of a few, or the first of many."""
-    one_hash = pl.lit(picture.phash, pl.UInt64)
-    sharing = scope.filter((pl.col("phash") == one_hash) & (pl.col("content") != picture.content))
-    names = sharing["content"].unique().sort()
+    names = scope.of_hash(picture)
     if len(names) < ALL_OF_ONE_HASH or picture.content < names[0]:
         return names
     return names.head(1)
