@@ -26,6 +26,7 @@ from tasks.dedup.verify import NEAR_SCORE, SIMILAR_SCORE
 from tasks.embed import NO_PIXELS
 from tasks.errors import AssetGoneError, CatalogError, ImageError, SettingsError
 from tasks.found import FACTS, finding
+from tasks.group import original_document
 from tasks.propose import _ALL_OF_ONE_HASH as ALL_OF_ONE_HASH
 from tasks.records import Analysis, Checked, Picture, Question, Space
 from tasks.scope import Scope, Scopes
@@ -111,8 +112,10 @@ class Checker:
         found = found.filter(
             ~pl.col("asset_id").is_in(left_out) & ~pl.col("key").is_in(list(question.exclude))
         )
-        listed = found.filter(pl.col("verdict").ne_missing("distinct")).sort(
-            "score", "key", "asset_id", descending=[True, False, False]
+        listed = (
+            _linked(catalog, asked, found)
+            .filter(pl.col("verdict").ne_missing("distinct"))
+            .sort("score", "key", "asset_id", descending=[True, False, False])
         )
         page = listed.slice(question.offset, question.limit).iter_rows(named=True)
         picture, side = analysis.picture, _side(analysis)
@@ -260,6 +263,29 @@ def _verdicts(catalog: Catalog, own: str) -> pl.DataFrame:
         pl.when(first).then("right_asset").otherwise("left_asset").alias("asset_id"),
         pl.when(first).then("right").otherwise("left").alias("content"),
         "verdict",
+    )
+
+
+def _linked(catalog: Catalog, asked: Asked, found: pl.DataFrame) -> pl.DataFrame:
+    """What was found; ``linked`` is the verdict where both come from one document.
+
+    As in a scan: XMP OriginalDocumentID, unless the pixels are equal or a person said otherwise.
+    """
+    others = found.filter(pl.col("content") != asked.content)["content"].unique().to_list()
+    if not asked.known or not others:
+        return found
+    names = ", ".join(quote(name) for name in [asked.content, *others])
+    rows = catalog.read("assets", ["content", "xmp", "sidecar_xmp"],
+                        f"content IN ({names}) AND removed_at IS NULL")  # fmt: skip
+    rows = rows.select("content", original_document()).drop_nulls()
+    own = rows.filter(content=asked.content)["document"]
+    linked = rows.filter(pl.col("document").is_in(own.implode()))["content"]
+    one_document = pl.col("content").is_in(linked.implode()) & (pl.col("content") != asked.content)
+    return found.with_columns(
+        pl.when(one_document & pl.col("verdict").is_null())
+        .then(pl.lit("linked"))
+        .otherwise("verdict")
+        .alias("verdict")
     )
 
 

@@ -231,6 +231,25 @@ def test_verdicts_count(scanned):
     assert {"p0.png", "p0.jpg"} == {one.key for one in other.found}
 
 
+def test_pictures_of_one_document_are_linked(stocked):
+    packet = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+        'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+        'xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/" xmpMM:OriginalDocumentID="xmp.did:7"/>'
+        "</rdf:RDF></x:xmpmeta>"
+    )
+    for name in ("p0.png.xmp", "p0.jpg.xmp", "p1.png.xmp", "p1.bmp.xmp"):
+        (stocked.folder / name).write_text(packet)
+    settings = settings_of(stocked.scan(Kind.FULL))
+    found = Checker(settings).check_asset("p0.png", Question()).found
+    assert {one.key: one.verdict for one in found} == {"p0.jpg": "linked", "p0 small.jpg": ""}
+    equal = Checker(settings).check_asset("p1.png", Question()).found
+    assert {one.key: one.verdict for one in equal} == {"p1.bmp": "", "p1 copy.png": ""}
+    record_verdicts(settings, [Verdict("p0.png", "p0.jpg", "duplicate")], by="tester")
+    found = Checker(settings).check_asset("p0.png", Question()).found
+    assert {one.key: one.verdict for one in found}["p0.jpg"] == "duplicate"
+
+
 def test_an_asset_is_named_by_key_or_id_and_missing_ones_are_told(scanned, stocked):
     settings = settings_of(scanned)
     checker = Checker(settings)
