@@ -100,6 +100,7 @@ def admit(
     tags: Mapping[str, str] = _NONE,
     metadata: Mapping[str, str] = _NONE,
     name: str = "",
+    etag: str = "",
     door: str = "cli",
 ) -> Admission:
     """Check an upload, decide, enter it or not, and record that.
@@ -117,6 +118,7 @@ def admit(
         tags: of an asset of a collection.
         metadata: likewise.
         name: likewise.
+        etag: of the object that was analysed, in a bucket; without one its bytes are compared.
         door: where the upload came in, for the record.
 
     Raises:
@@ -147,7 +149,7 @@ def admit(
         if said.action in (Admit.ADD, Admit.LINK, Admit.OVERWRITE):
             instead = said.match.key if said.match and said.action is Admit.OVERWRITE else key
             entered = update_asset(settings, analysis, instead, source=question.source, tags=tags,
-                                   metadata=metadata, name=name)  # fmt: skip
+                                   metadata=metadata, name=name, etag=etag)  # fmt: skip
         if said.action is Admit.LINK and said.match:
             linked = Verdict(entered, said.match.asset_id, "linked", said.reason)
             record_verdicts(settings, [linked], by=f"policy {policy.label}", door=door)

@@ -41,7 +41,6 @@ _CHUNK = 512
 _ROUNDS = 30
 
 _PAIRS = {
-    "pair_id": pl.String,
     "left": pl.String,
     "right": pl.String,
     "score": pl.Float32,
@@ -75,7 +74,7 @@ def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> Match
         assets = _assets(catalog, scan, space)
         here = content_sides(assets).sort("content")
         compared = refresh_lists(catalog, scan, space, here["content"], progress, here["side"])
-        asker = _Asker(catalog, scan.settings.match, progress)
+        asker = Asker(catalog, scan.settings.match, progress)
         pairs = _settled(catalog, scan, space, assets, asker)
         candidates = pairs.height
         matches = pairs.filter(pl.col("score") >= scan.threshold).height
@@ -88,8 +87,8 @@ def read_pairs(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
     """All verified pairs of a scope, refusals included, as the match stage left them.
 
     Returns:
-        pair_id, left, right (contents, left < right), score, tier, evidence (JSON or null);
-        sorted by left and right.
+        left, right (contents, left < right), score, tier, evidence (JSON or null); sorted by left
+        and right.
     """
     assets = _assets(catalog, scan, space)
     pairs = _settled(catalog, scan, space, assets, _Answers(catalog).of)
@@ -134,34 +133,38 @@ def _settled(
     return pairs
 
 
-def _named(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs (left, right) with their ids."""
+def name_pairs(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs (left, right, ...) with their ids in the catalog, pair_id, in front."""
     keys = [digest(left, right) for left, right in pairs.select("left", "right").iter_rows()]
-    return pairs.select(pl.Series("pair_id", keys, dtype=pl.String), "left", "right")
+    return pairs.select(pl.Series("pair_id", keys, dtype=pl.String), pl.all())
 
 
 class _Answers:
     """What is known of pairs under the present rule, read once."""
 
-    _COLUMNS = ("pair_id", "score", "evidence")
+    # By both sides and not by the pair's id: millions of pairs are joined, and none is digested.
+    _SIDES = ("left", "right")
+    _COLUMNS = (*_SIDES, "score", "evidence")
 
     def __init__(self, catalog: Catalog) -> None:
         where = f"rule = {quote(rule_id())}"
-        self._rows = catalog.read("pairs", list(self._COLUMNS), where)
+        rows = pl.from_arrow(catalog.read_arrow("pairs", self._COLUMNS, where))
+        self._rows = pl.DataFrame(rows)
 
     def of(self, wanted: pl.DataFrame) -> pl.DataFrame:
         """Pairs (left, right) with their answers; those never looked at count as refused."""
         if wanted.is_empty():
             return pl.DataFrame(schema=_PAIRS)
-        return (
-            _named(wanted)
-            .join(self._rows, on="pair_id", how="left", maintain_order="left")
-            .with_columns(pl.col("score").fill_null(0.0))
+        found = wanted.select(self._SIDES).join(
+            self._rows, on=self._SIDES, how="left", maintain_order="left"
         )
+        return found.with_columns(pl.col("score").fill_null(0.0))
 
     def missing(self, wanted: pl.DataFrame) -> pl.DataFrame:
-        """Those of the pairs that nobody has looked at, with their ids."""
-        return _named(wanted).join(self._rows, on="pair_id", how="anti", maintain_order="left")
+        """Those of the pairs that nobody has looked at."""
+        return wanted.select(self._SIDES).join(
+            self._rows, on=self._SIDES, how="anti", maintain_order="left"
+        )
 
     def add(self, rows: pa.Table) -> None:
         """Take in what was just verified."""
@@ -169,7 +172,7 @@ class _Answers:
         self._rows = pl.concat([self._rows, new], rechunk=False)
 
 
-class _Asker:
+class Asker:
     """Answers pairs from the catalog, and verifies those it does not know."""
 
     def __init__(self, catalog: Catalog, settings: MatchSettings, progress: Progress) -> None:
@@ -259,7 +262,7 @@ def _rows(pairs: pl.DataFrame, found: list[Verified | None]) -> pa.Table:
         answer.evidence.as_json() if answer.evidence and answer.score >= SIMILAR_SCORE else None
         for answer in answers
     ]
-    frame = pairs.select(
+    frame = name_pairs(pairs).select(
         "pair_id",
         "left",
         "right",

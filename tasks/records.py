@@ -488,8 +488,8 @@ class Finding:
         relation: ``equal bytes``, ``equal pixels`` or ``verified``.
         evidence: the measurements, JSON as the catalog keeps it; empty where there are none.
         changes: the evidence in words.
-        verdict: a person's word on the pair: duplicate, linked or nothing; linked also where both come
-            from one document.
+        verdict: a person's word on the pair: duplicate, linked or nothing; linked also where both
+            come from one document.
         facts: width, height, size, format, last_modified, label, tags, metadata ...
     """
 

@@ -26,7 +26,7 @@ from tasks.dedup.ingest_policy import AlertPair
 from tasks.dedup.ingest_policy import Side as PolicySide
 from tasks.dedup.verdicts import apply_verdicts, current
 from tasks.dedup.verify import tier_of
-from tasks.match import _Asker
+from tasks.match import Asker
 from tasks.plan import read_policy
 from tasks.progress import Progress, silent
 from tasks.records import Scan, Space, digest
@@ -229,7 +229,7 @@ def _verified(
         .unique()
         .sort("left", "right")
     )
-    answers = _Asker(catalog, scan.settings.match, progress)(wanted)
+    answers = Asker(catalog, scan.settings.match, progress)(wanted)
     said = current(read_verdicts(catalog), assets.unique("asset_id"))
     kept = apply_verdicts(answers, said, assets.unique("asset_id").select("asset_id", "content"))
     scored = pairs.with_columns(

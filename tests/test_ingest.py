@@ -21,10 +21,10 @@ from tasks.analyze import Analyzer, analysis_json
 from tasks.blocklist import block, list_blocked
 from tasks.check import Checker
 from tasks.dedup.ingest_policy import Admit, Ingest, IngestPolicy, IngestRule
-from tasks.errors import AnalysisError, CatalogError, PolicyError, SettingsError
+from tasks.errors import AnalysisError, AssetChangedError, CatalogError, PolicyError, SettingsError
 from tasks.ingest import Admission, admit, answer, decide, list_questions, read_admissions
 from tasks.records import Analysis, Finding, Tier
-from tasks.session import open_catalog
+from tasks.session import open_catalog, open_source
 from tasks.settings import Settings, load_settings
 from tests.conftest import blobs
 
@@ -100,6 +100,18 @@ def test_a_rejected_upload_leaves_only_its_record(door) -> None:
     assert (row["match_asset"], row["score"], row["tier"]) == (first.asset_id, 1.0, "exact")
     assert row["sha256"] != rows["sha256"][0]
     assert row["content"] == rows["content"][0]
+
+
+def test_an_object_that_changed_since_it_was_analysed_is_not_entered(door, library) -> None:
+    library.add("a.png", 1)
+    image = (library.folder / "a.png").read_bytes()
+    here = {"source": str(library.folder)}
+    with pytest.raises(AssetChangedError):
+        door.put("a.png", image, REJECT, etag="another", **here)
+    assert door.keys() == []
+    assert read_admissions(door.settings).is_empty()
+    etag = open_source(here["source"], door.settings).probe("a.png").etag
+    assert door.put("a.png", image, REJECT, etag=etag, **here).added
 
 
 def test_the_same_upload_again_is_no_match_of_itself(door) -> None:

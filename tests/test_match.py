@@ -341,7 +341,7 @@ def test_a_scan_killed_between_blocks_goes_on(stocked, monkeypatch):
 
 def test_a_scan_killed_between_chunks_goes_on(stocked, asked, monkeypatch):
     monkeypatch.setattr(stage, "_CHUNK", 8)
-    real = stage._Asker._verify
+    real = stage.Asker._verify
 
     def cut(self, pairs):
         chunks = real(self, pairs)
@@ -350,7 +350,7 @@ def test_a_scan_killed_between_chunks_goes_on(stocked, asked, monkeypatch):
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage._Asker, "_verify", cut)
+        patch.setattr(stage.Asker, "_verify", cut)
         with pytest.raises(RuntimeError, match="power cut"):
             stocked.scan()
     after = stocked.scan()

@@ -44,6 +44,7 @@ async def update(service: Service, analysis: Analysis, wanted: Update) -> dict[s
             tags=wanted.tags,
             metadata=wanted.metadata,
             name=wanted.name,
+            etag=wanted.etag,
             door=_DOOR,
         )
     )

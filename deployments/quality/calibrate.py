@@ -169,7 +169,7 @@ def _last_pairs(settings: Settings) -> tuple[Scan, pl.DataFrame]:
     """The last scan, and its verified pairs with the first key of each side."""
     import polars as pl
 
-    from tasks.match import read_pairs
+    from tasks.match import name_pairs, read_pairs
     from tasks.session import open_catalog, open_source, scope_sql
     from tasks.summarize import last_scan
 
@@ -179,7 +179,7 @@ def _last_pairs(settings: Settings) -> tuple[Scan, pl.DataFrame]:
     assets = catalog.read("assets", ["content", "key"], where).drop_nulls("content")
     keys = assets.group_by("content").agg(pl.col("key").min())
     pairs = (
-        read_pairs(catalog, scan, space)
+        name_pairs(read_pairs(catalog, scan, space))
         .join(keys.rename({"content": "left", "key": "left_key"}), on="left")
         .join(keys.rename({"content": "right", "key": "right_key"}), on="right")
         .with_columns(pl.col("score").cast(pl.Float64))
