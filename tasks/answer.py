@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +30,11 @@ log = logging.getLogger(__name__)
 
 #: Pictures whose features are held, of 0.6 MB each: a service that checks lives for weeks.
 _HELD = 1000
+#: Answers that are written at once, and that wait at the most where somebody else writes.
+_WRITTEN, _WAITING = 1000, 20_000
 #: content, score, evidence (JSON or null).
 ANSWERS = {"content": pl.String, "score": pl.Float32, "evidence": pl.String}
+_SIDED = {"left": pl.String, "right": pl.String, "score": pl.Float32, "evidence": pl.String}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,17 @@ class Asked:
 
 
 class Answerer:
-    """Verifies; threads may share it. Keeps the features of pictures seen lately."""
+    """Verifies; threads may share it. Keeps the features of pictures seen lately.
 
-    def __init__(self, settings: MatchSettings) -> None:
+    Args:
+        settings: how many threads, and how many features are kept.
+        patience: seconds that answers may wait to be written with others: a write costs as much
+            for one pair as for a thousand, and every one makes later reads dearer.
+    """
+
+    def __init__(self, settings: MatchSettings, patience: float = 0.0) -> None:
         use_one_thread()
+        self._unwritten = _Unwritten(patience)
         self._most = min(settings.features_held, _HELD)
         self._features: OrderedDict[str, Features] = OrderedDict()
         self._lock = threading.Lock()
@@ -68,18 +79,20 @@ class Answerer:
             ["left", "right", "score", "evidence"],
             f"rule = {quote(rule_id())} AND (left = {name} OR right = {name})",
         )
+        rows = pl.concat([rows.cast(_SIDED), self._unwritten.of(asked.content)])  # type: ignore[arg-type]
         other = pl.when(pl.col("left") == asked.content).then("right").otherwise("left")
-        return rows.select(other.alias("content"), "score", "evidence").cast(ANSWERS)  # type: ignore[arg-type]
+        found = rows.select(other.alias("content"), "score", "evidence")
+        return found.unique("content", keep="first", maintain_order=True)
 
     def verify(self, catalog: Catalog, asked: Asked, contents: Sequence[str]) -> pl.DataFrame:
         """Look at the picture beside each of some contents of the catalog, none its own."""
         if not contents:
             return pl.DataFrame(schema=ANSWERS)
         own = self._own(catalog, asked)
-        jpegs = self._missing(catalog, contents)
+        shelf = self._shelf(catalog, contents)
 
         def one(content: str) -> Verified | None:
-            other = self._of(content, jpegs.get(content))
+            other = self._features_of(content, shelf)
             if own is None or other is None:
                 log.error("no thumbnail of %s: the pair is not verified", content)
                 return None
@@ -102,31 +115,39 @@ class Answerer:
 
     def _own(self, catalog: Catalog, asked: Asked) -> Features | None:
         if asked.known:
-            missing = self._missing(catalog, [asked.content])
-            return self._of(asked.content, missing.get(asked.content))
+            return self._features_of(asked.content, self._shelf(catalog, [asked.content]))
         # By its bytes: whoever hands in a thumbnail does not get to say what a content looks like.
+        name = "jpeg " + digest(asked.thumbnail.hex())
+        given: dict[str, Features | bytes] = {name: asked.thumbnail}
         try:
-            return self._of("jpeg " + digest(asked.thumbnail.hex()), asked.thumbnail)
+            return self._features_of(name, given | self._held([name]))
         except ValueError:
             raise AnalysisError("the analysis has a thumbnail that cannot be read") from None
 
-    def _missing(self, catalog: Catalog, contents: Sequence[str]) -> dict[str, bytes]:
-        """Thumbnails of the contents whose features are not held."""
-        with self._lock:
-            wanted = [content for content in contents if content not in self._features]
+    def _shelf(self, catalog: Catalog, contents: Sequence[str]) -> dict[str, Features | bytes]:
+        """Features of contents, or their thumbnails where none are held."""
+        # Taken now: other threads may push out what is held before it is looked at.
+        shelf = self._held(contents)
+        wanted = [content for content in contents if content not in shelf]
         if not wanted:
-            return {}
-        return dict(catalog.read_keys("thumbnails", ["content", "jpeg"], wanted).iter_rows())
+            return shelf
+        read = catalog.read_keys("thumbnails", ["content", "jpeg"], wanted)
+        return shelf | dict(read.iter_rows())
 
-    def _of(self, name: str, jpeg: bytes | None) -> Features | None:
+    def _held(self, names: Sequence[str]) -> dict[str, Features | bytes]:
+        found: dict[str, Features | bytes] = {}
         with self._lock:
-            held = self._features.get(name)
-            if held is not None:
-                self._features.move_to_end(name)
-                return held
-        if jpeg is None:
-            return None
-        made = extract_features(jpeg)
+            for name in names:
+                if name in self._features:
+                    self._features.move_to_end(name)
+                    found[name] = self._features[name]
+        return found
+
+    def _features_of(self, name: str, shelf: dict[str, Features | bytes]) -> Features | None:
+        held = shelf.get(name)
+        if not isinstance(held, bytes):
+            return held
+        made = extract_features(held)
         with self._lock:
             self._features[name] = made
             while len(self._features) > self._most:
@@ -138,17 +159,69 @@ class Answerer:
         sides = answers.select(
             pl.min_horizontal(other, pl.lit(content)).alias("left"),
             pl.max_horizontal(other, pl.lit(content)).alias("right"),
+            "score",
+            "evidence",
+        )
+        self._unwritten.add(sides)
+        if self._unwritten.due:
+            self.write(catalog)
+
+    def write(self, catalog: Catalog) -> None:
+        """Write down what waits; it goes on waiting while another process writes."""
+        sides = self._unwritten.take()
+        if sides.is_empty():
+            return
+        ids = [digest(left, right) for left, right in sides.select("left", "right").iter_rows()]
+        rows = sides.select(
+            pl.Series("pair_id", ids, dtype=pl.String),
+            "left",
+            "right",
             pl.lit(rule_id()).alias("rule"),
             "score",
             "evidence",
         )
-        ids = [digest(left, right) for left, right in sides.select("left", "right").iter_rows()]
-        rows = sides.insert_column(0, pl.Series("pair_id", ids, dtype=pl.String))
         try:
             with catalog.writing(0):  # a scan may hold the lease for hours: nobody waits for it
                 catalog.upsert("pairs", rows.to_arrow().cast(schema.PAIRS))
         except CatalogBusyError:
-            log.info("another process writes: %d answers are not written down", rows.height)
+            log.info("another process writes: %d answers wait to be written down", rows.height)
+            self._unwritten.add(sides)
+
+
+class _Unwritten:
+    """Answers that wait to be written down; threads may share them."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._rows = pl.DataFrame(schema=_SIDED)
+        self._since = 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def due(self) -> bool:
+        """Whether they are many, or old."""
+        with self._lock:
+            old = time.monotonic() - self._since >= self._patience
+            return self._rows.height >= _WRITTEN or (old and not self._rows.is_empty())
+
+    def of(self, content: str) -> pl.DataFrame:
+        """Those of one content."""
+        with self._lock:
+            rows = self._rows
+        return rows.filter((pl.col("left") == content) | (pl.col("right") == content))
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Keep some more; of too many the oldest are forgotten, and made again one day."""
+        with self._lock:
+            if self._rows.is_empty():
+                self._since = time.monotonic()
+            self._rows = pl.concat([self._rows, rows.cast(_SIDED)]).tail(_WAITING)  # type: ignore[arg-type]
+
+    def take(self) -> pl.DataFrame:
+        """All of them; none are kept."""
+        with self._lock:
+            rows, self._rows = self._rows, self._rows.clear()
+        return rows
 
 
 def _text(answer: Verified) -> str | None:

@@ -39,11 +39,17 @@ _MODES = ("auto", "balanced", "speed", "exact")
 
 
 class Checker:
-    """Answers checks; threads may share it."""
+    """Answers checks; threads may share it.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: with the catalog.
+        patience: seconds that what was verified may wait to be written down, in a service; then
+            :meth:`close` it.
+    """
+
+    def __init__(self, settings: Settings, patience: float = 0.0) -> None:
         self._settings = settings
-        self._answers = Answerer(settings.match)
+        self._answers = Answerer(settings.match, patience)
         self._lock = threading.Lock()
         self._opened: Catalog | None = None
         self._scopes = Scopes()
@@ -78,6 +84,13 @@ class Checker:
             question = replace(question, source=row["source"])
         return self._check(self._catalog(analysis.space), analysis, question, row["asset_id"])
 
+    def close(self) -> None:
+        """Write down what waits for that."""
+        with self._lock:
+            catalog = self._opened
+        if catalog is not None:
+            self._answers.write(catalog)
+
     # ---- the order of a check ----------------------------------------------------------------
 
     def _check(self, catalog: Catalog, analysis: Analysis, question: Question, own: str) -> Checked:
@@ -85,7 +98,7 @@ class Checker:
         uri = question.source or default_source(catalog, self._settings)
         where = live_sql(*locate(uri, self._settings), question.where)
         scope = self._scopes.of(catalog, where)
-        asked = _asked(catalog, analysis)
+        asked = _asked(catalog, analysis, own)
         said = _verdicts(catalog, own)
         vouched = said.filter(verdict="duplicate")["content"]
 
@@ -201,10 +214,10 @@ def _check_question(question: Question) -> None:
         raise SettingsError(f"mode {question.mode!r:.40}: use {', '.join(_MODES)}")
 
 
-def _asked(catalog: Catalog, analysis: Analysis) -> Asked:
+def _asked(catalog: Catalog, analysis: Analysis, own: str) -> Asked:
     content = analysis.picture.content
     live = f"content = {quote(content)} AND removed_at IS NULL"
-    known = catalog.count("assets", live) > 0
+    known = bool(own) or catalog.count("assets", live) > 0
     return Asked(content, known, analysis.picture.thumbnail)
 
 

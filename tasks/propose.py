@@ -79,9 +79,7 @@ def refresh_lists(
     cells = read_cells(catalog, scan, space)
     alike = cells.fit(here.height, mode) if cells else mode == EXACT
     kept = _of_one_side(lists, here, scan, space).filter(pl.col("k") == k)
-    named = kept.explode("names", "cosines", empty_as_null=True).drop_nulls("names")
-    stale = _astray(named, here)
-    kept = kept.join(stale, on="content", how="anti")
+    kept = kept.join(_astray(kept, here), on="content", how="anti")
     if scan.kind is Kind.FULL or not alike:
         kept = kept.clear()
     # All of them now: after a kill half-way a list not yet made anew would pass for a whole one.
@@ -213,16 +211,29 @@ def list_candidates(
 
     ``contents`` has content and phash, one row each; and side, in a scan across.
     """
-    lists = _lists(catalog, scan, space)
-    near = lists.explode("names", empty_as_null=True).drop_nulls("names")
-    near = near.select(pl.col("content").alias("a"), pl.col("names").alias("b"))
-    for side in ("a", "b"):
-        near = near.join(contents, left_on=side, right_on="content", how="semi")
-    both = pl.concat([near, pairs_sharing(contents, "phash", "content", _ALL_OF_ONE_HASH)])
+    # In numbers, in the order of the names: twenty million names would not fit into memory twice.
+    names = contents["content"].unique().sort()
+    numbers = pl.DataFrame({"name": names}).with_row_index("at")
+
+    def numbered(pairs: pl.DataFrame) -> pl.DataFrame:
+        for side in ("a", "b"):
+            pairs = pairs.join(numbers, left_on=side, right_on="name").with_columns(
+                pl.col("at").alias(side)
+            ).drop("at")  # fmt: skip
+        return pairs.select(
+            pl.min_horizontal("a", "b").alias("left"), pl.max_horizontal("a", "b").alias("right")
+        )
+
+    parts = [numbered(pairs_sharing(contents, "phash", "content", _ALL_OF_ONE_HASH))]
+    where = _where(scan, space)
+    for batch in catalog.stream("neighbours", ["content", "names"], where, _READ):
+        lists = pl.DataFrame(pl.from_arrow(batch)).rename({"content": "a", "names": "b"})
+        parts.append(numbered(lists.explode("b", empty_as_null=True).drop_nulls("b")).unique())
+    both = pl.concat(parts).unique().sort("left", "right")
     pairs = both.select(
-        pl.min_horizontal("a", "b").alias("left"), pl.max_horizontal("a", "b").alias("right")
-    ).unique()
-    return crossing(pairs, contents).sort("left", "right")
+        names.gather(both["left"]).alias("left"), names.gather(both["right"]).alias("right")
+    )
+    return crossing(pairs, contents)
 
 
 def _of_one_side(lists: pl.DataFrame, here: pl.DataFrame, scan: Scan, space: Space) -> pl.DataFrame:
@@ -234,15 +245,19 @@ def _of_one_side(lists: pl.DataFrame, here: pl.DataFrame, scan: Scan, space: Spa
     return found.filter(pl.col("list_id") == _ids(placed, scan, space))
 
 
-def _astray(named: pl.DataFrame, here: pl.DataFrame) -> pl.DataFrame:
-    """Entries of lists (content, names) that name what is not here, or does not lie across."""
-    gone = named.join(here, left_on="names", right_on="content", how="anti").select("content")
-    if undivided(here):
-        return gone
-    pairs = named.select(pl.col("content").alias("left"), pl.col("names").alias("right"))
-    facing_each_other = crossing(pairs, here)
-    beside = pairs.join(facing_each_other, on=["left", "right"], how="anti")
-    return pl.concat([gone, beside.select(pl.col("left").alias("content"))])
+def _astray(lists: pl.DataFrame, here: pl.DataFrame) -> pl.DataFrame:
+    """Lists (content) that name what is not here, or does not lie across."""
+    found = [here.select("content").clear()]
+    for part in lists.select("content", "names").iter_slices(_READ):
+        named = part.explode("names", empty_as_null=True).drop_nulls("names")
+        gone = named.join(here, left_on="names", right_on="content", how="anti").select("content")
+        found.append(gone.unique())
+        if not undivided(here):
+            pairs = named.select(pl.col("content").alias("left"), pl.col("names").alias("right"))
+            facing_each_other = crossing(pairs, here)
+            beside = pairs.join(facing_each_other, on=["left", "right"], how="anti")
+            found.append(beside.select(pl.col("left").alias("content")).unique())
+    return pl.concat(found)
 
 
 def _lists(

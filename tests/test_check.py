@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tasks.analyze import Analyzer
+from tasks.answer import Answerer, Asked
 from tasks.check import Checker
 from tasks.errors import AssetGoneError, FilterError, ImageError, SettingsError
 from tasks.records import Kind, Question
@@ -229,6 +230,40 @@ def test_verdicts_count(scanned):
     assert "p0.png" not in {f.key for f in checker.check_asset("p0.jpg", Question()).found}
     other = checker.check_asset("p0 small.jpg", Question())
     assert {"p0.png", "p0.jpg"} == {one.key for one in other.found}
+
+
+def test_what_is_pushed_out_while_others_are_looked_at_is_looked_at_too(scanned):
+    settings = settings_of(scanned)
+    catalog = open_catalog(settings)
+    jpegs = dict(catalog.read("thumbnails", ["content", "jpeg"]).iter_rows())
+    mine, *others = jpegs
+    few = settings.match.model_copy(update={"features_held": 2, "workers": 1})
+    answerer = Answerer(few)
+    asked = Asked(mine, False, jpegs[mine])
+    answerer.verify(catalog, asked, others[:2])  # these are held now
+    found = answerer.verify(catalog, asked, others[2:] + others[:2])
+    assert sorted(found["content"]) == sorted(others)
+
+
+def test_a_service_writes_answers_together_and_knows_them_before(scanned):
+    settings = settings_of(scanned)
+    catalog = open_catalog(settings)
+    with catalog.writing():
+        catalog.delete_where("pairs", "true")
+    checker = Checker(settings, patience=3600)
+    first = checker.check_asset("p0.png", Question())
+    assert first.verified
+    assert catalog.count("pairs") == 0, "they wait"
+    again = checker.check_asset("p0.png", Question())
+    assert (again.found, again.verified) == (first.found, 0)
+    beside = checker.check_asset("p0.jpg", Question())
+    assert beside.verified == first.verified - 1, "known from the other side"
+    with catalog.writing(), ThreadPoolExecutor(1) as another:
+        another.submit(checker.close).result()
+        assert catalog.count("pairs") == 0, "they wait for who writes"
+    checker.close()
+    assert catalog.count("pairs") == first.verified + beside.verified
+    assert Checker(settings).check_asset("p0.png", Question()).verified == 0
 
 
 def test_pictures_of_one_document_are_linked(stocked):

@@ -37,6 +37,8 @@ Answer = TypeVar("Answer")
 
 #: How long an update waits for another writer: somebody is waiting, not a scan.
 _PATIENCE = 20.0
+#: How long verified pairs wait to be written down together.
+_WRITE_SECONDS = 30.0
 _WORKERS = 4
 GATED = re.compile(r"gate://[A-Za-z0-9._-]{1,64}")
 
@@ -52,7 +54,7 @@ class Service:
         self.metrics = Metrics()
         self.inflight = Inflight(settings.gate.inflight_bytes)
         self._analyzer = Analyzer(self.settings)
-        self.checker = Checker(self.settings)
+        self.checker = Checker(self.settings, _WRITE_SECONDS)
         self._images: Batcher[bytes, Analysis] = Batcher(
             self._analyze, settings.embedding.batch_size, settings.gate.queue
         )
@@ -90,6 +92,7 @@ class Service:
         self._images.close()
         self._crowd.close()
         self._writer.close()
+        self.checker.close()
         self._analyzer.__exit__(None, None, None)
 
     # ---- what routes do ----------------------------------------------------------------------

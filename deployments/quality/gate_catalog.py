@@ -16,7 +16,9 @@ import pyarrow as pa
 
 from tasks.analyze import Analyzer
 from tasks.catalog import schema
+from tasks.dedup.verify import rule_id
 from tasks.errors import SettingsError
+from tasks.match import name_pairs
 from tasks.progress import Progress
 from tasks.records import Analysis, asset_id, digest, now
 from tasks.session import open_catalog, pa_table
@@ -72,6 +74,7 @@ def fill_catalog(settings: Settings, images: Path, assets: int, progress: Progre
                 block = _block(numbers, analyses)
                 catalog.upsert(table, _vectors(block, numbers, analyses), only_new=True)
                 catalog.upsert("thumbnails", _thumbnails(block, numbers, analyses), only_new=True)
+                catalog.upsert("pairs", _pairs(block))
                 catalog.upsert("assets", block)
                 progress("fill", int(numbers[-1]) + 1, assets)
             catalog.tidy(rebuild=True)
@@ -97,6 +100,24 @@ def _block(numbers: npt.NDArray[np.int64], analyses: list[Analysis]) -> pa.Table
             }
         )  # fmt: skip
     return pa_table(rows, schema.ASSETS)
+
+
+def _pairs(block: pa.Table) -> pa.Table:
+    """Each content beside the next five: verified before, and refused."""
+    names = pl.Series("left", pl.from_arrow(block["content"]), pl.String)
+    beside = [
+        pl.DataFrame({"left": names, "right": names.shift(-n, fill_value=names[0])})
+        for n in range(1, 6)
+    ]
+    pairs = pl.concat(beside).select(
+        pl.min_horizontal("left", "right").alias("left"),
+        pl.max_horizontal("left", "right").alias("right"),
+    )
+    pairs = name_pairs(pairs.filter(pl.col("left") != pl.col("right")).unique())
+    return pairs.with_columns(
+        pl.lit(rule_id()).alias("rule"), pl.lit(0.0, pl.Float32).alias("score"),
+        pl.lit(None, pl.String).alias("evidence"),
+    ).to_arrow().cast(schema.PAIRS)  # fmt: skip
 
 
 def _vectors(block: pa.Table, numbers: npt.NDArray[np.int64], analyses: list[Analysis]) -> pa.Table:

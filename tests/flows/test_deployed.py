@@ -375,3 +375,26 @@ def test_a_verdict_given_in_the_form_holds_in_later_scans(place: Path, prefect: 
 
 def found_groups(place: Path) -> list[set[str]]:
     return [{member["key"] for member in group["members"]} for group in groups(place)["groups"]]
+
+
+def test_a_notification_has_its_keys_checked_once(place: Path, prefect: Prefect) -> None:
+    put_pictures(5001, 1)
+    event = {
+        "Records": [
+            {"eventName": "ObjectCreated:Put",
+             "s3": {"bucket": {"name": BUCKET}, "object": {"key": key, "sequencer": "0A"}}}
+            for key in ("5001.jpg", "web/5001.jpg")
+        ]
+    }  # fmt: skip
+    for expected in ("web/5001.jpg", "passed over: 2 known"):
+        run = prefect.trigger("check-keys/check-keys", events=[event])
+        assert prefect.wait(run, "Completed", "Failed") == "Completed", prefect.logs(run)
+        assert expected in prefect.artifacts(run)["keys"]["data"]
+
+
+def test_one_asset_is_checked_from_the_form(place: Path, prefect: Prefect) -> None:
+    run = prefect.trigger("check-asset/on-demand", asset="5001.jpg")
+    assert prefect.wait(run, "Completed", "Failed") == "Completed", prefect.logs(run)
+    shown = "\n".join(str(found["data"]) for found in prefect.artifacts(run).values())
+    assert "web/5001.jpg" in shown
+    assert "scaled" in shown, "the evidence in words"
