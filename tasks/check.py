@@ -53,6 +53,7 @@ class Checker:
         self._lock = threading.Lock()
         self._opened: Catalog | None = None
         self._scopes = Scopes()
+        self._known_spaces: tuple[tuple[int, int], list[Space]] | None = None
 
     def check(self, analysis: Analysis, question: Question) -> Checked:
         """What an image matches, whether the catalog has it or not.
@@ -79,7 +80,7 @@ class Checker:
         """
         catalog = self._catalog()
         row = self._find(catalog, name, question.source)
-        analysis = _stored(catalog, row)
+        analysis = _stored(catalog, row, self._spaces(catalog))
         if not question.source and not self._is_default(row["source"]):
             question = replace(question, source=row["source"])
         return self._check(self._catalog(analysis.space), analysis, question, row["asset_id"])
@@ -168,6 +169,23 @@ class Checker:
             catalog.notice(f"vectors_{space.id}")
         return catalog
 
+    def _spaces(self, catalog: Catalog) -> list[Space]:
+        """That of the last finished scan, then all others; held until somebody adds to them."""
+        versions = (catalog.version("scans"), catalog.version("spaces"))
+        with self._lock:
+            held = self._known_spaces
+        if held is not None and held[0] == versions:
+            return held[1]
+        finished = "starts_with(state, 'finished')"
+        last = catalog.read("scans", ["started", "space"], finished)["space"].drop_nulls()
+        newest = last[-1] if len(last) else ""
+        rows = catalog.read("spaces", ["space", "model", "revision", "preprocessing", "dim"])
+        ordered = rows.sort(pl.col("space") != newest, "space").drop("space")
+        found = [Space(**row) for row in ordered.iter_rows(named=True)]
+        with self._lock:
+            self._known_spaces = (versions, found)
+        return found
+
     def _is_default(self, source: str) -> bool:
         """Whether a source is the settings', whose prefix then counts."""
         uri = self._settings.source.uri
@@ -221,32 +239,29 @@ def _asked(catalog: Catalog, analysis: Analysis, own: str) -> Asked:
     return Asked(content, known, analysis.picture.thumbnail)
 
 
-def _stored(catalog: Catalog, row: dict[str, Any]) -> Analysis:
-    """The analysis of an asset, as far as the catalog keeps it."""
-    content = row["content"]
-    space, vector = _vector(catalog, content)
-    jpegs = catalog.read_keys("thumbnails", ["content", "jpeg"], [content])
+def _stored(catalog: Catalog, row: dict[str, Any], spaces: Iterable[Space]) -> Analysis:
+    """The analysis of an asset, as far as the catalog keeps it and a check needs it."""
+    space, vector = _vector(catalog, row["content"], spaces)
     picture = Picture(
-        sha256=row["sha256"], content=content, phash=row["phash"], width=row["width"],
+        sha256=row["sha256"], content=row["content"], phash=row["phash"], width=row["width"],
         height=row["height"], mode=row["mode"], format=row["format"], quality=row["quality"],
-        thumbnail=jpegs["jpeg"][0] if jpegs.height else b"", pixels=NO_PIXELS,
+        thumbnail=b"", pixels=NO_PIXELS,
     )  # fmt: skip
     return Analysis(picture, vector, space, row["size"])
 
 
-def _vector(catalog: Catalog, content: str) -> tuple[Space, np.ndarray[Any, np.dtype[np.float16]]]:
-    """Of a content, in the space of the last finished scan, else in any that has it."""
-    columns = ["started", "space"]
-    last = catalog.read("scans", columns, "starts_with(state, 'finished')")["space"].drop_nulls()
-    spaces = catalog.read("spaces", ["space", "model", "revision", "preprocessing", "dim"])
-    newest = last[-1] if len(last) else ""
-    for row in spaces.sort((pl.col("space") != newest), "space").iter_rows(named=True):
-        name = f"vectors_{row.pop('space')}"
+def _vector(
+    catalog: Catalog, content: str, spaces: Iterable[Space]
+) -> tuple[Space, np.ndarray[Any, np.dtype[np.float16]]]:
+    """Of a content, in the first of the spaces that has it."""
+    for space in spaces:
+        name = f"vectors_{space.id}"
         catalog.notice(name)
-        if not catalog.count(name, f"content = {quote(content)}"):
+        if not catalog.version(name):
             continue
         found = catalog.read_arrow(name, ["vector"], f"content = {quote(content)}")
-        return Space(**row), np.array(found["vector"][0].as_py(), dtype=np.float16)
+        if len(found):
+            return space, np.array(found["vector"][0].as_py(), dtype=np.float16)
     raise CatalogError(f"the catalog has no vector of {content}: scan its source again")
 
 
