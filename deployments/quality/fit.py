@@ -145,7 +145,7 @@ def _logistic(
     found = (weights[:-1].detach() / spread).numpy()
     if not math.isfinite(float(found.sum())):
         raise SettingsError("the fit does not settle; measure more pairs")
-    return found, float(weights[-1])
+    return found, float(weights[-1].detach())
 
 
 def write_calibration(made: dict[str, Any], file: Path) -> None:
