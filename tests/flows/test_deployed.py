@@ -386,7 +386,7 @@ def test_a_notification_has_its_keys_checked_once(place: Path, prefect: Prefect)
             for key in ("5001.jpg", "web/5001.jpg")
         ]
     }  # fmt: skip
-    for expected in ("web/5001.jpg", "passed over: 2 known"):
+    for expected in ("web/5001.jpg", "passed over: 2 older"):
         run = prefect.trigger("check-keys/check-keys", events=[event])
         assert prefect.wait(run, "Completed", "Failed") == "Completed", prefect.logs(run)
         assert expected in prefect.artifacts(run)["keys"]["data"]
