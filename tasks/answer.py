@@ -23,6 +23,7 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.features import Features, extract_features, use_one_thread
 from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, verify_pair
 from tasks.errors import AnalysisError, CatalogBusyError
+from tasks.match import name_pairs
 from tasks.records import digest
 from tasks.settings import MatchSettings
 
@@ -171,14 +172,8 @@ class Answerer:
         sides = self._unwritten.take()
         if sides.is_empty():
             return
-        ids = [digest(left, right) for left, right in sides.select("left", "right").iter_rows()]
-        rows = sides.select(
-            pl.Series("pair_id", ids, dtype=pl.String),
-            "left",
-            "right",
-            pl.lit(rule_id()).alias("rule"),
-            "score",
-            "evidence",
+        rows = name_pairs(sides).select(
+            "pair_id", "left", "right", pl.lit(rule_id()).alias("rule"), "score", "evidence"
         )
         try:
             with catalog.writing(0):  # a scan may hold the lease for hours: nobody waits for it

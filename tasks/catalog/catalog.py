@@ -271,14 +271,10 @@ class Catalog:
         self, name: str, rows: int
     ) -> Iterator[tuple[pl.Series, npt.NDArray[np.float16]]]:
         """All contents of a vector table with their vectors (n, dim), so many at a time."""
-        if name not in self._names:
-            return
-        with self._engine(f"read {name} from"):
-            query = self.table(name).search().select(["content", "vector"])
-            for batch in query.to_batches(batch_size=rows):
-                contents = pl.Series("content", pl.from_arrow(batch["content"]), pl.String)
-                flat = batch["vector"].flatten().to_numpy(zero_copy_only=False)
-                yield contents, flat.reshape(len(contents), -1)
+        for batch in self.stream(name, ["content", "vector"], "", rows):
+            contents = pl.Series("content", pl.from_arrow(batch["content"]), pl.String)
+            flat = batch["vector"].flatten().to_numpy(zero_copy_only=False)
+            yield contents, flat.reshape(len(contents), -1)
 
     def stream(
         self, name: str, columns: Sequence[str], where: str, rows: int
@@ -286,9 +282,11 @@ class Catalog:
         """As :meth:`read_arrow`, so many rows at a time."""
         if name not in self._names:
             return
+        query = self.table(name).search()
+        if where:
+            query = query.where(where)
         with self._engine(f"read {name} from"):
-            query = self.table(name).search().where(where).select(list(columns))
-            yield from query.to_batches(batch_size=rows)
+            yield from query.select(list(columns)).to_batches(batch_size=rows)
 
     def search_vectors(
         self, name: str, queries: npt.NDArray[np.float32], limit: int, probes: int

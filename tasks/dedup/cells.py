@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tasks.dedup.pairs import ROUNDING
+
 Half = npt.NDArray[np.float16]
 Vectors = npt.NDArray[np.float32]
 
 #: Rounds of k-means; later ones move the centres little.
 _ROUNDS = 8
 _BLOCK = 8192
-#: Two products of the same vectors may differ by so much when blocks differ.
-_ROUNDING = 1e-4
 
 
 def train_cells(sample: Half, cells: int, *, device: str = "cpu") -> Vectors:
@@ -33,7 +33,7 @@ def train_cells(sample: Half, cells: int, *, device: str = "cpu") -> Vectors:
         sums = torch.zeros_like(centres)
         counts = torch.zeros(len(centres), device=device)
         homes = []
-        for rows in _parts(sample, device):
+        for rows in float_parts(sample, device):
             home = (rows @ centres.T).argmax(1)
             sums.index_add_(0, home, rows)
             counts += torch.bincount(home, minlength=len(centres))
@@ -49,7 +49,9 @@ def nearest_cells(
     """The cells (n, probes) nearest to each vector, its home first."""
     there = torch.from_numpy(centres).to(device).T.contiguous()
     probes = min(probes, len(centres))
-    found = [(rows @ there).topk(probes, dim=1).indices.cpu() for rows in _parts(vectors, device)]
+    found = [
+        (rows @ there).topk(probes, dim=1).indices.cpu() for rows in float_parts(vectors, device)
+    ]
     cells = torch.cat(found) if found else torch.zeros((0, probes), dtype=torch.int64)
     return np.asarray(cells.numpy().astype(np.uint16))
 
@@ -70,7 +72,7 @@ def nearest_cosines(
     """The k highest cosines of some rows with all others, descending; exact."""
     asked = torch.from_numpy(vectors[rows]).to(device, torch.float32)
     best = torch.zeros((len(rows), 0), device=device)
-    for number, part in enumerate(_parts(vectors, device)):
+    for number, part in enumerate(float_parts(vectors, device)):
         scores = asked @ part.T
         first = number * _BLOCK
         inside = np.flatnonzero((rows >= first) & (rows < first + len(part)))
@@ -91,13 +93,14 @@ def share_found(best: Vectors, found: Sequence[Sequence[float] | None]) -> tuple
         if not len(real):
             continue
         near = np.sort(np.asarray(listed or [], np.float32))[::-1]
-        held += min(len(real), int((near >= real[-1] - 2 * _ROUNDING).sum()))
-        first += bool(len(near) and near[0] >= real[0] - 2 * _ROUNDING)
+        held += min(len(real), int((near >= real[-1] - 2 * ROUNDING).sum()))
+        first += bool(len(near) and near[0] >= real[0] - 2 * ROUNDING)
         wanted += len(real)
     return (held / wanted, first / len(best)) if wanted else (1.0, 1.0)
 
 
-def _parts(vectors: Half, device: str) -> Iterator[torch.Tensor]:
+def float_parts(vectors: Half, device: str) -> Iterator[torch.Tensor]:
+    """The vectors as float32, some at a time."""
     for start in range(0, len(vectors), _BLOCK):
         part = torch.from_numpy(vectors[start : start + _BLOCK])
         yield part.to(device, torch.float32)

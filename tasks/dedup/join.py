@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tasks.dedup.pairs import DIGITS, NeighbourBlock
+from tasks.dedup.pairs import DIGITS, ROUNDING, NeighbourBlock
 from tasks.dedup.sketch import ROUGHNESS, Sketches, sketch
 
 Half = npt.NDArray[np.float16]
@@ -35,8 +35,6 @@ _WAITING = 200_000
 #: Entries of older rows that look into some cells, found at once.
 _LOOKED = 1 << 23
 _BLOCK = 8192
-#: Two products of the same vectors may differ by so much when blocks differ.
-_ROUNDING = 1e-4
 #: Above any cosine, below any cosine, below the key of any neighbour.
 _HIGHEST, _LOWEST, _NOBODY = 1.01, -2.0, -(2**62)
 
@@ -152,7 +150,7 @@ class _Join:
         scores[torch.arange(end - begin, device=self._device), own] = _LOWEST
         self.multiplied += scores.numel()
         last = scores.topk(min(self._k, stop - start), dim=1).values[:, -1:]
-        row, column = _reaching(scores, last.clamp_min(-1.5) - _ROUNDING)
+        row, column = _reaching(scores, last.clamp_min(-1.5) - ROUNDING)
         cosines = _products(asked[begin:end], there, row, column)
         self._enter(row + begin, column + start, cosines, best)
 
@@ -172,7 +170,7 @@ class _Join:
 
     def _enter(self, at: Rows, names: Rows, cosines: Vectors, best: _Best) -> None:
         """Enter pairs in the lists that they may belong in."""
-        near = cosines >= best.ends[at] - _ROUNDING
+        near = cosines >= best.ends[at] - ROUNDING
         at, names, cosines = at[near], names[near], cosines[near]
         # A cosine is rounded: equal vectors go by rank, whatever the last digits are.
         steps = np.round(cosines * 10**DIGITS).astype(np.int64)
@@ -202,7 +200,7 @@ class _Join:
         asked, row_of = np.unique(row, return_inverse=True)
         cosines = _products(self._floats(older[asked]), self._floats(mine), row_of, column)
         self.multiplied += len(row)
-        near = cosines >= ends[row, 0] - _ROUNDING
+        near = cosines >= ends[row, 0] - ROUNDING
         return older[row[near]], mine[column[near]], cosines[near]
 
     def _portions(
@@ -300,7 +298,7 @@ class _Best:
         self.names[to], self.keys[to], self.cosines[to] = names[order], keys[order], cosines[order]
         last = self.keys[lists, -1]
         steps = (last // 2**32).astype(np.float32)  # or one less than they are
-        ends = np.where(last > _NOBODY, steps / 10**DIGITS - _ROUNDING, _LOWEST)
+        ends = np.where(last > _NOBODY, steps / 10**DIGITS - ROUNDING, _LOWEST)
         self.ends[lists] = ends
 
 

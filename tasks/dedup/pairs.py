@@ -19,7 +19,7 @@ _SPARE = 8
 #: Cosines are compared at this precision: products of other block sizes differ in the last bits.
 DIGITS = 4
 #: Two products of the same vectors may differ by so much when blocks differ.
-_ROUNDING = 1e-4
+ROUNDING = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +167,6 @@ def _reaching(
     """(owner, neighbour, cosine) of other rows in whose lists a query of the block belongs."""
     begin = max(start, queries)
     part = scores[:, begin - start :]
-    limit = ends[begin - queries : begin - queries + part.shape[1]] - _ROUNDING
+    limit = ends[begin - queries : begin - queries + part.shape[1]] - ROUNDING
     row, column = (part >= limit[None, :]).nonzero(as_tuple=True)
     return column + begin, row + first, part[row, column]

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tasks.dedup.cells import float_parts
+
 Half = npt.NDArray[np.float16]
 
 #: The rest holds at most this share of the square length, if half of the dimensions do for that:
@@ -26,7 +28,6 @@ Half = npt.NDArray[np.float16]
 _REST = 0.12
 _STEP = 32
 _SAMPLE = 20_000
-_BLOCK = 8192
 #: By so much a bound of float16 numbers may be too low: twice half a unit in the last place.
 ROUGHNESS = 1.5e-3
 
@@ -51,12 +52,13 @@ def sketch(vectors: Half, *, device: str = "cpu") -> Sketches:
     """Sketches of unit vectors (n, dim), each about half as long or less."""
     axes = torch.from_numpy(_axes(vectors, device)).to(device)
     rows = np.empty((len(vectors), axes.shape[1] + 1), np.float16)
-    for start in range(0, len(vectors), _BLOCK):
-        part = torch.from_numpy(vectors[start : start + _BLOCK]).to(device, torch.float32)
+    start = 0
+    for part in float_parts(vectors, device):
         heads = part @ axes
         rest = (part.square().sum(1) - heads.square().sum(1)).clamp_min(0).sqrt()
         both = torch.cat([heads, rest[:, None]], 1)
         rows[start : start + len(part)] = both.to(torch.float16).cpu().numpy()
+        start += len(part)
     return Sketches(rows)
 
 
