@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
 from tasks.errors import DamDedupError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 PROJECT = Path(__file__).resolve().parents[1]
 POOL = "dam-dedup"
@@ -47,8 +51,8 @@ def bootstrap(say: Callable[[str], None] = lambda _: None) -> list[str]:
     with temporary_settings({PREFECT_API_URL: api}):
         _automate()
     with server(api) as client:
-        flows = {f["id"]: f["name"] for f in _filter(client, "flows")}
-        return sorted(f"{flows[d['flow_id']]}/{d['name']}" for d in _filter(client, "deployments"))
+        flows = {flow.id: flow.name for flow in client.read_flows()}
+        return sorted(f"{flows[d.flow_id]}/{d.name}" for d in client.read_deployments())
 
 
 def pause_schedules() -> None:
@@ -56,8 +60,8 @@ def pause_schedules() -> None:
     api = api_url()
     if api:
         with server(api) as client:
-            for deployment in _filter(client, "deployments"):
-                client.post(f"/deployments/{deployment['id']}/pause_deployment").raise_for_status()
+            for deployment in client.read_deployments():
+                client.pause_deployment(deployment.id)
 
 
 def api_url() -> str | None:
@@ -70,18 +74,17 @@ def api_url() -> str | None:
     return os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value()
 
 
-def server(api: str) -> httpx.Client:
-    """A client of the server, with the key or the login that Prefect is configured with."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
+@contextmanager
+def server(api: str) -> Iterator[SyncPrefectClient]:
+    """Prefect's own client: with the key or login it is configured with, patient with the server.
 
-    key, login = PREFECT_API_KEY.value(), PREFECT_API_AUTH_STRING.value()
-    headers = {}
-    if key:
-        headers["Authorization"] = f"Bearer {key.get_secret_value()}"
-    elif login:
-        encoded = base64.b64encode(login.get_secret_value().encode()).decode()
-        headers["Authorization"] = f"Basic {encoded}"
-    return httpx.Client(base_url=api, headers=headers, timeout=30)
+    A server on SQLite answers 503 while another transaction writes; its clients are to ask again.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        yield client
 
 
 def _wait_for(api: str, seconds: float = 60) -> None:
@@ -98,26 +101,29 @@ def _wait_for(api: str, seconds: float = 60) -> None:
             time.sleep(1)
 
 
-def _create_pool(client: httpx.Client) -> None:
+def _create_pool(client: SyncPrefectClient) -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
     from prefect.workers.process import ProcessWorker
 
-    answer = client.get(f"/work_pools/{POOL}")
-    if answer.status_code == 404:
-        answer = client.post(
-            "/work_pools/",
-            json={
-                "name": POOL,
-                "type": "process",
-                "description": "Runs dam-dedup's flows, each in a process of its own",
-                "base_job_template": ProcessWorker.get_default_base_job_template(),
-            },
-        )
-    if answer.is_error and answer.status_code != 409:  # 409: somebody else was faster
+    wanted = WorkPoolCreate(
+        name=POOL,
+        type="process",
+        description="Runs dam-dedup's flows, each in a process of its own",
+        base_job_template=ProcessWorker.get_default_base_job_template(),
+    )
+    try:
+        try:
+            client.read_work_pool(POOL)
+        except ObjectNotFound:
+            with suppress(ObjectAlreadyExists):  # somebody else was faster
+                client.create_work_pool(wanted)
+    except httpx.HTTPStatusError as error:
         raise BootstrapError(
-            f"cannot create the work pool {POOL} on {client.base_url}: HTTP {answer.status_code} "
-            f"{answer.text[:300]}; where the server asks for a login, set PREFECT_API_AUTH_STRING "
-            "or PREFECT_API_KEY"
-        )
+            f"cannot create the work pool {POOL} on {client.api_url}: HTTP "
+            f"{error.response.status_code} {error.response.text[:300]}; where the server asks for "
+            "a login, set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
+        ) from error
 
 
 def _deploy(api: str, say: Callable[[str], None]) -> None:
@@ -173,10 +179,3 @@ def _automate() -> None:
             await wanted.acreate()
 
     asyncio.run(create_once())
-
-
-def _filter(client: httpx.Client, what: str) -> list[dict[str, str]]:
-    answer = client.post(f"/{what}/filter", json={"limit": 200})
-    answer.raise_for_status()
-    found: list[dict[str, str]] = answer.json()
-    return found

@@ -136,8 +136,9 @@ def _mail(settings: Settings) -> Iterator[Finding]:
 
 def _prefect() -> Iterator[Finding]:
     import httpx
+    from prefect.exceptions import ObjectNotFound
 
-    from deployments.bootstrap import api_url, server
+    from deployments.bootstrap import POOL, api_url, server
 
     url = api_url()
     if not url:
@@ -147,23 +148,28 @@ def _prefect() -> Iterator[Finding]:
         )  # fmt: skip
         return
     try:
+        httpx.get(
+            f"{url}/health", timeout=10
+        ).raise_for_status()  # Prefect's client asks for minutes
         with server(url) as client:
-            client.get("/health").raise_for_status()
-            workers = client.post("/work_pools/dam-dedup/workers/filter", json={})
-            deployments = client.post("/deployments/count", json={}).raise_for_status().json()
+            client.read_work_pool(POOL)
+            workers = client.read_workers_for_work_pool(POOL)
+            deployments = client.read_deployments()
+    except ObjectNotFound:
+        yield Finding("prefect", "bad", f"{url}: no work pool {POOL}", "run `dam-dedup deploy`")
+        return
     except httpx.HTTPError as error:
         yield Finding(
             "prefect", "bad", f"{url}: {error}", "start the server, check PREFECT_API_URL"
         )
         return
-    if workers.status_code == 404:
-        yield Finding("prefect", "bad", f"{url}: no work pool dam-dedup", "run `dam-dedup deploy`")
-        return
-    online = [w["name"] for w in workers.json() if w.get("status") == "ONLINE"]
+    online = [worker.name for worker in workers if worker.status == "ONLINE"]
     if not online:
         yield Finding(
             "prefect", "bad", f"{url}: no worker is online",
-            "start one: prefect worker start --pool dam-dedup",
+            f"start one: prefect worker start --pool {POOL}",
         )  # fmt: skip
         return
-    yield Finding("prefect", "good", f"{url}: {deployments} deployments, {len(online)} workers")
+    yield Finding(
+        "prefect", "good", f"{url}: {len(deployments)} deployments, {len(online)} workers"
+    )

@@ -207,7 +207,12 @@ def _worker_polls(service: Service, env: dict[str, str]) -> None:
 
 
 def _api(env: dict[str, str]) -> httpx.Client:
-    return httpx.Client(base_url=env["PREFECT_API_URL"], timeout=10, trust_env=False)
+    """A client that asks again when the server is busy: it answers 503 while SQLite is locked."""
+    from prefect.client.base import PrefectHttpxSyncClient
+
+    return PrefectHttpxSyncClient(
+        base_url=env["PREFECT_API_URL"], timeout=10, trust_env=False, raise_on_all_errors=False
+    )
 
 
 READY: dict[str, Callable[[Service, dict[str, str]], None]] = {

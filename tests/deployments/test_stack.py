@@ -107,7 +107,7 @@ def s3(state: StackState, **other: str) -> Any:
 
 
 def api(state: StackState) -> httpx.Client:
-    return httpx.Client(base_url=state.env["PREFECT_API_URL"], trust_env=False, timeout=30)
+    return services._api(state.env)  # asks again when the server is busy
 
 
 def eventually(ask: Callable[[], object], seconds: float = 60) -> None:

@@ -17,9 +17,11 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from prefect.client.base import PrefectHttpxSyncClient
 
 from deployments import stack
 from deployments.bootstrap import bootstrap, pause_schedules
+from deployments.doctor import examine
 from tasks.decide import decide
 from tasks.settings import load_settings
 from tasks.sources.s3 import client_for
@@ -41,14 +43,11 @@ class Prefect:
     """The few requests the tests make."""
 
     def __init__(self, api: str) -> None:
-        self.http = httpx.Client(base_url=api, timeout=30)
+        # It asks again when the server's SQLite is busy.
+        self.http = PrefectHttpxSyncClient(base_url=api, timeout=30, raise_on_all_errors=False)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        for _ in range(10):
-            answer = self.http.post(path, json=body)
-            if answer.status_code != 503:  # the server's SQLite is busy: it asks to try again
-                break
-            time.sleep(1)
+        answer = self.http.post(path, json=body)
         answer.raise_for_status()
         return answer.json()
 
@@ -179,6 +178,12 @@ def test_a_killed_run_is_crashed_and_the_next_one_finds_the_rest(
     assert 0 < found["counts"]["embedded"] < 120, "and some of the embedding"
     assert found["coverage"]["scanned"] == 120
     assert len(found["groups"]) == 60
+
+
+def test_the_doctor_finds_the_deployed_stack_well(prefect: Prefect) -> None:
+    found = {finding.name: finding for finding in examine(None, None)}
+    assert {f.name for f in found.values() if f.state != "good"} == set(), found
+    assert re.search(r"\d+ deployments, 1 workers", found["prefect"].detail)
 
 
 def alive(process: psutil.Process) -> bool:
