@@ -149,7 +149,7 @@ class Checker:
         if scope.contents.is_empty():
             return scope.contents
         # Itself, and what is left out, must not take the place of others.
-        k = self._settings.match.neighbours + 1 + min(len(question.exclude), _SUBSTITUTES)
+        k = self._settings.match.check_neighbours + 1 + min(len(question.exclude), _SUBSTITUTES)
         vectors = np.asarray(analysis.vector, dtype=np.float32)[None, :]
         found = nearest_contents(
             catalog, analysis.space, vectors, k, mode=question.mode, among=scope.contents

@@ -119,7 +119,10 @@ class MatchSettings(_Part):
 
     threshold: float = Field(0.7, ge=0.5, le=1)
     neighbours: int = Field(
-        20, ge=1, le=200, description="Nearest images of each image that are verified"
+        30, ge=1, le=200, description="Nearest images of each image that a scan verifies"
+    )
+    check_neighbours: int = Field(
+        20, ge=1, le=200, description="The same in a check of one image, where somebody waits"
     )
     mode: Literal["auto", "exact", "balanced", "speed"] = Field(
         "auto", description="How the nearest are searched for; auto: by the number of images"

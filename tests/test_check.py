@@ -92,6 +92,7 @@ def test_checks_of_every_asset_find_the_pairs_of_a_full_scan(stocked, threshold)
 @pytest.mark.parametrize("neighbours", ["1", "2"])
 def test_what_only_a_scan_proposed_is_found_too(stocked, monkeypatch, neighbours):
     monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", neighbours)
+    monkeypatch.setenv("DAM_DEDUP_MATCH__CHECK_NEIGHBOURS", neighbours)
     for width in (80, 120, 140):
         stocked.add(f"p0 {width}.jpg", 0, width=width)
     outcome = stocked.scan(Kind.FULL)
@@ -137,7 +138,7 @@ def test_an_upload_is_found_and_leaves_no_trace(scanned):
 
 def test_a_picture_of_the_catalog_is_verified_once(stocked, scanned, monkeypatch):
     settings = settings_of(scanned)
-    monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", "30")
+    monkeypatch.setenv("DAM_DEDUP_MATCH__CHECK_NEIGHBOURS", "30")
     first = Checker(settings).check_asset("p0.png", Question())
     assert first.verified == 0, "the scan knows all of it"
     stocked.add("p0 new.jpg", 0, quality=50)
@@ -193,7 +194,7 @@ def test_filter_and_exclusions_apply_to_what_it_is_compared_with(scanned):
 
 
 def test_excluded_neighbours_do_not_take_the_place_of_others(stocked, monkeypatch):
-    monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", "1")
+    monkeypatch.setenv("DAM_DEDUP_MATCH__CHECK_NEIGHBOURS", "1")
     outcome = stocked.scan(Kind.FULL)
     with Analyzer(settings_of(outcome)) as analyzer:
         (analysis,) = analyzer.analyze([png(0, format="WEBP", quality=60)])

@@ -447,7 +447,7 @@ def test_the_mode_is_chosen_kept_and_told(stocked, monkeypatch):
     search = asked.summary.search
     assert search == {
         "mode": "speed", "recall": 1.0, "best": 1.0, "sample": exact.summary.counts["compared"],
-        "ranked": 1.0, "neighbours": 20,
+        "ranked": 1.0, "neighbours": 30,
     }  # fmt: skip
     assert groups_of(asked) == groups_of(exact)
     monkeypatch.setenv("DAM_DEDUP_MATCH__MODE", "balanced")

@@ -7,9 +7,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from tasks.dedup.align import align, align_either
+from tasks.dedup.align import Alignment, _mutual_matches, align, align_either
 from tasks.dedup.compare import compare_pixels
 from tasks.dedup.features import extract_features
 
@@ -143,3 +145,28 @@ def test_the_same_pair_gives_the_same_fit(photo, known):
     one, two = (align(left, right, mirrored=False) for _ in range(2))
     assert np.array_equal(one.matrix, two.matrix)
     assert (one.inliers, one.residual, one.others) == (two.inliers, two.residual, two.others)
+
+
+def test_what_lies_over_another_picture_by_chance_is_not_compared(photo, known):
+    left, right = known(photo(0)), known(photo(1))
+    on_one_another = Alignment(turn(0, 1, 0, 0), False, 6, 6, 1.0, 0)
+    assert compare_pixels(left, right, on_one_another) is None
+    assert compare_pixels(left, left, on_one_another) is not None
+
+
+@given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 2**32 - 1))
+def test_matches_are_mutual_and_clearly_the_best(n, m, seed):
+    rng = np.random.default_rng(seed)
+    right = rng.normal(size=(m, 8)).astype(np.float32)
+    left = right[rng.integers(0, m, n)] + rng.normal(scale=0.3, size=(n, 8)).astype(np.float32)
+    left, right = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (left, right))
+    cosines = left @ right.T
+    wanted = {
+        (i, j)
+        for i, j in enumerate(cosines.argmax(1))
+        if cosines[:, j].argmax() == i
+        and 1 - cosines[i, j] < 0.85**2 * (1 - np.delete(cosines[i], j).max())
+    }
+    assert (
+        set(zip(*(side.tolist() for side in _mutual_matches(left, right)), strict=True)) == wanted
+    )
