@@ -35,11 +35,14 @@ class Features:
         rgb: uint8 (height, width, 3).
         points: float32 (n, 4): x, y, scale in pixels, angle in radians.
         descriptors: float32 (n, 128), unit length.
+        coarse: float32 (24, 24), grey levels of the picture squeezed into a square, their mean
+            taken away.
     """
 
     rgb: Pixels
     points: Floats
     descriptors: Floats
+    coarse: Floats
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,6 +62,7 @@ class Features:
             self.rgb[:, ::-1],  # a view: most pairs are refused before their pixels are read
             points,
             self.descriptors[:, _reflection()],
+            self.coarse[:, ::-1],
         )
 
 
@@ -108,4 +112,6 @@ def extract_features(jpeg: bytes) -> Features:
         points = np.array([(*p.pt, p.size / 2, np.deg2rad(p.angle)) for p in found], np.float32)
         descriptors = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-6))
     rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-    return Features(rgb, points[:_MOST], descriptors[:_MOST])
+    small = cv2.resize(rgb, (24, 24), interpolation=cv2.INTER_AREA)
+    coarse = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return Features(rgb, points[:_MOST], descriptors[:_MOST], coarse - coarse.mean())

@@ -177,13 +177,7 @@ def _shapes_differ(left: Features, right: Features) -> bool:
 
 def _coarse_likeness(left: Features, right: Features) -> float:
     """Correlation of the two at 24 x 24: cheap, and high for any two frames of one picture."""
-    one, two = (
-        cv2.cvtColor(
-            cv2.resize(side.rgb, (24, 24), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
-        ).astype(np.float32)
-        for side in (left, right)
-    )
-    one, two = one - one.mean(), two - two.mean()
+    one, two = left.coarse, right.coarse
     return float((one * two).sum() / max(float(np.sqrt((one**2).sum() * (two**2).sum())), 1e-6))
 
 
