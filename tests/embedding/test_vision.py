@@ -258,3 +258,15 @@ def test_weights_that_give_no_numbers_are_refused(models, tmp_path):
     model.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="not finite"):
         load(tmp_path, pooling="cls").embed(noise(1, 32))
+
+
+def test_idle_threads_leave_the_cores_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import tasks.embedding.vision"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "GOMP_SPINCOUNT = '0'" in loaded.stderr
