@@ -7,6 +7,7 @@ import os
 import shutil
 import smtplib
 import sys
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -206,12 +207,26 @@ def _worker_polls(service: Service, env: dict[str, str]) -> None:
         raise StackError("the server has not heard of it yet")
 
 
-def _api(env: dict[str, str]) -> httpx.Client:
-    """A client that asks again when the server is busy: it answers 503 while SQLite is locked."""
-    from prefect.client.base import PrefectHttpxSyncClient
+class _Patient(httpx.HTTPTransport):
+    """Asks again when the server is busy: it answers 503 while its SQLite is locked.
 
-    return PrefectHttpxSyncClient(
-        base_url=env["PREFECT_API_URL"], timeout=10, trust_env=False, raise_on_all_errors=False
+    Prefect's own client does so too, but Prefect's settings are those of the moment it is imported:
+    here, before there is a server that they could name.
+    """
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        for seconds in (0.2, 0.5, 1, 2, 4):
+            answer = super().handle_request(request)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return answer
+            answer.close()
+            time.sleep(seconds)
+        return super().handle_request(request)
+
+
+def _api(env: dict[str, str]) -> httpx.Client:
+    return httpx.Client(
+        base_url=env["PREFECT_API_URL"], timeout=30, trust_env=False, transport=_Patient()
     )
 
 

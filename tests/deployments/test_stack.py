@@ -12,7 +12,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import boto3
@@ -222,6 +224,26 @@ def test_up_twice_changes_nothing(state: StackState) -> None:
     begun = time.monotonic()
     assert up(state.dir) == state
     assert time.monotonic() - begun < 10
+
+
+def test_a_busy_server_is_asked_again() -> None:
+    asked = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(503 if len(asked) < 3 else 200)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Busy) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with services._api({"PREFECT_API_URL": f"http://127.0.0.1:{server.server_port}"}) as client:
+            assert client.post("/", json={"once": "more"}).status_code == 200
+        server.shutdown()
+    assert asked == [b'{"once":"more"}'] * 3
 
 
 def test_foreign_pages_may_not_call_the_api(state: StackState) -> None:
