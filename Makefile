@@ -25,7 +25,7 @@ demo: $(STAMP) ## Scan a small DAM on real servers, end to end; IMAGES=folder fo
 test: $(STAMP) ## All tests that this machine can run
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-fast: $(STAMP) ## Only those without servers
+test-fast: $(STAMP) ## Only those without the Prefect stack, a browser, a GPU
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not e2e and not browser and not gpu and not bench'
 
 check: $(STAMP) ## Linters, types, import contracts

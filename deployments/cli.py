@@ -288,7 +288,7 @@ def stack_status(folder: Dir = Path("var/stack"), as_json: Json = False) -> None
 
 @app.command()
 def deploy() -> None:
-    """Create work pool, limits and deployments on the Prefect server of PREFECT_API_URL."""
+    """Create work pool, automation and deployments on the Prefect server of PREFECT_API_URL."""
     from deployments.bootstrap import bootstrap
 
     for name in bootstrap(say=_tell):

@@ -282,7 +282,7 @@ class GateSettings(_Part):
         512 * 1024**2, gt=0, description="Uploads held at once; beyond it callers get 429"
     )
     queue: int = Field(
-        64, ge=1, le=10_000, description="Images, and checks, that may wait; then callers get 429"
+        64, ge=1, le=10_000, description="Images, checks, updates that may wait; more get a 429"
     )
     workers: int | None = Field(None, ge=1, le=256, description="Threads that check; default: 4")
     request_seconds: float = Field(60, gt=0, description="What one request may take in all")

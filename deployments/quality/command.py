@@ -266,7 +266,7 @@ def search(
         int,
         typer.Option(
             help="Larger collections are measured without the index of single checks, which takes "
-            "half an hour of one core to make for a million vectors."
+            "minutes at a million vectors of 384 dimensions, and an hour at 1,280."
         ),
     ] = 200_000,
     work: Annotated[

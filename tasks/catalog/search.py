@@ -4,8 +4,8 @@
 mode      by itself up to     looks at
 ========  ==================  =====================================================
 exact     10,000 contents     every vector
-balanced  100,000             the nearest 24 cells, then the vectors of the best 5 k
-speed     beyond              the nearest 10 cells, then the vectors of the best 4 k
+balanced  100,000             3/16 of the cells (24 at least), then the best 10 k's vectors
+speed     beyond              1/8 of the cells (16 at least), then the best 6 k's vectors
 ========  ==================  =====================================================
 
 Cosines are always those of the stored vectors, in float32. Contents that are not in the index yet

@@ -256,7 +256,7 @@ class Store(Bucket):
     def remove_marker(self, key: str, marker: str) -> None:
         """Bring an object back by removing the delete marker that `delete` made; or do nothing.
 
-        The only request that deletes by version id. A version never turns from marker to data, so
+        The only request for an asset that deletes by version id. A version never turns from marker to data, so
         what was seen to be a marker is one still.
 
         Raises:
