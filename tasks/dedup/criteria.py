@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from tasks.dedup.plans import Member
 from tasks.dedup.policy import Criterion, Policy
@@ -145,8 +145,8 @@ def _dated(label: str, best: Member, others: Sequence[Member]) -> str:
     same_day = best.last_modified.date() in days
 
     def shown(member: Member) -> str:
-        moment = member.last_modified
-        return moment.isoformat(sep=" ") if same_day else moment.date().isoformat()
+        moment = member.last_modified.astimezone(UTC).replace(tzinfo=None)
+        return f"{moment.isoformat(sep=' ')} UTC" if same_day else moment.date().isoformat()
 
     return _compared(label, shown)(best, others)
 

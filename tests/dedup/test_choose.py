@@ -71,7 +71,7 @@ def choose(*members: Member, rule: str = "", wanted: str | None = None, **parts)
             "keeper: [newest]",
             {"last_modified": OLD + timedelta(seconds=1)},
             {},
-            "newer (2024-01-01 00:00:01+00:00 against 2024-01-01 00:00:00+00:00)",
+            "newer (2024-01-01 00:00:01 UTC against 2024-01-01 00:00:00 UTC)",
         ),
         ("keeper: [sidecar]", {"sidecar": "x.xmp"}, {}, "has a sidecar (x.xmp)"),
         ("keeper: [{tags: approved}]", {"tags": {"approved": ""}}, {}, "tagged approved"),
