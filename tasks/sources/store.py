@@ -256,8 +256,8 @@ class Store(Bucket):
     def remove_marker(self, key: str, marker: str) -> None:
         """Bring an object back by removing the delete marker that `delete` made; or do nothing.
 
-        The only request for an asset that deletes by version id. A version never turns from marker to data, so
-        what was seen to be a marker is one still.
+        The only request for an asset that deletes by version id. A version never turns from marker
+        to data, so what was seen to be a marker is one still.
 
         Raises:
             AssetChangedError: when something newer lies on top of the marker.
