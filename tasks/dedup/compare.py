@@ -25,8 +25,8 @@ Mask = npt.NDArray[np.bool_]
 _FRAME = 320
 #: Window of the local correlation, as a share of the frame's long side.
 _WINDOW = 17 / 384
-#: A window agrees above this correlation.
-_AGREES = 0.8
+#: A window agrees above this correlation, and shows something else below that.
+_AGREES, _UNLIKE = 0.8, 0.5
 #: Local contrast, in units of 1/50 of the picture's, and in grey levels, that counts as texture.
 _TEXTURE, _NOISE = 5.0, 1.5
 #: Of the texture of two pictures laid over one another by features alone, so much agrees at least
@@ -67,6 +67,8 @@ class Likeness:
         pixels: pixels in common.
         covered: share of the common area that differs (text, a logo, something else in place).
         covered_at: centre of what differs, 0..1 of the right picture's width and height.
+        replaced: share of the common area where both have texture, and not the same: another
+            thing in its place. What is laid over a picture is mostly flat.
         gain: brightness of right against left, in stops.
         contrast: contrast of right against left.
         saturation: colourfulness of right against left; 0 is grey.
@@ -85,6 +87,7 @@ class Likeness:
     pixels: int
     covered: float
     covered_at: tuple[float, float]
+    replaced: float
     gain: float
     contrast: float
     saturation: float
@@ -107,7 +110,7 @@ def compare_pixels(left: Features, right: Features, found: Alignment) -> Likenes
     if frame is None:
         return None
     one, two = _grey(frame.left), _grey(frame.right)
-    correlation, textured = _correlate(one, two, frame.mask)
+    correlation, textured, both = _correlate(one, two, frame.mask)
     agreeing = textured & (correlation > 0.5)
     if agreeing.sum() < max(100, _LEAST_AGREEING * textured.sum()):
         return None
@@ -120,12 +123,12 @@ def compare_pixels(left: Features, right: Features, found: Alignment) -> Likenes
         if frame is None:
             return None
         one, two = _grey(frame.left), _grey(frame.right)
-        correlation, textured = _correlate(one, two, frame.mask)
+        correlation, textured, both = _correlate(one, two, frame.mask)
     grain = _detail(two, frame.mask) / _detail(one, frame.mask)
     if not 0.8 < grain * float(one[frame.mask].std() / max(two[frame.mask].std(), 1.0)) < 1.25:
         # One was blurred, sharpened or is noisy: compare what both still have.
         soft = [cv2.GaussianBlur(grey, (0, 0), 1.8) for grey in (one, two)]
-        correlation, textured = _correlate(soft[0], soft[1], frame.mask)
+        correlation, textured, both = _correlate(soft[0], soft[1], frame.mask)
     if textured.sum() < 50:
         return None
     differs = textured & (correlation <= _AGREES)
@@ -137,6 +140,7 @@ def compare_pixels(left: Features, right: Features, found: Alignment) -> Likenes
     area, spot = _covered(differs, frame.mask)
     laid_over = _rectangles(differs, frame.mask)
     elsewhere = textured & ~laid_over
+    replaced, _ = _covered(both & (correlation <= _UNLIKE) & ~laid_over, frame.mask)
     return Likeness(
         agree=float((correlation[textured] > _AGREES).mean()),
         agree_else=float((correlation[elsewhere] > _AGREES).mean())
@@ -148,6 +152,7 @@ def compare_pixels(left: Features, right: Features, found: Alignment) -> Likenes
         pixels=int(frame.mask.sum()),
         covered=area,
         covered_at=spot,
+        replaced=replaced,
         gain=gain,
         contrast=contrast,
         saturation=saturation,
@@ -224,8 +229,8 @@ def _grey(rgb: npt.NDArray[np.uint8]) -> Floats:
     return np.asarray(grey, dtype=np.float32)
 
 
-def _correlate(one: Floats, two: Floats, mask: Mask) -> tuple[Floats, Mask]:
-    """Local correlation inside the mask, and where there is texture that could correlate."""
+def _correlate(one: Floats, two: Floats, mask: Mask) -> tuple[Floats, Mask, Mask]:
+    """Local correlation inside the mask, where either has texture that could, and where both."""
     side = max(5, round(_WINDOW * max(one.shape)) | 1)
     weight = mask.astype(np.float32)
 
@@ -239,10 +244,11 @@ def _correlate(one: Floats, two: Floats, mask: Mask) -> tuple[Floats, Mask]:
     spread_b = np.sqrt(np.maximum(mean(two * two) / share - b * b, 1e-2))
     correlation = (mean(one * two) / share - a * b) / (spread_a * spread_b)
     contrast = 50 / max(float(one[mask].std()), 1.0), 50 / max(float(two[mask].std()), 1.0)
-    structure = np.maximum(spread_a * contrast[0], spread_b * contrast[1])
+    in_a, in_b = spread_a * contrast[0] > _TEXTURE, spread_b * contrast[1] > _TEXTURE
     clipped = (np.maximum(a, b) > _BRIGHT) | (np.minimum(a, b) < _DARK)
-    textured = mask & (structure > _TEXTURE) & (np.maximum(spread_a, spread_b) > _NOISE) & ~clipped
-    return correlation, textured
+    textured = mask & (in_a | in_b) & (np.maximum(spread_a, spread_b) > _NOISE) & ~clipped
+    both = mask & in_a & in_b & (np.minimum(spread_a, spread_b) > _NOISE)
+    return correlation, textured, both
 
 
 _own = threading.local()

@@ -34,7 +34,8 @@ class Evidence:
         others: features that agree on another motion.
         residual: error of the inliers, pixels.
         agree, agree_else, fine, texture, parallax, covered, covered_at, gain, contrast,
-        saturation, hue_error, tint, sharpness, ink: see :class:`~tasks.dedup.compare.Likeness`.
+        saturation, hue_error, tint, sharpness, ink, replaced: see
+            :class:`~tasks.dedup.compare.Likeness`.
     """
 
     method: str
@@ -65,6 +66,7 @@ class Evidence:
     tint: float
     sharpness: float
     ink: float
+    replaced: float = 0.0  # evidence of before does not say
 
     def as_json(self) -> str:
         """Compact JSON; numbers to four digits."""
@@ -76,7 +78,8 @@ class Evidence:
         data = json.loads(text)
         for name in ("box_left", "box_right", "covered_at"):
             data[name] = tuple(data[name])
-        return Evidence(**{field.name: data[field.name] for field in fields(Evidence)})
+        known = {field.name for field in fields(Evidence)} & set(data)
+        return Evidence(**{name: data[name] for name in known})
 
 
 def _short(value: object) -> object:

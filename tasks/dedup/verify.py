@@ -45,6 +45,9 @@ _WHOLE_PARALLAX = 0.5
 _SMALL, _WHOLE_SIDE = 2.5, 0.95
 #: Shares from which two frames show the same.
 _WHOLE_SHARE = 0.98
+#: More of the area than this shows two different things, as two products on one ground. Of 8,480
+#: copies 21 had more, all of them pairs of two edits (a screenshot's margins against a border).
+_REPLACED = 0.13
 #: So many features may agree on another motion by chance.
 _STRAY = 12
 #: Two frames of one picture correlate more than this when both are reduced to 24 x 24.
@@ -89,7 +92,7 @@ def calibration() -> Calibration:
 
 def rule_id() -> str:
     """Names how pairs are verified: answers of another rule are not reused."""
-    return digest("verify-5", repr(calibration()))[:12]
+    return digest("verify-6", repr(calibration()))[:12]
 
 
 def tier_of(score: float, *, same_pixels: bool = False) -> Tier:
@@ -209,7 +212,8 @@ def score_of(evidence: Evidence) -> float:
     # or the other all of it. Of 28 wrong pairs this cuts 28, of 4,400 copies 1.
     zoom = max(evidence.scale, 1 / max(evidence.scale, 1e-6))
     askew = zoom > _SMALL and max(evidence.share_left, evidence.share_right) < _WHOLE_SIDE
-    if z < known.copy_at or other_colours or background or restless or askew:
+    other_thing = evidence.replaced > _REPLACED
+    if z < known.copy_at or other_colours or background or restless or askew or other_thing:
         return _similar(evidence, z, known)
     cost = _cost(evidence, known)
     if _only_encoded(evidence, known):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 
@@ -240,6 +241,32 @@ def test_the_geometry_of_a_crop_is_known(photo, known):
     assert found.scale == pytest.approx(1, abs=0.01)
 
 
+def on_ground(photo: Callable[..., Image.Image], thing: Image.Image) -> Image.Image:
+    """A thing that takes a fifth of the area, before the ground of all of them."""
+    ground, mask = photo(1).copy(), Image.new("L", (320, 240))
+    ImageDraw.Draw(mask).ellipse((91, 70, 229, 210), fill=255)
+    ground.paste(thing, (0, 0), mask)
+    return ground
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_another_thing_on_the_same_ground_is_no_copy(photo, known, seed):
+    one = known(on_ground(photo, photo(seed)))
+    two = known(on_ground(photo, photo(seed + 10)))
+    answer = verify_pair(one, two)
+    assert answer.evidence.replaced > 0.13
+    assert 0.5 <= answer.score < NEAR_SCORE, "the same scene, and told apart from copies"
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_what_is_laid_over_leaves_a_copy(photo, known, seed):
+    one = known(on_ground(photo, photo(seed)))
+    two = known(on_ground(photo, Image.new("RGB", (320, 240), "#c02020")))
+    answer = verify_pair(one, two)
+    assert answer.evidence.replaced < 0.13
+    assert answer.score >= NEAR_SCORE
+
+
 @pytest.mark.parametrize("place", [(0.1, 0.1), (0.75, 0.8)])
 def test_what_covers_is_found_in_its_place(photo, known, place):
     image = photo(1).copy()
@@ -261,6 +288,12 @@ def test_evidence_survives_storage(photo, known):
         rounded = value if isinstance(value, (str, bool)) else pytest.approx(value, abs=5e-5)
         assert getattr(again, name) == rounded, name
     assert isinstance(again.box_left, tuple)
+
+
+def test_evidence_of_before_is_read(photo, known):
+    written = json.loads(verify_pair(known(photo(0)), known(photo(0))).evidence.as_json())
+    del written["replaced"]
+    assert Evidence.from_json(json.dumps(written)).replaced == 0
 
 
 @given(low=st.floats(0, 1), high=st.floats(0, 1))
