@@ -140,7 +140,7 @@ def compare_pixels(left: Features, right: Features, found: Alignment) -> Likenes
     area, spot = _covered(differs, frame.mask)
     laid_over = _rectangles(differs, frame.mask)
     elsewhere = textured & ~laid_over
-    replaced, _ = _covered(both & (correlation <= _UNLIKE) & ~laid_over, frame.mask)
+    replaced, _ = _covered(both & (correlation <= _UNLIKE), frame.mask)
     return Likeness(
         agree=float((correlation[textured] > _AGREES).mean()),
         agree_else=float((correlation[elsewhere] > _AGREES).mean())

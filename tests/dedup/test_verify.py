@@ -259,6 +259,15 @@ def test_another_thing_on_the_same_ground_is_no_copy(photo, known, seed):
 
 
 @pytest.mark.parametrize("seed", [11, 12, 13])
+def test_another_picture_in_the_same_template_is_no_copy(photo, known, seed):
+    screens = [
+        known(EDITS["screenshot"].bytes_of(photo(of, 320, 320), random.Random(1)))
+        for of in (seed, seed + 10)
+    ]
+    assert verify_pair(*screens).score < NEAR_SCORE
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
 def test_what_is_laid_over_leaves_a_copy(photo, known, seed):
     one = known(on_ground(photo, photo(seed)))
     two = known(on_ground(photo, Image.new("RGB", (320, 240), "#c02020")))
