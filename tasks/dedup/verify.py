@@ -46,8 +46,9 @@ _SMALL, _WHOLE_SIDE = 2.5, 0.95
 #: Shares from which two frames show the same.
 _WHOLE_SHARE = 0.98
 #: More of the area than this shows two different things, as two products on one ground, or two
-#: pictures in one template. Of 8,480 copies 34 had more, all of them pairs of two edits (a
-#: screenshot's margins against a border, a banner against a collage).
+#: pictures in one template. Of 2,281 copies, the hardest of 8,482 among them,
+#: 34 had more, all of them pairs of two edits (a screenshot's margins against a border, a banner
+#: against a collage).
 _REPLACED = 0.13
 #: So many features may agree on another motion by chance.
 _STRAY = 12
