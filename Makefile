@@ -23,10 +23,10 @@ demo: $(STAMP) ## Scan a small DAM on real servers, end to end; IMAGES=folder fo
 	$(BIN)/dam-dedup demo $(if $(IMAGES),--images '$(IMAGES)') $(DEMO)
 
 test: $(STAMP) ## All tests that this machine can run
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP) ## Only those without the Prefect stack, a browser, a GPU
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not e2e and not browser and not gpu and not bench'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not e2e and not browser and not gpu and not bench'
 
 check: $(STAMP) ## Linters, types, import contracts
 	$(BIN)/ruff format --check .

@@ -24,6 +24,23 @@ from tasks.records import Kind, Picture, ScanRequest
 from tasks.settings import S3Settings, load_settings
 from tasks.sources.s3 import client_for
 
+# Files that take minutes: begun last, one of them keeps a worker busy while the other has nothing
+# left to do.
+LONGEST = (
+    "merging/test_machine.py",
+    "flows/test_deployed.py",
+    "flows/test_crash.py",
+    "merging/test_killed.py",
+    "flows/test_check.py",
+    "deployments/test_stack.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest files first, the others as they were found."""
+    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
 
 def blobs(seed: int) -> Image.Image:
     """A picture that is like no other seed's."""

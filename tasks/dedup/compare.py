@@ -17,26 +17,16 @@ import numpy.typing as npt
 
 from tasks.dedup.align import Alignment, Matrix
 from tasks.dedup.features import Features
-
-Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+from tasks.dedup.windows import Floats, Mask, Windows, measure_windows, other_tone
 
 #: Long side of the frame in which pixels are compared.
 _FRAME = 320
-#: Window of the local correlation, as a share of the frame's long side.
-_WINDOW = 17 / 384
-#: A window agrees above this correlation, and shows something else below that.
-_AGREES, _UNLIKE = 0.8, 0.5
-#: Local contrast, in units of 1/50 of the picture's, and in grey levels, that counts as texture.
-_TEXTURE, _NOISE = 5.0, 1.5
 #: Of the texture of two pictures laid over one another by features alone, so much agrees at least
 #: (above 0.5), or they have nothing in common. 2,258 copies had 0.51 and more, 525 other shots of
 #: one scene 0.28; half of what chance lays over one another has less.
 _LEAST_AGREEING = 0.25
 #: Fewer pixels in common tell nothing.
 _LEAST_PIXELS = 600
-#: Beyond these grey levels a window may be clipped.
-_DARK, _BRIGHT = 6.0, 249.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +59,9 @@ class Likeness:
         covered_at: centre of what differs, 0..1 of the right picture's width and height.
         replaced: share of the common area where both have texture, and not the same: another
             thing in its place. What is laid over a picture is mostly flat.
+        changed: share of the common area where texture or tone is another.
+        own: share where a picture has texture that is not the other's; of that picture which has
+            less. What is laid over or cut out leaves one side flat.
         gain: brightness of right against left, in stops.
         contrast: contrast of right against left.
         saturation: colourfulness of right against left; 0 is grey.
@@ -88,6 +81,8 @@ class Likeness:
     covered: float
     covered_at: tuple[float, float]
     replaced: float
+    changed: float
+    own: float
     gain: float
     contrast: float
     saturation: float
@@ -110,9 +105,9 @@ def compare_pixels(left: Features, right: Features, found: Alignment) -> Likenes
     if frame is None:
         return None
     one, two = _grey(frame.left), _grey(frame.right)
-    correlation, textured, both = _correlate(one, two, frame.mask)
-    agreeing = textured & (correlation > 0.5)
-    if agreeing.sum() < max(100, _LEAST_AGREEING * textured.sum()):
+    windows = measure_windows(one, two, frame.mask)
+    agreeing = windows.textured & ~windows.unlike
+    if agreeing.sum() < max(100, _LEAST_AGREEING * windows.textured.sum()):
         return None
     flow = _flow(one, two, frame.mask)
     correction, parallax = _settle(flow, agreeing)
@@ -123,15 +118,16 @@ def compare_pixels(left: Features, right: Features, found: Alignment) -> Likenes
         if frame is None:
             return None
         one, two = _grey(frame.left), _grey(frame.right)
-        correlation, textured, both = _correlate(one, two, frame.mask)
+        windows = measure_windows(one, two, frame.mask)
     grain = _detail(two, frame.mask) / _detail(one, frame.mask)
     if not 0.8 < grain * float(one[frame.mask].std() / max(two[frame.mask].std(), 1.0)) < 1.25:
         # One was blurred, sharpened or is noisy: compare what both still have.
         soft = [cv2.GaussianBlur(grey, (0, 0), 1.8) for grey in (one, two)]
-        correlation, textured, both = _correlate(soft[0], soft[1], frame.mask)
+        windows = measure_windows(soft[0], soft[1], frame.mask)
+    textured, agree = windows.textured, windows.agree
     if textured.sum() < 50:
         return None
-    differs = textured & (correlation <= _AGREES)
+    differs = textured & ~agree
     same = frame.mask & ~_grown(differs)
     if same.sum() < 100:
         same = frame.mask
@@ -140,19 +136,19 @@ def compare_pixels(left: Features, right: Features, found: Alignment) -> Likenes
     area, spot = _covered(differs, frame.mask)
     laid_over = _rectangles(differs, frame.mask)
     elsewhere = textured & ~laid_over
-    replaced, _ = _covered(both & (correlation <= _UNLIKE), frame.mask)
+    replaced, changed, own = _other(windows)
     return Likeness(
-        agree=float((correlation[textured] > _AGREES).mean()),
-        agree_else=float((correlation[elsewhere] > _AGREES).mean())
-        if elsewhere.sum() >= 50
-        else 0.0,
-        fine=float((correlation[textured] > 0.95).mean()),
+        agree=float(agree[textured].mean()),
+        agree_else=float(agree[elsewhere].mean()) if elsewhere.sum() >= 50 else 0.0,
+        fine=float((windows.correlation[textured] > 0.95).mean()),
         texture=float(textured.sum() / frame.mask.sum()),
         parallax=parallax,
         pixels=int(frame.mask.sum()),
         covered=area,
         covered_at=spot,
         replaced=replaced,
+        changed=changed,
+        own=own,
         gain=gain,
         contrast=contrast,
         saturation=saturation,
@@ -227,28 +223,6 @@ def _grey(rgb: npt.NDArray[np.uint8]) -> Floats:
     """Grey, with the finest grain smoothed: noise and blocks of JPEG are no content."""
     grey = cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (0, 0), 0.8)
     return np.asarray(grey, dtype=np.float32)
-
-
-def _correlate(one: Floats, two: Floats, mask: Mask) -> tuple[Floats, Mask, Mask]:
-    """Local correlation inside the mask, where either has texture that could, and where both."""
-    side = max(5, round(_WINDOW * max(one.shape)) | 1)
-    weight = mask.astype(np.float32)
-
-    def mean(values: Floats) -> Floats:
-        return np.asarray(cv2.blur(values, (side, side)), dtype=np.float32)
-
-    share = np.maximum(mean(weight), 1e-3)
-    one, two = one * weight, two * weight
-    a, b = mean(one) / share, mean(two) / share
-    spread_a = np.sqrt(np.maximum(mean(one * one) / share - a * a, 1e-2))
-    spread_b = np.sqrt(np.maximum(mean(two * two) / share - b * b, 1e-2))
-    correlation = (mean(one * two) / share - a * b) / (spread_a * spread_b)
-    contrast = 50 / max(float(one[mask].std()), 1.0), 50 / max(float(two[mask].std()), 1.0)
-    in_a, in_b = spread_a * contrast[0] > _TEXTURE, spread_b * contrast[1] > _TEXTURE
-    clipped = (np.maximum(a, b) > _BRIGHT) | (np.minimum(a, b) < _DARK)
-    textured = mask & (in_a | in_b) & (np.maximum(spread_a, spread_b) > _NOISE) & ~clipped
-    both = mask & in_a & in_b & (np.minimum(spread_a, spread_b) > _NOISE)
-    return correlation, textured, both
 
 
 _own = threading.local()
@@ -357,6 +331,18 @@ def _recoloured(a: Floats, b: Floats) -> tuple[float, float, float]:
 
 def _grown(differs: Mask) -> Mask:
     return np.asarray(cv2.dilate(differs.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0)
+
+
+def _other(windows: Windows) -> tuple[float, float, float]:
+    """Shares of the area: ``replaced``, ``changed`` and ``own`` of :class:`Likeness`."""
+    unlike, mask = windows.unlike, windows.mask
+    left, right = windows.left_textured & unlike, windows.right_textured & unlike
+    toned = other_tone(windows) & ~windows.agree
+    return (
+        _covered(left & right, mask)[0],
+        _covered((windows.textured & unlike) | toned, mask)[0],
+        min(_covered(left, mask)[0], _covered(right, mask)[0]),
+    )
 
 
 def _covered(differs: Mask, mask: Mask) -> tuple[float, tuple[float, float]]:

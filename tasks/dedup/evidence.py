@@ -34,7 +34,7 @@ class Evidence:
         others: features that agree on another motion.
         residual: error of the inliers, pixels.
         agree, agree_else, fine, texture, parallax, covered, covered_at, gain, contrast,
-        saturation, hue_error, tint, sharpness, ink, replaced: see
+        saturation, hue_error, tint, sharpness, ink, replaced, changed, own: see
             :class:`~tasks.dedup.compare.Likeness`.
     """
 
@@ -67,6 +67,8 @@ class Evidence:
     sharpness: float
     ink: float
     replaced: float = 0.0  # evidence of before does not say
+    changed: float = 0.0
+    own: float = 0.0
 
     def as_json(self) -> str:
         """Compact JSON; numbers to four digits."""

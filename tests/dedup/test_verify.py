@@ -268,6 +268,68 @@ def test_another_picture_in_the_same_template_is_no_copy(photo, known, seed):
     assert verify_pair(*filled).score < NEAR_SCORE
 
 
+def with_banner(image: Image.Image, *, top: bool) -> Image.Image:
+    """Above or below a picture, a third of what comes of it: letters on black."""
+    wide, high = image.size
+    whole = Image.new("RGB", (wide, high * 3 // 2), "#111111")
+    whole.paste(image, (0, high // 2 if top else 0))
+    font = ImageFont.load_default(high // 8)
+    letters = ImageDraw.Draw(whole)
+    letters.text((12, 12 if top else high + 12), "ONLY TODAY -30%", fill="#e03030", font=font)
+    return whole
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_one_banner_on_two_pictures_is_no_copy(photo, known, seed):
+    one = known(with_banner(photo(seed), top=True))
+    two = known(with_banner(photo(seed + 10), top=False))
+    answer = verify_pair(one, two)
+    assert answer.evidence.ink > 0.25
+    assert max(answer.evidence.share_left, answer.evidence.share_right) == pytest.approx(
+        1 / 3, abs=0.04
+    )
+    assert answer.score < NEAR_SCORE
+    assert verify_pair(one, known(photo(seed))).score >= NEAR_SCORE, "of its own picture it is one"
+
+
+def on_page(picture: Image.Image) -> Image.Image:
+    """A page that is half text and half picture; the picture is a thing on a plain ground."""
+    page = Image.new("RGB", (320, 400), "white")
+    font, write = ImageFont.load_default(13), ImageDraw.Draw(page)
+    for line in range(12):
+        write.text(
+            (8, 6 + 16 * line), "Sizes 36 to 44, all colours, in stock"[line:], "black", font
+        )
+    page.paste(picture.resize((320, 200)), (0, 200))
+    return page
+
+
+def plain(photo: Callable[..., Image.Image], seed: int, ground: str, at: int) -> Image.Image:
+    """A thing that takes a tenth of a picture without other texture."""
+    picture = Image.new("RGB", (320, 240), ground)
+    picture.paste(photo(seed).crop((0, 0, 90, 100)), (at, 70))
+    return picture
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_another_plain_picture_on_the_same_page_is_no_copy(photo, known, seed):
+    one = known(on_page(plain(photo, seed, "#e8dccc", 40)))
+    two = known(on_page(plain(photo, seed + 10, "#a0b0c0", 170)))
+    answer = verify_pair(one, two)
+    assert answer.evidence.replaced < 0.13, "else the older measure tells"
+    assert answer.evidence.changed > 0.29
+    assert 0.5 <= answer.score < NEAR_SCORE
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_plain_band_over_a_third_leaves_a_copy(photo, known, seed):
+    image = photo(seed).copy()
+    ImageDraw.Draw(image).rectangle((0, 164, 320, 240), fill="#202020")
+    answer = verify_pair(known(photo(seed)), known(image))
+    assert answer.evidence.changed > 0.29
+    assert answer.score >= NEAR_SCORE, "one side has nothing of its own there"
+
+
 @pytest.mark.parametrize("seed", [11, 12, 13])
 def test_what_is_laid_over_leaves_a_copy(photo, known, seed):
     one = known(on_ground(photo, photo(seed)))
