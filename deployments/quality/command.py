@@ -306,6 +306,40 @@ def show_search(rows: list[dict[str, object]]) -> None:
     _table(console, "search modes", pl.DataFrame(rows))
 
 
+@bench_app.command("templates")
+def templates(
+    images: Annotated[
+        Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
+    ],
+    seed: Annotated[int, typer.Option(help="Another seed draws other photographs.", min=0)] = 0,
+    pictures: Annotated[
+        int, typer.Option(help="How many photographs; the pairs grow with its square.", min=2)
+    ] = 40,
+    as_json: Json = False,
+) -> None:
+    """Put different photographs under one banner, on one page, into one frame: no two are copies.
+
+    All pairs of each template are verified, whatever an embedding would have proposed: `near` are
+    the wrong ones. `found` are photographs that are still found in their own template.
+
+        dam-dedup bench templates --images ~/Pictures --pictures 60
+    """
+    from dataclasses import asdict
+
+    import polars as pl
+    from rich.console import Console
+
+    from deployments.quality.templates import run_templates
+
+    found = run_templates(images, seed=seed, pictures=pictures, progress=_teller())
+    rows = [asdict(row) for row in found]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    _table(console, "different photographs in one template", pl.DataFrame(rows))
+
+
 def _teller() -> Progress:
     """A line on standard error now and then, while it is a terminal."""
     from tasks.progress import silent

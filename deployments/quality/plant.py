@@ -157,7 +157,7 @@ def _edited(
     for key in shuffled:
         if chosen == sources:
             break
-        image = _read(photos[key])
+        image = read_photo(photos[key])
         if image is None:
             continue
         chosen += 1
@@ -183,7 +183,7 @@ def _deal(used: Counter[str], edits: int, rng: random.Random) -> list[Edit]:
     return ranked[:edits]
 
 
-def _read(path: Path) -> Image.Image | None:
+def read_photo(path: Path) -> Image.Image | None:
     """The upright picture; None when it cannot be read or is too small."""
     import pillow_heif
 
