@@ -152,19 +152,26 @@ def _automate() -> None:
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import EventTrigger, Posture
 
-    ends = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
+    from flows.merge import ASKING
+
+    # A suspended run has no process, and waits for a person's answer for days.
+    ends = {
+        f"prefect.flow-run.{end}"
+        for end in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")
+    }
+    trigger = EventTrigger(
+        after={"prefect.flow-run.heartbeat"},
+        expect={"prefect.flow-run.heartbeat", ASKING, *ends},
+        match={"prefect.resource.id": ["prefect.flow-run.*"]},
+        match_related={"prefect.resource.id": ["prefect.tag.dam-dedup"]},  # no one else's
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=120),
+    )
     wanted = Automation(
         name=_ZOMBIES,
-        trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *ends},
-            match={"prefect.resource.id": ["prefect.flow-run.*"]},
-            match_related={"prefect.resource.id": ["prefect.tag.dam-dedup"]},  # no one else's
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=120),
-        ),
+        trigger=trigger,
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED, message="No heartbeat for 120 s: its worker died"
@@ -172,10 +179,14 @@ def _automate() -> None:
         ],
     )
 
-    async def create_once() -> None:
+    async def bring_up_to_date() -> None:
         try:
-            await Automation.aread(name=_ZOMBIES)
+            there = await Automation.aread(name=_ZOMBIES)
         except ValueError:
             await wanted.acreate()
+            return
+        if getattr(there.trigger, "expect", None) != trigger.expect:
+            there.trigger = trigger  # of an older release; whether it is enabled stays
+            await there.aupdate()
 
-    asyncio.run(create_once())
+    asyncio.run(bring_up_to_date())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from prefect import flow
+from prefect import flow, runtime
 from prefect.artifacts import create_markdown_artifact
+from prefect.events import emit_event
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 
@@ -15,6 +17,9 @@ from tasks import steps
 from tasks.dedup.plans import as_data
 from tasks.errors import MergeError
 from tasks.records import EmptyRequest, MergeRequest, UndoRequest, VerdictRequest
+
+#: The event of a run that waits for a person: no heartbeat is expected of it.
+ASKING = "dam-dedup.flow-run.asking"
 
 
 class Confirmation(RunInput):
@@ -66,6 +71,7 @@ def empty_quarantine(request: EmptyRequest) -> list[dict[str, Any]]:
         request: early emptying waits for a second confirmation on this run's page.
     """
     if request.early and not request.dry_run:
+        _announce_question()
         text = (
             f"This removes everything that plan {request.plan_id} moved into quarantine, **for "
             "good**. Type the plan's id to go on."
@@ -77,6 +83,16 @@ def empty_quarantine(request: EmptyRequest) -> list[dict[str, Any]]:
         if said.plan_id_again.strip() != request.plan_id:
             raise MergeError("the plan's id was not confirmed; nothing was removed")
     return [as_data(entry) for entry in steps.empty_quarantine(request, settings())]
+
+
+def _announce_question() -> None:
+    """Say that no heartbeat follows: a run without one is marked crashed after two minutes.
+
+    The server's own event of the suspension comes too early. A run's first heartbeat, sent a moment
+    before, travels another way and arrives later; this event follows it on that way.
+    """
+    time.sleep(1)
+    emit_event(ASKING, resource={"prefect.resource.id": f"prefect.flow-run.{runtime.flow_run.id}"})
 
 
 @flow(name="give-verdict", flow_run_name="{request.verdict.value}", persist_result=False)

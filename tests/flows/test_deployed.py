@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ class Prefect:
 
     def wait(self, run: str, *wanted: str, seconds: float = 180) -> str:
         return until(lambda: (s := self.state(run)) in wanted and s, seconds, f"run {wanted}")
+
+    def resume(self, run: str, **given: str) -> None:
+        """Answer what a run asks; it is suspended a moment before its question is written."""
+        until(
+            lambda: (
+                self.post(f"/flow_runs/{run}/resume", {"run_input": given})["status"] == "ACCEPT"
+            ),
+            30,
+            "the answer is taken",
+        )
 
     def artifacts(self, run: str) -> dict[str, dict[str, Any]]:
         found = self.post("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
@@ -341,9 +352,17 @@ def test_approved_in_the_prefect_ui_from_the_mail(
     assert "2 undone" in prefect.artifacts(undo)["undo"]["data"]
 
 
-def test_what_is_approved_elsewhere_is_merged_and_early_emptying_asks_again(
-    place: Path, prefect: Prefect
-) -> None:
+@dataclass(frozen=True)
+class Question:
+    """A plan approved in a gate's page was merged, and a run asks whether to empty early."""
+
+    merge: str
+    run: str
+    asked: float
+
+
+@pytest.fixture(scope="module")
+def question(place: Path, prefect: Prefect) -> Question:
     put_pictures(3001, 1, "merge")
     prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
     text = mails(place)[-1].get_body(("plain",)).get_content()
@@ -351,19 +370,16 @@ def test_what_is_approved_elsewhere_is_merged_and_early_emptying_asks_again(
     decide(load_settings(), plan, "approve", by="anna", door="page")
     found = prefect.http.get("/deployments/name/merge-approved/scheduled").json()
     run = prefect.post(f"/deployments/{found['id']}/create_flow_run", {})["id"]
-    assert prefect.wait(run, "Completed", "Failed") == "Completed"
-    assert "web/3001.jpg" not in assets()
-
+    merge = prefect.wait(run, "Completed", "Failed")
     request = {"emptied_by": "anna", "plan_id": plan, "early": True, "dry_run": False}
     run = prefect.trigger("empty-quarantine/on-demand", **request)
     assert prefect.wait(run, "Suspended", "Completed", "Failed") == "Suspended"
-    resumed = {"run_input": {"plan_id_again": "no"}}
-    prefect.post(f"/flow_runs/{run}/resume", resumed)
-    assert prefect.wait(run, "Completed", "Failed") == "Failed"
-    kept = client_for(load_settings().s3).list_objects_v2(
-        Bucket=BUCKET, Prefix=".dam-dedup/quarantine/"
-    )
-    assert [item["Key"].rpartition("/")[2] for item in kept["Contents"]] == ["3001.jpg"]
+    return Question(merge, run, time.monotonic())
+
+
+def test_what_is_approved_elsewhere_is_merged(prefect: Prefect, question: Question) -> None:
+    assert question.merge == "Completed"
+    assert "web/3001.jpg" not in assets()
 
 
 def test_a_verdict_given_in_the_form_holds_in_later_scans(place: Path, prefect: Prefect) -> None:
@@ -403,3 +419,37 @@ def test_one_asset_is_checked_from_the_form(place: Path, prefect: Prefect) -> No
     shown = "\n".join(str(found["data"]) for found in prefect.artifacts(run).values())
     assert "web/5001.jpg" in shown
     assert "scaled" in shown, "the evidence in words"
+
+
+def test_a_question_waits_for_its_answer_and_no_leaves_everything(
+    prefect: Prefect, question: Question
+) -> None:
+    # Runs without a heartbeat for 120 s are taken for dead, looked at every few seconds.
+    time.sleep(max(0.0, question.asked + 140 - time.monotonic()))
+    assert prefect.state(question.run) == "Suspended", prefect.logs(question.run)
+    prefect.resume(question.run, plan_id_again="no")
+    assert prefect.wait(question.run, "Completed", "Failed") == "Failed"
+    kept = client_for(load_settings().s3).list_objects_v2(
+        Bucket=BUCKET, Prefix=".dam-dedup/quarantine/"
+    )
+    assert [item["Key"].rpartition("/")[2] for item in kept["Contents"]] == ["3001.jpg"]
+
+
+def test_deploying_again_renews_an_automation_of_before(prefect: Prefect) -> None:
+    def ours() -> dict[str, Any]:
+        found = prefect.post("/automations/filter", {})
+        (one,) = [one for one in found if one["name"].startswith("dam-dedup")]
+        return dict(one)
+
+    old = ours()
+    waits = {end for end in old["trigger"]["expect"] if not end.endswith("Suspended")}
+    changed = old | {"enabled": False, "trigger": old["trigger"] | {"expect": sorted(waits)}}
+    put = ("name", "description", "enabled", "trigger", "actions")
+    answer = prefect.http.put(f"/automations/{old['id']}", json={key: changed[key] for key in put})
+    answer.raise_for_status()
+    assert set(ours()["trigger"]["expect"]) == waits
+    bootstrap()
+    new = ours()
+    assert new["id"] == old["id"]
+    assert "prefect.flow-run.Suspended" in new["trigger"]["expect"]
+    assert not new["enabled"], "who switched it off knows why"
