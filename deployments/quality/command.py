@@ -320,7 +320,8 @@ def templates(
     """Put different photographs under one banner, on one page, into one frame: no two are copies.
 
     All pairs of each template are verified, whatever an embedding would have proposed: `near` are
-    the wrong ones. `found` are photographs that are still found in their own template.
+    the wrong ones. `found` are photographs that are still found in their own template. With 40
+    photographs it takes about five minutes of two cores.
 
         dam-dedup bench templates --images ~/Pictures --pictures 60
     """
