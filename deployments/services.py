@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WEED = ("master", "volume", "filer", "s3", "admin")
 PORTS = (*WEED, "smtp", "prefect")
 PROBE_BUCKET = "stack-probe"
+MOST_VOLUMES = 10_000
 #: The caller's variables that would send a service elsewhere.
 STRANGERS = (
     "AWS_",
@@ -80,7 +81,10 @@ def _weed_flags(folder: Path, ports: Mapping[str, int]) -> list[str]:
         # again after 5 s, and until then nothing can be read or written. A new one learns all it
         # needs from the volumes.
         "-master.resumeState=false",
-        "-master.volumeSizeLimitMB=64",  # small volumes, so that a small disk has enough of them
+        "-master.volumeSizeLimitMB=64",
+        # Every bucket has a volume of its own, however little is in it. Left to itself the server
+        # has as many as full ones would fit on the disk, and then refuses to write into new ones.
+        f"-volume.max={MOST_VOLUMES}",
         "-s3.autoCreateBucket=false",
         "-s3.allowDeleteBucketNotEmpty=false",
         "-s3.port.iceberg=0",

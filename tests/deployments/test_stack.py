@@ -201,6 +201,13 @@ def test_s3_is_strict(state: StackState) -> None:
     assert code(kept) == "BucketNotEmpty"
 
 
+def test_a_small_disk_has_room_for_many_buckets(state: StackState) -> None:
+    """As many as a large one: each takes a volume, and its size on the disk is what it holds."""
+    port = json.loads((state.dir / "identity.json").read_text())["ports"]["master"]
+    answer = httpx.get(f"http://{services.HOST}:{port}/dir/status", trust_env=False)
+    assert answer.raise_for_status().json()["Topology"]["Max"] >= 10_000
+
+
 def test_mails_become_files_in_order_of_arrival(state: StackState) -> None:
     mails = Path(state.env["DAM_DEDUP_STACK_MAIL_DIR"])
     before = len(list(mails.glob("*.eml")))
