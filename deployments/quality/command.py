@@ -230,10 +230,9 @@ def gate(
 
 def show_gate(report: GateReport) -> None:
     """The figures, for people."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = _console()
     table = Table(title=f"/duplicate, {report.assets:,} assets, {report.cores} cores")
     for name in ("asked by", "clients", "requests", "p50", "p95", "p99", "per second", "CPU",
                  "429", "errors"):  # fmt: skip
@@ -300,10 +299,8 @@ def search(
 def show_search(rows: list[dict[str, object]]) -> None:
     """The measurements of search modes as a table."""
     import polars as pl
-    from rich.console import Console
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    _table(console, "search modes", pl.DataFrame(rows))
+    _table(_console(), "search modes", pl.DataFrame(rows))
 
 
 @bench_app.command("templates")
@@ -321,14 +318,13 @@ def templates(
 
     All pairs of each template are verified, whatever an embedding would have proposed: `near` are
     the wrong ones. `found` are photographs that are still found in their own template. With 40
-    photographs it takes about five minutes of two cores.
+    photographs it takes about eight minutes of two cores.
 
         dam-dedup bench templates --images ~/Pictures --pictures 60
     """
     from dataclasses import asdict
 
     import polars as pl
-    from rich.console import Console
 
     from deployments.quality.templates import run_templates
 
@@ -337,8 +333,7 @@ def templates(
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    _table(console, "different photographs in one template", pl.DataFrame(rows))
+    _table(_console(), "different photographs in one template", pl.DataFrame(rows))
 
 
 def _teller() -> Progress:
@@ -360,9 +355,7 @@ def _teller() -> Progress:
 
 def show_report(report: Report, console: Console | None = None) -> None:
     """The measurement as tables, for people."""
-    from rich.console import Console
-
-    console = console or Console(highlight=False, markup=False, soft_wrap=True)
+    console = console or _console()
     quality, asked = report.quality, report.asked
     console.print(
         f"{asked['files']:,} files of {asked['images']}, model {asked['model']}, "
@@ -423,6 +416,13 @@ def _show_wrong(console: Console, wrong: pl.DataFrame) -> None:
     more = wrong.height - _SHOWN_WRONG
     title = "wrong pairs, the surest first" + (f" ({more:,} more in --json)" if more > 0 else "")
     _table(console, title, wrong.head(_SHOWN_WRONG).select("score", "left", "right"))
+
+
+def _console() -> Console:
+    """Prints what it is given: names of files are no markup, and a pipe gets whole lines."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(console: Console, title: str, frame: pl.DataFrame) -> None:

@@ -7,7 +7,6 @@ whatever an embedding would have proposed.
 
 from __future__ import annotations
 
-import io
 import os
 import random
 from collections.abc import Callable
@@ -21,11 +20,11 @@ from PIL import Image, ImageDraw, ImageFont
 from deployments.quality.plant import find_photos, read_photo
 from tasks.dedup.features import Features, extract_features, use_one_thread
 from tasks.dedup.verify import NEAR_SCORE, SIMILAR_SCORE, verify_pair
+from tasks.embedding.images import make_thumbnail
 from tasks.errors import SettingsError
 from tasks.progress import Progress, silent
+from tasks.records import THUMBNAIL_SIDE
 
-_SIDE = 384
-_QUALITY = 88
 #: Above or below a picture (share of what comes of it), over a corner, or around it.
 _ADDED, _CORNER, _AROUND = (0.15, 0.25, 0.35, 0.45, 0.6), (0.05, 0.1, 0.2), (0.15, 0.3, 0.5)
 _LINES = (
@@ -113,7 +112,7 @@ def _draw(images: Path, seed: int, pictures: int) -> tuple[list[Image.Image], Im
             break
         photo = read_photo(path)
         if photo is not None:
-            photo.thumbnail((_SIDE, _SIDE))
+            photo.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
             photos.append(photo)
     if len(photos) <= pictures:
         raise SettingsError(
@@ -125,10 +124,7 @@ def _draw(images: Path, seed: int, pictures: int) -> tuple[list[Image.Image], Im
 
 def _features(image: Image.Image) -> Features:
     """As a scan sees a file: its thumbnail."""
-    small, buffer = image.copy(), io.BytesIO()
-    small.thumbnail((_SIDE, _SIDE))
-    small.save(buffer, "JPEG", quality=_QUALITY)
-    return extract_features(buffer.getvalue())
+    return extract_features(make_thumbnail(image))
 
 
 def _score(pair: tuple[Features, Features]) -> float:

@@ -148,7 +148,7 @@ def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, sid
         height=rgb.height,
         mode=mode,
         format=name,
-        thumbnail=_thumbnail(rgb),
+        thumbnail=make_thumbnail(rgb),
         pixels=np.asarray(_shrink(rgb, (side, side)), dtype=np.uint8),
         quality=quality,
         flags=flags,
@@ -265,7 +265,8 @@ def _shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
-def _thumbnail(rgb: Image.Image) -> bytes:
+def make_thumbnail(rgb: Image.Image) -> bytes:
+    """A JPEG file of at most :data:`THUMBNAIL_SIDE` pixels a side: what pairs are verified on."""
     scale = min(1.0, THUMBNAIL_SIDE / max(rgb.size))
     size = max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))
     buffer = io.BytesIO()

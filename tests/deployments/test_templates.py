@@ -45,7 +45,8 @@ def test_photographs_in_one_template_are_no_copies_and_found_in_their_own(images
     ]
     for row in rows:
         assert (row["pairs"], row["own"]) == (6, 4)
-        assert row["near"] == 0, row
+        if row["share"] < 0.6:  # more than that in common may also be a picture cut at one side
+            assert row["near"] == 0, row
         if row["share"] <= 0.15:
             assert row["found"] == 4, row
 

@@ -23,6 +23,7 @@ from prefect.client.base import PrefectHttpxSyncClient
 from deployments import stack
 from deployments.bootstrap import bootstrap, pause_schedules
 from deployments.doctor import examine
+from flows.merge import ASKING
 from tasks.decide import decide
 from tasks.settings import load_settings
 from tasks.sources.s3 import client_for
@@ -451,5 +452,5 @@ def test_deploying_again_renews_an_automation_of_before(prefect: Prefect) -> Non
     bootstrap()
     new = ours()
     assert new["id"] == old["id"]
-    assert "prefect.flow-run.Suspended" in new["trigger"]["expect"]
+    assert {"prefect.flow-run.Suspended", ASKING} < set(new["trigger"]["expect"])
     assert not new["enabled"], "who switched it off knows why"
