@@ -49,9 +49,8 @@ _SMALL, _WHOLE_SIDE = 2.5, 0.95
 #: Shares from which two frames show the same.
 _WHOLE_SHARE = 0.98
 #: More of the area than this shows two different things, as two products on one ground, or two
-#: pictures in one template. Of 2,281 copies, the hardest of 8,482 among them,
-#: 34 had more, all of them pairs of two edits (a screenshot's margins against a border, a banner
-#: against a collage).
+#: pictures in one template. Of 2,281 copies, the hardest of 8,482 among them, 34 had more, all of
+#: them pairs of two edits (a screenshot's margins against a border, a banner against a collage).
 _REPLACED = 0.13
 #: The same for what is flat: so much is changed, and either picture has so much of its own. Of the
 #: 2,248 copies 5 have more, all pairs of two edits; of 80 pictures with a band over 30 % 3.
