@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WEED = ("master", "volume", "filer", "s3", "admin")
 PORTS = (*WEED, "smtp", "prefect")
 PROBE_BUCKET = "stack-probe"
+#: Of SeaweedFS, and so about as many buckets.
 MOST_VOLUMES = 10_000
 #: The caller's variables that would send a service elsewhere.
 STRANGERS = (

@@ -15,6 +15,9 @@ from deployments.cli import app
 from deployments.quality.templates import TEMPLATES
 
 RUN = CliRunner()
+#: A shortfall, told in docs/benchmarks.md: two banners of just the share from which lettering in
+#: common makes a copy, one above and one below.
+KNOWN_WRONG = ("banner", 0.6)
 
 
 def photograph(seed: int) -> Image.Image:
@@ -45,7 +48,7 @@ def test_photographs_in_one_template_are_no_copies_and_found_in_their_own(images
     ]
     for row in rows:
         assert (row["pairs"], row["own"]) == (6, 4)
-        if row["share"] < 0.6:  # more than that in common may also be a picture cut at one side
+        if (row["template"], row["share"]) != KNOWN_WRONG:
             assert row["near"] == 0, row
         if row["share"] <= 0.15:
             assert row["found"] == 4, row
