@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from deployments.options import read_settings
+from deployments.cli.options import read_settings
 from tasks.errors import DamDedupError
 from tasks.settings import Settings
 

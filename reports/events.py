@@ -6,7 +6,7 @@ from typing import Any
 
 from reports.run import code
 from reports.words import counted
-from tasks.follow import Followed
+from tasks.intake.bucket_events import Followed
 
 _TOP = 20
 

@@ -14,7 +14,7 @@ from typing import Any
 from reports.review import action_words, can_decide
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.placement import Affine, inverse, placement
-from tasks.dedup.plans import FieldMerge, Plan, PlannedGroup
+from tasks.merging.rules.plans import FieldMerge, Plan, PlannedGroup
 from tasks.records import Role, Summary
 
 #: Of one group: members, members all of whose pairs are told, fields; of one value: characters.

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 
-from deployments import services, stack
-from deployments.processes import launch, marked, stop
+from deployments.local import services, stack
+from deployments.local.processes import launch, marked, stop
 from flows.order import Outcome, run_scan
 from tasks import stages
 from tasks.embedding.decoder import DecoderPool

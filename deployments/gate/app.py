@@ -15,16 +15,16 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from deployments.gate import schemas
-from deployments.gate.acts import Replan, decide_form, problems, replan_form
 from deployments.gate.api import native_routes
 from deployments.gate.compat import compat_routes
 from deployments.gate.forms import BODY_LIMIT, Form, parse_form
-from deployments.gate.guard import guard
+from deployments.gate.health import upkeep_routes
 from deployments.gate.keys import Keys
-from deployments.gate.looks import read_looks
+from deployments.gate.middleware import guard
 from deployments.gate.report import ReportRoutes
+from deployments.gate.review_actions import Replan, decide_form, problems, replan_form
 from deployments.gate.service import Service
-from deployments.gate.upkeep import upkeep_routes
+from deployments.gate.thumbnails import read_looks
 from reports.review import (
     Review,
     groups_of_page,
@@ -32,10 +32,10 @@ from reports.review import (
     pages,
     review_page,
 )
-from tasks.approvals import Claim, check_secret, read_token, sign_link
-from tasks.dedup.plans import Plan
 from tasks.errors import MergeError
-from tasks.journal import group_state, last_events, read_decisions, read_events, read_plan
+from tasks.merging.approvals import Claim, check_secret, read_token, sign_link
+from tasks.merging.journal import group_state, last_events, read_decisions, read_events, read_plan
+from tasks.merging.rules.plans import Plan
 from tasks.session import open_catalog
 from tasks.settings import Settings
 

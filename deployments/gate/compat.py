@@ -22,8 +22,8 @@ from deployments.gate.problems import Problem, wrong
 from deployments.gate.service import Service
 from deployments.gate.updates import Update, enter
 from tasks.catalog.fq import fq_to_sql
+from tasks.intake.update import remove_assets
 from tasks.records import Analysis, Question
-from tasks.update import remove_assets
 
 _PLACES = ("/api/cores/{collection}", "/solr/{collection}")
 #: Documents of one update.

@@ -18,21 +18,21 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from deployments.gate.acts import Replan, check_scope
+from deployments.gate.review_actions import Replan, check_scope
 from reports.highlights import only
 from reports.page import Gate, page_policy, report_page
 from reports.words import moment
-from tasks.approvals import Claim, sign_link
-from tasks.decide import decide_each
-from tasks.dedup.decisions import Decisions, PairVerdict, parse_decisions
-from tasks.dedup.plans import Plan, PlannedGroup
 from tasks.errors import CatalogBusyError, CatalogError, MergeError
-from tasks.journal import read_decisions, read_plan
+from tasks.merging.approvals import Claim, sign_link
+from tasks.merging.decide import decide_each
+from tasks.merging.journal import read_decisions, read_plan
+from tasks.merging.rules.decisions import Decisions, PairVerdict, parse_decisions
+from tasks.merging.rules.plans import Plan, PlannedGroup
+from tasks.queries.verdicts import Verdict, record_verdicts
 from tasks.records import Summary, asset_id
+from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
-from tasks.summarize import last_scan, summarize_scan
-from tasks.verdict import Verdict, record_verdicts
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from deployments.gate.batching import Batcher, Crowd
 from deployments.gate.body import Body, Inflight, read_body
 from deployments.gate.metrics import Metrics
 from deployments.gate.problems import Problem
-from tasks.analyze import Analyzer, analysis_json, read_analysis
-from tasks.check import Checker
-from tasks.dedup.policy import default_policy
 from tasks.errors import DamDedupError, ImageError, SettingsError, SourceError
-from tasks.plan import read_policy
+from tasks.intake.analyze import Analyzer, analysis_json, read_analysis
+from tasks.intake.check import Checker
+from tasks.merging.plan import read_policy
+from tasks.merging.rules.policy import default_policy
 from tasks.records import Analysis, Checked, Question
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings

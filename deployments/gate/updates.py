@@ -7,14 +7,14 @@ from typing import Any
 
 from deployments.gate.answers import finding_document
 from deployments.gate.service import Service
-from tasks.alerts import Alert, save_alerts
-from tasks.blocklist import find_alerts, suspect_of
-from tasks.dedup.ingest_policy import Admit
-from tasks.ingest import Admission, admit
+from tasks.intake.alerts import Alert, save_alerts
+from tasks.intake.blocklist import find_alerts, suspect_of
+from tasks.intake.ingest import Admission, admit
+from tasks.intake.update import update_asset
+from tasks.merging.rules.ingest_policy import Admit
 from tasks.records import Analysis
 from tasks.session import default_source, open_catalog
 from tasks.settings import Settings
-from tasks.update import update_asset
 
 _DOOR = "gate"
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from deployments.quality.ladder import LADDER
+from deployments.bench.ladder import LADDER
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.features import Features
 from tasks.dedup.verify import (

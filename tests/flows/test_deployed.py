@@ -20,11 +20,11 @@ import pytest
 from PIL import Image
 from prefect.client.base import PrefectHttpxSyncClient
 
-from deployments import stack
 from deployments.bootstrap import bootstrap, pause_schedules
 from deployments.doctor import examine
+from deployments.local import stack
 from flows.merge import ASKING
-from tasks.decide import decide
+from tasks.merging.decide import decide
 from tasks.settings import load_settings
 from tasks.sources.s3 import client_for
 
@@ -216,7 +216,7 @@ def test_full_scan_through_the_deployment(place: Path, prefect: Prefect) -> None
     assert len(rows) == 60
     assert all(row["keeper"] and row["evidence"] for row in rows)
     assert {"groups-in-bucket", "pairs-in-bucket", "history-in-bucket"} <= set(artifacts)
-    until(lambda: any("tasks.match: match:" in line for line in prefect.logs(run)), 20, "our logs")
+    until(lambda: any("tasks.scan.verify: match:" in line for line in prefect.logs(run)), 20, "our logs")
 
     bucket = client_for(load_settings().s3)
     name = f"reports/{found['scan']['id']}/groups.json"

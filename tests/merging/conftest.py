@@ -18,22 +18,22 @@ from PIL import Image
 
 from flows.order import Outcome, run_scan
 from tasks import stages
-from tasks.begin import begin_scan, record_scan
 from tasks.catalog import schema
-from tasks.decide import Decided, decide
-from tasks.dedup.plans import Plan
-from tasks.dedup.policy import load_policy
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import read_picture
-from tasks.group import group_assets
-from tasks.merge import MergeOutcome, merge_plan
-from tasks.plan import plan_merges
+from tasks.merging.decide import Decided, decide
+from tasks.merging.merge import MergeOutcome, merge_plan
+from tasks.merging.plan import plan_merges
+from tasks.merging.rules.plans import Plan
+from tasks.merging.rules.policy import load_policy
+from tasks.merging.undo import UndoOutcome, undo_merge
 from tasks.records import Kind, ScanRequest, Space, now
+from tasks.reporting.summarize import last_scan
+from tasks.scan.begin import begin_scan, record_scan
+from tasks.scan.group import group_assets
+from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings, load_settings
-from tasks.summarize import last_scan
-from tasks.sync import sync_assets
-from tasks.undo import UndoOutcome, undo_merge
 
 POLICY = """
 version: 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deployments.cli import main
+from deployments.cli.main import main
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
 HOSTILE = "k/new\nline \x1b[2J\u202egpj.png"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tasks.audit import read_audit
-from tasks.decide import decide
 from tasks.errors import MergeError, PolicyError
-from tasks.journal import read_decisions, read_plan
-from tasks.merge import decide_and_merge
+from tasks.merging.audit import read_audit
+from tasks.merging.decide import decide
+from tasks.merging.journal import read_decisions, read_plan
+from tasks.merging.merge import decide_and_merge
 from tasks.records import MergeRequest
 from tasks.session import open_catalog
 

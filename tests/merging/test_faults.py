@@ -12,8 +12,8 @@ from botocore.awsrequest import AWSResponse
 
 from tasks.catalog import schema
 from tasks.errors import MergeError, SourceError
-from tasks.journal import group_state, last_events, read_events
-from tasks.merge import MergeOutcome, merge_approved
+from tasks.merging.journal import group_state, last_events, read_events
+from tasks.merging.merge import MergeOutcome, merge_approved
 from tasks.session import open_catalog, pa_table
 
 BY_PREFIX = """

@@ -37,25 +37,33 @@ from PIL.PngImagePlugin import PngInfo
 
 import tasks.sources.bucket
 import tasks.sources.s3
-from tasks import merge, undo
-from tasks.begin import begin_scan, record_scan
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
-from tasks.decide import decide
-from tasks.dedup.plans import Operation, OperationKind, Plan, PlannedGroup
-from tasks.dedup.policy import load_policy
 from tasks.errors import DamDedupError
-from tasks.group import group_assets
-from tasks.journal import DONE, INTENDED, LEFT, UNDONE, group_state, last_events, read_events
-from tasks.merge import merge_plan
-from tasks.plan import plan_merges
+from tasks.merging import merge, undo
+from tasks.merging.decide import decide
+from tasks.merging.journal import (
+    DONE,
+    INTENDED,
+    LEFT,
+    UNDONE,
+    group_state,
+    last_events,
+    read_events,
+)
+from tasks.merging.merge import merge_plan
+from tasks.merging.plan import plan_merges
+from tasks.merging.rules.plans import Operation, OperationKind, Plan, PlannedGroup
+from tasks.merging.rules.policy import load_policy
+from tasks.merging.undo import undo_merge
 from tasks.records import Kind, ScanRequest, Space, now
+from tasks.reporting.summarize import last_scan
+from tasks.scan.begin import begin_scan, record_scan
+from tasks.scan.group import group_assets
+from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings
 from tasks.sources.capabilities import Capabilities
-from tasks.summarize import last_scan
-from tasks.sync import sync_assets
-from tasks.undo import undo_merge
 
 #: Two that share a sidecar, and names that are hard to pass on.
 KEYS = ["a/1.jpg", "a/1.png", "b/ü 3.jpg", "b/+%&.jpg", "c/5.png"]

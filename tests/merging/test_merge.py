@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.dedup.plans import Action, OperationKind, Plan
 from tasks.errors import MergeError
+from tasks.merging.rules.plans import Action, OperationKind, Plan
 
 ACTIONS = ["tag", "link", "metadata", "quarantine", "replace", "delete"]
 

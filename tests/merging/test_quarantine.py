@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-import tasks.quarantine
+import tasks.merging.quarantine
 from tasks.catalog import schema
 from tasks.errors import MergeError
-from tasks.quarantine import empty_quarantine, list_quarantine
+from tasks.merging.quarantine import empty_quarantine, list_quarantine
 from tasks.records import now
-from tasks.savings import read_savings
+from tasks.reporting.savings import read_savings
 from tasks.session import open_catalog, pa_table
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
@@ -46,7 +46,7 @@ def site(make_site: Any, request: pytest.FixtureRequest) -> Any:
 
 
 def later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
-    monkeypatch.setattr(tasks.quarantine, "now", lambda: now() + timedelta(days=days))
+    monkeypatch.setattr(tasks.merging.quarantine, "now", lambda: now() + timedelta(days=days))
 
 
 def aside(site: Any) -> set[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from deployments.gate.acts import decide_form
 from deployments.gate.forms import Form
-from tasks.approvals import read_token
+from deployments.gate.review_actions import decide_form
 from tasks.errors import MergeError
-from tasks.history import read_history, read_kept
-from tasks.journal import read_decisions, read_plan
+from tasks.merging.approvals import read_token
+from tasks.merging.journal import read_decisions, read_plan
+from tasks.reporting.history import read_history, read_kept
 from tasks.session import open_catalog
 from tasks.settings import MailSettings
 
@@ -26,7 +26,7 @@ def mailed(site, tmp_path, monkeypatch):
         site.put(f"{place or 'shoes'}/{seed}.png", encoded(picture(seed, 320)), {"owner": tag})
         site.put(f"{place or 'hats'}/{seed}-copy.png", encoded(picture(seed, 320)), {"owner": tag})
     sent = []
-    monkeypatch.setattr("tasks.deliver.send", lambda _, mail: sent.append(mail) or [])
+    monkeypatch.setattr("tasks.reporting.deliver.send", lambda _, mail: sent.append(mail) or [])
     (tmp_path / "policy.yaml").write_text(POLICY % "quarantine")
     people = {ANNA: ["shoes/"], BEN: "tags.owner = 'ben' and key LIKE 'hats/%'"}
     outcome = site.scan(

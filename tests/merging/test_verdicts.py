@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from tasks.audit import read_audit
 from tasks.dedup.verdicts import VERDICTS, apply_verdicts, current, keep_apart
 from tasks.errors import MergeError
-from tasks.records import EmptyRequest, Role, Tier, VerdictRequest
-from tasks.session import open_catalog
-from tasks.summarize import last_scan
-from tasks.verdict import (
+from tasks.merging.audit import read_audit
+from tasks.queries.verdicts import (
     Verdict,
     give_verdict,
     parse_verdicts,
     read_verdicts,
     record_verdicts,
 )
+from tasks.records import EmptyRequest, Role, Tier, VerdictRequest
+from tasks.reporting.summarize import last_scan
+from tasks.session import open_catalog
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
 

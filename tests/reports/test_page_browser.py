@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 
 from reports.page import report_page
-from tasks.dedup.decisions import parse_decisions
-from tasks.dedup.plans import (
+from tasks.merging.rules.decisions import parse_decisions
+from tasks.merging.rules.plans import (
     PLAN_FORM,
     Action,
     FieldMerge,
@@ -23,8 +23,8 @@ from tasks.dedup.plans import (
     Plan,
     PlannedGroup,
 )
+from tasks.queries.verdicts import parse_verdicts
 from tasks.records import ObjectState, Tier
-from tasks.verdict import parse_verdicts
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = Path("/usr/bin/chromium")

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from reports.table import coverage_csv, groups_json, pairs_csv, schema, tables
-from tasks.cells import unescape_cell
+from tasks.csv_cells import unescape_cell
 from tasks.records import GroupNote, PlanNote
 
 
