@@ -25,7 +25,7 @@ from tasks.merging.rules.policy import (
 )
 from tasks.records import Tier
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "policy-example.yaml"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "policy-example.yaml"
 LEAST = "version: 1\nname: least\nrules:\n  - name: all\n"
 
 
