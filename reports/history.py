@@ -77,5 +77,14 @@ def _present(summary: Summary) -> dict[str, Any]:
     }
 
 
-_TOTALS = ("failed", "skipped", "groups", "duplicates", "exact", "near", "new", "changed",
-           "savings")  # fmt: skip
+_TOTALS = (
+    "failed",
+    "skipped",
+    "groups",
+    "duplicates",
+    "exact",
+    "near",
+    "new",
+    "changed",
+    "savings",
+)

@@ -144,8 +144,21 @@ def _coverage(summary: Summary) -> dict[str, Any]:
 
 
 def _groups(summary: Summary) -> list[dict[str, Any]]:
-    columns = ["key", "asset_id", "role", "tier", "score", "size", "width", "height", "format",
-               "sha256", "label", "last_modified", "flags"]  # fmt: skip
+    columns = [
+        "key",
+        "asset_id",
+        "role",
+        "tier",
+        "score",
+        "size",
+        "width",
+        "height",
+        "format",
+        "sha256",
+        "label",
+        "last_modified",
+        "flags",
+    ]
     frame = summary.members.select("group_id", pl.struct(columns).alias("member")).with_columns(
         pl.col("group_id")
     )

@@ -575,7 +575,7 @@ class Summary:
         lost: of a scan of the past, what could not be read as it was then.
         small: content to WebP bytes, smaller pictures of the groups beyond those.
         described: one row a member: asset_id, and tags, metadata, xmp, exif as JSON.
-        planned: the scan's merge plan (:class:`tasks.merging.rules.plans.Plan`), where there is one.
+        planned: the scan's merge plan (:class:`~tasks.merging.rules.plans.Plan`), if there is one.
         cost_per_gb_month: what storage costs.
         search: mode, recall, best, sample, ranked, neighbours (see :class:`SearchNote`).
     """

@@ -316,9 +316,13 @@ def undo_merge(request: UndoRequest, settings: Settings) -> list[UndoOutcome]:
 def empty_quarantine(request: EmptyRequest, settings: Settings) -> list[Quarantined]:
     """Remove for good what has been in quarantine long enough."""
     return stages.empty_quarantine(
-        settings, by=request.emptied_by, plan_id=request.plan_id, early=request.early,
-        dry_run=request.dry_run, progress=_Bar(),
-    )  # fmt: skip
+        settings,
+        by=request.emptied_by,
+        plan_id=request.plan_id,
+        early=request.early,
+        dry_run=request.dry_run,
+        progress=_Bar(),
+    )
 
 
 def give_verdict(request: VerdictRequest, settings: Settings) -> int:

@@ -12,8 +12,24 @@ from hypothesis import strategies as st
 
 from tasks.csv_cells import escape_cell, frame_csv, unescape_cell
 
-FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\rx", "\nx", "\uff1d1", "\uff0b1", "\uff0d1",
-            "\uff201", " =1", "\xa0=1", "\u200b=1", "\ufeff@x", "\x00=1"]  # fmt: skip
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\rx",
+    "\nx",
+    "\uff1d1",
+    "\uff0b1",
+    "\uff0d1",
+    "\uff201",
+    " =1",
+    "\xa0=1",
+    "\u200b=1",
+    "\ufeff@x",
+    "\x00=1",
+]
 PLAIN = ["a=1", "photos/-x.jpg", "", " a", "\u4e00=", "1-2", "a'b"]
 
 

@@ -234,14 +234,32 @@ def show_gate(report: GateReport) -> None:
 
     console = _console()
     table = Table(title=f"/duplicate, {report.assets:,} assets, {report.cores} cores")
-    for name in ("asked by", "clients", "requests", "p50", "p95", "p99", "per second", "CPU",
-                 "429", "errors"):  # fmt: skip
+    for name in (
+        "asked by",
+        "clients",
+        "requests",
+        "p50",
+        "p95",
+        "p99",
+        "per second",
+        "CPU",
+        "429",
+        "errors",
+    ):
         table.add_column(name, justify="left" if name == "asked by" else "right")
     for one in report.rounds:
         table.add_row(
-            one.asked, str(one.clients), f"{one.requests:,}", _ms(one.p50), _ms(one.p95),
-            _ms(one.p99), f"{one.per_second:.2f}", _ms(one.cpu), str(one.refused), str(one.errors),
-        )  # fmt: skip
+            one.asked,
+            str(one.clients),
+            f"{one.requests:,}",
+            _ms(one.p50),
+            _ms(one.p95),
+            _ms(one.p99),
+            f"{one.per_second:.2f}",
+            _ms(one.cpu),
+            str(one.refused),
+            str(one.errors),
+        )
     console.print(table)
     console.print(
         f"model alone: {_ms(report.model_one)} for one image, {_ms(report.model_batch)} each in a "
@@ -431,8 +449,11 @@ def _table(console: Console, title: str, frame: pl.DataFrame) -> None:
 
     table = Table(box=None, pad_edge=False)
     for name, kind in frame.schema.items():
-        table.add_column(name.replace("_", " "), justify="right" if kind.is_numeric() else "left",
-                         overflow="fold")  # fmt: skip
+        table.add_column(
+            name.replace("_", " "),
+            justify="right" if kind.is_numeric() else "left",
+            overflow="fold",
+        )
     for row in frame.iter_rows():
         table.add_row(*(Text(_cell(value)) for value in row))  # a file name is no markup
     console.print(f"\n{title}", style="bold", soft_wrap=True)  # a table's own would be wrapped

@@ -103,10 +103,17 @@ def run_quality(
     if workdir is None:
         with tempfile.TemporaryDirectory(prefix="dam-dedup-bench-") as passing:
             return run_quality(
-                images, seed=seed, sources=sources, edits=edits, truth=truth,
-                workdir=Path(passing), plots=plots, threshold=threshold, model=model,
+                images,
+                seed=seed,
+                sources=sources,
+                edits=edits,
+                truth=truth,
+                workdir=Path(passing),
+                plots=plots,
+                threshold=threshold,
+                model=model,
                 progress=progress,
-            )  # fmt: skip
+            )
     if truth:
         folder, table = images, read_truth(truth)
         asked: dict[str, Any] = {"truth": str(truth)}

@@ -174,8 +174,9 @@ def update(
     tags, texts = _named(tag, "--tag"), _named(metadata, "--metadata")
     with Analyzer(settings) as analyzer:
         analysis = _analysis(image, settings, analyzer)
-    asset = update_asset(settings, analysis, key, source=source, tags=tags, metadata=texts,
-                         name=name, etag=etag)  # fmt: skip
+    asset = update_asset(
+        settings, analysis, key, source=source, tags=tags, metadata=texts, name=name, etag=etag
+    )
     if as_json:
         print_json({"asset_id": asset, "key": key})
     else:

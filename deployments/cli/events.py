@@ -120,8 +120,11 @@ def _show(done: Followed, as_json: bool) -> None:
         typer.echo(shown_key(f"{one.key}: {found}{words}"))
         for alert in one.alerts:
             typer.echo(shown_key(f"  alert: {alert.as_text()}"))
-    for word, keys in (("removed", dict.fromkeys(done.removed, "")),
-                       ("unreadable", done.unreadable), ("failed", done.failed)):  # fmt: skip
+    for word, keys in (
+        ("removed", dict.fromkeys(done.removed, "")),
+        ("unreadable", done.unreadable),
+        ("failed", done.failed),
+    ):
         for key, why in keys.items():
             typer.echo(shown_key(f"{key}: {word}{f': {why}' if why else ''}"))
     for bucket, number in done.refused.items():

@@ -95,13 +95,25 @@ def put(
             tags=_pairs(tag or []),
         )
     if as_json:
-        print_json({
-            "id": done.id, "decision": done.decision, "key": key, "asset_id": done.asset_id,
-            "rule": done.rule, "reason": done.reason, "matches": done.checked.total,
-            "match": done.match and {"key": done.match.key, "score": done.match.score,
-                                     "tier": done.match.tier, "changes": done.match.changes},
-            "alerts": [alert.as_text() for alert in done.alerts],
-        })  # fmt: skip
+        print_json(
+            {
+                "id": done.id,
+                "decision": done.decision,
+                "key": key,
+                "asset_id": done.asset_id,
+                "rule": done.rule,
+                "reason": done.reason,
+                "matches": done.checked.total,
+                "match": done.match
+                and {
+                    "key": done.match.key,
+                    "score": done.match.score,
+                    "tier": done.match.tier,
+                    "changes": done.match.changes,
+                },
+                "alerts": [alert.as_text() for alert in done.alerts],
+            }
+        )
     else:
         _say(f"{key}: {done.decision}: {done.reason}")
         for alert in done.alerts:

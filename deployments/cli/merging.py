@@ -29,9 +29,10 @@ PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="A plan's id, or `la
 By = Annotated[str, typer.Option("--by", help="Who decides; written into the audit.")]
 Groups = Annotated[
     list[str] | None,
-    typer.Option("--groups", "-g", help="Only these groups; may be given more than once, or "
-                 "comma-separated."),
-]  # fmt: skip
+    typer.Option(
+        "--groups", "-g", help="Only these groups; may be given more than once, or comma-separated."
+    ),
+]
 Comment = Annotated[str, typer.Option(help="Why; written into the audit.")]
 PolicyFile = Annotated[
     Path | None,
@@ -74,8 +75,13 @@ def check(
 
     policy = read_policy(file)
     if as_json:
-        print_json({"name": policy.name, "version": policy.version_hash,
-                    "rules": [rule.model_dump(mode="json") for rule in policy.rules]})  # fmt: skip
+        print_json(
+            {
+                "name": policy.name,
+                "version": policy.version_hash,
+                "rules": [rule.model_dump(mode="json") for rule in policy.rules],
+            }
+        )
         return
     typer.echo(f"{file}: policy {policy.name} {policy.version_hash}, {len(policy.rules)} rules")
     for rule in policy.rules:
@@ -139,8 +145,10 @@ def list_plans(catalog: CatalogUri = None, as_json: Json = False) -> None:
     if found.is_empty():
         typer.echo("no plan yet; make one with: dam-dedup plan make --policy FILE")
     for row in found.iter_rows(named=True):
-        typer.echo(f"{row['plan_id']}  {row['made']:%Y-%m-%d %H:%M}  {row['groups']:>5} groups  "
-                   f"{row['source']}  {row['policy']}")  # fmt: skip
+        typer.echo(
+            f"{row['plan_id']}  {row['made']:%Y-%m-%d %H:%M}  {row['groups']:>5} groups  "
+            f"{row['source']}  {row['policy']}"
+        )
 
 
 @plan_app.command("make")
@@ -168,8 +176,14 @@ def make(
     settings = read_settings(catalog)
     scan, space, _, _ = last_scan(settings)
     with progress_bars() as progress:
-        made = plan_merges(scan, space, policy_of(settings, policy), keepers=_keepers(keeper),
-                           again=again, progress=progress)  # fmt: skip
+        made = plan_merges(
+            scan,
+            space,
+            policy_of(settings, policy),
+            keepers=_keepers(keeper),
+            again=again,
+            progress=progress,
+        )
     _show_plan(settings, made.id, as_json=as_json, full=False)
 
 
@@ -228,7 +242,7 @@ def approve(
     dam-dedup approve 4f1c --by anna --groups g41c,g77a
 
     dam-dedup approve 4f1c --by anna --decisions decisions.json
-    """  # fmt: skip
+    """
     if decisions is not None:
         _decide_file(plan_id, by, groups, decisions, catalog, as_json)
         return
@@ -281,8 +295,13 @@ def _decide_file(
     number = record_verdicts(settings, said, by=by) if said else 0
     wanted = {one.group: one.decision for one in found.groups if one.keeper is None}
     if as_json:
-        print_json({"decided": [as_data(one) for one in outcome], "verdicts": number,
-                    "keepers": found.keepers})  # fmt: skip
+        print_json(
+            {
+                "decided": [as_data(one) for one in outcome],
+                "verdicts": number,
+                "keepers": found.keepers,
+            }
+        )
     else:
         show_decided(plan_id, outcome)
         typer.echo(f"{number} verdicts recorded; later scans keep to them")
@@ -290,8 +309,10 @@ def _decide_file(
             picked = " ".join(
                 "--keeper " + shlex.quote(f"{group}={key}") for group, key in found.keepers.items()
             )
-            typer.echo(f"{len(found.keepers)} with another keeper are not decided; plan them anew, "
-                       f"then look and approve:\n  dam-dedup plan make {picked}")  # fmt: skip
+            typer.echo(
+                f"{len(found.keepers)} with another keeper are not decided; plan them anew, "
+                f"then look and approve:\n  dam-dedup plan make {picked}"
+            )
     if any(one.decision != wanted[one.group_id] for one in outcome):
         raise typer.Exit(1)
 
@@ -311,8 +332,15 @@ def _decide(
     from tasks.merging.rules.plans import as_data
 
     settings = read_settings(catalog)
-    outcome = decide(settings, plan_id, decision, by=by, groups=split(groups), comment=comment,
-                     accept_questions=accept)  # fmt: skip
+    outcome = decide(
+        settings,
+        plan_id,
+        decision,
+        by=by,
+        groups=split(groups),
+        comment=comment,
+        accept_questions=accept,
+    )
     if as_json:
         print_json([as_data(one) for one in outcome])
     else:
@@ -345,8 +373,9 @@ def merge(
 
     settings = read_settings(catalog)
     with progress_bars() as progress:
-        outcome = merge_plan(settings, plan_id, by=by, groups=split(groups), dry_run=dry_run,
-                             progress=progress)  # fmt: skip
+        outcome = merge_plan(
+            settings, plan_id, by=by, groups=split(groups), dry_run=dry_run, progress=progress
+        )
     if as_json:
         print_json(as_data(outcome))
     else:
@@ -372,8 +401,9 @@ def undo(
     from tasks.merging.undo import undo_merge
 
     with progress_bars() as progress:
-        outcomes = undo_merge(read_settings(catalog), target, by=by, dry_run=dry_run,
-                              progress=progress)  # fmt: skip
+        outcomes = undo_merge(
+            read_settings(catalog), target, by=by, dry_run=dry_run, progress=progress
+        )
     if as_json:
         print_json([as_data(one) for one in outcomes])
     else:
@@ -430,8 +460,14 @@ def empty(
         if said.strip() != plan_id:
             raise MergeError("nothing was removed")
     with progress_bars() as progress:
-        found = empty_quarantine(read_settings(catalog), by=by, plan_id=plan_id, early=early,
-                                 dry_run=dry_run, progress=progress)  # fmt: skip
+        found = empty_quarantine(
+            read_settings(catalog),
+            by=by,
+            plan_id=plan_id,
+            early=early,
+            dry_run=dry_run,
+            progress=progress,
+        )
     if as_json:
         print_json([as_data(entry) for entry in found])
     else:

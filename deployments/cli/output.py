@@ -55,12 +55,19 @@ def show_plan(plan: Plan, data: dict[str, Any], *, operations: bool) -> None:
     acting = [group for group in plan.groups if group.operations]
     size = sum(group.bytes for group in acting)
     typer.echo(f"plan {plan.id}  ({plan.source}, scan {plan.scan_id}, policy {plan.policy})")
-    typer.echo(f"  {counted(len(plan.groups), 'group')}, {len(acting)} to be acted on, "
-               f"{human_bytes(size)} of duplicates in them")  # fmt: skip
+    typer.echo(
+        f"  {counted(len(plan.groups), 'group')}, {len(acting)} to be acted on, "
+        f"{human_bytes(size)} of duplicates in them"
+    )
     for group, row in zip(plan.groups, data["groups"], strict=True):
         typer.echo("")
-        show_group(group, operations=operations, state=row["state"], decision=row["decision"],
-                   by=row["decided_by"])  # fmt: skip
+        show_group(
+            group,
+            operations=operations,
+            state=row["state"],
+            decision=row["decision"],
+            by=row["decided_by"],
+        )
     if acting and any(not row["decision"] for row in data["groups"]):
         typer.echo(f"\nto approve: dam-dedup approve {plan.id} --by NAME [--groups GROUP ...]")
 
@@ -70,10 +77,13 @@ def show_group(
 ) -> None:
     """One group: keeper and why, duplicates, metadata merge, questions, operations."""
     said = f", {decision}d by {shown_key(by)}".replace("rejectd", "rejected") if decision else ""
-    typer.echo(f"{group.group_id[:8]}  {group.tier.value} {group.score:.2f}  "
-               f"{group.action.value} (rule {shown_key(group.rule)})  {state}{said}")  # fmt: skip
-    typer.echo(f"  keep {shown_key(group.keeper)}: "
-               f"{shown_key('; '.join(group.reasons)) or 'first by key'}")  # fmt: skip
+    typer.echo(
+        f"{group.group_id[:8]}  {group.tier.value} {group.score:.2f}  "
+        f"{group.action.value} (rule {shown_key(group.rule)})  {state}{said}"
+    )
+    typer.echo(
+        f"  keep {shown_key(group.keeper)}: {shown_key('; '.join(group.reasons)) or 'first by key'}"
+    )
     verb = "merge" if group.operations else "copy"
     for key in group.duplicates:
         typer.echo(f"  {verb} {shown_key(key)}")
@@ -92,8 +102,10 @@ def show_group(
     if operations:
         for number, operation in enumerate(group.operations):
             to = f" -> {shown_key(operation.to)}" if operation.to else ""
-            typer.echo(f"  {number}: {operation.kind.value} {shown_key(operation.key)}{to}: "
-                       f"{shown_key(operation.reason)}")  # fmt: skip
+            typer.echo(
+                f"  {number}: {operation.kind.value} {shown_key(operation.key)}{to}: "
+                f"{shown_key(operation.reason)}"
+            )
 
 
 def show_decided(plan_id: str, outcome: Sequence[Decided]) -> None:
@@ -112,8 +124,10 @@ def show_merge(outcome: MergeOutcome) -> None:
     """What a merge did, group by group."""
     for group in outcome.groups:
         why = f": {shown_key(group.why)}" if group.why else ""
-        typer.echo(f"{group.group_id[:8]}  {group.state}  {shown_key(group.keeper)}  "
-                   f"{counted(group.operations, 'operation')}{why}")  # fmt: skip
+        typer.echo(
+            f"{group.group_id[:8]}  {group.state}  {shown_key(group.keeper)}  "
+            f"{counted(group.operations, 'operation')}{why}"
+        )
     states = Counter(group.state for group in outcome.groups)
     total = ", ".join(f"{number} {state}" for state, number in states.items()) or "nothing to do"
     typer.echo(f"run {outcome.run_id}{' (dry run)' if outcome.dry_run else ''}: {total}")
@@ -134,9 +148,11 @@ def show_quarantine(entries: Sequence[Quarantined]) -> None:
     """What is in quarantine, a line each."""
     for entry in entries:
         why = f": {shown_key(entry.why)}" if entry.why else ""
-        typer.echo(f"{entry.plan_id}/{entry.group_id[:8]}/{entry.number}  {entry.state} until "
-                   f"{entry.until:%Y-%m-%d}  {human_bytes(entry.bytes)}  "
-                   f"{shown_key(entry.key)}{why}")  # fmt: skip
+        typer.echo(
+            f"{entry.plan_id}/{entry.group_id[:8]}/{entry.number}  {entry.state} until "
+            f"{entry.until:%Y-%m-%d}  {human_bytes(entry.bytes)}  "
+            f"{shown_key(entry.key)}{why}"
+        )
     if not entries:
         typer.echo("nothing there")
 
@@ -144,13 +160,21 @@ def show_quarantine(entries: Sequence[Quarantined]) -> None:
 def show_audit(events: pl.DataFrame) -> None:
     """The audit, a line each."""
     for row in events.iter_rows(named=True):
-        place = "/".join(part for part in (
-            row["plan_id"], row["group_id"][:8],
-            "" if row["number"] is None else str(row["number"])) if part)  # fmt: skip
+        place = "/".join(
+            part
+            for part in (
+                row["plan_id"],
+                row["group_id"][:8],
+                "" if row["number"] is None else str(row["number"]),
+            )
+            if part
+        )
         detail = shown_key(event_detail(row["detail"]))
         by = shown_key(row["by"])
-        typer.echo(f"{row['at']:%Y-%m-%d %H:%M:%S}  {row['what']:<16} {by:<12} {place}  "
-                   f"{shown_key(row['key'])}  {detail}".rstrip())  # fmt: skip
+        typer.echo(
+            f"{row['at']:%Y-%m-%d %H:%M:%S}  {row['what']:<16} {by:<12} {place}  "
+            f"{shown_key(row['key'])}  {detail}".rstrip()
+        )
 
 
 def show_savings(ledger: dict[str, Any]) -> None:
@@ -164,5 +188,7 @@ def show_savings(ledger: dict[str, Any]) -> None:
     for plan in ledger["unreadable"]:
         typer.echo(f"{plan:<12}  not counted: it is damaged, or of another release", err=True)
     cost = ledger["monthly_cost"]
-    typer.echo(f"at {ledger['per_gb_month']} per GB and month: planned {cost['planned']}, "
-               f"freed {cost['freed']}")  # fmt: skip
+    typer.echo(
+        f"at {ledger['per_gb_month']} per GB and month: planned {cost['planned']}, "
+        f"freed {cost['freed']}"
+    )

@@ -138,8 +138,17 @@ def show_history(history: pl.DataFrame, *, as_json: bool) -> None:
     Console(width=None if sys.stdout.isatty() else 400, highlight=False).print(table)
 
 
-_HISTORY = ("scan", "kind", "finished", "groups", "duplicates", "new", "changed", "could be saved",
-            "saved by merges")  # fmt: skip
+_HISTORY = (
+    "scan",
+    "kind",
+    "finished",
+    "groups",
+    "duplicates",
+    "new",
+    "changed",
+    "could be saved",
+    "saved by merges",
+)
 
 
 def _history_cells(row: dict[str, Any]) -> list[str]:

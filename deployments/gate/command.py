@@ -61,10 +61,19 @@ def gate(
     pages = "" if settings.merge.secret else " (no approval pages: DAM_DEDUP_MERGE__SECRET unset)"
     print(f"gate on http://{host}:{port}/docs{pages}", file=sys.stderr)  # noqa: T201
     # No access log: an address is a key to a decision.
-    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False,
-                log_level="warning", timeout_keep_alive=30, backlog=512,
-                timeout_graceful_shutdown=30,
-                h11_max_incomplete_event_size=_HEAD_BYTES, http="h11")  # fmt: skip
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_keep_alive=30,
+        backlog=512,
+        timeout_graceful_shutdown=30,
+        h11_max_incomplete_event_size=_HEAD_BYTES,
+        http="h11",
+    )
 
 
 def link(

@@ -44,8 +44,11 @@ _TEXT_BYTES = 256 * 1024
 _MOST_FLAGS = 16
 #: How far float16 may leave a unit vector from unit length.
 _LENGTH_ERROR = 0.02
-_HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "content": re.compile(r"[0-9a-f]{32}"),
-        "phash": re.compile(r"[0-9a-f]{16}")}  # fmt: skip
+_HEX = {
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+    "content": re.compile(r"[0-9a-f]{32}"),
+    "phash": re.compile(r"[0-9a-f]{16}"),
+}
 
 
 class Analyzer:
@@ -226,8 +229,9 @@ def _check_seal(document: dict[str, Any], settings: Settings) -> None:
     except (TypeError, ValueError, RecursionError):
         raise AnalysisError("the analysis is damaged: it holds what no analysis holds") from None
     given = document.get("seal")
-    if isinstance(given, str) and hmac.compare_digest(given.encode("utf-8", "replace"),
-                                                      expected.encode()):  # fmt: skip
+    if isinstance(given, str) and hmac.compare_digest(
+        given.encode("utf-8", "replace"), expected.encode()
+    ):
         return
     if settings.gate.secret and isinstance(given, str) and given.startswith("sha256:"):
         raise AnalysisError(

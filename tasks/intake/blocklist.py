@@ -28,8 +28,21 @@ __all__ = ["Alert", "Suspect", "block", "block_asset", "find_alerts", "list_bloc
 
 #: Pictures of one colour, and tiny ones, resemble one another whatever they show.
 _PLAIN = frozenset({"flat", "tiny"})
-_ENTRY = ["sequence", "entry_id", "name", "sha256", "content", "phash", "plain", "reason", "rule",
-          "by", "at", "removed_at", "removed_by"]  # fmt: skip
+_ENTRY = [
+    "sequence",
+    "entry_id",
+    "name",
+    "sha256",
+    "content",
+    "phash",
+    "plain",
+    "reason",
+    "rule",
+    "by",
+    "at",
+    "removed_at",
+    "removed_by",
+]
 _NO_HASH = 0
 
 Vector = npt.NDArray[np.float16]

@@ -138,8 +138,13 @@ class Follower:
         ours = [event for event in events if event.bucket == bucket and _about_bytes(site, event)]
         wanted = _worth_a_look(site, latest([*ours, *asked]))
         done = _followed(site, wanted, self._analyzer, self._checker) if wanted else Followed()
-        log.info("follow: %d events, %d found, %d removed, passed over: %s", len(events),
-                 len(done.found), len(done.removed), dict(site.passed))  # fmt: skip
+        log.info(
+            "follow: %d events, %d found, %d removed, passed over: %s",
+            len(events),
+            len(done.found),
+            len(done.removed),
+            dict(site.passed),
+        )
         return replace(done, refused=dict(refused), passed_over=dict(sorted(site.passed.items())))
 
 

@@ -205,9 +205,10 @@ class Checker:
                 found = found.filter(source=locate(uri, self._settings)[0])
         if found.is_empty():
             raise AssetGoneError(
-                f"the catalog has no asset {name!r:.300}" + (f" in {source}" if source else "")
+                f"the catalog has no asset {name!r:.300}"
+                + (f" in {source}" if source else "")
                 + ": give a key of that source or an asset id, or scan the source first"
-            )  # fmt: skip
+            )
         row = found.row(0, named=True)
         if row["content"] is None:
             raise ImageError(
@@ -219,8 +220,23 @@ class Checker:
 
 _ASSET_ID = re.compile(r"[0-9a-f]{32}")
 _LIVE = "removed_at IS NULL"
-_STORED = ["asset_id", "key", "source", "content", "phash", "sha256", "width", "height", "mode",
-           "format", "quality", "size", "failed", "skipped", "message"]  # fmt: skip
+_STORED = [
+    "asset_id",
+    "key",
+    "source",
+    "content",
+    "phash",
+    "sha256",
+    "width",
+    "height",
+    "mode",
+    "format",
+    "quality",
+    "size",
+    "failed",
+    "skipped",
+    "message",
+]
 
 
 def _check_question(question: Question) -> None:
@@ -243,10 +259,17 @@ def _stored(catalog: Catalog, row: dict[str, Any], spaces: Iterable[Space]) -> A
     """The analysis of an asset, as far as the catalog keeps it and a check needs it."""
     space, vector = _vector(catalog, row["content"], spaces)
     picture = Picture(
-        sha256=row["sha256"], content=row["content"], phash=row["phash"], width=row["width"],
-        height=row["height"], mode=row["mode"], format=row["format"], quality=row["quality"],
-        thumbnail=b"", pixels=NO_PIXELS,
-    )  # fmt: skip
+        sha256=row["sha256"],
+        content=row["content"],
+        phash=row["phash"],
+        width=row["width"],
+        height=row["height"],
+        mode=row["mode"],
+        format=row["format"],
+        quality=row["quality"],
+        thumbnail=b"",
+        pixels=NO_PIXELS,
+    )
     return Analysis(picture, vector, space, row["size"])
 
 
@@ -303,8 +326,9 @@ def _linked(catalog: Catalog, asked: Asked, found: pl.DataFrame) -> pl.DataFrame
     if not asked.known or not others:
         return found
     names = ", ".join(quote(name) for name in [asked.content, *others])
-    rows = catalog.read("assets", ["content", "xmp", "sidecar_xmp"],
-                        f"content IN ({names}) AND removed_at IS NULL")  # fmt: skip
+    rows = catalog.read(
+        "assets", ["content", "xmp", "sidecar_xmp"], f"content IN ({names}) AND removed_at IS NULL"
+    )
     rows = rows.select("content", original_document()).drop_nulls()
     own = rows.filter(content=asked.content)["document"]
     linked = rows.filter(pl.col("document").is_in(own.implode()))["content"]
@@ -326,8 +350,11 @@ def _vouch(answers: pl.DataFrame, vouched: pl.Series) -> pl.DataFrame:
         .otherwise("score")
     )
     missing = vouched.unique().sort().to_frame("content").join(answers, on="content", how="anti")
-    added = missing.select("content", pl.lit(VOUCHED, pl.Float32).alias("score"),
-                           pl.lit(None, pl.String).alias("evidence"))  # fmt: skip
+    added = missing.select(
+        "content",
+        pl.lit(VOUCHED, pl.Float32).alias("score"),
+        pl.lit(None, pl.String).alias("evidence"),
+    )
     return pl.concat([answers.with_columns(score.alias("score")), added])
 
 

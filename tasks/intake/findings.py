@@ -11,9 +11,26 @@ from tasks.dedup.verify import tier_of
 from tasks.records import Finding, Picture
 
 #: What is told of an asset.
-FACTS = ["asset_id", "key", "source", "content", "name", "sha256", "width", "height", "size",
-         "format", "mode", "quality", "label", "last_modified", "etag", "flags", "tags",
-         "metadata"]  # fmt: skip
+FACTS = [
+    "asset_id",
+    "key",
+    "source",
+    "content",
+    "name",
+    "sha256",
+    "width",
+    "height",
+    "size",
+    "format",
+    "mode",
+    "quality",
+    "label",
+    "last_modified",
+    "etag",
+    "flags",
+    "tags",
+    "metadata",
+]
 _PLACE = {"asset_id", "key", "source", "content"}
 _JSON = ("tags", "metadata")
 

@@ -45,9 +45,28 @@ from tasks.sources.collection import is_collection
 _NONE: Mapping[str, str] = MappingProxyType({})
 #: Matches that rules are asked about; more copies of one picture than that decide no differently.
 _MOST_FINDINGS = 1000
-_COLUMNS = ["sequence", "admission_id", "source", "key", "asset_id", "sha256", "content",
-            "decision", "rule", "policy", "reason", "match_asset", "match_key", "score", "tier",
-            "alerts", "answers", "by", "door", "at"]  # fmt: skip
+_COLUMNS = [
+    "sequence",
+    "admission_id",
+    "source",
+    "key",
+    "asset_id",
+    "sha256",
+    "content",
+    "decision",
+    "rule",
+    "policy",
+    "reason",
+    "match_asset",
+    "match_key",
+    "score",
+    "tier",
+    "alerts",
+    "answers",
+    "by",
+    "door",
+    "at",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +167,16 @@ def admit(
         entered = ""
         if said.action in (Admit.ADD, Admit.LINK, Admit.OVERWRITE):
             instead = said.match.key if said.match and said.action is Admit.OVERWRITE else key
-            entered = update_asset(settings, analysis, instead, source=question.source, tags=tags,
-                                   metadata=metadata, name=name, etag=etag)  # fmt: skip
+            entered = update_asset(
+                settings,
+                analysis,
+                instead,
+                source=question.source,
+                tags=tags,
+                metadata=metadata,
+                name=name,
+                etag=etag,
+            )
         if said.action is Admit.LINK and said.match:
             linked = Verdict(entered, said.match.asset_id, "linked", said.reason)
             record_verdicts(settings, [linked], by=f"policy {policy.label}", door=door)
@@ -271,10 +298,26 @@ def answer(
             document = json.loads(kept["analysis"][0])
             space = Space(**document["space"])  # the seal is over it
             given = json.loads(kept["detail"][0])
-            entered = update_asset(settings, read_analysis(document, settings, space),
-                                   asked["key"], source=asked["source"], **given)  # fmt: skip
-        copied = ("source", "key", "sha256", "content", "rule", "policy", "match_asset",
-                  "match_key", "score", "tier", "alerts")  # fmt: skip
+            entered = update_asset(
+                settings,
+                read_analysis(document, settings, space),
+                asked["key"],
+                source=asked["source"],
+                **given,
+            )
+        copied = (
+            "source",
+            "key",
+            "sha256",
+            "content",
+            "rule",
+            "policy",
+            "match_asset",
+            "match_key",
+            "score",
+            "tier",
+            "alerts",
+        )
         row = {column: asked[column] for column in copied}
         _record(
             catalog,

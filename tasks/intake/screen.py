@@ -35,8 +35,20 @@ from tasks.session import open_catalog, open_source, pa_table, scope_sql
 
 log = logging.getLogger(__name__)
 
-_FACTS = ["key", "asset_id", "source", "sha256", "content", "phash", "flags", "width", "height",
-          "size", "format", "quality"]  # fmt: skip
+_FACTS = [
+    "key",
+    "asset_id",
+    "source",
+    "sha256",
+    "content",
+    "phash",
+    "flags",
+    "width",
+    "height",
+    "size",
+    "format",
+    "quality",
+]
 _CHUNK = 4096
 #: Rows of one product between two sides: 256 MB of cosines against 64,000 others.
 _PRODUCT_ROWS = 1024
@@ -150,12 +162,11 @@ def _across(
     if not len(new[0]) and not len(new[1]):
         return 0, 0
     k = scan.settings.match.neighbours
-    hashes = [side.select("content", "phash").unique("content", keep="first")
-              for side in (left, right)]  # fmt: skip
-    one = _candidates(catalog, space, hashes[0].join(_frame(new[0]), on="content"),
-                           hashes[1], k)  # fmt: skip
-    two = _candidates(catalog, space, hashes[1].join(_frame(new[1]), on="content"),
-                           hashes[0], k)  # fmt: skip
+    hashes = [
+        side.select("content", "phash").unique("content", keep="first") for side in (left, right)
+    ]
+    one = _candidates(catalog, space, hashes[0].join(_frame(new[0]), on="content"), hashes[1], k)
+    two = _candidates(catalog, space, hashes[1].join(_frame(new[1]), on="content"), hashes[0], k)
     both = pl.concat([one, two.select(pl.col("b").alias("a"), pl.col("a").alias("b"))]).unique()
     found = _verified(catalog, scan, both, pl.concat([left, right]), progress)
     alerts = list(_pair_alerts(pair, found, left, right))
@@ -291,8 +302,10 @@ def _words(one: dict[str, Any], two: dict[str, Any], text: str | None) -> str:
         return _relation(one, two)
     if text is None:
         return "no texture; the same colours everywhere"
-    sides = [Side(row["width"], row["height"], row["size"], row["format"], row["quality"])
-             for row in (one, two)]  # fmt: skip
+    sides = [
+        Side(row["width"], row["height"], row["size"], row["format"], row["quality"])
+        for row in (one, two)
+    ]
     evidence = Evidence.from_json(text)
     turned = turn_around(evidence) if one["content"] > two["content"] else evidence
     return explain(turned, *sides).changes

@@ -187,9 +187,25 @@ def _bare(etag: str) -> str:
 
 def _is_known(catalog: Catalog, row: dict[str, Any], analysis: Analysis) -> bool:
     """Whether the catalog has all of this already."""
-    same = ["source", "key", "name", "etag", "size", "revision", "read_revision", "reader",
-            "content", "sha256", "label", "tags", "metadata", "sidecars", "skipped", "removed_at",
-            "failed"]  # fmt: skip
+    same = [
+        "source",
+        "key",
+        "name",
+        "etag",
+        "size",
+        "revision",
+        "read_revision",
+        "reader",
+        "content",
+        "sha256",
+        "label",
+        "tags",
+        "metadata",
+        "sidecars",
+        "skipped",
+        "removed_at",
+        "failed",
+    ]
     known = catalog.read("assets", same, f"asset_id = {quote(row['asset_id'])}")
     if known.is_empty():
         return False

@@ -84,8 +84,15 @@ def decide(
                 continue
             why = _obstacle(group, decision, name, accept=accept_questions)
             if not why:
-                save_decision(catalog, plan, group, decision=decision, by=name, door=door,
-                              comment=comment.strip()[:2000])  # fmt: skip
+                save_decision(
+                    catalog,
+                    plan,
+                    group,
+                    decision=decision,
+                    by=name,
+                    door=door,
+                    comment=comment.strip()[:2000],
+                )
             made[group.group_id] = why
         now_held = {
             row["group_id"]: row for row in read_decisions(catalog, plan).iter_rows(named=True)
@@ -116,8 +123,10 @@ def _obstacle(group: PlannedGroup, decision: Decision, by: str, *, accept: bool)
         return f"there is nothing to do: the rule {group.rule} says {group.action.value}"
     if group.questions and not accept:
         asked = "; ".join(group.questions)
-        return f"a person has to decide: {asked}. Approve with --accept-questions to keep the " \
-               "keeper's values, or reject"  # fmt: skip
+        return (
+            f"a person has to decide: {asked}. Approve with --accept-questions to keep the "
+            "keeper's values, or reject"
+        )
     return ""
 
 
@@ -131,9 +140,14 @@ def _decided(
         )
     why = "" if group.group_id in made else f"decided before, by {row['by']}"
     return Decided(
-        group.group_id, group.keeper, str(row["decision"]), str(row["by"]),
-        f"{row['at']:%Y-%m-%d %H:%M} UTC", group.group_id in made, why,
-    )  # fmt: skip
+        group.group_id,
+        group.keeper,
+        str(row["decision"]),
+        str(row["by"]),
+        f"{row['at']:%Y-%m-%d %H:%M} UTC",
+        group.group_id in made,
+        why,
+    )
 
 
 def decide_each(
@@ -158,6 +172,14 @@ def decide_each(
             and (decision == "reject" or one.accept_questions is accept)
         ]
         if groups:  # to decide(), none would mean all
-            outcome += decide(settings, plan.hash, decision, by=by, groups=groups, door=door,
-                              accept_questions=accept, expected_hash=plan.hash)  # fmt: skip
+            outcome += decide(
+                settings,
+                plan.hash,
+                decision,
+                by=by,
+                groups=groups,
+                door=door,
+                accept_questions=accept,
+                expected_hash=plan.hash,
+            )
     return outcome

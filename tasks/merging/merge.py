@@ -121,10 +121,14 @@ def merge_plan(
     with catalog.turn(settings.catalog.turn_seconds):
         chosen = _chosen(catalog, plan, groups, dry_run)
         events = read_events(catalog, plan)
-        _check_caps(plan, [
-            group for group in chosen
-            if group_state(group, last_events(events, group.group_id)) != "merged"
-        ])  # fmt: skip
+        _check_caps(
+            plan,
+            [
+                group
+                for group in chosen
+                if group_state(group, last_events(events, group.group_id)) != "merged"
+            ],
+        )
         if not dry_run:
             _check_store(store, chosen)
         run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, by)
@@ -143,10 +147,15 @@ def decide_and_merge(
     """
     if not request.dry_run:
         decided = decide(
-            settings, request.plan_id, request.decision.value, by=request.approved_by,
-            groups=request.groups, comment=request.comment, door="prefect",
+            settings,
+            request.plan_id,
+            request.decision.value,
+            by=request.approved_by,
+            groups=request.groups,
+            comment=request.comment,
+            door="prefect",
             accept_questions=request.accept_questions,
-        )  # fmt: skip
+        )
         open_still = [one for one in decided if not one.decision]
         if open_still and (request.groups or len(open_still) == len(decided)):
             first = open_still[0]
@@ -156,8 +165,14 @@ def decide_and_merge(
             )
     if request.decision is MergeDecision.REJECT:
         return MergeOutcome(request.plan_id, "", request.dry_run, ())
-    return merge_plan(settings, request.plan_id, by=request.approved_by, groups=request.groups,
-                      dry_run=request.dry_run, progress=progress)  # fmt: skip
+    return merge_plan(
+        settings,
+        request.plan_id,
+        by=request.approved_by,
+        groups=request.groups,
+        dry_run=request.dry_run,
+        progress=progress,
+    )
 
 
 def merge_approved(
@@ -190,11 +205,23 @@ def merge_approved(
             done = merge_plan(settings, plan_id, by=by, groups=names, progress=progress)
         except (MergeError, SourceError) as error:
             log.error("plan %s: %s", plan_id, error)
-            done = MergeOutcome(plan_id, "", False, tuple(
-                GroupOutcome(group.group_id, group.keeper, group.action.value, "failed",
-                             len(group.operations), group.bytes, str(error))
-                for group in waiting
-            ))  # fmt: skip
+            done = MergeOutcome(
+                plan_id,
+                "",
+                False,
+                tuple(
+                    GroupOutcome(
+                        group.group_id,
+                        group.keeper,
+                        group.action.value,
+                        "failed",
+                        len(group.operations),
+                        group.bytes,
+                        str(error),
+                    )
+                    for group in waiting
+                ),
+            )
         outcomes.append(done)
     return outcomes
 
@@ -257,20 +284,24 @@ def _check_caps(plan: Plan, chosen: Sequence[PlannedGroup]) -> None:
     share = len(leaving) / max(plan.assets, 1)
     told = "nothing was done; approve fewer groups, or raise the cap in the policy and plan again"
     if touched > plan.caps["objects"]:
-        raise MergeError(f"{touched} objects would be touched, the cap is "
-                         f"{plan.caps['objects']:.0f}: {told}")  # fmt: skip
+        raise MergeError(
+            f"{touched} objects would be touched, the cap is {plan.caps['objects']:.0f}: {told}"
+        )
     if size > plan.caps["bytes"]:
         raise MergeError(
             f"{size:,} bytes would leave, the cap is {plan.caps['bytes']:,.0f}: {told}"
         )
     if share > plan.caps["share"]:
-        raise MergeError(f"{share:.1%} of the collection would leave, the cap is "
-                         f"{plan.caps['share']:.1%}: {told}")  # fmt: skip
+        raise MergeError(
+            f"{share:.1%} of the collection would leave, the cap is "
+            f"{plan.caps['share']:.1%}: {told}"
+        )
     keepers = {group.keeper for group in chosen}
     both = keepers & {key for group in chosen for key in group.duplicates}
     if both:
-        raise MergeError(f"{sorted(both)[0]!r} is the keeper of one group and a duplicate of "
-                         "another: plan again")  # fmt: skip
+        raise MergeError(
+            f"{sorted(both)[0]!r} is the keeper of one group and a duplicate of another: plan again"
+        )
 
 
 def _check_store(store: Store, chosen: Sequence[PlannedGroup]) -> None:
@@ -332,8 +363,15 @@ def _merge_group(
     catalog: Catalog, settings: Settings, store: Store, run: Run, group: PlannedGroup, dry_run: bool
 ) -> GroupOutcome:
     def outcome(state: str, why: str = "") -> GroupOutcome:
-        return GroupOutcome(group.group_id, group.keeper, group.action.value, state,
-                            len(group.operations), group.bytes, why)  # fmt: skip
+        return GroupOutcome(
+            group.group_id,
+            group.keeper,
+            group.action.value,
+            state,
+            len(group.operations),
+            group.bytes,
+            why,
+        )
 
     last = last_events(read_events(catalog, run.plan), group.group_id)
     state = group_state(group, last)
@@ -430,8 +468,13 @@ def _perform(
     remember_objects(catalog, settings, run.plan, group, [n for n, _, _ in done], undone=False)
     if failed is None:
         return outcome("merged")
-    log.error("group %s stopped after %d of %d operations: %s", group.group_id[:8], len(done),
-              len(group.operations), failed)  # fmt: skip
+    log.error(
+        "group %s stopped after %d of %d operations: %s",
+        group.group_id[:8],
+        len(done),
+        len(group.operations),
+        failed,
+    )
     why = (
         f"{failed}. {len(done)} of {len(group.operations)} operations are done: run the merge "
         f"again to go on, or `dam-dedup undo {run.plan.id}/{group.group_id[:8]} --by NAME`"

@@ -50,9 +50,25 @@ _MOST_GROUPS = 5000
 _MERGING = {Action.METADATA, Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 #: A sidecar is read up to so many bytes; larger ones are no XMP.
 _SIDECAR_BYTES = 4 * 1024**2
-_FACTS = ["key", "asset_id", "content", "sha256", "size", "width", "height", "format", "quality",
-          "last_modified", "flags", "etag", "tags", "metadata", "xmp", "sidecar_xmp",
-          "sidecars"]  # fmt: skip
+_FACTS = [
+    "key",
+    "asset_id",
+    "content",
+    "sha256",
+    "size",
+    "width",
+    "height",
+    "format",
+    "quality",
+    "last_modified",
+    "flags",
+    "etag",
+    "tags",
+    "metadata",
+    "xmp",
+    "sidecar_xmp",
+    "sidecars",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +116,12 @@ def plan_merges(
             plan = replace(plan, round=earlier)
         save_plan(catalog, plan)
         _approve_by_rule(catalog, plan, policy)
-    log.info("plan %s: %d groups, %d to be acted on", plan.id, len(plan.groups),
-             sum(1 for group in plan.groups if group.operations))  # fmt: skip
+    log.info(
+        "plan %s: %d groups, %d to be acted on",
+        plan.id,
+        len(plan.groups),
+        sum(1 for group in plan.groups if group.operations),
+    )
     return plan
 
 
@@ -203,8 +223,11 @@ def make_plan(
         planned.append(_plan_group(site, group_id, members, allowed))
         progress("plan", at + 1, total)
     if len(groups) > _MOST_GROUPS:
-        log.warning("the plan holds %d of %d groups; plan again when these are merged",
-                    _MOST_GROUPS, len(groups))  # fmt: skip
+        log.warning(
+            "the plan holds %d of %d groups; plan again when these are merged",
+            _MOST_GROUPS,
+            len(groups),
+        )
     source = open_source(scan.source, scan.settings)
     return Plan(
         form=PLAN_FORM,
@@ -257,8 +280,9 @@ def _site(
     _check_collection(policy, scan.source)
     # Not the scan's scope alone: a raw file that is no image, or another filter's, has it too.
     source = open_source(scan.source, scan.settings)
-    uses = catalog.read("assets", ["asset_id", "sidecars"],
-                        f"source = {quote(source.id)} AND removed_at IS NULL")  # fmt: skip
+    uses = catalog.read(
+        "assets", ["asset_id", "sidecars"], f"source = {quote(source.id)} AND removed_at IS NULL"
+    )
     counted = uses.explode("sidecars", empty_as_null=True).drop_nulls()["sidecars"].value_counts()
     shared = counted.filter(pl.col("count") > 1)["sidecars"]
     return _Site(
@@ -511,17 +535,27 @@ def _approve_by_rule(catalog: Catalog, plan: Plan, policy: Policy) -> None:
         if rule.automatic is None:
             continue
         ready = [
-            group for group in plan.groups
+            group
+            for group in plan.groups
             if group.rule == rule.name and group.automatic and group.operations
-        ]  # fmt: skip
+        ]
         if len(ready) > rule.automatic.groups:
             log.warning(
                 "plan %s: rule %s may approve %d groups by itself and there are %d: none is; a "
-                "person has to look", plan.id, rule.name, rule.automatic.groups, len(ready),
-            )  # fmt: skip
+                "person has to look",
+                plan.id,
+                rule.name,
+                rule.automatic.groups,
+                len(ready),
+            )
             continue
         for group in ready:
             save_decision(
-                catalog, plan, group, decision="approve", by=f"policy {plan.policy}",
-                door="policy", comment=f"rule {rule.name}",
-            )  # fmt: skip
+                catalog,
+                plan,
+                group,
+                decision="approve",
+                by=f"policy {plan.policy}",
+                door="policy",
+                comment=f"rule {rule.name}",
+            )

@@ -94,9 +94,10 @@ def empty_quarantine(
     with catalog.turn(settings.catalog.turn_seconds):
         for plan in _plans(catalog, plan_id):
             due = [
-                (entry, group) for entry, group in _entries(catalog, plan)
+                (entry, group)
+                for entry, group in _entries(catalog, plan)
                 if entry.state == "expired" or (early and entry.state == "kept")
-            ]  # fmt: skip
+            ]
             outcomes += _purge(catalog, settings, plan, due, by, dry_run, progress)
     return outcomes
 
@@ -123,10 +124,19 @@ def _entries(catalog: Catalog, plan: Plan) -> Iterator[tuple[Quarantined, Planne
         state = "expired" if until <= now() else "kept"
         if row["event"] == LEFT:
             state = "left"
-        yield Quarantined(
-            plan.id, group.group_id, row["number"], operation.key, operation.to or "",
-            operation.before.size, until, state,
-        ), group  # fmt: skip
+        yield (
+            Quarantined(
+                plan.id,
+                group.group_id,
+                row["number"],
+                operation.key,
+                operation.to or "",
+                operation.before.size,
+                until,
+                state,
+            ),
+            group,
+        )
 
 
 def _purge(
@@ -145,8 +155,9 @@ def _purge(
         raise MergeError(f"{plan.source} is a folder; nothing is in quarantine there")
     store.capabilities = probe(store)
     if not store.capabilities.writable:
-        raise MergeError(f"the store of {store.bucket} does not keep to "
-                         f"{', '.join(store.capabilities.missing)}")  # fmt: skip
+        raise MergeError(
+            f"the store of {store.bucket} does not keep to {', '.join(store.capabilities.missing)}"
+        )
     run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()))
     events = read_events(catalog, plan)
     outcomes = []
@@ -165,8 +176,12 @@ def _purge(
         else:
             outcomes.append(_ended(entry, "purged"))
         progress("purge", at + 1, len(due))
-    log.info("quarantine of plan %s: %d of %d removed", plan.id,
-             sum(1 for outcome in outcomes if outcome.state == "purged"), len(due))  # fmt: skip
+    log.info(
+        "quarantine of plan %s: %d of %d removed",
+        plan.id,
+        sum(1 for outcome in outcomes if outcome.state == "purged"),
+        len(due),
+    )
     return outcomes
 
 

@@ -19,8 +19,21 @@ from tasks.records import VerdictRequest, digest, now
 from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings
 
-_COLUMNS = ["sequence", "source", "left_asset", "right_asset", "left_key", "right_key", "left",
-            "right", "verdict", "by", "door", "comment", "at"]  # fmt: skip
+_COLUMNS = [
+    "sequence",
+    "source",
+    "left_asset",
+    "right_asset",
+    "left_key",
+    "right_key",
+    "left",
+    "right",
+    "verdict",
+    "by",
+    "door",
+    "comment",
+    "at",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +66,21 @@ def record_verdicts(
         if why:
             complaints.append(f"pair {number}: {why}")
         else:
-            rows.append(row | {"by": " ".join(by.split()), "door": door, "at": now(),
-                               "sequence": time.time_ns() + number})  # fmt: skip
+            rows.append(
+                row
+                | {
+                    "by": " ".join(by.split()),
+                    "door": door,
+                    "at": now(),
+                    "sequence": time.time_ns() + number,
+                }
+            )
     if complaints:
         raise MergeError("no verdict was recorded:\n  " + "\n  ".join(complaints[:50]))
     for row in rows:
-        row["verdict_id"] = digest(str(row["left_asset"]), str(row["right_asset"]),
-                                   str(row["sequence"]))  # fmt: skip
+        row["verdict_id"] = digest(
+            str(row["left_asset"]), str(row["right_asset"]), str(row["sequence"])
+        )
     with catalog.writing(settings.catalog.busy_seconds):
         catalog.upsert("verdicts", pa_table(rows, schema.VERDICTS))
     return len(rows)

@@ -51,8 +51,19 @@ PAST: dict[str, Any] = {
     "realised": pl.Int64,
     "seconds": pl.Float64,
 }
-_COUNTED = ("seen", "scanned", "failed", "skipped", "groups", "duplicates", "exact", "near",
-            "new", "changed", "savings")  # fmt: skip
+_COUNTED = (
+    "seen",
+    "scanned",
+    "failed",
+    "skipped",
+    "groups",
+    "duplicates",
+    "exact",
+    "near",
+    "new",
+    "changed",
+    "savings",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +159,18 @@ def past_scans(catalog: Catalog, before: Scan | None = None) -> pl.DataFrame:
     where = "starts_with(state, 'finished')"
     if before is not None:
         where += f" AND NOT dry_run AND scope = {quote(before.scope)}"
-    columns = ["started", "scan_id", "kind", "finished", "source", "where", "scope", "threshold",
-               "dry_run", "counts"]  # fmt: skip
+    columns = [
+        "started",
+        "scan_id",
+        "kind",
+        "finished",
+        "source",
+        "where",
+        "scope",
+        "threshold",
+        "dry_run",
+        "counts",
+    ]
     scans = catalog.read("scans", columns, where)
     if before is not None:
         scans = scans.filter(pl.col("started") < before.started)

@@ -45,8 +45,20 @@ _LARGE_BYTES = 9_000_000
 _SMALL = ((160, 4_000_000), (64, 10_000_000))
 _PICTURES_AT_ONCE = 512
 
-_FACTS = ["key", "asset_id", "content", "sha256", "size", "width", "height", "format",
-          "quality", "label", "last_modified", "flags"]  # fmt: skip
+_FACTS = [
+    "key",
+    "asset_id",
+    "content",
+    "sha256",
+    "size",
+    "width",
+    "height",
+    "format",
+    "quality",
+    "label",
+    "last_modified",
+    "flags",
+]
 
 
 def summarize_scan(
@@ -173,8 +185,19 @@ def last_scan(
     where = "starts_with(state, 'finished')" + (
         f" AND scan_id = {quote(scan_id)}" if scan_id else ""
     )
-    columns = ["started", "scan_id", "kind", "source", "where", "scope", "threshold", "dry_run",
-               "space", "counts", "finished"]  # fmt: skip
+    columns = [
+        "started",
+        "scan_id",
+        "kind",
+        "source",
+        "where",
+        "scope",
+        "threshold",
+        "dry_run",
+        "space",
+        "counts",
+        "finished",
+    ]
     found = catalog.read("scans", columns, where)
     if found.is_empty():
         raise CatalogError(

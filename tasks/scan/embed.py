@@ -138,8 +138,17 @@ def reader_of(settings: Settings) -> str:
 
 def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> pl.DataFrame:
     """The assets that must be read, the largest first so that the last batch is not the longest."""
-    columns = ["key", "asset_id", "etag", "size", "revision", "read_revision", "reader", "failed",
-               "content"]  # fmt: skip
+    columns = [
+        "key",
+        "asset_id",
+        "etag",
+        "size",
+        "revision",
+        "read_revision",
+        "reader",
+        "failed",
+        "content",
+    ]
     assets = catalog.read("assets", columns, scope_sql(scan, source))
     if names_reading_column(f"{scan.where} {scan.across}"):
         # Whether an unread image passes such a filter is not known before it is read.

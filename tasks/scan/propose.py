@@ -217,9 +217,11 @@ def list_candidates(
 
     def numbered(pairs: pl.DataFrame) -> pl.DataFrame:
         for side in ("a", "b"):
-            pairs = pairs.join(numbers, left_on=side, right_on="name").with_columns(
-                pl.col("at").alias(side)
-            ).drop("at")  # fmt: skip
+            pairs = (
+                pairs.join(numbers, left_on=side, right_on="name")
+                .with_columns(pl.col("at").alias(side))
+                .drop("at")
+            )
         return pairs.select(
             pl.min_horizontal("a", "b").alias("left"), pl.max_horizontal("a", "b").alias("right")
         )

@@ -46,8 +46,17 @@ _PAIRS = {
     "score": pl.Float32,
     "evidence": pl.String,
 }
-KEEPER_COLUMNS = ["key", "asset_id", "content", "phash", "width", "height", "format", "size",
-                  "last_modified"]  # fmt: skip
+KEEPER_COLUMNS = [
+    "key",
+    "asset_id",
+    "content",
+    "phash",
+    "width",
+    "height",
+    "format",
+    "size",
+    "last_modified",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,14 @@ OWNER, ANNA, BEN = "owner@example.test", "anna@example.test", "ben@example.test"
 @pytest.fixture
 def post(library, monkeypatch):
     """A library of two departments whose mails are kept here instead of sent."""
-    for name, seed in (("shoes/a.png", 1), ("shoes/b.bmp", 1), ("hats/a.png", 2),
-                       ("hats/b.bmp", 2), ("shoes/c.png", 3), ("hats/c.bmp", 3)):  # fmt: skip
+    for name, seed in (
+        ("shoes/a.png", 1),
+        ("shoes/b.bmp", 1),
+        ("hats/a.png", 2),
+        ("hats/b.bmp", 2),
+        ("shoes/c.png", 3),
+        ("hats/c.bmp", 3),
+    ):
         library.add(name, seed)
     mails = []
     monkeypatch.setattr("tasks.reporting.deliver.send", lambda _, mail: mails.append(mail) or [])

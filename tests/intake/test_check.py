@@ -187,8 +187,13 @@ def test_filter_and_exclusions_apply_to_what_it_is_compared_with(scanned):
     assert keys(threshold=1.0) == set()
     with pytest.raises(FilterError):
         keys(where="colour = 'red'")
-    for wrong in ({"threshold": 1.5}, {"threshold": float("nan")}, {"limit": -1}, {"offset": -1},
-                  {"mode": "psychic"}):  # fmt: skip
+    for wrong in (
+        {"threshold": 1.5},
+        {"threshold": float("nan")},
+        {"limit": -1},
+        {"offset": -1},
+        {"mode": "psychic"},
+    ):
         with pytest.raises(SettingsError):
             keys(**wrong)
 
@@ -347,9 +352,10 @@ def test_an_empty_catalog_has_nothing(library):
     library.add("a.png", 1)
     settings = library.scan().scan.settings
     empty = load_settings(
-        catalog={"uri": str(library.folder.parent / "empty")}, source={"uri": str(library.folder)},
+        catalog={"uri": str(library.folder.parent / "empty")},
+        source={"uri": str(library.folder)},
         embedding=settings.embedding.model_dump(),
-    )  # fmt: skip
+    )
     with Analyzer(empty) as analyzer:
         (analysis,) = analyzer.analyze([png(1)])
     checked = Checker(empty).check(analysis, Question())

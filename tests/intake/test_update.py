@@ -36,9 +36,11 @@ def here(library):
     embedding = {"model": str(library.model), "pooling": "cls", "device": "cpu", "decoders": 1}
     place = library.folder.parent
     return load_settings(
-        embedding=embedding, catalog={"uri": str(place / "catalog")},
-        delivery={"folder": place / "reports"}, source={"uri": str(library.folder)},
-    )  # fmt: skip
+        embedding=embedding,
+        catalog={"uri": str(place / "catalog")},
+        delivery={"folder": place / "reports"},
+        source={"uri": str(library.folder)},
+    )
 
 
 @pytest.fixture
@@ -70,9 +72,29 @@ def test_the_next_scan_reads_nothing_again_and_finds_what_a_scan_of_its_own_find
     found = analyses(*((library.folder / name).read_bytes() for name in names))
     for name, analysis in zip(names, found, strict=True):
         update_asset(here, analysis, name)
-    columns = ["source", "prefix", "name", "extension", "etag", "size", "last_modified", "format",
-               "sidecars", "revision", "read_revision", "reader", "content", "sha256", "phash",
-               "width", "quality", "flags", "exif", "skipped", "failed"]  # fmt: skip
+    columns = [
+        "source",
+        "prefix",
+        "name",
+        "extension",
+        "etag",
+        "size",
+        "last_modified",
+        "format",
+        "sidecars",
+        "revision",
+        "read_revision",
+        "reader",
+        "content",
+        "sha256",
+        "phash",
+        "width",
+        "quality",
+        "flags",
+        "exif",
+        "skipped",
+        "failed",
+    ]
     before = rows_of(here, *columns)
     outcome = library.scan(Kind.FULL)
     assert outcome.summary.counts["read"] == 0
@@ -146,9 +168,14 @@ def test_a_collection_is_scanned_filtered_and_reported_like_any_source(here, ana
     files = [encoded(1), encoded(1, "JPEG", quality=60), encoded(2), encoded(3)]
     for number, analysis in enumerate(analyses(*files)):
         update_asset(
-            here, analysis, f"id/{number}", source="gate://shop", name=f"Shoe {number}.JPG",
-            tags={"label": "shoes" if number < 3 else "hats"}, metadata={"Agency": "north"},
-        )  # fmt: skip
+            here,
+            analysis,
+            f"id/{number}",
+            source="gate://shop",
+            name=f"Shoe {number}.JPG",
+            tags={"label": "shoes" if number < 3 else "hats"},
+            metadata={"Agency": "north"},
+        )
     request = {"kind": Kind.FULL, "source": "gate://shop"}
     outcome = run_scan(stages, ScanRequest(**request), here)
     summary = outcome.summary

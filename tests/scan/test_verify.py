@@ -40,9 +40,10 @@ def lists_of(outcome) -> dict[str, list[str]]:
     """The neighbours of each content of the scope."""
     scan, space = outcome.scan, outcome.summary.space
     rows = open_catalog(scan.settings).read(
-        "neighbours", ["content", "names", "scope", "space"],
+        "neighbours",
+        ["content", "names", "scope", "space"],
         f"scope = '{scan.scope}' AND space = '{space.id}'",
-    )  # fmt: skip
+    )
     assert rows["content"].is_unique().all()
     return dict(rows.select("content", "names").iter_rows())
 
@@ -130,8 +131,10 @@ def test_what_was_done_is_told_from_the_original(library):
     library.write("b whole.png", picture)
     library.write("a part.png", picture.crop((0, 0, 130, 100)))
     library.write("c part.png", picture.crop((30, 20, 160, 120)))
-    pairs = {row["left"] + "|" + row["right"]: row
-             for row in library.scan().summary.pairs.iter_rows(named=True)}  # fmt: skip
+    pairs = {
+        row["left"] + "|" + row["right"]: row
+        for row in library.scan().summary.pairs.iter_rows(named=True)
+    }
     first, last = pairs["a part.png|b whole.png"], pairs["b whole.png|c part.png"]
     assert (first["original"], last["original"]) == ("right", "left")
     assert first["tier"] == last["tier"] == "near"
@@ -390,9 +393,12 @@ def test_pairs_of_very_many_copies_are_listed_against_the_first(stocked):
             "sha256": [str(n % 2) for n in range(count)] + ["x"],
         }
     ).with_columns(
-        pl.lit(160).alias("width"), pl.lit(120).alias("height"), pl.lit(9).alias("size"),
-        pl.lit("png").alias("format"), pl.lit(None, pl.Int32).alias("quality"),
-    )  # fmt: skip
+        pl.lit(160).alias("width"),
+        pl.lit(120).alias("height"),
+        pl.lit(9).alias("size"),
+        pl.lit("png").alias("format"),
+        pl.lit(None, pl.Int32).alias("quality"),
+    )
     matches = pl.DataFrame(
         {"left": ["logo"], "right": ["x"], "score": [0.8], "evidence": matches["evidence"].head(1)},
         schema_overrides={"score": pl.Float32},
@@ -446,9 +452,13 @@ def test_the_mode_is_chosen_kept_and_told(stocked, monkeypatch):
     assert asked.summary.counts["compared"] == exact.summary.counts["compared"]
     search = asked.summary.search
     assert search == {
-        "mode": "speed", "recall": 1.0, "best": 1.0, "sample": exact.summary.counts["compared"],
-        "ranked": 1.0, "neighbours": 30,
-    }  # fmt: skip
+        "mode": "speed",
+        "recall": 1.0,
+        "best": 1.0,
+        "sample": exact.summary.counts["compared"],
+        "ranked": 1.0,
+        "neighbours": 30,
+    }
     assert groups_of(asked) == groups_of(exact)
     monkeypatch.setenv("DAM_DEDUP_MATCH__MODE", "balanced")
     chosen = stocked.scan()

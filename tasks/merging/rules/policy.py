@@ -31,16 +31,35 @@ from tasks.merging.rules.yaml_lines import read_yaml
 from tasks.records import Tier
 
 #: Formats a keeper criterion can name: those the catalog names.
-FORMATS = frozenset({
-    "jpeg", "png", "gif", "webp", "tiff", "bmp", "avif", "heif", "jpeg2000", "psd", "raw",
-})  # fmt: skip
+FORMATS = frozenset(
+    {
+        "jpeg",
+        "png",
+        "gif",
+        "webp",
+        "tiff",
+        "bmp",
+        "avif",
+        "heif",
+        "jpeg2000",
+        "psd",
+        "raw",
+    }
+)
 _ALIASES = {"jpg": "jpeg", "tif": "tiff", "heic": "heif", "jp2": "jpeg2000"}
 
 #: Criteria that are one word, and those that take a list.
 WORDS = (
-    "licence", "original", "resolution", "quality", "metadata",
-    "oldest", "newest", "size", "sidecar",
-)  # fmt: skip
+    "licence",
+    "original",
+    "resolution",
+    "quality",
+    "metadata",
+    "oldest",
+    "newest",
+    "size",
+    "sidecar",
+)
 LISTS = ("prefix", "format", "tags")
 
 _ROOMS = ("tags", "metadata", "xmp")

@@ -39,8 +39,9 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_photographs_in_one_template_are_no_copies_and_found_in_their_own(images):
-    ran = RUN.invoke(app, ["bench", "templates", "--images", str(images), "--pictures", "4",
-                           "--json"])  # fmt: skip
+    ran = RUN.invoke(
+        app, ["bench", "templates", "--images", str(images), "--pictures", "4", "--json"]
+    )
     assert ran.exit_code == 0, ran.output
     rows = json.loads(ran.stdout)
     assert [(row["template"], row["share"]) for row in rows] == [

@@ -87,8 +87,12 @@ def test_every_kind_of_target_finds_the_same(shop, new, site, monkeypatch):
     assert keys(f"{site}/copy.webp") == COPIES
     (new / "copy.json").write_text(run("analyze", copy).stdout)
     assert keys(new / "copy.json") == COPIES
-    asset = {row["key"]: row["asset_id"] for row in json.loads(
-        run("check", copy, "--json", "--fields", "key,asset_id").stdout)["found"]}  # fmt: skip
+    asset = {
+        row["key"]: row["asset_id"]
+        for row in json.loads(run("check", copy, "--json", "--fields", "key,asset_id").stdout)[
+            "found"
+        ]
+    }
     assert keys("a.png") == keys(asset["a.png"]) == ["a small.jpg", "a.jpg"]
     monkeypatch.chdir(shop.folder)
     assert keys("a.png") == COPIES, "a file that exists is a file"
@@ -158,7 +162,10 @@ def test_many_images_are_lines_of_json_and_one_bad_one_does_not_hide_the_others(
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == 1
     assert [("analysis" in line, "error" in line) for line in lines] == [
-        (True, False), (False, True), (True, False)]  # fmt: skip
+        (True, False),
+        (False, True),
+        (True, False),
+    ]
     (new / "one.json").write_text(json.dumps(lines[0]))
     assert keys(new / "one.json") == COPIES
 
@@ -171,14 +178,27 @@ def test_a_document_under_another_secret_is_refused(new, monkeypatch):
 
 
 def test_an_update_is_found_by_the_next_check(new):
-    shown = run("update", "77", new / "other.png", "--source", "gate://shop", "--name", "Other",
-                "--tag", "label=shoes", "--metadata", "agency=north", "--json")  # fmt: skip
+    shown = run(
+        "update",
+        "77",
+        new / "other.png",
+        "--source",
+        "gate://shop",
+        "--name",
+        "Other",
+        "--tag",
+        "label=shoes",
+        "--metadata",
+        "agency=north",
+        "--json",
+    )
     asset = json.loads(shown.stdout)["asset_id"]
     found = json.loads(run("check", new / "other.png", "--source", "gate://shop", "--json").stdout)[
         "found"
     ]
     assert [(one["asset_id"], one["relation"], one["label"]) for one in found] == [
-        (asset, "equal bytes", "shoes")]  # fmt: skip
+        (asset, "equal bytes", "shoes")
+    ]
     assert keys(new / "other.png") == [], "the default source is another"
 
 

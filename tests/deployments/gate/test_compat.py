@@ -66,9 +66,11 @@ class DupeScanner:
             f"{self.core}/analyze?modules.apply=duplicate", data={"input.data": uri}
         ).json()
         document = {
-            "id": path.stem, "image": f"/srv/images/{path.name}", "filename": path.name,
+            "id": path.stem,
+            "image": f"/srv/images/{path.name}",
+            "filename": path.name,
             "import": analysed["outputs"],
-        }  # fmt: skip
+        }
         answer = self.http.post(f"{self.core}/update", json=document)
         assert answer.json()["responseHeader"]["status"] == 0, answer.text
 
@@ -166,8 +168,11 @@ def test_the_scanner_finds_planted_duplicates(server, planted):
     assert scanner.ids(rows=3) == sorted(path.stem for path in planted.iterdir())
     docs = scanner.duplicates("img-2")
     assert docs[0] == {
-        "id": "img-2", "score": 1.0, "filename": "img-2.jpg", "image": "/srv/images/img-2.jpg"
-    }  # fmt: skip
+        "id": "img-2",
+        "score": 1.0,
+        "filename": "img-2.jpg",
+        "image": "/srv/images/img-2.jpg",
+    }
     assert docs[1]["filename"] == "small of 2.jpg"
     assert 0.9 < docs[1]["score"] <= 1
     assert scanner.scan(planted) == groups  # everything is known now, and found again
