@@ -26,8 +26,9 @@ from tasks.intake.blocklist import find_alerts, suspect_of
 from tasks.intake.check import Checker
 from tasks.intake.update import update_asset
 from tasks.merging.journal import DONE, UNDONE
-from tasks.records import Analysis, Checked, KeysRequest, Question, asset_id, now
-from tasks.scan.sync import is_wanted, look_at, own_places
+from tasks.queries.objects import is_wanted, look_at, own_places
+from tasks.records import Analysis, Checked, Question, asset_id, now
+from tasks.requests import KeysRequest
 from tasks.session import default_source, open_catalog, open_source, pa_table
 from tasks.settings import Settings
 from tasks.sources.base import Source

@@ -25,11 +25,11 @@ from tasks.dedup.verify import NEAR_SCORE, SIMILAR_SCORE
 from tasks.errors import AssetGoneError, CatalogError, ImageError, SettingsError
 from tasks.intake.candidate_scope import Scope, Scopes
 from tasks.intake.findings import FACTS, finding
-from tasks.intake.pair_verifier import ANSWERS, Answerer, Asked
+from tasks.intake.pair_verifier import ANSWERS, Asked, PairVerifier
+from tasks.queries.candidates import ALL_OF_ONE_HASH
+from tasks.queries.readings import NO_PIXELS
+from tasks.queries.scope_assets import original_document
 from tasks.records import Analysis, Checked, Picture, Question, Space
-from tasks.scan.embed import NO_PIXELS
-from tasks.scan.group import original_document
-from tasks.scan.propose import _ALL_OF_ONE_HASH as ALL_OF_ONE_HASH
 from tasks.session import default_source, live_sql, locate, open_catalog
 from tasks.settings import Settings
 
@@ -49,7 +49,7 @@ class Checker:
 
     def __init__(self, settings: Settings, patience: float = 0.0) -> None:
         self._settings = settings
-        self._answers = Answerer(settings.match, patience)
+        self._answers = PairVerifier(settings.match, patience)
         self._lock = threading.Lock()
         self._opened: Catalog | None = None
         self._scopes = Scopes()

@@ -7,7 +7,8 @@ from tasks.catalog.fq import fq_to_sql
 from tasks.errors import ImageError, SettingsError, SourceError
 from tasks.intake.analyze import Analyzer
 from tasks.intake.check import Checker
-from tasks.records import Analysis, Checked, CheckRequest, Question, asset_id
+from tasks.records import Analysis, Checked, Question, asset_id
+from tasks.requests import CheckRequest
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
 from tasks.sources.web import fetch_url

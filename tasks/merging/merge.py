@@ -44,8 +44,9 @@ from tasks.merging.journal import (
 from tasks.merging.operations import Operator, Stand
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
 from tasks.progress import Progress, silent
-from tasks.records import Decision as MergeDecision
-from tasks.records import MergeRequest, now
+from tasks.records import now
+from tasks.requests import Decision as MergeDecision
+from tasks.requests import MergeRequest
 from tasks.session import open_catalog, open_store
 from tasks.settings import Settings
 from tasks.sources.capabilities import probe

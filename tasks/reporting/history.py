@@ -17,10 +17,12 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.merging.journal import DONE, UNDONE, read_events
+from tasks.merging.rules.plan_note import GroupNote, PlanNote
 from tasks.merging.rules.plans import OperationKind
-from tasks.records import GroupNote, PlanNote, Scan, Summary
+from tasks.records import Scan
 from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings
+from tasks.summary import Summary
 
 #: The tables that a report is read from.
 TABLES = ("assets", "groups", "neighbours", "pairs", "thumbnails", "calibrations")

@@ -16,7 +16,7 @@ from PIL import Image
 from tasks.errors import AssetGoneError, FilterError, ImageError, SettingsError
 from tasks.intake.analyze import Analyzer
 from tasks.intake.check import Checker
-from tasks.intake.pair_verifier import Answerer, Asked
+from tasks.intake.pair_verifier import Asked, PairVerifier
 from tasks.intake.update import update_asset
 from tasks.queries.verdicts import Verdict, record_verdicts
 from tasks.records import Kind, Question
@@ -244,7 +244,7 @@ def test_what_is_pushed_out_while_others_are_looked_at_is_looked_at_too(scanned)
     jpegs = dict(catalog.read("thumbnails", ["content", "jpeg"]).iter_rows())
     mine, *others = jpegs
     few = settings.match.model_copy(update={"features_held": 2, "workers": 1})
-    answerer = Answerer(few)
+    answerer = PairVerifier(few)
     asked = Asked(mine, False, jpegs[mine])
     answerer.verify(catalog, asked, others[:2])  # these are held now
     found = answerer.verify(catalog, asked, others[2:] + others[:2])

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from flows.order import run_scan
-from tasks import stages
 from tasks.errors import (
     AssetChangedError,
     AssetGoneError,
@@ -19,7 +18,8 @@ from tasks.errors import (
 from tasks.intake.analyze import Analyzer
 from tasks.intake.check import Checker
 from tasks.intake.update import remove_assets, update_asset
-from tasks.records import Kind, Question, ScanRequest
+from tasks.records import Kind, Question
+from tasks.requests import ScanRequest
 from tasks.session import open_catalog, open_source
 from tasks.settings import load_settings
 from tests.conftest import blobs
@@ -177,16 +177,14 @@ def test_a_collection_is_scanned_filtered_and_reported_like_any_source(here, ana
             metadata={"Agency": "north"},
         )
     request = {"kind": Kind.FULL, "source": "gate://shop"}
-    outcome = run_scan(stages, ScanRequest(**request), here)
+    outcome = run_scan(ScanRequest(**request), here)
     summary = outcome.summary
     assert summary.counts["read"] == summary.counts["added"] == summary.counts["removed"] == 0
     assert (summary.coverage.seen, summary.coverage.scanned) == (4, 4)
     assert summary.pairs.select("left", "right").rows() == [("id/0", "id/1")]
     assert {receipt.name for receipt in outcome.receipts} >= {"report.html"}
     chosen = "label = 'shoes' and metadata.agency = 'north' and extension = 'jpg'"
-    again = run_scan(
-        stages, ScanRequest(**request, where=chosen, refresh_metadata=True), here
-    ).summary
+    again = run_scan(ScanRequest(**request, where=chosen, refresh_metadata=True), here).summary
     assert (again.coverage.scanned, again.groups.height) == (3, 1)
     checked = Checker(here).check_asset("id/1", Question(source="gate://shop"))
     assert [one.key for one in checked.found] == ["id/0"]
@@ -224,7 +222,7 @@ def test_a_collection_analysed_in_another_space_is_told_and_not_lost(
         update={"embedding": here.embedding.model_copy(update={"model": str(make_model(7))})}
     )
     with pytest.raises(ModelError, match="send them again"):
-        run_scan(stages, ScanRequest(source="gate://shop"), other)
+        run_scan(ScanRequest(source="gate://shop"), other)
     assert rows_of(here, "content", "sha256", "read_revision").equals(before)
 
 
@@ -251,7 +249,7 @@ def test_an_object_of_a_bucket(library, here, analyses, s3):
         update_asset(settings, analysis, "out/a.png")
     row = rows_of(settings, "label", "source", "etag", "metadata").row(0, named=True)
     assert (row["label"], row["source"], row["etag"]) == ("shoes", f"s3://{bucket}", put["ETag"])
-    summary = run_scan(stages, ScanRequest(), settings).summary
+    summary = run_scan(ScanRequest(), settings).summary
     assert (summary.counts["read"], summary.coverage.scanned) == (0, 1)
 
 
@@ -265,7 +263,7 @@ def test_the_default_sources_prefix_counts_in_a_check(library, here, analyses, s
     )
     for key, body in (("in/a.png", data), ("in/b.jpg", copy), ("out/c.jpg", copy)):
         s3.client.put_object(Bucket=bucket, Key=key, Body=body)
-    run_scan(stages, ScanRequest(), whole)
+    run_scan(ScanRequest(), whole)
     inside = whole.model_copy(
         update={"source": here.source.model_copy(update={"uri": f"s3://{bucket}/in"})}
     )
