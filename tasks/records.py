@@ -197,7 +197,7 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class CheckQuestion:
     """What a check asks for besides the image.
 
     Attributes:

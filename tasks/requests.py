@@ -68,7 +68,7 @@ class FullScanRequest(ScanRequest):
     )
 
 
-class Decision(StrEnum):
+class PlanDecision(StrEnum):
     """A person's word on a merge plan."""
 
     APPROVE = "approve"
@@ -88,7 +88,7 @@ class MergeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     plan_id: str = Field(pattern=_PLAN, description="The plan, as the report or the mail names it")
-    decision: Decision
+    decision: PlanDecision
     approved_by: str = _PERSON
     groups: list[str] = Field(
         default_factory=list, description="Only these groups; empty: all without open questions"
@@ -133,7 +133,7 @@ class EmptyRequest(BaseModel):
         return self
 
 
-class Word(StrEnum):
+class PairVerdict(StrEnum):
     """What a person says of a pair."""
 
     DUPLICATE = "duplicate"
@@ -148,7 +148,7 @@ class VerdictRequest(BaseModel):
 
     left: str = Field(min_length=1, max_length=1024, description="Key or asset id")
     right: str = Field(min_length=1, max_length=1024, description="Key or asset id of the other")
-    verdict: Word = Field(
+    verdict: PairVerdict = Field(
         description="duplicate: the same picture, also where the program says no; linked: they "
         "belong together, and are not merged; distinct: never propose this pair again until one "
         "side's content changes"

@@ -27,7 +27,7 @@ from tasks.intake.check import Checker
 from tasks.intake.update import update_asset
 from tasks.merging.journal import DONE, UNDONE
 from tasks.queries.objects import is_wanted, look_at, own_places
-from tasks.records import Analysis, Checked, Question, asset_id, now
+from tasks.records import Analysis, Checked, CheckQuestion, asset_id, now
 from tasks.requests import KeysRequest
 from tasks.session import default_source, open_catalog, open_source, pa_table
 from tasks.settings import Settings
@@ -354,7 +354,7 @@ def _checked(site: _Site, row: dict[str, Any], analysis: Analysis, checker: Chec
         suspect = suspect_of(analysis, key, site.source.id)
         alerts = find_alerts(site.catalog, [suspect], analysis.space.id)
         save_alerts(site.catalog, alerts, door="event")
-    question = Question(
+    question = CheckQuestion(
         source=site.uri, threshold=site.settings.match.threshold, limit=_MOST_FINDINGS
     )
     return KeyFound(key, entered, checker.check_asset(entered, question), tuple(alerts))

@@ -39,7 +39,7 @@ _SIDED = {"left": pl.String, "right": pl.String, "score": pl.Float32, "evidence"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedPicture:
     """The picture that is asked about.
 
     Attributes:
@@ -68,7 +68,7 @@ class PairVerifier:
         self._cache = FeatureCache(min(settings.features_held, _HELD))
         self._threads = ThreadPoolExecutor(settings.workers or os.cpu_count() or 1, "verify")
 
-    def known(self, catalog: Catalog, asked: Asked) -> pl.DataFrame:
+    def known(self, catalog: Catalog, asked: AskedPicture) -> pl.DataFrame:
         """All that was ever said of the picture under the present rule."""
         if not asked.known:
             return pl.DataFrame(schema=ANSWERS)
@@ -83,15 +83,17 @@ class PairVerifier:
         found = rows.select(other.alias("content"), "score", "evidence")
         return found.unique("content", keep="first", maintain_order=True)
 
-    def verify(self, catalog: Catalog, asked: Asked, contents: Sequence[str]) -> pl.DataFrame:
+    def verify(
+        self, catalog: Catalog, asked: AskedPicture, contents: Sequence[str]
+    ) -> pl.DataFrame:
         """Look at the picture beside each of some contents of the catalog, none its own."""
         if not contents:
             return pl.DataFrame(schema=ANSWERS)
         own = self._own(catalog, asked)
-        shelf = self._shelf(catalog, contents)
+        sides = self._features_or_jpegs(catalog, contents)
 
         def one(content: str) -> Verified | None:
-            other = self._features_of(content, shelf)
+            other = self._features_of(content, sides)
             if own is None or other is None:
                 log.error("no thumbnail of %s: the pair is not verified", content)
                 return None
@@ -112,9 +114,11 @@ class PairVerifier:
             self._remember(catalog, asked.content, frame)
         return frame
 
-    def _own(self, catalog: Catalog, asked: Asked) -> Features | None:
+    def _own(self, catalog: Catalog, asked: AskedPicture) -> Features | None:
         if asked.known:
-            return self._features_of(asked.content, self._shelf(catalog, [asked.content]))
+            return self._features_of(
+                asked.content, self._features_or_jpegs(catalog, [asked.content])
+            )
         # By its bytes: whoever hands in a thumbnail does not get to say what a content looks like.
         name = "jpeg " + digest(asked.thumbnail.hex())
         given: dict[str, Features | bytes] = {name: asked.thumbnail}
@@ -123,18 +127,20 @@ class PairVerifier:
         except ValueError:
             raise AnalysisError("the analysis has a thumbnail that cannot be read") from None
 
-    def _shelf(self, catalog: Catalog, contents: Sequence[str]) -> dict[str, Features | bytes]:
+    def _features_or_jpegs(
+        self, catalog: Catalog, contents: Sequence[str]
+    ) -> dict[str, Features | bytes]:
         """Features of contents, or their thumbnails where none are held."""
         # Taken now: other threads may push out what is held before it is looked at.
-        shelf: dict[str, Features | bytes] = dict(self._cache.held(contents))
-        wanted = [content for content in contents if content not in shelf]
+        sides: dict[str, Features | bytes] = dict(self._cache.held(contents))
+        wanted = [content for content in contents if content not in sides]
         if not wanted:
-            return shelf
+            return sides
         read = catalog.read_keys("thumbnails", ["content", "jpeg"], wanted)
-        return shelf | dict(read.iter_rows())
+        return sides | dict(read.iter_rows())
 
-    def _features_of(self, name: str, shelf: dict[str, Features | bytes]) -> Features | None:
-        held = shelf.get(name)
+    def _features_of(self, name: str, sides: dict[str, Features | bytes]) -> Features | None:
+        held = sides.get(name)
         if not isinstance(held, bytes):
             return held
         return self._cache.make(name, held)

@@ -18,14 +18,13 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import Side, explain, turn_around
+from tasks.dedup.explain import PictureFacts, explain_pair, turn_around
 from tasks.dedup.verdicts import apply_verdicts, current
 from tasks.dedup.verify import tier_of
 from tasks.intake.alerts import PAIR, Alert, save_alerts
 from tasks.intake.blocklist import Suspect, find_alerts, last_entry
 from tasks.merging.policy_file import read_policy
-from tasks.merging.rules.ingest_policy import AlertPair
-from tasks.merging.rules.ingest_policy import Side as PolicySide
+from tasks.merging.rules.ingest_policy import AlertPair, AlertSide
 from tasks.progress import Progress, silent
 from tasks.queries.scan_verifier import ScanVerifier
 from tasks.queries.vectors import read_vectors, vectors_by_content
@@ -176,7 +175,7 @@ def _across(
     return len(new[0]) + len(new[1]), raised
 
 
-def _side(catalog: Catalog, scan: Scan, space: Space, side: PolicySide) -> pl.DataFrame:
+def _side(catalog: Catalog, scan: Scan, space: Space, side: AlertSide) -> pl.DataFrame:
     place = replace(scan, source=side.source or scan.source, where=side.where)
     source = open_source(place.source, scan.settings)
     assets = catalog.read("assets", _FACTS, scope_sql(place, source)).drop_nulls("content")
@@ -293,9 +292,9 @@ def _words(one: dict[str, Any], two: dict[str, Any], text: str | None) -> str:
     if text is None:
         return "no texture; the same colours everywhere"
     sides = [
-        Side(row["width"], row["height"], row["size"], row["format"], row["quality"])
+        PictureFacts(row["width"], row["height"], row["size"], row["format"], row["quality"])
         for row in (one, two)
     ]
     evidence = Evidence.from_json(text)
     turned = turn_around(evidence) if one["content"] > two["content"] else evidence
-    return explain(turned, *sides).changes
+    return explain_pair(turned, *sides).changes

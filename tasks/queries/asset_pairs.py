@@ -6,7 +6,7 @@ import polars as pl
 
 from tasks.dedup.cross_filter import on_sides, pairs_sharing, undivided
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import Side, explain, turn_around
+from tasks.dedup.explain import PictureFacts, explain_pair, turn_around
 from tasks.dedup.verify import tier_of
 
 #: Up to so many equal assets all their pairs are listed; beyond, each against the first.
@@ -30,7 +30,7 @@ def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame, members: pl.DataFram
     """
     pairs = pl.concat([_equal_pairs(assets), _near_pairs(assets, matches)]).sort("left", "right")
     facts = {
-        row[0]: Side(*row[1:])
+        row[0]: PictureFacts(*row[1:])
         for row in assets.join(
             pl.concat([pairs["left"], pairs["right"]]).unique().to_frame("key"),
             on="key",
@@ -66,7 +66,7 @@ def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame, members: pl.DataFram
 
 
 def _explained(
-    facts: dict[str, Side],
+    facts: dict[str, PictureFacts],
     left: str,
     right: str,
     score: float,
@@ -81,7 +81,7 @@ def _explained(
     if text is None:
         return tier, "no texture; the same colours everywhere", "either", ""
     evidence = Evidence.from_json(text)
-    said = explain(turn_around(evidence) if flipped else evidence, facts[left], facts[right])
+    said = explain_pair(turn_around(evidence) if flipped else evidence, facts[left], facts[right])
     return tier, said.changes, said.original, "; ".join(said.reasons)
 
 

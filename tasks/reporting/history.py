@@ -69,7 +69,7 @@ _COUNTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptReport:
     """What was kept of a scan's report, beside the catalog's tables.
 
     Attributes:
@@ -120,7 +120,7 @@ def keep_mailed(scan: Scan) -> None:
         catalog.upsert("reports", part.select(["scan_id", "mailed"]))
 
 
-def read_kept(catalog: Catalog, scan_id: str) -> Kept | None:
+def read_kept(catalog: Catalog, scan_id: str) -> KeptReport | None:
     """What was kept of a scan's report; None for a scan by an older program."""
     columns = ["scan_id", "finished", "facts", "notes", "tables"]
     found = catalog.read("reports", columns, f"scan_id = {quote(scan_id)}")
@@ -128,7 +128,7 @@ def read_kept(catalog: Catalog, scan_id: str) -> Kept | None:
         return None
     row = found.row(0, named=True)
     facts = json.loads(row["facts"])
-    return Kept(
+    return KeptReport(
         row["finished"],
         facts["versions"],
         _plan_note(facts["plan"], row["notes"]),

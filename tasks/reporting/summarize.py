@@ -27,7 +27,14 @@ from tasks.queries.readings import names_reading_column
 from tasks.queries.reviewers import share_groups
 from tasks.queries.scope_assets import original_document, read_assets
 from tasks.records import Kind, Role, Scan, Space, now
-from tasks.reporting.history import TABLES, Kept, last_mailed, past_scans, read_kept, realised_bytes
+from tasks.reporting.history import (
+    TABLES,
+    KeptReport,
+    last_mailed,
+    past_scans,
+    read_kept,
+    realised_bytes,
+)
 from tasks.session import filter_sql, open_catalog, open_source
 from tasks.settings import Settings
 from tasks.summary import Coverage, Summary
@@ -129,7 +136,9 @@ def _as_it_is(live: Catalog) -> tuple[Catalog, dict[str, int], tuple[str, ...]]:
     return live.at(tables)[0], tables, ()
 
 
-def _as_it_was(live: Catalog, kept: Kept | None) -> tuple[Catalog, dict[str, int], tuple[str, ...]]:
+def _as_it_was(
+    live: Catalog, kept: KeptReport | None
+) -> tuple[Catalog, dict[str, int], tuple[str, ...]]:
     """The catalog as it was for a scan of the past; where some of it is gone, all as it is now."""
     if kept is None:
         return live, {}, ("its tables' versions were not kept",)

@@ -102,7 +102,7 @@ def refresh_lists(
     cells = read_cells(catalog, scan, space)
     alike = cells.fit(here.height, mode) if cells else mode == EXACT
     kept = _of_one_side(lists, here, scan, space).filter(pl.col("k") == k)
-    kept = kept.join(_astray(kept, here), on="content", how="anti")
+    kept = kept.join(_stale_lists(kept, here), on="content", how="anti")
     if scan.kind is Kind.FULL or not alike:
         kept = kept.clear()
     # All of them now: after a kill half-way a list not yet made anew would pass for a whole one.
@@ -236,7 +236,7 @@ def _of_one_side(lists: pl.DataFrame, here: pl.DataFrame, scan: Scan, space: Spa
     return found.filter(pl.col("list_id") == _ids(placed, scan, space))
 
 
-def _astray(lists: pl.DataFrame, here: pl.DataFrame) -> pl.DataFrame:
+def _stale_lists(lists: pl.DataFrame, here: pl.DataFrame) -> pl.DataFrame:
     """Lists (content) that name what is not here, or does not lie across."""
     found = [here.select("content").clear()]
     for part in lists.select("content", "names").iter_slices(READ_ROWS):

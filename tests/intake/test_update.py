@@ -18,7 +18,7 @@ from tasks.errors import (
 from tasks.intake.analyze import Analyzer
 from tasks.intake.check import Checker
 from tasks.intake.update import remove_assets, update_asset
-from tasks.records import Kind, Question
+from tasks.records import CheckQuestion, Kind
 from tasks.requests import ScanRequest
 from tasks.session import open_catalog, open_source
 from tasks.settings import load_settings
@@ -186,7 +186,7 @@ def test_a_collection_is_scanned_filtered_and_reported_like_any_source(here, ana
     chosen = "label = 'shoes' and metadata.agency = 'north' and extension = 'jpg'"
     again = run_scan(ScanRequest(**request, where=chosen, refresh_metadata=True), here).summary
     assert (again.coverage.scanned, again.groups.height) == (3, 1)
-    checked = Checker(here).check_asset("id/1", Question(source="gate://shop"))
+    checked = Checker(here).check_asset("id/1", CheckQuestion(source="gate://shop"))
     assert [one.key for one in checked.found] == ["id/0"]
     facts = checked.found[0].facts
     assert (facts["name"], facts["tags"]["label"]) == ("Shoe 0.JPG", "shoes")
@@ -197,14 +197,14 @@ def test_removed_assets_are_found_no_more_and_may_come_back(here, analyses):
     for key, analysis in (("1", one), ("2", two), ("3", two)):
         update_asset(here, analysis, key, source="gate://shop")
     update_asset(here, one, "1", source="gate://other")
-    checker, question = Checker(here), Question(source="gate://shop")
+    checker, question = Checker(here), CheckQuestion(source="gate://shop")
     assert checker.check(one, question).total == 3
     assert remove_assets(here, "gate://shop", ["2", "nobody"]) == 1
     assert [found.key for found in checker.check(one, question).found] == ["1", "3"]
     assert remove_assets(here, "gate://shop", []) == 0
     assert remove_assets(here, "gate://shop", None) == 2
     assert checker.check(one, question).total == 0
-    assert checker.check(one, Question(source="gate://other")).total == 1
+    assert checker.check(one, CheckQuestion(source="gate://other")).total == 1
     update_asset(here, two, "2", source="gate://shop")
     assert [found.key for found in checker.check(one, question).found] == ["2"]
     for source in ("s3://bucket", str(here.source.uri), "gate:/x", ""):
@@ -268,5 +268,5 @@ def test_the_default_sources_prefix_counts_in_a_check(library, here, analyses, s
         update={"source": here.source.model_copy(update={"uri": f"s3://{bucket}/in"})}
     )
     for settings, found in ((inside, ["in/b.jpg"]), (whole, ["in/b.jpg", "out/c.jpg"])):
-        checked = Checker(settings).check_asset("in/a.png", Question())
+        checked = Checker(settings).check_asset("in/a.png", CheckQuestion())
         assert [one.key for one in checked.found] == found
