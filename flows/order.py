@@ -127,9 +127,9 @@ def _scan(
         screened = clock.lap("screen", run(screen_assets, scan, space, progress))
         plan = clock.lap("plan", run(plan_scan, scan, space))
         counts = count(synced, embedded, proposed, verified, grouped, screened) | clock.laps
-        summary = run(summarize_scan, scan, space, counts)
         if plan is not None:
-            summary = replace(summary, plan=replace(plan, form=form_link(plan.id)))
+            plan = replace(plan, form=form_link(plan.id))
+        summary = run(summarize_scan, scan, space, counts, plan=plan)
         run(keep_report, scan, summary, totals(summary))
         receipts = run(deliver_documents, scan, render(summary), folder)
         post = tell(run, scan, compose(summary, receipts, settings))

@@ -27,6 +27,7 @@ from tasks.merging.approvals import Claim, sign_link
 from tasks.merging.decide import decide_each
 from tasks.merging.journal import read_decisions, read_plan
 from tasks.merging.rules.decisions import Decisions, PairVerdict, parse_decisions
+from tasks.merging.rules.plan_note import note_plan
 from tasks.merging.rules.plans import Plan, PlannedGroup
 from tasks.queries.verdicts import Verdict, record_verdicts
 from tasks.records import asset_id
@@ -188,10 +189,10 @@ class ReportRoutes:
             if self._kept is None or self._kept[0] != plan.hash:
                 try:
                     scan, space, counts, finished = last_scan(self._settings, plan.scan_id)
-                    summary = summarize_scan(scan, space, counts, finished)
+                    summary = summarize_scan(scan, space, counts, finished, plan=note_plan(plan))
                 except CatalogError as error:
                     raise HTTPException(404, f"{error}. Use the form instead") from error
-                self._kept = plan.hash, replace(summary, planned=plan)
+                self._kept = plan.hash, summary
             return self._kept[1]
 
 
