@@ -122,8 +122,9 @@ def _members(members: pl.DataFrame, pairs: pl.DataFrame, told: pl.DataFrame) -> 
         both, on=["planned", "key"], how="left", maintain_order="left"
     )
     other = pl.col("mine").is_not_null()  # the plan keeps another file than the scan named
-    stays_now = pl.when(other).then(pl.col("key") == pl.col("planned"))
-    stays_now = stays_now.otherwise(pl.col("role") == _KEPT)
+    stays_now = (
+        pl.when(other).then(pl.col("key") == pl.col("planned")).otherwise(pl.col("role") == _KEPT)
+    )
     rank = {name: pl.col(name).replace_strict(_TIERS, default=1) for name in ("tier", "my_tier")}
     lower = pl.when(rank["my_tier"] > rank["tier"]).then("my_tier").otherwise("tier")
     return (
