@@ -111,30 +111,42 @@ def evidence(summary: Summary, groups: pl.DataFrame) -> dict[tuple[str, str], st
     return found
 
 
-def decisions(summary: Summary, people: Collection[str] = ()) -> dict[str, int]:
+def decisions(
+    summary: Summary, people: Collection[str] = (), decided: Collection[str] = ()
+) -> dict[str, int]:
     """What of the plan concerns the groups of this summary.
 
     Args:
         summary: the scan.
         people: who reads; nobody: for anybody.
+        decided: ids of the groups that a person has decided on.
 
     Returns:
         ``acting``, ``waiting`` (of these, for a person), ``asking`` (of these, with questions),
-        ``approved``, ``refused``; ``files`` and ``bytes`` that would leave their place, and of
-        these files how many would be ``removed`` instead of moved to quarantine.
+        ``approved``, ``refused``; ``files`` and ``bytes`` that would leave their place;
+        ``open_files``, ``open_bytes`` (of these, of groups that wait for a person), and of the open
+        ones how many would be ``removed`` instead of moved to quarantine.
     """
     notes = summary.plan.groups if summary.plan else {}
-    mine = [notes[name] for name in summary.groups["group_id"] if name in notes]
+    ids = set(summary.groups["group_id"])
+    mine = [note for name, note in notes.items() if name in ids]
     acting = [note for note in mine if note.acting and not note.refused]
+    waiting = [
+        note
+        for name, note in notes.items()
+        if name in ids and name not in decided and _open(note, people)
+    ]
     return {
         "acting": len(acting),
-        "waiting": sum(_open(note, people) for note in mine),
-        "asking": sum(1 for note in mine if _open(note, people) and note.questions),
+        "waiting": len(waiting),
+        "asking": sum(1 for note in waiting if note.questions),
         "approved": sum(1 for note in acting if note.approved),
         "refused": sum(1 for note in mine if note.refused),
         "files": sum(note.files for note in acting),
-        "removed": sum(note.files for note in acting if note.action == "delete"),
         "bytes": sum(note.bytes for note in acting),
+        "open_files": sum(note.files for note in waiting),
+        "open_bytes": sum(note.bytes for note in waiting),
+        "removed": sum(note.files for note in waiting if note.action == "delete"),
     }
 
 
@@ -162,11 +174,7 @@ def merged_words(summary: Summary) -> list[str]:
 
 def above_words(summary: Summary) -> list[str]:
     """The caps that one merge of the whole plan would be stopped by, each as a sentence."""
-    above = summary.plan.above if summary.plan else {}
-    return [
-        words.text(f"above.{name}", cap=words.human_bytes(int(cap)) if name == "bytes" else cap)
-        for name, cap in above.items()
-    ]
+    return words.cap_words("plan", summary.plan.above if summary.plan else {})
 
 
 def _open(note: GroupNote, people: Collection[str]) -> bool:

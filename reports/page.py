@@ -89,7 +89,9 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
             news=news(summary),
             totals=totals(summary),
             money=overview.money(summary),
-            decisions=decisions(summary, [gate.reviewer] if gate else []),
+            decisions=decisions(
+                summary, [gate.reviewer] if gate else [], gate.decided if gate else ()
+            ),
             above=above_words(summary),
             merged=merged_words(summary),
             labels=words.label_words(summary.calibrated),

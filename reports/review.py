@@ -18,6 +18,7 @@ from reports import words
 from reports.environment import environment
 from reports.proposals import press_words
 from reports.why_not import WhyNot, question_words, why_not
+from tasks.merging.rules.plan_note import above_caps
 from tasks.merging.rules.plans import (
     Action,
     FieldMerge,
@@ -120,6 +121,7 @@ def confirm_page(review: Review) -> bytes:
         review=review,
         totals=_totals(easy),
         asking=len(still) - len(easy),
+        above=words.cap_words("all", above_caps(review.plan, easy)),
         lasting=[_lasting(group) for group in easy if _lasting(group)],
         largest=[
             {

@@ -75,7 +75,16 @@ def question_words(question: str) -> str:
             listed = question.removeprefix(f"{name} differs: ").rpartition(": ")[0]
             values = {entry.rpartition(": ")[2].casefold() for entry in listed.split(", ")}
             return text(f"asks.{name}", count=max(2, len(values)))
-    return question
+    conflict = re.match(r"(?:tags|metadata|xmp)\.(?P<field>[^:]+): (?P<why>[^:]+): ", question)
+    if conflict is None:
+        return question
+    field = conflict["field"]
+    count = max(
+        2, len(re.findall(r"(?:^|, )(?:'[^']*'|\"[^\"]*\") \(", question[conflict.end() :]))
+    )
+    if field in ("owner", "licence"):
+        return text(f"asks.{field}", count=count)
+    return text("asks.field", field=field, count=count)
 
 
 def _protected(match: re.Match[str], _: _When) -> WhyNot:
@@ -134,8 +143,10 @@ def _plain(why: str, lifts: str) -> Callable[[re.Match[str], _When], WhyNot]:
     return lambda _, __: WhyNot(text(why), text(lifts))
 
 
+#: Where the next reason begins, or the end.
+_NEXT = r"; the keeper |; \d+ members are |; younger than |; under embargo: |$"
 _KNOWN: tuple[tuple[str, Callable[[re.Match[str], _When], WhyNot]], ...] = (
-    (r"(?P<count>\d+) assets may not be touched: (?P<listed>.*)", _protected),
+    (rf"(?P<count>\d+) assets may not be touched: (?P<listed>.*?)(?={_NEXT})", _protected),
     (r"(?P<chosen>.*) was chosen, but (?P<key>.*) may not be touched \((?P<why>.*?)\)", _chosen),
     (r"the keeper .* has no valid licence, but .* would go", _plain("why.licence", "lift.licence")),
     (r"the keeper .* has no release, but .* would go", _plain("why.release", "lift.release")),

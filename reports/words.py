@@ -95,6 +95,21 @@ def change_words(changes: str, reasons: str, *, keeper_is_original: bool) -> str
     return f"looks like the original of the file that stays ({reasons}); that one: {changes}"
 
 
+def cap_words(what: str, above: Mapping[str, float]) -> list[str]:
+    """The caps of a policy that are exceeded, each as a sentence.
+
+    Args:
+        what: ``plan``: by all of it; ``all``: by what is about to be approved.
+        above: name of the cap (``objects``, ``bytes``, ``share``) to its value.
+    """
+    caps = {
+        "objects": lambda cap: text("cap.objects", cap=f"{cap:,.0f}"),
+        "bytes": lambda cap: human_bytes(int(cap)),
+        "share": lambda cap: text("cap.share", cap=f"{cap:.1%}"),
+    }
+    return [text(f"above.{what}", cap=caps[name](cap)) for name, cap in above.items()]
+
+
 def search_words(search: Mapping[str, str | float | int]) -> str:
     """How the candidates of a scan were searched for, and what share of them that found."""
     if not search:

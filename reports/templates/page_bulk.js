@@ -26,7 +26,7 @@ function openBulk() {
         size += group.b;
       }
     }
-    const reasons = [[left.decided, "decided before"], [left.asks, "with a question for a person"], [left.refused, "that may not be merged"], [left.closed, "not open to you"]].filter(([n]) => n);
+    const reasons = [[left.decided, "decided before"], [left.asks, "with a question for a person"], [left.refused, "that may not be merged"], [left.closed, "decided already or not yours to decide"]].filter(([n]) => n);
     const largest = [...chosenGroups].sort((one, two) => two.b - one.b).slice(0, 10);
     put(sum, h("p", {}, h("b", {}, counted(chosenGroups.length, "group")), ": " + counted(files, "file") + (PLAN ? " would leave " + (files === 1 ? "its" : "their") + " place, " : ", ") + bytes(size) + (money(size) ? ", " + money(size) : "")),
       ...doing(chosenGroups).map(([what, n]) => h("p", {}, shown(what) + ": " + counted(n, "group"))),

@@ -142,7 +142,7 @@ function planPart(group) {
       h("tbody", {}, ...plan.fields.map(([name, had, kept, others, rule, conflict]) => h("tr", {}, h("th", { scope: "row" }, bdi(name)), h("td", {}, value(had)),
         h("td", {}, ...others.map(([text, times], nth) => [nth ? ", " : "", value(text), times > 1 ? h("span", { class: "soft" }, " (" + times + " files)") : ""]).flat()),
         h("td", {}, conflict ? lost(name, kept, others) : h("b", {}, "+ ", value(kept)), h("span", { class: "soft small" }, " (" + shown(rule) + ")"))))))));
-    for (const [nth, question] of plan.questions.entries()) parts.push(h("p", { class: "warn" }, h("b", {}, "Question: "), shown(plan.asks[nth]), plan.asks[nth] === question ? null : h("span", { class: "small" }, " (" + shown(question) + ")")));
+    for (const [nth, question] of plan.questions.entries()) parts.push(h("p", { class: "warn" }, plan.asks.indexOf(plan.asks[nth]) < nth ? null : [h("b", {}, "Question: "), shown(plan.asks[nth]) + " "], plan.asks[nth] === question ? null : h("span", { class: "small" }, "(" + shown(question) + ")")));
     if (mustAsk(group)) parts.push(h("label", { class: "read" }, h("input", { type: "checkbox", id: "read", checked: recordOf(group).q, on: { change: (event) => { records.set(group.i, { ...recordOf(group), q: event.target.checked }); keep(); } } }), " I have read this; where values differ, those of the file that stays are kept"));
   }
   return h("section", { class: "part" }, ...parts);

@@ -403,5 +403,9 @@ def _plan(
     plan = read_plan(catalog, plans["plan_id"][-1])
     if kept and kept.plan and kept.plan.id == plan.id:
         return kept.plan, plan
-    decided = read_decisions(catalog, plan).filter(decision="approve", door="policy")
-    return note_plan(plan, frozenset(decided["group_id"])), plan
+    return note_plan(plan, approved_by_policy(read_decisions(catalog, plan))), plan
+
+
+def approved_by_policy(decisions: pl.DataFrame) -> frozenset[str]:
+    """The ids of the groups that a policy approved by itself, of a plan's decisions."""
+    return frozenset(decisions.filter(decision="approve", door="policy")["group_id"])

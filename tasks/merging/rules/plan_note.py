@@ -91,7 +91,7 @@ def note_plan(
         policy=plan.policy,
         groups=notes,
         quarantine_days=plan.quarantine_days,
-        above=_above(plan, acting),
+        above=above_caps(plan, [group for group in plan.groups if not group.refused]),
     )
 
 
@@ -110,12 +110,17 @@ def _note(group: PlannedGroup, approved: Collection[str]) -> GroupNote:
     )
 
 
-def _above(plan: Plan, acting: Collection[GroupNote]) -> dict[str, float]:
-    """The caps that a merge of all groups at once would be stopped by (``merge._check_caps``)."""
-    touched = {one.key for group in plan.groups for one in group.operations}
+def above_caps(plan: Plan, groups: Collection[PlannedGroup]) -> dict[str, float]:
+    """The plan's caps that a merge of these groups at once would be stopped by, by their name.
+
+    It is the sum that ``tasks.merging.merge`` makes before it begins.
+    """
+    leaving = [
+        one for group in groups for one in group.operations if one.kind is OperationKind.DELETE
+    ]
     asked = {
-        "objects": len(touched),
-        "bytes": sum(note.bytes for note in acting),
-        "share": sum(note.files for note in acting) / max(plan.assets, 1),
+        "objects": len({one.key for group in groups for one in group.operations}),
+        "bytes": sum(one.before.size for one in leaving),
+        "share": len(leaving) / max(plan.assets, 1),
     }
     return {name: plan.caps[name] for name in asked if asked[name] > plan.caps[name]}
