@@ -173,7 +173,7 @@ def merged_words(summary: Summary) -> list[str]:
 
 
 def above_words(summary: Summary) -> list[str]:
-    """The caps that one merge of the whole plan would be stopped by, each as a sentence."""
+    """The caps that one merge of the whole plan would be stopped by, as one sentence or none."""
     return words.cap_words("plan", summary.plan.above if summary.plan else {})
 
 

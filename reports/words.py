@@ -96,18 +96,20 @@ def change_words(changes: str, reasons: str, *, keeper_is_original: bool) -> str
 
 
 def cap_words(what: str, above: Mapping[str, float]) -> list[str]:
-    """The caps of a policy that are exceeded, each as a sentence.
+    """The caps of a policy that are exceeded, as one sentence; none where none is.
 
     Args:
         what: ``plan``: by all of it; ``all``: by what is about to be approved.
         above: name of the cap (``objects``, ``bytes``, ``share``) to its value.
     """
-    caps = {
-        "objects": lambda cap: text("cap.objects", cap=f"{cap:,.0f}"),
-        "bytes": lambda cap: human_bytes(int(cap)),
-        "share": lambda cap: text("cap.share", cap=f"{cap:.1%}"),
-    }
-    return [text(f"above.{what}", cap=caps[name](cap)) for name, cap in above.items()]
+    shown = {"objects": "{:,.0f}", "share": "{:.1%}"}
+    caps = [
+        human_bytes(int(cap))
+        if name == "bytes"
+        else text(f"cap.{name}", cap=shown[name].format(cap))
+        for name, cap in above.items()
+    ]
+    return [text(f"above.{what}", cap=text("cap.and").join(caps))] if caps else []
 
 
 def search_words(search: Mapping[str, str | float | int]) -> str:

@@ -82,6 +82,7 @@ def told_of(summary, plan: Plan):
     """A summary with a plan, as ``summarize_scan`` makes it."""
     note = note_plan(plan)
     groups, members = with_plan(summary.groups, summary.members, summary.pairs, note)
+    groups = groups.sort("group_id")  # as the tests count them
     return replace(summary, groups=groups, members=members, plan=note, planned=plan)
 
 
