@@ -169,7 +169,7 @@ function drawActs(group) {
   const button = (name, key, label, kind) => h("button", { type: "button", id: "act-" + name, class: kind, disabled: blocked, "aria-pressed": String(decision === name), "aria-keyshortcuts": key, on: { click: () => decide(group, name) } }, label, " ", h("kbd", {}, key));
   const focused = document.activeElement && document.activeElement.id;
   put(byId("acts"), 
-    h("p", { class: "line small" + (refused(group) ? " bad" : ""), id: "act-line" }, lineOf(group) + "."),
+    h("p", { class: "line small" + (refused(group) ? " bad" : ""), id: "act-line" }, lineOf(group) + (mustAsk(group) && !recordOf(group).q ? "; " + words("line.asks", { asks: [...new Set(group.p.asks)].map(shown).join("; ") }) : "") + "."),
     h("button", { type: "button", class: "turn", "aria-label": "Previous group", on: { click: () => step(-1) } }, "‹"),
     refused(group) ? null : button("accept", "a", "✓ " + pressOf(group), "accept"), button("distinct", "d", "≠ " + words("decide.distinct"), "distinct"), button("linked", "l", "⚭ " + words("decide.linked"), "linked"), button("skip", "s", "↷ " + words("decide.skip"), ""),
     h("button", { type: "button", id: "act-undo", "aria-keyshortcuts": "u", on: { click: undo } }, words("decide.undo") + " ", h("kbd", {}, "u")),

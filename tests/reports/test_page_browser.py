@@ -257,6 +257,9 @@ def test_the_button_says_what_it_does_and_what_may_not_be_done_has_none(make_sum
         "Moves 1 file (9 B) to quarantine, kept 30 days and can be put back until then."
     )
     expect(page.locator("#group")).to_contain_text("licence 'b/1.jpg' would be lost")
+    page.goto(page.url.replace("g0000", "g0001"))
+    expect(line).to_contain_text("; answer first: north or south?.")
+    page.goto(page.url.replace("g0001", "g0000"))
     page.keyboard.press("2")  # another file stays: no plan showed that merge
     expect(page.locator("#act-accept")).to_contain_text("Plan anew")
     page.goto(page.url.replace("g0000", "g0002"))

@@ -296,6 +296,8 @@ def test_every_document_tells_the_same_number_of_groups_to_decide(told):
     assert f"TO DECIDE: {len(waiting)} groups\n" in mail
     assert f"If you press Merge there, {files} files ({size}) of {len(waiting)} groups" in mail
     assert "approved: 1 group, 1 file (" in mail
+    html = told.mail.get_body(("html",)).get_content().replace("\u00a0", " ")
+    assert f"<b>{files} files ({size})</b> of {len(waiting)} groups" in html
     page = Reader(told.documents["report.html"])
     assert f"Of these groups {len(waiting)} wait for a decision, 2 of them with" in page.text
     assert f"**{len(waiting)} groups to decide**" in summary_markdown(told.outcome.summary, [])
@@ -308,7 +310,9 @@ def test_every_document_tells_the_same_number_of_groups_to_decide(told):
     confirm = client.post(path, data={"decision": "approve-all"})
     easy = [group for group in waiting if not group.questions]
     files, size = sum(moved(group)[0] for group in easy), sum(moved(group)[1] for group in easy)
-    assert f"Merge {len(easy)} groups: move {files} files ({human_bytes(size)})" in confirm.text
+    assert f"Merge {len(easy)} groups?" in confirm.text
+    assert f"<b>{files}</b>files would leave their place" in confirm.text
+    assert f"<b>{human_bytes(size)}</b>" in confirm.text
     assert re.findall(r'<td[^>]*><bdi class="mono">(.*?)</bdi>', confirm.text) == [
         group.keeper for group in sorted(easy, key=lambda group: (-moved(group)[1], group.keeper))
     ]
@@ -319,7 +323,9 @@ def test_the_report_page(told):
     check_page(told, page)
     total = sum(moved(group)[1] for group in told.plan.groups)
     assert f"{human_bytes(total)} could be saved" in page.text
-    assert "above the policy's cap of 6 objects in one merge" in page.text
+    assert (
+        "above the policy's cap of 6 objects and 5.0% of the collection in one merge" in page.text
+    )
 
 
 def test_history_headline_and_ledger_tell_one_sum(told):
@@ -352,7 +358,13 @@ def test_the_mail(told):
         if files:
             assert f"Moves {files} file{'' if files == 1 else 's'} ({human_bytes(size)})" in block
     html = told.mail.get_body(("html",)).get_content()
-    assert f"{sum(moved(group)[0] for group in told.plan.groups)} files" in html
+    named = re.findall(
+        r"word-break:break-word;overflow-wrap:anywhere\">([^<]*(?:<wbr>[^<]*)*)</div>", html
+    )
+    shown = [key.replace("<wbr>", "") for key in named]
+    assert [key for key in shown if key in by_keeper] == [
+        re.findall(r"(?m)^   stays {6}(.*)$", block)[0] for block in blocks
+    ]
 
 
 def test_why_nothing_may_be_done_and_what_lifts_it(told):
