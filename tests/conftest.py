@@ -23,23 +23,40 @@ from tasks.embedding.images import read_picture
 from tasks.records import Kind, Picture, ScanRequest
 from tasks.settings import S3Settings, load_settings
 from tasks.sources.s3 import client_for
+from tests.servers import session_folder, shared
 
-# Files that take minutes: begun last, one of them keeps a worker busy while the other has nothing
+# Files that take longest. Begun last, one of them keeps a worker busy while the other has nothing
 # left to do.
 LONGEST = (
-    "merging/test_machine.py",
-    "flows/test_deployed.py",
-    "flows/test_crash.py",
-    "merging/test_killed.py",
-    "flows/test_check.py",
-    "deployments/test_stack.py",
+    "tests/merging/test_machine.py",
+    "tests/flows/test_deployed.py",
+    "tests/deployments/local/test_stack.py",
+    "tests/flows/test_crash.py",
+    "tests/merging/test_killed.py",
+    "tests/merging/test_faults.py",
+    "tests/deployments/gate/test_api.py",
 )
+#: Files whose tests share nothing, so that both workers may take of them.
+DIVISIBLE = ("tests/merging/test_machine.py",)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Longest files first, the others as they were found."""
-    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give workers whole files, whose tests share fixtures, but for the divisible ones."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class LoadFiles(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return nodeid if path in DIVISIBLE else path
+
+    return LoadFiles(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def blobs(seed: int) -> Image.Image:
@@ -161,7 +178,7 @@ class S3:
 
     def bucket(self, *, versioned: bool = False) -> str:
         """Make an empty bucket."""
-        name = f"b{time.monotonic_ns()}"
+        name = f"b{os.getpid()}-{time.monotonic_ns()}"
         self.client.create_bucket(Bucket=name)
         if versioned:
             self.client.put_bucket_versioning(
@@ -172,12 +189,13 @@ class S3:
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    """The local stack's S3 server alone, ready in about a second."""
-    folder = tmp_path_factory.mktemp("s3")
-    keys, ports = stack._identity(folder)
-    env = services.exports(folder, keys, ports)
-    (folder / "s3").mkdir()
-    try:
+    """The local stack's S3 server alone, ready in about a second; one for all workers."""
+    folder = session_folder(tmp_path_factory) / "s3"
+
+    def start() -> dict[str, Any]:
+        (folder / "s3").mkdir(parents=True)
+        keys, ports = stack._identity(folder)
+        env = services.exports(folder, keys, ports)
         service = launch(
             "s3",
             services.server_commands(folder, ports)["s3"],
@@ -187,17 +205,20 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
             port=ports["s3"],
         )
         stack._await(service, env, time.monotonic() + 60, print)
-        settings = S3Settings(
-            endpoint_url=env["AWS_ENDPOINT_URL_S3"],
-            path_style=True,
-            region="us-east-1",
-            access_key_id=SecretStr(keys["access_key"]),
-            secret_access_key=SecretStr(keys["secret_key"]),
-        )
-        client = client_for(settings)
-        yield S3(
-            env["AWS_ENDPOINT_URL_S3"], keys["access_key"], keys["secret_key"], settings, client
-        )
-    finally:
+        return env
+
+    def end() -> None:
         stop(marked(folder), grace=0)
         stack.down(folder)
+
+    with shared(folder, start, end) as env:
+        endpoint = env["AWS_ENDPOINT_URL_S3"]
+        key, secret = env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]
+        settings = S3Settings(
+            endpoint_url=endpoint,
+            path_style=True,
+            region="us-east-1",
+            access_key_id=SecretStr(key),
+            secret_access_key=SecretStr(secret),
+        )
+        yield S3(endpoint, key, secret, settings, client_for(settings))
