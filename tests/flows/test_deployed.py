@@ -57,7 +57,7 @@ def test_full_scan_through_the_deployment(place: Place, prefect: Prefect) -> Non
     assert all(row["keeper"] and row["evidence"] for row in rows)
     assert {"groups-in-bucket", "pairs-in-bucket", "history-in-bucket"} <= set(artifacts)
     until(
-        lambda: any("tasks.scan.verify: match:" in line for line in prefect.logs(run)),
+        lambda: any("tasks.scan.verify: verify:" in line for line in prefect.logs(run)),
         20,
         "our logs",
     )
