@@ -18,8 +18,6 @@ from PIL import Image
 
 from flows.order import Outcome, run_scan
 from tasks.catalog import schema
-from tasks.embedding.decoder import DecoderPool
-from tasks.embedding.images import read_picture
 from tasks.merging.decide import Decided, decide
 from tasks.merging.merge import MergeOutcome, merge_plan
 from tasks.merging.plan import plan_merges
@@ -35,6 +33,7 @@ from tasks.scan.group import group_assets
 from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings, load_settings
+from tests.conftest import cheaply
 
 POLICY = """
 version: 1
@@ -174,13 +173,8 @@ def site(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Site:
     """An empty bucket with an empty catalog."""
-    monkeypatch.setattr(DecoderPool, "decode", _decode_here)
+    cheaply(monkeypatch)
     return Site(s3, s3.bucket(versioned=versioned), make_settings(tmp_path / "catalog"))
-
-
-def _decode_here(pool: DecoderPool, data: bytes) -> Any:
-    decoder = pool._all[0]
-    return read_picture(data, decoder._limits, decoder._side)
 
 
 SIDECAR = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -289,5 +283,5 @@ def make_site(
         patch.chdir(tmp_path_factory.mktemp("cwd"))
         for name in [name for name in __import__("os").environ if name.startswith("DAM_DEDUP_")]:
             patch.delenv(name)
-        patch.setattr(DecoderPool, "decode", _decode_here)
+        cheaply(patch)
         yield make
