@@ -1,8 +1,10 @@
-"""Partition: the cells of a large scope, and which of them each content looks into.
+"""The inverted lists (IVF) of a large scope: its centroids, and the assignment of each content.
 
-The centres are kept in the catalog, as are the cells of every content: what comes later is put into
-the same cells, so that its lists and those it enters are what a full scan would make. The cells are
-made anew when the scope has doubled or halved since, or another mode is asked for.
+A *cell* is one inverted list: the vectors that are nearest to one centre (centroid). A content's
+*home* is the cell it is in; it is compared with the contents of the cells nearest to it. Centres
+and assignments are kept in the catalog. What comes later is assigned by the same centres, so that
+an incremental scan ends with the neighbour lists of a full one. The cells are made anew when the
+scope has doubled or halved since, or when another mode is asked for (ADR 10).
 """
 
 from __future__ import annotations
@@ -23,21 +25,23 @@ from tasks.session import pa_table
 log = logging.getLogger(__name__)
 
 EXACT, BALANCED, SPEED, AUTO = "exact", "balanced", "speed", "auto"
-#: Where ``auto`` changes over: all pairs of more cost more than the pictures' features.
+#: Up to how many contents the mode ``auto`` is exact, and balanced. Beyond 100,000, comparing all
+#: pairs costs more than making the features of the pictures.
 EXACT_UP_TO, BALANCED_UP_TO = 100_000, 1_000_000
-#: Cells that each content looks into: so many at least and at most, between them a share of all.
-#: What is looked into grows with the collection only to where the cells of contents fill memory.
+#: With how many cells each content is compared: at least, at most, and between these the share of
+#: all cells. The upper bound keeps the assignments of all contents small enough for memory.
 PROBES = {BALANCED: (32, 160, 0.08), SPEED: (12, 96, 0.048)}
-#: Vectors of a cell, about, and those looked at for its centre.
+#: Contents of a cell, on average, and the most cells there are.
 _PER_CELL, _MOST_CELLS = 500, 4096
+#: Vectors that are looked at for each centre.
 SAMPLED = 32
-#: Made anew when the scope has grown or shrunk so much.
+#: Cells are made anew when the scope has grown or shrunk by this factor.
 _OUTGROWN = 2.0
 _BLOCK = 1 << 15
 
 
 def choose_scan_mode(count: int, mode: str) -> str:
-    """How the lists of so many contents are made: exact, balanced or speed."""
+    """How the neighbour lists of ``count`` contents are made: exact, balanced or speed."""
     if mode != AUTO:
         return mode
     if count <= EXACT_UP_TO:
@@ -46,12 +50,12 @@ def choose_scan_mode(count: int, mode: str) -> str:
 
 
 def cells_for(count: int) -> int:
-    """How many cells so many contents are put in."""
+    """Into how many cells a scope of ``count`` contents is divided."""
     return min(max(count // _PER_CELL, 1), _MOST_CELLS)
 
 
 def probes_for(mode: str, cells: int) -> int:
-    """How many of so many cells each content looks into."""
+    """With how many of ``cells`` cells each content is compared."""
     least, most, share = PROBES[mode]
     return min(max(least, min(int(cells * share), most)), cells)
 
@@ -61,9 +65,9 @@ class Cells:
     """The cells of a scope.
 
     Attributes:
-        count: contents there were when they were made.
-        centres: float32 (cells, dim).
-        note: what was last measured of the lists made with them.
+        count: how many contents were in scope when the cells were made.
+        centres: float32 (cells, dim), of unit length.
+        note: what was last measured of the neighbour lists made with them.
     """
 
     mode: str
@@ -72,7 +76,7 @@ class Cells:
     note: SearchNote
 
     def fit(self, count: int, mode: str) -> bool:
-        """Whether they serve for so many contents in this mode."""
+        """Whether these cells can still be used for ``count`` contents in this mode."""
         grown = count / max(self.count, 1)
         return self.mode == mode and 1 / _OUTGROWN <= grown <= _OUTGROWN
 
@@ -124,7 +128,7 @@ def partition_scope(
     mode: str,
     device: str,
 ) -> tuple[Cells, npt.NDArray[np.uint16]]:
-    """The scope's cells, and those that each content looks into (n, probes), its home first.
+    """The scope's cells, and the numbers of those that each content is compared with.
 
     Args:
         catalog: the catalog.
@@ -134,13 +138,17 @@ def partition_scope(
         vectors: theirs (n, dim).
         mode: balanced or speed.
         device: where the products are computed.
+
+    Returns:
+        The cells, and the assignments (n, probes): the nearest cell first, which is the home.
     """
     cells = read_cells(catalog, scan, space)
     if cells is None or not cells.fit(len(contents), mode):
         if cells:
             forget_cells(catalog, scan, space)
         number = cells_for(len(contents))
-        # Contents are named by their pixels' hash: in their order, every so many are a fair sample.
+        # Contents are named by a hash of their pixels and sorted by name, so that every nth is a
+        # random sample.
         step = max(1, len(contents) // (number * SAMPLED))
         centres = train_cells(vectors[::step], number, device=device)
         note = SearchNote(mode, neighbours=scan.settings.match.neighbours)
@@ -159,7 +167,7 @@ def _homes(
     cells: Cells,
     device: str,
 ) -> npt.NDArray[np.uint16]:
-    """The cells of each content; those of contents that have none yet are found and written."""
+    """The assignments of all contents; those that are missing are computed and written."""
     probes = probes_for(cells.mode, len(cells.centres))
     found = np.zeros((len(contents), probes), np.uint16)
     placed = np.zeros(len(contents), bool)

@@ -88,7 +88,7 @@ def record_verdicts(
 
 
 def give_verdict(settings: Settings, request: VerdictRequest) -> int:
-    """Add the verdict of a form."""
+    """Record the verdict of a form of the Prefect UI."""
     one = Verdict(request.left, request.right, request.verdict.value, request.comment)
     return record_verdicts(settings, [one], by=request.given_by, door="prefect")
 
@@ -102,8 +102,8 @@ def parse_verdicts(text: str) -> list[Verdict]:
     """Verdicts from CSV with the columns left, right, verdict and perhaps comment.
 
     The report's pairs.csv with a column ``verdict`` added is such a file; rows without a verdict
-    are left out. As in every CSV file of this program, one leading apostrophe of a cell is none of
-    its text (``tasks.csv_cells``).
+    are left out. As in every CSV file of this program, one leading apostrophe of a cell does not
+    belong to its text (see :mod:`tasks.csv_cells`).
 
     Raises:
         MergeError: when a column is missing.
@@ -125,7 +125,7 @@ def parse_verdicts(text: str) -> list[Verdict]:
 
 
 def _assets(catalog: Catalog, names: set[str]) -> dict[str, list[tuple[str, str, str, str]]]:
-    """Name (key or asset id) to the assets it means: id, source, key, content."""
+    """From each name (key or asset id) to the assets that have it: id, source, key, content."""
     columns = ["asset_id", "source", "key", "content", "removed_at"]
     ordered = sorted(names)
     found: dict[str, list[tuple[str, str, str, str]]] = {}
