@@ -1,8 +1,8 @@
-"""Screen: hold what is new against the blocklist, and the two sides of each alert pair together.
+"""Screen: compare what is new with the blocklist, and the two sides of each alert pair.
 
-Work is found here too: the catalog remembers up to which entry a content was held against the
-list, and which contents were held against the other side of a pair. An entry that comes later is
-held against what is there already.
+The catalog keeps up to which blocklist entry each content was compared, and which contents were
+compared with the other side of an alert pair. So only what is new on either side is compared, and
+an entry that comes later is compared with all contents that are there already.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _FACTS = [
     "quality",
 ]
 _CHUNK = 4096
-#: Rows of one product between two sides: 256 MB of cosines against 64,000 others.
+#: Queries of one matrix product: 256 MB of cosines against 64,000 others.
 _PRODUCT_ROWS = 1024
 _PLAIN = ("flat", "tiny")
 
@@ -59,7 +59,7 @@ class ScreenCounts:
     """What a screening found.
 
     Attributes:
-        screened: contents that were held against the blocklist, and against a pair's other side.
+        screened: contents that were compared with the blocklist or with a pair's other side.
         alerts: new alerts.
     """
 
@@ -194,10 +194,10 @@ def _frame(names: pl.Series) -> pl.DataFrame:
 def _candidates(
     catalog: Catalog, space: Space, queries: pl.DataFrame, others: pl.DataFrame, k: int
 ) -> pl.DataFrame:
-    """Pairs of a query with another content worth a look: a (of ``queries``), b (of ``others``).
+    """The pairs to verify between two sides: a (of ``queries``), b (of ``others``).
 
-    The k nearest by vector, those of one perceptual hash, and the content itself where it is among
-    the others. Both frames have content and phash, one row a content.
+    Each query with its k nearest by vector, with those of its perceptual hash, and with itself
+    where it is among the others. Both frames have content and phash, one row a content.
     """
     if queries.is_empty() or others.is_empty():
         return pl.DataFrame(schema={"a": pl.String, "b": pl.String})
@@ -212,7 +212,7 @@ def _candidates(
     for part in queries.select("content").iter_slices(_PRODUCT_ROWS):
         asked = part["content"]
         cosines = read_vectors(catalog, space, asked).astype(np.float32) @ among
-        most = min(k + 1, len(names))  # itself may be one of them
+        most = min(k + 1, len(names))  # one more, since a query may be among the others itself
         nearest = np.argpartition(-cosines, most - 1, axis=1)[:, :most]
         rows = np.repeat(np.arange(len(asked)), most)
         found.append(pl.DataFrame({"a": asked.gather(rows), "b": names.gather(nearest.ravel())}))
@@ -222,7 +222,7 @@ def _candidates(
 def _verified(
     catalog: Catalog, scan: Scan, pairs: pl.DataFrame, assets: pl.DataFrame, progress: Progress
 ) -> pl.DataFrame:
-    """Pairs a, b of contents, those of different contents verified: a, b, score, evidence."""
+    """The pairs (a, b) with score and evidence; equal contents have the score 1 unverified."""
     wanted = (
         pairs.filter(pl.col("a") != pl.col("b"))
         .select(left=pl.min_horizontal("a", "b"), right=pl.max_horizontal("a", "b"))
@@ -252,7 +252,7 @@ def _pair_alerts(
         if tier_of(score, same_pixels=a == b) not in pair.tier:
             continue
         sides = [(x, y) for x in ours[a] for y in theirs[b] if x["asset_id"] != y["asset_id"]]
-        if not sides:  # both sides hold this very asset
+        if not sides:  # the two sides have this one asset in common, which is no copy of itself
             continue
         one, two = sides[0]
         yield Alert(
