@@ -1,4 +1,4 @@
-"""What an update does: the policy decides, and the caller is told why."""
+"""Updates: the policy decides whether an image comes in, and the caller is told why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DOOR = "gate"
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An image's place in a collection."""
+    """The id under which an image is to be entered, where, and with which facts."""
 
     key: str
     source: str = ""
@@ -53,10 +53,10 @@ async def update(service: Service, analysis: Analysis, wanted: Update) -> dict[s
 
 
 async def enter(service: Service, analysis: Analysis, wanted: Update) -> dict[str, Any]:
-    """As :func:`update`; but where no policy was set nothing is compared.
+    """Enter an image for a compatible client: as :func:`update`, but compared only under a policy.
 
-    So callers expect who enter a whole collection first and ask later. The blocklist is looked
-    at all the same.
+    Such clients enter a whole collection first and ask later. The blocklist is looked at in any
+    case.
     """
     if service.settings.merge.policy is not None:
         return await update(service, analysis, wanted)
