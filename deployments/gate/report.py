@@ -115,8 +115,9 @@ class ReportRoutes:
         before = self._decided(plan)
         outcome = decide_each(self._settings, plan, found.groups, by=claim.reviewer, door="page")
         new = {one.group_id for one in outcome if one.new and one.decision}
-        # A decision made before also holds for the verdicts on pairs of its group. Of groups that
-        # nothing would be done to, only verdicts can be sent.
+        # The verdicts on a group's pairs count with its first decision: where that was made before,
+        # they come too late. A group that nothing would be done to takes no decision; its verdicts
+        # count by themselves.
         acting = {group.group_id for group in plan.groups if group.operations}
         verdicts = [
             Verdict(one.left, one.right, one.verdict)
