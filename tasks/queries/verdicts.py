@@ -102,8 +102,8 @@ def parse_verdicts(text: str) -> list[Verdict]:
     """Verdicts from CSV with the columns left, right, verdict and perhaps comment.
 
     The report's pairs.csv with a column ``verdict`` added is such a file; rows without a verdict
-    are left out. As in every CSV file of this program, one leading apostrophe of a cell does not
-    belong to its text (see :mod:`tasks.csv_cells`).
+    are left out. As in every CSV file of this program, one leading apostrophe of a cell is none of
+    its text (``tasks.csv_cells``).
 
     Raises:
         MergeError: when a column is missing.
