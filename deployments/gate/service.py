@@ -24,7 +24,7 @@ from deployments.gate.problems import Problem
 from tasks.errors import DamDedupError, ImageError, SettingsError, SourceError
 from tasks.intake.analyze import Analyzer, analysis_json, read_analysis
 from tasks.intake.check import Checker
-from tasks.merging.plan import read_policy
+from tasks.merging.policy_file import read_policy
 from tasks.merging.rules.policy import default_policy
 from tasks.records import Analysis, Checked, Question
 from tasks.session import open_catalog, open_source

@@ -65,7 +65,7 @@ class Answerer:
     def __init__(self, settings: MatchSettings, patience: float = 0.0) -> None:
         use_one_thread()
         self._unwritten = _Unwritten(patience)
-        self._most = min(settings.features_held, _HELD)
+        self._most = min(settings.feature_cache_images, _HELD)
         self._features: OrderedDict[str, Features] = OrderedDict()
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(settings.workers or os.cpu_count() or 1, "verify")

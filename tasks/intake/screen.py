@@ -24,7 +24,7 @@ from tasks.dedup.verdicts import apply_verdicts, current
 from tasks.dedup.verify import tier_of
 from tasks.intake.alerts import PAIR, Alert, save_alerts
 from tasks.intake.blocklist import Suspect, find_alerts, last_entry, read_vectors
-from tasks.merging.plan import read_policy
+from tasks.merging.policy_file import read_policy
 from tasks.merging.rules.ingest_policy import AlertPair
 from tasks.merging.rules.ingest_policy import Side as PolicySide
 from tasks.progress import Progress, silent

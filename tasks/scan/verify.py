@@ -188,7 +188,7 @@ class Asker:
         self._catalog = catalog
         self._answers = _Answers(catalog)
         self._workers = settings.workers or os.cpu_count() or 1
-        self._held = settings.features_held
+        self._held = settings.feature_cache_images
         self._progress = progress
         self.verified = 0
 
