@@ -75,11 +75,12 @@ def api_url() -> str | None:
     Prefect's own settings are those of the moment it was imported, which takes a second or two:
     it is not asked where the environment says it.
     """
-    if url := os.environ.get("PREFECT_API_URL"):
-        return url.rstrip("/")
+    if given := os.environ.get("PREFECT_API_URL"):
+        return given.rstrip("/")
     from prefect.settings import PREFECT_API_URL
 
-    return PREFECT_API_URL.value()
+    url: str | None = PREFECT_API_URL.value()
+    return url
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def main() -> None:
     """Run the command; errors raised on purpose become one clear message."""
     warnings.formatwarning = _one_line
     try:
-        code = app(prog_name="dam-dedup", standalone_mode=True)
+        app(prog_name="dam-dedup")
     except (SettingsError, FilterError, PolicyError) as error:
         _fail(error, 2)
     except DamDedupError as error:
@@ -81,10 +81,9 @@ def main() -> None:
             raise
         _output_failed(error)
     except SystemExit as end:
-        if error := output_error():
-            _output_failed(error)
+        if failed := output_error():
+            _output_failed(failed)
         raise end
-    sys.exit(code)
 
 
 def _fail(error: Exception, code: int) -> NoReturn:

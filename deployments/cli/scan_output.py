@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import typer
@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.order import Outcome
 from reports.history import plain, with_trends
 from reports.page import headline, totals
 from reports.words import counted, human_bytes, moment, reason_words, shown_key
+
+if TYPE_CHECKING:
+    from flows.order import Outcome
 
 
 def show_outcome(outcome: Outcome, *, as_json: bool) -> None:

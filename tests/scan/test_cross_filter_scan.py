@@ -277,7 +277,7 @@ def test_the_command_takes_several(agency, monkeypatch, capsys):
 
     where = ["--where", f"{NEW} OR prefix = 'elsewhere/'", "--where", "size > 1"]
     fq = ["--fq", "-extension:webp", "--fq", "-prefix:else*"]
-    code, out = run(*where, *fq, "--across", ARCHIVE)
+    code, out = run(*where, *fq, "--reference-where", ARCHIVE)
     assert code == 0, out
     answer = json.loads(out)
     assert answer["coverage"]["scanned"] == 11
