@@ -17,10 +17,10 @@ from pydantic import SecretStr
 from deployments.local import services, stack
 from deployments.local.processes import launch, marked, stop
 from flows.order import Outcome, run_scan
-from tasks import stages
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import read_picture
-from tasks.records import Kind, Picture, ScanRequest
+from tasks.records import Kind, Picture
+from tasks.requests import ScanRequest
 from tasks.settings import S3Settings, load_settings
 from tasks.sources.s3 import client_for
 
@@ -99,9 +99,7 @@ class Library:
             },
             limits=limits or {},
         )
-        return run_scan(
-            stages, ScanRequest(kind=kind, source=str(self.folder), **request), settings
-        )
+        return run_scan(ScanRequest(kind=kind, source=str(self.folder), **request), settings)
 
 
 @pytest.fixture(scope="session")

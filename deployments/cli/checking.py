@@ -14,7 +14,7 @@ from deployments.cli.options import CatalogUri, Json, SourceUri, check_filters, 
 
 if TYPE_CHECKING:
     from tasks.intake.analyze import Analyzer
-    from tasks.records import Analysis, Checked, Question
+    from tasks.records import Analysis, Checked, CheckQuestion
     from tasks.settings import Settings
 
 NamedValues = Annotated[
@@ -81,9 +81,9 @@ def check(
 
     from deployments.cli.output import print_json
     from reports.check import check_lines, checked_data
-    from tasks.records import Question
+    from tasks.records import CheckQuestion
 
-    question = Question(
+    question = CheckQuestion(
         source=source,
         where=filtered,
         threshold=settings.match.threshold if threshold is None else threshold,
@@ -187,7 +187,9 @@ def update(
         typer.echo(f"{key}: asset {asset}")
 
 
-def _checked(settings: Settings, target: str, question: Question, *, only_asset: bool) -> Checked:
+def _checked(
+    settings: Settings, target: str, question: CheckQuestion, *, only_asset: bool
+) -> Checked:
     from tasks.intake.analyze import Analyzer
     from tasks.intake.check import Checker
     from tasks.intake.check_request import analyze_one, known_asset, read_image

@@ -11,7 +11,7 @@ from deployments.cli.help_pages import FIND, HISTORY, add
 from deployments.cli.options import CatalogUri, Json, check_filters, read_settings
 
 if TYPE_CHECKING:
-    from tasks.records import ScanRequest
+    from tasks.requests import ScanRequest
 
 Out = Annotated[
     Path | None,
@@ -105,10 +105,9 @@ def scan(
     from deployments.cli.output import progress_bars
     from deployments.cli.scan_output import show_outcome
     from flows.order import run_scan
-    from tasks import stages
 
     with progress_bars() as progress:
-        outcome = run_scan(stages, request, settings, progress=progress, folder=out)
+        outcome = run_scan(request, settings, progress=progress, folder=out)
     show_outcome(outcome, as_json=as_json)
     if strict and outcome.summary.coverage.failed:
         raise typer.Exit(3)
@@ -167,7 +166,7 @@ def _request(fields: dict[str, Any]) -> ScanRequest:
     from pydantic import ValidationError
 
     from tasks.errors import SettingsError
-    from tasks.records import ScanRequest
+    from tasks.requests import ScanRequest
 
     try:
         return ScanRequest.model_validate(fields)

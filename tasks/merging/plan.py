@@ -31,13 +31,15 @@ from tasks.merging.rules.actions import (
 )
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
 from tasks.merging.rules.metadata import merge_metadata
+from tasks.merging.rules.plan_note import GroupNote, PlanNote
 from tasks.merging.rules.plans import PLAN_FORM, Action, Member, OperationKind, Plan, PlannedGroup
 from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
 from tasks.progress import Progress, silent
+from tasks.queries.asset_pairs import list_pairs
+from tasks.queries.matches import read_matches
 from tasks.queries.reviewers import share_groups
-from tasks.records import GroupNote, ObjectState, PlanNote, Scan, Space, Tier, now
-from tasks.reporting.summarize import list_pairs
-from tasks.scan.group import read_assets, read_matches
+from tasks.queries.scope_assets import read_assets
+from tasks.records import ObjectState, Scan, Space, Tier, now
 from tasks.session import open_catalog, open_source, open_store, scope_sql
 from tasks.sources.store import Store
 

@@ -56,9 +56,11 @@ from tasks.merging.plan import plan_merges
 from tasks.merging.rules.plans import Operation, OperationKind, Plan, PlannedGroup
 from tasks.merging.rules.policy import load_policy
 from tasks.merging.undo import undo_merge
-from tasks.records import Kind, ScanRequest, Space, now
+from tasks.queries.scans import record_scan
+from tasks.records import Kind, Space, now
 from tasks.reporting.summarize import last_scan
-from tasks.scan.begin import begin_scan, record_scan
+from tasks.requests import ScanRequest
+from tasks.scan.begin import begin_scan
 from tasks.scan.group import group_assets
 from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, pa_table
