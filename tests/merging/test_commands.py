@@ -61,7 +61,7 @@ def run(
 
     def run(*words: str, typed: str = "", safe: bool = True) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["dam-dedup", *words])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
         try:
             main()
             code: Any = 0
