@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
@@ -27,7 +27,7 @@ from deployments.cli import (
     scanning,
 )
 from deployments.cli.help_pages import MEASURE, Group
-from deployments.cli.output import abandon_output, output_error
+from deployments.cli.output import Output
 from deployments.gate import command as gate_command
 from tasks.errors import DamDedupError, FilterError, PolicyError, SettingsError
 
@@ -67,39 +67,46 @@ app.add_typer(bench_app, name="bench", rich_help_panel=MEASURE)
 def main() -> None:
     """Run the command; errors raised on purpose become one clear message."""
     warnings.formatwarning = _one_line
+    stream = sys.stdout
+    output = Output(stream)
+    sys.stdout = cast(TextIO, output)
     try:
-        app(prog_name="dam-dedup")
+        sys.exit(_run(output))
+    finally:
+        sys.stdout = stream
+
+
+def _run(output: Output) -> int:
+    """Exit code of the command."""
+    try:
+        try:
+            app(prog_name="dam-dedup")
+        finally:
+            output.flush()
     except (SettingsError, FilterError, PolicyError) as error:
-        _fail(error, 2)
+        return _fail(error, 2)
     except DamDedupError as error:
-        _fail(error, 1)
+        return _fail(error, 1)
     except KeyboardInterrupt:
         print("interrupted; what was embedded and matched is kept", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
-    except OSError as error:
-        if output_error() is None:
+        return 130
+    except (OSError, SystemExit):
+        if output.error is None:
             raise
-        _output_failed(error)
-    except SystemExit as end:
-        if failed := output_error():
-            _output_failed(failed)
-        raise end
+        output.abandon()
+        if not isinstance(output.error, BrokenPipeError):  # who closed a pipe wants no more
+            why = output.error.strerror
+            print(f"dam-dedup: cannot write the output: {why}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
 
 
-def _fail(error: Exception, code: int) -> NoReturn:
+def _fail(error: Exception, code: int) -> int:
     from reports.words import shown_key
 
     text = "\n".join(shown_key(line) for line in str(error).split("\n"))
     print(f"dam-dedup: {text}", file=sys.stderr)  # noqa: T201
-    sys.exit(code)
-
-
-def _output_failed(error: OSError) -> NoReturn:
-    """A full output is told; who closed a pipe (``| head``) wants no more, and no message."""
-    abandon_output()
-    if not isinstance(error, BrokenPipeError):
-        print(f"dam-dedup: cannot write the output: {error.strerror}", file=sys.stderr)  # noqa: T201
-    sys.exit(1)
+    return code
 
 
 def _one_line(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> str:

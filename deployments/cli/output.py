@@ -6,8 +6,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import typer
 
@@ -63,21 +63,40 @@ def progress_bars() -> Iterator[Tell]:
         yield tell
 
 
-def output_error() -> OSError | None:
-    """Why standard output takes no more (full disk, closed pipe); None while it takes all.
+Result = TypeVar("Result")
 
-    A buffer that could not be written stays full, so flushing it fails again: this tells a full
-    output from a full disk that the work itself met.
+
+class Output:
+    """Standard output that remembers why it took no more (full disk, closed pipe).
+
+    So a full output can be told from a full disk that the work itself met.
+
+    Attributes:
+        error: what it failed with; None while it takes all.
     """
-    if sys.stdout is None:
-        return None
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        return error
-    return None
 
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
 
-def abandon_output() -> None:
-    """Let what could not be written go, so that the interpreter does not try once more at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def write(self, text: str) -> int:
+        """Write as the stream does."""
+        return self._remembering(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        """Flush as the stream does."""
+        self._remembering(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _remembering(self, call: Callable[[], Result]) -> Result:
+        try:
+            return call()
+        except OSError as error:
+            self.error = error
+            raise
+
+    def abandon(self) -> None:
+        """Let what could not be written go, so that the interpreter does not try again at exit."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
