@@ -279,7 +279,7 @@ def test_mistakes(run: Run, words: tuple[str, ...], told: str) -> None:
         ("reject", "not planned again"),
         ("merge", "--dry-run"),
         ("undo", "PLAN/GROUP/NUMBER"),
-        ("verdict", "columns left, right, verdict"),
+        ("verdict", "columns left, right and verdict"),
         ("audit", "--savings"),
         ("policy check", "line and key"),
         ("policy explain", "Nothing is"),
