@@ -285,7 +285,7 @@ def _look(
 
 
 def _is_news(site: _Site, row: dict[str, Any]) -> bool:
-    """Whether this state of the object has not been read yet."""
+    """Whether to read and check an object: an image, in a state that was not followed before."""
     if row["skipped"]:
         site.passed[str(row["skipped"])] += 1
         return False

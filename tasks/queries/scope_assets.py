@@ -27,7 +27,8 @@ def embedded_assets(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
     source = open_source(scan.source, scan.settings)
     assets = catalog.read("assets", KEEPER_COLUMNS, scope_sql(scan, source))
     assets = assets.drop_nulls("content")
-    # An upload may have entered assets since this scan embedded its own: the next scan has them.
+    # An asset may have come in since this scan embedded, without a vector in this space: it waits
+    # for the next scan.
     embedded = catalog.known_contents(space.id)
     assets = assets.filter(pl.col("content").is_in(embedded.implode()))
     return read_sides(catalog, scan, assets)
