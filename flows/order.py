@@ -167,7 +167,7 @@ class Post:
 
     Attributes:
         sent: how many went out.
-        whole: whether all of them did; true where there was none to send.
+        whole: whether all of them did; also where there was none.
         refused: addresses that were refused while others of the same mail were not.
     """
 
@@ -177,7 +177,7 @@ class Post:
 
 
 def tell(run: Runner, scan: Scan, mails: list[EmailMessage]) -> Post:
-    """Send the mails; when the server is down the scan still ends well, its report delivered."""
+    """Send the mails; a mail server that is down must not lose the scan, whose report is kept."""
     sent, refused = 0, list[str]()
     for mail in [] if scan.dry_run else mails:
         try:

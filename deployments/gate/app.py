@@ -41,8 +41,7 @@ from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: The notices that a page may show, by the name in its address. Only these texts are ever shown, so
-#: nobody can make a link with a text of their own.
+#: Notices that an address may ask for; their words are ours alone.
 _NOTICES = {
     "recorded": "Your decision is recorded. Thank you.",
     "before": "This was decided before; the first decision holds.",

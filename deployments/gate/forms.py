@@ -18,8 +18,8 @@ class Form:
     Attributes:
         decision: ``approve``, ``reject``, ``approve-all`` or ``keeper``.
         groups: ids of the chosen groups.
-        accepted: ids of the groups whose questions the reviewer marked as read.
-        keepers: from group id to the number of the member that is to stay; 0 is the planned keeper.
+        accepted: ids of the groups whose questions were read.
+        keepers: group id to the number of the member that is to stay; 0 is the planned keeper.
     """
 
     decision: str
