@@ -16,6 +16,7 @@ from PIL import Image
 from tasks.catalog.catalog import Catalog
 
 IMAGES = 90
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
