@@ -62,7 +62,7 @@ _COLUMNS = [
     "score",
     "tier",
     "alerts",
-    "answers",
+    "answer_to",
     "by",
     "door",
     "at",
@@ -249,7 +249,7 @@ def decide(
 def list_questions(settings: Settings) -> pl.DataFrame:
     """The uploads that wait for an answer, the oldest first."""
     rows = read_admissions(settings)
-    answered = rows["answers"].drop_nulls()
+    answered = rows["answer_to"].drop_nulls()
     return rows.filter(
         (pl.col("decision") == Admit.ASK.value) & ~pl.col("admission_id").is_in(answered.implode())
     )
@@ -326,7 +326,7 @@ def answer(
                 "asset_id": entered,
                 "decision": word,
                 "reason": f"answered by {by.strip()}",
-                "answers": asked["admission_id"],
+                "answer_to": asked["admission_id"],
                 "by": " ".join(by.split()),
                 "door": door,
                 "detail": "{}",
