@@ -252,7 +252,7 @@ def alerts(catalog: CatalogUri = None, as_json: Json = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        _say(f"{row['at']:%Y-%m-%d %H:%M} {row['door']} {alert_of(row).as_text()}")
+        _say(f"{row['at']:%Y-%m-%d %H:%M} {row['channel']} {alert_of(row).as_text()}")
     if not rows:
         _say("no alert was raised")
 

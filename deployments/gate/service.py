@@ -143,7 +143,7 @@ class Service:
         None stays none: which is meant then, is not for here.
 
         Raises:
-            Problem: 404 for any other: no door to other buckets, nor to folders of this machine.
+            Problem: 404 for any other: no way to other buckets, nor to folders of this machine.
         """
         if not name or name in self._known_sources or GATED.fullmatch(name):
             return name

@@ -352,7 +352,7 @@ def _checked(site: _Site, row: dict[str, Any], analysis: Analysis, checker: Chec
     with site.catalog.writing(site.settings.catalog.busy_seconds):
         suspect = suspect_of(analysis, key, site.source.id)
         alerts = find_alerts(site.catalog, [suspect], analysis.space.id)
-        save_alerts(site.catalog, alerts, door="event")
+        save_alerts(site.catalog, alerts, channel="event")
     question = Question(
         source=site.uri, threshold=site.settings.match.threshold, limit=_MOST_FINDINGS
     )

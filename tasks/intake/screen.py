@@ -115,7 +115,7 @@ def _against_list(
             files = assets.join(chunk, on="content", how="semi").unique(["content", "sha256"])
             suspects = _suspects(catalog, files.sort("key", descending=True), space)
             found = find_alerts(catalog, suspects, space.id, after=int(upto))
-            raised += len(save_alerts(catalog, found, door="scan", scan_id=scan.id))
+            raised += len(save_alerts(catalog, found, channel="scan", scan_id=scan.id))
             _remember(catalog, chunk["content"], against, latest)
             done += chunk.height
             progress("screen", done, todo.height)
@@ -177,7 +177,7 @@ def _across(
     both = pl.concat([one, two.select(pl.col("b").alias("a"), pl.col("a").alias("b"))]).unique()
     found = _verified(catalog, scan, both, pl.concat([left, right]), progress)
     alerts = list(_pair_alerts(pair, found, left, right))
-    raised = len(save_alerts(catalog, alerts, door="scan", scan_id=scan.id))
+    raised = len(save_alerts(catalog, alerts, channel="scan", scan_id=scan.id))
     for names, mark in zip(new, marks, strict=True):
         _remember(catalog, names, mark, 1)
     return len(new[0]) + len(new[1]), raised

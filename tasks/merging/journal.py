@@ -138,7 +138,7 @@ def save_decision(
     *,
     decision: str,
     by: str,
-    door: str,
+    channel: str,
     comment: str = "",
 ) -> None:
     """Add one decision about one group; the first about a group of a plan is the one that holds."""
@@ -152,7 +152,7 @@ def save_decision(
         "fingerprint": group.fingerprint,
         "decision": decision,
         "by": by,
-        "door": door,
+        "channel": channel,
         "comment": comment,
         "at": now(),
     }
@@ -160,15 +160,15 @@ def save_decision(
 
 
 def read_decisions(catalog: Catalog, plan: Plan | None = None) -> pl.DataFrame:
-    """at, plan_id, group_id, fingerprint, decision, by, door, comment; of one plan, or of all."""
-    columns = ["at", "plan_id", "group_id", "fingerprint", "decision", "by", "door", "comment"]
+    """at, plan_id, group_id, fingerprint, decision, by, channel, comment; of one plan, or of all."""
+    columns = ["at", "plan_id", "group_id", "fingerprint", "decision", "by", "channel", "comment"]
     return catalog.read("decisions", columns, f"hash = {quote(plan.hash)}" if plan else "")
 
 
 def past_outcomes(catalog: Catalog, scope: str) -> dict[str, str]:
     """Fingerprint of a group to why it is not planned again: rejected, or undone."""
     inside = f"scope = {quote(scope)}"
-    columns = ["at", "fingerprint", "by", "decision", "door"]
+    columns = ["at", "fingerprint", "by", "decision", "channel"]
     decided = catalog.read("decisions", columns, inside)
     events = catalog.read("journal", ["sequence", "at", "fingerprint", "by", "event"], inside)
     undone = events.filter(pl.col("event").is_in([UNDOING, UNDONE, LEFT])).select(
@@ -177,7 +177,7 @@ def past_outcomes(catalog: Catalog, scope: str) -> dict[str, str]:
     done = events.filter(event=DONE).select(
         "at", "fingerprint", "by", pl.lit("done").alias("decision")
     )
-    every = pl.concat([decided.drop("door"), undone, done]).sort("at")
+    every = pl.concat([decided.drop("channel"), undone, done]).sort("at")
     last = every.group_by("fingerprint", maintain_order=True).last()
     return {
         row["fingerprint"]: f"{_WORDS[row['decision']]} by {row['by']} on {row['at']:%Y-%m-%d}: "

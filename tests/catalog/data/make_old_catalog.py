@@ -155,7 +155,9 @@ def fill(maker: Maker) -> dict[str, Any]:
     )  # fmt: skip
     upload = maker.folder / "upload.jpg"
     upload.write_bytes(picture(4, quality=92))
-    asked = maker.run("ingest", "put", "e/upload.jpg", str(upload), "--source", source, codes=(0, 4))
+    asked = maker.run(
+        "ingest", "put", "e/upload.jpg", str(upload), "--source", source, codes=(0, 4)
+    )
     event = {
         "eventSource": "aws:s3",
         "eventName": "ObjectCreated:Put",
