@@ -12,7 +12,7 @@ import typer
 
 from deployments.bench.calibrate import calibrate_app
 from deployments.bench.command import bench_app
-from deployments.cli import checking, ingesting, merging
+from deployments.cli import catalogs, checking, ingesting, merging
 from deployments.cli import events as following
 from deployments.cli.options import CatalogUri, Json, read_settings
 from deployments.gate import command as gate_command
@@ -37,6 +37,7 @@ app.add_typer(stack_app, name="stack")
 
 app.add_typer(bench_app, name="bench")
 app.add_typer(calibrate_app, name="calibrate")
+catalogs.register(app)
 checking.register(app)
 merging.register(app)
 ingesting.register(app)

@@ -154,8 +154,8 @@ ASSIGNMENTS = pa.schema(
 )
 
 #: How a scan searched for candidates, and what was measured of it: ``recall``, the share of the
-#: exact nearest that the lists of a sample hold; ``recall_at_1``, the share of the sample whose best
-#: hit is in its list; ``compared_share``, the share of the contents that each is compared with.
+#: exact nearest that the lists of a sample hold; ``recall_at_1``, the share of the sample whose
+#: best hit is in its list; ``compared_share``, the share of the contents that each is compared with.
 SEARCHES = pa.schema(
     [
         _key("scan_id"),
@@ -305,7 +305,7 @@ VERDICTS = pa.schema(
 )
 
 #: What became of every upload, and of every question that one raised; rows are only ever added.
-#: ``answer_to`` is the row whose question this one settles; ``analysis`` is kept of questions alone.
+#: ``answer_to`` is the row whose question this one settles; ``analysis`` is kept of questions.
 ADMISSIONS = pa.schema(
     [
         _key("admission_id"),

@@ -1,7 +1,7 @@
 """Decide: a person's word about a plan, whatever channel it came through.
 
-One record whichever channel: the command line, the signed page, the Prefect UI, a policy's rule. The
-first decision about a group of a plan holds; to think again, plan again.
+One record whichever channel: the command line, the signed page, the Prefect UI, a policy's rule.
+The first decision about a group of a plan holds; to think again, plan again.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def save_decision(
 
 
 def read_decisions(catalog: Catalog, plan: Plan | None = None) -> pl.DataFrame:
-    """at, plan_id, group_id, fingerprint, decision, by, channel, comment; of one plan, or of all."""
+    """at, plan_id, group_id, fingerprint, decision, by, channel, comment; of a plan, or of all."""
     columns = ["at", "plan_id", "group_id", "fingerprint", "decision", "by", "channel", "comment"]
     return catalog.read("decisions", columns, f"hash = {quote(plan.hash)}" if plan else "")
 

@@ -100,7 +100,7 @@ class Maker:
             text=True,
             check=False,
         )
-        print(" ".join(words), "->", done.returncode, done.stdout[:300].replace("\n", " "))
+        sys.stderr.write(f"{' '.join(words)} -> {done.returncode}\n")
         if done.returncode not in codes:
             raise SystemExit(done.stderr[-3000:])
         return json.loads(done.stdout) if done.stdout.startswith(("{", "[")) else done.stdout
@@ -149,10 +149,8 @@ def fill(maker: Maker) -> dict[str, Any]:
     maker.run("verdict", "archive/one.jpg", "archive/two.jpg", "linked", "--by", "ben")
     blocked = "archive/two.jpg"
     maker.run("blocklist", "add", blocked, "--reason", "rights", "--rule", "stock", "--by", "anna")
-    crossed = maker.run(
-        "scan", "--source", source, "--where", "prefix = 'agency/'", "--across",
-        "prefix = 'archive/'",
-    )  # fmt: skip
+    filters = ("--where", "prefix = 'agency/'", "--across", "prefix = 'archive/'")
+    crossed = maker.run("scan", "--source", source, *filters)
     upload = maker.folder / "upload.jpg"
     upload.write_bytes(picture(4, quality=92))
     asked = maker.run(
@@ -219,8 +217,9 @@ def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 def main(to: Path) -> None:
     """Start the old release's S3 server, fill catalog and bucket, write the archive."""
-    from deployments import services, stack  # type: ignore[attr-defined]
     from deployments.processes import launch, marked, stop  # type: ignore[import-not-found]
+
+    from deployments import services, stack  # type: ignore[attr-defined]
 
     with tempfile.TemporaryDirectory() as name:
         server, folder = Path(name) / "server", Path(name) / "work"
