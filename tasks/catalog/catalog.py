@@ -145,9 +145,13 @@ class Catalog:
 
         Raises:
             CatalogBusyError: when somebody else writes for longer than ``wait`` seconds.
+            CatalogError: when a newer release has migrated the catalog since it was opened.
         """
-        with self._held.hold(self.uri, wait, lambda left: self._lease(left, "writer")):
+        with self._held.hold(self.uri, wait, lambda left: self._lease(left, "writer")) as first:
             self._names |= self._list()  # the writer before us may have made some
+            if first:
+                now = migrations.read_standing(self._db, self.uri)
+                migrations.refuse_unknown(now, schema.SCHEMA_VERSION, self.uri)
             yield
 
     @contextlib.contextmanager

@@ -155,7 +155,7 @@ ASSIGNMENTS = pa.schema(
 
 #: How a scan searched for candidates, and what was measured of it: ``recall``, the share of the
 #: exact nearest that the lists of a sample hold; ``recall_at_1``, the share of the sample whose
-#: best hit is in its list; ``compared_share``, the share of the contents that each is compared with.
+#: best hit is in its list; ``compared_share``, the share of the contents each is compared with.
 SEARCHES = pa.schema(
     [
         _key("scan_id"),

@@ -18,7 +18,7 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import MergeError
-from tasks.merging.rules.plans import PLAN_FORM, Operation, Plan, PlannedGroup
+from tasks.merging.rules.plans import Operation, Plan, PlannedGroup
 from tasks.records import digest, now
 from tasks.session import pa_table
 
@@ -101,8 +101,6 @@ def read_plan(catalog: Catalog, plan_id: str) -> Plan:
         plan = Plan.from_json(row["body"])
     except ValueError as error:
         raise MergeError(f"plan {row['plan_id']} cannot be read: {error}; plan again") from error
-    if plan.form != PLAN_FORM:
-        raise MergeError(f"plan {row['plan_id']} is of another release; plan again")
     if plan.hash != row["hash"]:
         raise MergeError(
             f"plan {row['plan_id']} was changed since it was made: its hash is {plan.hash[:12]}. "
