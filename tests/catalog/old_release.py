@@ -71,6 +71,9 @@ def rows_of(uri: str | Path, options: dict[str, str] | None = None) -> dict[str,
     db = lancedb.connect(str(uri), storage_options=options)
     found = {}
     for name in sorted(db.list_tables(limit=1000).tables):
-        table = db.open_table(name).to_arrow()
+        try:
+            table = db.open_table(name).to_arrow()
+        except ValueError:  # an empty folder, which the S3 server of the tests still lists
+            continue
         found[name] = sorted((tuple(row.items()) for row in table.to_pylist()), key=str)
     return found

@@ -63,15 +63,16 @@ class NewTable:
 
     def describe(self, db: Any) -> str:
         """What would be done."""
-        if self.old not in table_names(db):
+        table = open_table(db, self.old)
+        if table is None:
             return ""
-        rows = db.open_table(self.old).count_rows()
-        return f"copy {self.old} to {self.new} ({rows:,} rows){_named(self.columns)}"
+        rows = f"{table.count_rows():,} rows"
+        return f"copy {self.old} to {self.new} ({rows}){_named(self.columns)}"
 
     def apply(self, db: Any, check: Check) -> None:
         """Copy the rows."""
-        if self.old in table_names(db):
-            copy_table(db, self.old, self.new, self.columns, check)
+        if (table := open_table(db, self.old)) is not None:
+            copy_table(db, table, self.new, self.columns, check)
 
     def clean(self, db: Any, check: Check) -> None:
         """Remove the table of the old name."""
@@ -95,26 +96,23 @@ class NewColumns:
 
     def describe(self, db: Any) -> str:
         """What would be done."""
-        if self.table not in table_names(db) or not self._left(db):
-            return ""
-        return f"rename columns of {self.table}{_named(self._left(db))}"
+        left = self._left(open_table(db, self.table))
+        return f"rename columns of {self.table}{_named(left)}" if left else ""
 
     def apply(self, db: Any, check: Check) -> None:
         """Copy the table, then rename."""
-        if self.table not in table_names(db):
-            return
-        if left := self._left(db):
-            copy_table(db, self.table, self.copy, {}, check)
+        table = open_table(db, self.table)
+        if left := self._left(table):
+            copy_table(db, table, self.copy, {}, check)
             check()
-            renames = [{"path": old, "rename": new} for old, new in left.items()]
-            db.open_table(self.table).alter_columns(*renames)
+            table.alter_columns(*({"path": old, "rename": new} for old, new in left.items()))
 
     def clean(self, db: Any, check: Check) -> None:
         """Remove the copy."""
         _drop(db, self.copy, check)
 
-    def _left(self, db: Any) -> dict[str, str]:
-        there = db.open_table(self.table).schema.names
+    def _left(self, table: Any | None) -> dict[str, str]:
+        there = table.schema.names if table is not None else ()
         return {old: new for old, new in self.columns.items() if old in there}
 
 
@@ -123,13 +121,28 @@ def table_names(db: Any) -> set[str]:
     return set(db.list_tables(limit=10_000).tables)
 
 
-def copy_table(db: Any, old: str, new: str, columns: Mapping[str, str], check: Check) -> None:
+def open_table(db: Any, name: str) -> Any | None:
+    """A table, or None where there is none.
+
+    A folder without any version in it is no table: a process that was killed as it made one leaves
+    such a folder, and some S3 servers list one for a while after a table was dropped.
+    """
+    if name not in table_names(db):
+        return None
+    try:
+        return db.open_table(name)
+    except ValueError as error:
+        if "not found" not in str(error):
+            raise
+        return None
+
+
+def copy_table(db: Any, source: Any, new: str, columns: Mapping[str, str], check: Check) -> None:
     """Copy a table's present rows to a new table; a copy that is complete is left alone.
 
     Raises:
         CatalogError: when the copy does not hold as many rows as the table.
     """
-    source = db.open_table(old)
     names = [columns.get(name, name) for name in source.schema.names]
     rows = source.count_rows()
     if _is_complete(db, new, names, rows):
@@ -144,20 +157,15 @@ def copy_table(db: Any, old: str, new: str, columns: Mapping[str, str], check: C
         target.add(pa.Table.from_batches([batch]).rename_columns(names))
     if not _is_complete(db, new, names, rows):
         raise CatalogError(
-            f"the copy of the table {old} has {target.count_rows()} rows instead of {rows}: does "
+            f"the copy of the table {source.name} has {target.count_rows()} rows instead of {rows}: does "
             "another program write to the catalog? Stop it, and open the catalog again"
         )
 
 
 def _is_complete(db: Any, name: str, columns: list[str], rows: int) -> bool:
-    """Whether a table is there, can be read, and holds these columns and so many rows."""
-    if name not in table_names(db):
-        return False
-    try:
-        table = db.open_table(name)
-        return bool(table.schema.names == columns and table.count_rows() == rows)
-    except (RuntimeError, ValueError, OSError):  # a process was killed as it began to make it
-        return False
+    """Whether there is such a table, with these columns and so many rows."""
+    table = open_table(db, name)
+    return table is not None and table.schema.names == columns and table.count_rows() == rows
 
 
 def _drop(db: Any, name: str, check: Check) -> None:
