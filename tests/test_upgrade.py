@@ -1,4 +1,4 @@
-"""What the first release left is carried on by this one: merges, plans, verdicts, reports, scans."""
+"""What the first release left is carried on: merges, plans, verdicts, reports, scans."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Site:
         )
         self.settings: Settings = settings.model_copy(update={"s3": s3.settings})
 
-    def keys(self) -> list[str]:
+    def listed(self) -> list[str]:
         found = self.client.list_objects_v2(Bucket=self.told["bucket"])["Contents"]
         return sorted(one["Key"] for one in found)
 
@@ -87,7 +87,7 @@ def test_the_merge_of_the_old_release_is_undone(site: Site) -> None:
     (group,) = site.told["plans"][site.told["merged"]]["groups"]
     states = {state["key"]: state for state in group["states"] if state["etag"]}
     assert set(states) == {"a/big.jpg", "a/same.jpg", "b/small.jpg", "b/small.xmp"}
-    assert not {"a/same.jpg", "b/small.jpg"} & set(site.keys())
+    assert not {"a/same.jpg", "b/small.jpg"} & set(site.listed())
     assert [one.key for one in list_quarantine(site.settings)] == [
         one["key"] for one in site.told["quarantine"]
     ]
@@ -95,8 +95,8 @@ def test_the_merge_of_the_old_release_is_undone(site: Site) -> None:
     assert [one.state for one in outcomes] == ["undone"]
     for key, state in states.items():
         assert site.object(key) == (state["etag"], state["tags"], state["metadata"])
-    assert not [key for key in site.keys() if key.startswith(".dam-dedup/quarantine/")]
-    assert "a/big.jpg.xmp" not in site.keys()
+    assert not [key for key in site.listed() if key.startswith(".dam-dedup/quarantine/")]
+    assert "a/big.jpg.xmp" not in site.listed()
     assert list_quarantine(site.settings) == []
 
 
@@ -112,10 +112,10 @@ def test_the_open_plan_of_the_old_release_is_approved_and_merged(site: Site) -> 
     assert [one.state for one in outcome.groups] == ["merged"] * 3
     leaving = {key for group in plan.groups for key in group.duplicates}
     assert len(leaving) == 3
-    assert not leaving & set(site.keys())
+    assert not leaving & set(site.listed())
     assert site.object("c/open.jpg")[1] == {"owner": "south", "keywords": "dune"}
     undo_merge(site.settings, plan.id, by="ben")
-    assert leaving <= set(site.keys())
+    assert leaving <= set(site.listed())
 
 
 def test_a_release_with_another_form_of_plans_carries_the_open_plan_on(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,11 @@ class OldRelease:
     def catalog(self) -> Path:
         return self.folder / "catalog"
 
-    def copy(self, to: Path) -> Path:
-        """Another copy of the catalog."""
-        shutil.copytree(self.catalog, to)
+    def copy(self, to: Path, tables: Collection[str] = ()) -> Path:
+        """Another copy of the catalog, or of some of its tables."""
+        for path in self.catalog.iterdir():
+            if not tables or path.stem in tables:
+                shutil.copytree(path, to / path.name)
         return to
 
     def fill(self, client: Any) -> None:

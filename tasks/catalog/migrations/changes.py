@@ -102,7 +102,7 @@ class NewColumns:
     def apply(self, db: Any, check: Check) -> None:
         """Copy the table, then rename."""
         table = open_table(db, self.table)
-        if left := self._left(table):
+        if table is not None and (left := self._left(table)):
             copy_table(db, table, self.copy, {}, check)
             check()
             table.alter_columns(*({"path": old, "rename": new} for old, new in left.items()))
@@ -157,8 +157,8 @@ def copy_table(db: Any, source: Any, new: str, columns: Mapping[str, str], check
         target.add(pa.Table.from_batches([batch]).rename_columns(names))
     if not _is_complete(db, new, names, rows):
         raise CatalogError(
-            f"the copy of the table {source.name} has {target.count_rows()} rows instead of {rows}: does "
-            "another program write to the catalog? Stop it, and open the catalog again"
+            f"the copy of the table {source.name} has {target.count_rows()} rows instead of "
+            f"{rows}: does another program write to the catalog? Stop it, and open the catalog again"
         )
 
 

@@ -21,7 +21,8 @@ def present_form(plan: Any, present: int) -> dict[str, Any]:
     Raises:
         ValueError: when it is no plan, is of a newer form, or of one that is not known.
     """
-    form = plan.get("form") if isinstance(plan, dict) else None
+    data: dict[str, Any] = plan if isinstance(plan, dict) else {}
+    form = data.get("form")
     if not isinstance(form, int) or form < 1:
         raise ValueError("it is not a merge plan")
     if form > present:
@@ -30,5 +31,5 @@ def present_form(plan: Any, present: int) -> dict[str, Any]:
             "made it, which must be installed to use it"
         )
     for number in range(form, present):
-        plan = NEXT_FORM[number](plan)
-    return plan | {"form": form}
+        data = NEXT_FORM[number](data)
+    return data | {"form": form}
