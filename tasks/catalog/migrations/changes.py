@@ -158,7 +158,7 @@ def copy_table(db: Any, source: Any, new: str, columns: Mapping[str, str], check
     if not _is_complete(db, new, names, rows):
         raise CatalogError(
             f"the copy of the table {source.name} has {target.count_rows()} rows instead of "
-            f"{rows}: does another program write to the catalog? Stop it, and open the catalog again"
+            f"{rows}: does another program write to it? Stop that, and open the catalog again"
         )
 
 
