@@ -9,7 +9,7 @@ from typing import Any
 
 from reports.run import code
 from reports.words import counted, human_bytes, shown_key
-from tasks.records import Checked, Finding, Question
+from tasks.records import Checked, CheckQuestion, Finding
 
 #: Shown first, in this order, where a table has columns.
 COLUMNS = (
@@ -49,7 +49,7 @@ def finding_data(finding: Finding, fields: Sequence[str] = ()) -> dict[str, Any]
 
 
 def checked_data(
-    checked: Checked, question: Question, fields: Sequence[str] = ()
+    checked: Checked, question: CheckQuestion, fields: Sequence[str] = ()
 ) -> dict[str, Any]:
     """One page of a check as JSON data, and where the next begins."""
     return {
@@ -76,7 +76,7 @@ def headline(name: str, checked: Checked) -> str:
     return f"{shown}: {said}" + (best if checked.found else "")
 
 
-def check_lines(name: str, checked: Checked, question: Question) -> list[str]:
+def check_lines(name: str, checked: Checked, question: CheckQuestion) -> list[str]:
     """For people, on a terminal: score, tier, key; below, what it is and the evidence in words."""
     lines = [headline(name, checked)]
     for one in checked.found:
@@ -89,7 +89,7 @@ def check_lines(name: str, checked: Checked, question: Question) -> list[str]:
     return lines
 
 
-def check_markdown(name: str, checked: Checked, question: Question) -> str:
+def check_markdown(name: str, checked: Checked, question: CheckQuestion) -> str:
     """The answer on a Prefect run page."""
     lines = [f"## {code(name)}", "", f"**{_verdict(checked)}** {_how(checked, question)}", ""]
     if checked.found:
@@ -128,7 +128,7 @@ def _what(one: Finding) -> str:
     )
 
 
-def _how(checked: Checked, question: Question) -> str:
+def _how(checked: Checked, question: CheckQuestion) -> str:
     silenced = f"; {checked.silenced} kept apart by a person" if checked.silenced else ""
     return (
         f"{counted(checked.candidates, 'candidate')}, {checked.verified} compared now, threshold "
@@ -136,12 +136,12 @@ def _how(checked: Checked, question: Question) -> str:
     )
 
 
-def _next(checked: Checked, question: Question) -> int | None:
+def _next(checked: Checked, question: CheckQuestion) -> int | None:
     end = question.offset + len(checked.found)
     return end if end < checked.total and question.limit else None
 
 
-def _left_over(checked: Checked, question: Question) -> str:
+def _left_over(checked: Checked, question: CheckQuestion) -> str:
     if len(checked.found) == checked.total:
         return ""
     last = question.offset + len(checked.found)

@@ -10,7 +10,8 @@ import polars as pl
 from reports import charts, words
 from reports.charts import Chart
 from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE
-from tasks.records import Role, Summary
+from tasks.records import Role
+from tasks.summary import Summary
 
 #: Keys named for each reason; coverage.csv has them all.
 KEYS_PER_REASON = 20

@@ -12,7 +12,8 @@ import polars as pl
 
 from reports.page import totals
 from tasks.csv_cells import frame_csv
-from tasks.records import Document, Summary
+from tasks.records import Document
+from tasks.summary import Summary
 
 #: Raised whenever a field of groups.json changes its meaning or goes away.
 FORMAT_VERSION = 1

@@ -370,7 +370,7 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         settings = Settings(**overrides)  # which merges parts
     except ValidationError as error:
-        found = [_explain(detail) for detail in error.errors()]
+        found = [_setting_problem(detail) for detail in error.errors()]
         complaints += [complaint for complaint in found if complaint not in complaints]
     except ValueError as error:
         complaints.append(str(error))
@@ -379,7 +379,7 @@ def load_settings(**overrides: Any) -> Settings:
     return settings
 
 
-def _explain(detail: Any) -> str:
+def _setting_problem(detail: Any) -> str:
     where = "__".join(str(part) for part in detail["loc"] if not isinstance(part, int))
     name = f"{PREFIX}{where}".upper()
     if detail["type"] == "extra_forbidden":

@@ -169,8 +169,9 @@ def _last_pairs(settings: Settings) -> tuple[Scan, pl.DataFrame]:
     """The last scan, and its verified pairs with the first key of each side."""
     import polars as pl
 
+    from tasks.queries.matches import read_pairs
+    from tasks.queries.pair_answers import name_pairs
     from tasks.reporting.summarize import last_scan
-    from tasks.scan.verify import name_pairs, read_pairs
     from tasks.session import open_catalog, open_source, scope_sql
 
     scan, space, _, _ = last_scan(settings)

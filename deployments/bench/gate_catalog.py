@@ -19,8 +19,8 @@ from tasks.dedup.verify import rule_id
 from tasks.errors import SettingsError
 from tasks.intake.analyze import Analyzer
 from tasks.progress import Progress
+from tasks.queries.pair_answers import name_pairs
 from tasks.records import Analysis, asset_id, digest, now
-from tasks.scan.verify import name_pairs
 from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings
 

@@ -18,8 +18,9 @@ from PIL import Image, ImageFilter
 
 from reports.page import report_page
 from tasks.errors import SettingsError
-from tasks.records import Coverage, Kind, Space, Summary
+from tasks.records import Kind, Space
 from tasks.reporting.summarize import share_out
+from tasks.summary import Coverage, Summary
 
 _CHROMIUM = Path("/usr/bin/chromium")
 _START = datetime(2026, 1, 1, tzinfo=UTC)

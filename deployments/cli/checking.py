@@ -13,7 +13,7 @@ from deployments.cli.options import CatalogUri, Json, read_settings
 
 if TYPE_CHECKING:
     from tasks.intake.analyze import Analyzer
-    from tasks.records import Analysis, Checked, Question
+    from tasks.records import Analysis, Checked, CheckQuestion
     from tasks.settings import Settings
 
 Pairs = Annotated[
@@ -83,10 +83,10 @@ def check(
     from reports.check import check_lines, checked_data
     from tasks.catalog.filters import join_filters
     from tasks.catalog.fq import fq_to_sql
-    from tasks.records import Question
+    from tasks.records import CheckQuestion
 
     settings = read_settings(catalog)
-    question = Question(
+    question = CheckQuestion(
         source=source,
         where=join_filters(*where or [], fq_to_sql(fq or [])),
         threshold=settings.match.threshold if threshold is None else threshold,
@@ -183,7 +183,9 @@ def update(
         typer.echo(f"{key}: asset {asset}")
 
 
-def _checked(settings: Settings, target: str, question: Question, *, only_asset: bool) -> Checked:
+def _checked(
+    settings: Settings, target: str, question: CheckQuestion, *, only_asset: bool
+) -> Checked:
     from tasks.intake.analyze import Analyzer
     from tasks.intake.check import Checker
     from tasks.intake.check_request import analyze_one, known_asset, read_image

@@ -268,7 +268,7 @@ def _say(text: str) -> None:
 
 
 def _policy(settings: Settings, file: Path | None) -> IngestPolicy:
-    from tasks.merging.plan import read_policy
+    from tasks.merging.policy_file import read_policy
     from tasks.merging.rules.policy import default_policy
 
     path = file or settings.merge.policy

@@ -146,10 +146,9 @@ def scan(
 
     from deployments.cli.scan_output import progress_bars, show_outcome
     from flows.order import run_scan
-    from tasks import stages
     from tasks.catalog.filters import join_filters
     from tasks.errors import SettingsError
-    from tasks.records import ScanRequest
+    from tasks.requests import ScanRequest
 
     settings = read_settings(catalog)
     try:
@@ -170,7 +169,7 @@ def scan(
         wrong = "; ".join(f"--{e['loc'][0]}: {e['msg']}" for e in error.errors())
         raise SettingsError(wrong.replace("_", "-")) from None
     with progress_bars() as progress:
-        outcome = run_scan(stages, request, settings, progress=progress, folder=out)
+        outcome = run_scan(request, settings, progress=progress, folder=out)
     show_outcome(outcome, as_json=as_json)
     if strict and outcome.summary.coverage.failed:
         raise typer.Exit(3)

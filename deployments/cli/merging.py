@@ -71,7 +71,7 @@ def check(
     dam-dedup policy check docs/policy-example.yaml
     """
     from deployments.cli.output import print_json
-    from tasks.merging.plan import read_policy
+    from tasks.merging.policy_file import read_policy
 
     policy = read_policy(file)
     if as_json:
@@ -553,7 +553,7 @@ def policy_of(settings: Settings, file: Path | None) -> Policy:
     Raises:
         PolicyError: when it is wrong, a filter in it included.
     """
-    from tasks.merging.plan import read_policy
+    from tasks.merging.policy_file import read_policy
     from tasks.merging.rules.policy import default_policy
 
     path = file or settings.merge.policy

@@ -16,7 +16,7 @@ from deployments.gate.problems import Problem, wrong
 from deployments.gate.service import Service
 from deployments.gate.updates import Update, update
 from tasks.catalog.fq import fq_to_sql
-from tasks.records import Analysis, Question
+from tasks.records import Analysis, CheckQuestion
 
 _Text = Annotated[str, Query(max_length=1024)]
 _Url = Annotated[str, Query(max_length=4096, description="http(s) address of the image")]
@@ -202,7 +202,7 @@ class _Native:
         return JSONResponse(self._service.document(await self._service.analyze(image)))
 
     async def _duplicates(
-        self, body: Body, name: str, url: str, question: Question, fields: Sequence[str]
+        self, body: Body, name: str, url: str, question: CheckQuestion, fields: Sequence[str]
     ) -> JSONResponse:
         source = await self._service.source(question.source)
         name = name or _texts(body).get("id", "")
@@ -211,7 +211,7 @@ class _Native:
             raise wrong(
                 "there is no image, or more than one", "Send an id, a url, an image, or an analysis"
             )
-        question = Question(
+        question = CheckQuestion(
             source,
             question.where,
             question.threshold,
@@ -251,13 +251,13 @@ class _Native:
         offset: int,
         exclude: Sequence[str],
         mode: str,
-    ) -> Question:
+    ) -> CheckQuestion:
         settings = self._service.settings
         most = settings.gate.page_rows
         if limit > most:
             raise wrong(f"limit is {limit}, and {most} the most here", "Ask for more with offset")
         filters = [text for text in (where.strip(), fq_to_sql(fq)) if text]
-        return Question(
+        return CheckQuestion(
             source=source,
             where=" AND ".join(f"({text})" for text in filters)
             if filters[1:]

@@ -104,7 +104,8 @@ def _replan(settings: Settings) -> Replan | None:
     def replan(plan_id: str, keepers: dict[str, str]) -> str:
         from tasks.errors import MergeError
         from tasks.merging.journal import read_plan
-        from tasks.merging.plan import plan_merges, read_policy
+        from tasks.merging.plan import plan_merges
+        from tasks.merging.policy_file import read_policy
         from tasks.reporting.summarize import last_scan
         from tasks.session import open_catalog
 

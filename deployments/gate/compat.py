@@ -23,7 +23,7 @@ from deployments.gate.service import Service
 from deployments.gate.updates import Update, enter
 from tasks.catalog.fq import fq_to_sql
 from tasks.intake.update import remove_assets
-from tasks.records import Analysis, Question
+from tasks.records import Analysis, CheckQuestion
 
 _PLACES = ("/api/cores/{collection}", "/solr/{collection}")
 #: Documents of one update.
@@ -219,8 +219,8 @@ class _Compat:
         await self._service.write(lambda: remove_assets(self._service.settings, chosen.uri, keys))
 
 
-def _question(chosen: Collection, rank: Rank, where: str, offset: int, rows: int) -> Question:
-    return Question(
+def _question(chosen: Collection, rank: Rank, where: str, offset: int, rows: int) -> CheckQuestion:
+    return CheckQuestion(
         source=chosen.uri,
         where=where,
         threshold=rank.threshold,

@@ -29,10 +29,11 @@ from tasks.merging.journal import read_decisions, read_plan
 from tasks.merging.rules.decisions import Decisions, PairVerdict, parse_decisions
 from tasks.merging.rules.plans import Plan, PlannedGroup
 from tasks.queries.verdicts import Verdict, record_verdicts
-from tasks.records import Summary, asset_id
+from tasks.records import asset_id
 from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
+from tasks.summary import Summary
 
 log = logging.getLogger(__name__)
 

@@ -17,16 +17,16 @@ from typing import Any, TypeVar
 from fastapi import Request
 from PIL import Image
 
-from deployments.gate.batching import Batcher, Crowd
+from deployments.gate.batching import Batcher, BoundedExecutor
 from deployments.gate.body import Body, Inflight, read_body
 from deployments.gate.metrics import Metrics
 from deployments.gate.problems import Problem
 from tasks.errors import DamDedupError, ImageError, SettingsError, SourceError
 from tasks.intake.analyze import Analyzer, analysis_json, read_analysis
 from tasks.intake.check import Checker
-from tasks.merging.plan import read_policy
+from tasks.merging.policy_file import read_policy
 from tasks.merging.rules.policy import default_policy
-from tasks.records import Analysis, Checked, Question
+from tasks.records import Analysis, Checked, CheckQuestion
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
 from tasks.sources.web import fetch_url
@@ -58,13 +58,13 @@ class Service:
         self._images: Batcher[bytes, Analysis] = Batcher(
             self._analyze, settings.embedding.batch_size, settings.gate.queue
         )
-        self._crowd = Crowd(settings.gate.workers or _WORKERS, settings.gate.queue)
+        self._crowd = BoundedExecutor(settings.gate.workers or _WORKERS, settings.gate.queue)
         self._known_sources = {settings.source.uri} if settings.source.uri else set()
         path = settings.merge.policy
         self.policy = (read_policy(path) if path else default_policy()).for_ingest
         self._ready = threading.Event()
         # The catalog has one writer; who waits for it must not keep checks waiting.
-        self._writer = Crowd(1, settings.gate.queue)
+        self._writer = BoundedExecutor(1, settings.gate.queue)
         self.metrics.watch("images_waiting", "Images in line", lambda: self._images.waiting)
         self.metrics.watch(
             "requests_inside", "Checks in line or running", lambda: self._crowd.inside
@@ -158,11 +158,11 @@ class Service:
             )
         return name
 
-    async def check(self, analysis: Analysis, question: Question) -> Checked:
+    async def check(self, analysis: Analysis, question: CheckQuestion) -> Checked:
         """What an image matches."""
         return self._counted(await self.run(lambda: self.checker.check(analysis, question)))
 
-    async def check_asset(self, name: str, question: Question) -> Checked:
+    async def check_asset(self, name: str, question: CheckQuestion) -> Checked:
         """What an asset matches."""
         return self._counted(await self.run(lambda: self.checker.check_asset(name, question)))
 

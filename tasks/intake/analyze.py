@@ -31,8 +31,8 @@ from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import READER_VERSION
 from tasks.embedding.sniff import PILLOW_FORMATS
 from tasks.errors import AnalysisError, ImageError
+from tasks.queries.readings import NO_PIXELS
 from tasks.records import THUMBNAIL_SIDE, Analysis, Picture, Space
-from tasks.scan.embed import NO_PIXELS
 from tasks.session import open_embedder
 from tasks.settings import Settings
 

@@ -30,8 +30,8 @@ from tasks.queries.verdicts import Verdict, record_verdicts
 from tasks.records import (
     Analysis,
     Checked,
+    CheckQuestion,
     Finding,
-    Question,
     Space,
     Tier,
     asset_id,
@@ -99,7 +99,7 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class AdmissionDecision:
     """What a policy says of an upload."""
 
     action: Admit
@@ -153,7 +153,7 @@ def admit(
         )
     own = asset_id(place.id, key)
     with catalog.writing(settings.catalog.busy_seconds):
-        question = Question(
+        question = CheckQuestion(
             source=f"{place.id}/{place.prefix}" if place.prefix else place.id,
             threshold=_threshold(policy, settings),
             limit=_MOST_FINDINGS,
@@ -214,7 +214,7 @@ def decide(
     found: Sequence[Finding],
     allowed: Mapping[str, frozenset[str]],
     alerts: Sequence[Alert],
-) -> Decision:
+) -> AdmissionDecision:
     """What a policy says: the first rule that a match satisfies, unless the blocklist is stricter.
 
     Args:
@@ -223,7 +223,9 @@ def decide(
         allowed: rule's name to the assets its filter selects; rules without a filter are missing.
         alerts: of the blocklist.
     """
-    said = Decision(Admit.ADD, "", "matches nothing" if not found else "no rule applies", None)
+    said = AdmissionDecision(
+        Admit.ADD, "", "matches nothing" if not found else "no rule applies", None
+    )
     for rule in policy.ingest.rules:
         match = next(
             (
@@ -237,12 +239,12 @@ def decide(
         if match:
             words = f"{match.tier} {match.score:.2f}, {match.changes or match.relation}"
             reason = f"matches {match.key!r} ({words}); rule {rule.name!r}: {rule.action.value}"
-            said = Decision(rule.action, rule.name, reason, match)
+            said = AdmissionDecision(rule.action, rule.name, reason, match)
             break
     for alert in sorted(alerts, key=lambda one: not one.certain):
         action = policy.ingest.blocked if alert.certain else policy.ingest.resembling
         if _strictness(action) > _strictness(said.action):
-            said = Decision(action, alert.rule, alert.as_text(), None)
+            said = AdmissionDecision(action, alert.rule, alert.as_text(), None)
     return said
 
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import AssetChangedError, SettingsError, SourceError
+from tasks.queries.objects import label_of, look_at, revision_of
+from tasks.queries.readings import picture_row, record_space
 from tasks.records import Analysis, asset_id, now
-from tasks.scan.embed import picture_row, record_space
-from tasks.scan.sync import label_of, look_at, revision_of
 from tasks.session import default_source, open_catalog, open_source, pa_table
 from tasks.settings import Settings
 from tasks.sources.base import Source

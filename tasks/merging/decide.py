@@ -17,7 +17,7 @@ from tasks.merging.rules.plans import Plan, PlannedGroup
 from tasks.session import open_catalog
 from tasks.settings import Settings
 
-Decision = Literal["approve", "reject"]
+ApproveOrReject = Literal["approve", "reject"]
 _NAME = 200
 
 
@@ -43,7 +43,7 @@ class Decided:
 def decide(
     settings: Settings,
     plan_id: str,
-    decision: Decision,
+    decision: ApproveOrReject,
     *,
     by: str,
     groups: Sequence[str] = (),
@@ -112,7 +112,7 @@ def _named(plan: Plan, names: Sequence[str]) -> list[PlannedGroup]:
     return found
 
 
-def _obstacle(group: PlannedGroup, decision: Decision, by: str, *, accept: bool) -> str:
+def _obstacle(group: PlannedGroup, decision: ApproveOrReject, by: str, *, accept: bool) -> str:
     if group.approvers and by not in group.approvers:
         return f"{by} may not decide about it; {', '.join(group.approvers)} may"
     if decision == "reject":
@@ -161,7 +161,7 @@ def decide_each(
         MergeError: when a group is not in the plan, or ``by`` may not decide.
     """
     outcome = []
-    turns: tuple[tuple[Decision, bool], ...]
+    turns: tuple[tuple[ApproveOrReject, bool], ...]
     turns = ("reject", False), ("approve", False), ("approve", True)
     for decision, accept in turns:
         groups = [

@@ -44,8 +44,8 @@ from tasks.merging.journal import (
 from tasks.merging.operations import Operator, Stand
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
 from tasks.progress import Progress, silent
-from tasks.records import Decision as MergeDecision
-from tasks.records import MergeRequest, now
+from tasks.records import now
+from tasks.requests import MergeRequest, PlanDecision
 from tasks.session import open_catalog, open_store
 from tasks.settings import Settings
 from tasks.sources.capabilities import probe
@@ -163,7 +163,7 @@ def decide_and_merge(
                 f"{len(open_still)} of {len(decided)} groups were not decided; group "
                 f"{first.group_id[:8]}: {first.why}"
             )
-    if request.decision is MergeDecision.REJECT:
+    if request.decision is PlanDecision.REJECT:
         return MergeOutcome(request.plan_id, "", request.dry_run, ())
     return merge_plan(
         settings,

@@ -11,16 +11,16 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
-from tasks.errors import FilterError, MergeError, PolicyError
+from tasks.errors import MergeError, PolicyError
 from tasks.merging.approvals import sign_link
 from tasks.merging.journal import past_outcomes, read_decisions, save_decision, save_plan
+from tasks.merging.policy_file import read_policy
 from tasks.merging.rules.actions import (
     Work,
     fingerprint,
@@ -29,16 +29,17 @@ from tasks.merging.rules.actions import (
     sidecar_key,
     sidecar_names,
 )
-from tasks.merging.rules.ingest_policy import filters
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
 from tasks.merging.rules.metadata import merge_metadata
+from tasks.merging.rules.plan_note import GroupNote, PlanNote
 from tasks.merging.rules.plans import PLAN_FORM, Action, Member, OperationKind, Plan, PlannedGroup
-from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule, load_policy
+from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
 from tasks.progress import Progress, silent
+from tasks.queries.asset_pairs import list_pairs
+from tasks.queries.matches import read_matches
 from tasks.queries.reviewers import share_groups
-from tasks.records import GroupNote, ObjectState, PlanNote, Scan, Space, Tier, now
-from tasks.reporting.summarize import list_pairs
-from tasks.scan.group import read_assets, read_matches
+from tasks.queries.scope_assets import read_assets
+from tasks.records import ObjectState, Scan, Space, Tier, now
 from tasks.session import open_catalog, open_source, open_store, scope_sql
 from tasks.sources.store import Store
 
@@ -185,21 +186,6 @@ def _notes(plan: Plan, approved: frozenset[str]) -> dict[str, GroupNote]:
     return notes
 
 
-def read_policy(path: Path) -> Policy:
-    """A policy file, its filters checked as well.
-
-    Raises:
-        PolicyError: naming file, line and key.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"cannot read the policy {path}: {error}") from error
-    policy = load_policy(text, str(path))
-    check_filters(policy)
-    return policy
-
-
 def make_plan(
     scan: Scan,
     space: Space,
@@ -244,24 +230,6 @@ def make_plan(
         assets=catalog.count("assets", scope_sql(scan, source)),
         groups=tuple(sorted(planned, key=lambda group: group.group_id)),
     )
-
-
-def check_filters(policy: Policy) -> None:
-    """Check the filters of a policy's rules.
-
-    Raises:
-        PolicyError: naming the rule and what is wrong.
-    """
-    for rule in policy.rules:
-        try:
-            render_filter(rule.where)
-        except FilterError as error:
-            raise PolicyError(f"rule {rule.name}: where: {error}") from error
-    for place, where in filters(policy.ingest, policy.alerts):
-        try:
-            render_filter(where)
-        except FilterError as error:
-            raise PolicyError(f"{place}: where: {error}") from error
 
 
 def _whole_ids(keepers: dict[str, str], groups: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,8 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.csv_cells import unescape_cell
 from tasks.dedup.verdicts import VERDICTS
 from tasks.errors import MergeError
-from tasks.records import VerdictRequest, digest, now
+from tasks.records import digest, now
+from tasks.requests import VerdictRequest
 from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings
 

@@ -17,10 +17,12 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.merging.journal import DONE, UNDONE, read_events
+from tasks.merging.rules.plan_note import GroupNote, PlanNote
 from tasks.merging.rules.plans import OperationKind
-from tasks.records import GroupNote, PlanNote, Scan, Summary
+from tasks.records import Scan
 from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings
+from tasks.summary import Summary
 
 #: The tables that a report is read from.
 TABLES = ("assets", "groups", "neighbours", "pairs", "thumbnails", "calibrations")
@@ -67,7 +69,7 @@ _COUNTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptReport:
     """What was kept of a scan's report, beside the catalog's tables.
 
     Attributes:
@@ -118,7 +120,7 @@ def keep_mailed(scan: Scan) -> None:
         catalog.upsert("reports", part.select(["scan_id", "mailed"]))
 
 
-def read_kept(catalog: Catalog, scan_id: str) -> Kept | None:
+def read_kept(catalog: Catalog, scan_id: str) -> KeptReport | None:
     """What was kept of a scan's report; None for a scan by an older program."""
     columns = ["scan_id", "finished", "provenance", "plan_notes", "table_versions"]
     found = catalog.read("reports", columns, f"scan_id = {quote(scan_id)}")
@@ -126,7 +128,7 @@ def read_kept(catalog: Catalog, scan_id: str) -> Kept | None:
         return None
     row = found.row(0, named=True)
     facts = json.loads(row["provenance"])
-    return Kept(
+    return KeptReport(
         row["finished"],
         facts["versions"],
         _plan_note(facts["plan"], row["plan_notes"]),

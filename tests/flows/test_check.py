@@ -14,7 +14,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.check import check_asset
 from tasks.errors import AssetGoneError
-from tasks.records import CheckRequest, Kind
+from tasks.records import Kind
+from tasks.requests import CheckRequest
 from tasks.session import open_catalog
 from tasks.settings import load_settings
 from tests.conftest import blobs

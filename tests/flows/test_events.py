@@ -8,7 +8,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.events import check_keys
 from tasks.errors import EventError
-from tasks.records import KeysRequest, Kind
+from tasks.records import Kind
+from tasks.requests import KeysRequest
 from tests.conftest import blobs
 
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from flows.scan import full_scan
 from tasks.errors import DeliveryError, MailError, SettingsError
 from tasks.settings import load_settings
-from tasks.steps import deliver_documents, send_mail, with_credentials
+from tasks.steps import with_credentials, worth_retrying
 
 
 @pytest.fixture
@@ -138,5 +138,5 @@ def test_a_missing_mail_block_is_named(mail_block, monkeypatch):
 def test_a_mail_that_was_tried_is_not_tried_again_by_the_task():
     failed = SimpleNamespace(result=lambda raise_on_failure: MailError("554 no"))
     lost = SimpleNamespace(result=lambda raise_on_failure: DeliveryError("bucket busy"))
-    assert not send_mail.retry_condition_fn(send_mail, None, failed)
-    assert deliver_documents.retry_condition_fn(deliver_documents, None, lost)
+    assert not worth_retrying(None, None, failed)
+    assert worth_retrying(None, None, lost)

@@ -10,8 +10,8 @@ import pytest
 
 from flows.order import compose
 from tasks.errors import FilterError, SettingsError
+from tasks.queries.scans import UNTOLD
 from tasks.reporting.history import last_mailed
-from tasks.scan.finish import UNTOLD
 from tasks.session import open_catalog
 from tasks.settings import load_settings
 

@@ -14,11 +14,10 @@ from PIL import Image
 
 from deployments.cli.events import drain
 from flows.order import run_scan
-from tasks import stages
 from tasks.errors import EventError, SettingsError
 from tasks.intake.blocklist import block_asset
 from tasks.intake.bucket_events import Followed, Follower, check_keys
-from tasks.records import KeysRequest, ScanRequest
+from tasks.requests import KeysRequest, ScanRequest
 from tasks.session import open_catalog
 from tasks.settings import Settings, load_settings
 from tasks.sources.events import Change, ObjectEvent
@@ -57,7 +56,7 @@ class Bucket:
         return check_keys(request, self.settings)
 
     def scan(self) -> dict[str, int]:
-        return run_scan(stages, ScanRequest(), self.settings).summary.counts
+        return run_scan(ScanRequest(), self.settings).summary.counts
 
     def live(self) -> list[str]:
         catalog = open_catalog(self.settings)

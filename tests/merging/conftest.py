@@ -17,7 +17,6 @@ import pytest
 from PIL import Image
 
 from flows.order import Outcome, run_scan
-from tasks import stages
 from tasks.catalog import schema
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import read_picture
@@ -27,9 +26,11 @@ from tasks.merging.plan import plan_merges
 from tasks.merging.rules.plans import Plan
 from tasks.merging.rules.policy import load_policy
 from tasks.merging.undo import UndoOutcome, undo_merge
-from tasks.records import Kind, ScanRequest, Space, now
+from tasks.queries.scans import record_scan
+from tasks.records import Kind, Space, now
 from tasks.reporting.summarize import last_scan
-from tasks.scan.begin import begin_scan, record_scan
+from tasks.requests import ScanRequest
+from tasks.scan.begin import begin_scan
 from tasks.scan.group import group_assets
 from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, open_source, pa_table
@@ -90,7 +91,7 @@ class Site:
 
     def scan(self, **settings: Any) -> Outcome:
         chosen = self.settings.model_copy(update=settings)
-        return run_scan(stages, ScanRequest(source=f"s3://{self.bucket}"), chosen)
+        return run_scan(ScanRequest(source=f"s3://{self.bucket}"), chosen)
 
     def list(self) -> None:
         """A scan without a model: equal bytes are equal pictures."""

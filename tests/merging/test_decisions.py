@@ -11,7 +11,7 @@ from tasks.merging.audit import read_audit
 from tasks.merging.decide import decide
 from tasks.merging.journal import read_decisions, read_plan
 from tasks.merging.merge import decide_and_merge
-from tasks.records import MergeRequest
+from tasks.requests import MergeRequest
 from tasks.session import open_catalog
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"

@@ -21,8 +21,9 @@ from tasks.queries.verdicts import (
     read_verdicts,
     record_verdicts,
 )
-from tasks.records import EmptyRequest, Role, Tier, VerdictRequest
+from tasks.records import Role, Tier
 from tasks.reporting.summarize import last_scan
+from tasks.requests import EmptyRequest, VerdictRequest
 from tasks.session import open_catalog
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"

@@ -131,7 +131,15 @@ def test_no_signed_link_is_kept(filled):
 
 def test_stages_are_timed(filled):
     outcome = filled.scan()
-    assert set(outcome.summary.stages) == {"sync", "embed", "match", "group", "screen", "plan"}
+    assert set(outcome.summary.stages) == {
+        "sync",
+        "embed",
+        "propose",
+        "verify",
+        "group",
+        "screen",
+        "plan",
+    }
     assert sum(outcome.summary.stages.values()) <= outcome.summary.seconds + 0.01
 
 

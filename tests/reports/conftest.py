@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from tasks.records import Coverage, Kind, Space, Summary
+from tasks.records import Kind, Space
+from tasks.summary import Coverage, Summary
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 #: Keys that strangers may give their files.

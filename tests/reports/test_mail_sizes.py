@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from reports.mail import HTML_LIMIT, PICTURE_LIMIT, scan_mail
-from tasks.records import GroupNote, PlanNote, Receipt
+from tasks.merging.rules.plan_note import GroupNote, PlanNote
+from tasks.records import Receipt
 from tasks.settings import MailSettings
 
 REPORT = Receipt("report.html", "s3://bucket/reports/x/report.html", "https://x/" + "y" * 600)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reports.run import group_rows, summary_markdown
-from tasks.records import GroupNote, PlanNote, Receipt
+from tasks.merging.rules.plan_note import GroupNote, PlanNote
+from tasks.records import Receipt
 
 MARKUP = [
     "[click](javascript:alert(1)).jpg",

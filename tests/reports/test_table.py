@@ -13,7 +13,7 @@ import pytest
 
 from reports.table import coverage_csv, groups_json, pairs_csv, schema, tables
 from tasks.csv_cells import unescape_cell
-from tasks.records import GroupNote, PlanNote
+from tasks.merging.rules.plan_note import GroupNote, PlanNote
 
 
 def rows_of(document) -> list[list[str]]:

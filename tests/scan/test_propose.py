@@ -16,8 +16,9 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.progress import silent
 from tasks.queries import assignments as partition
+from tasks.queries.candidates import list_candidates
 from tasks.records import Kind, Scan, Space
-from tasks.scan.propose import list_candidates, refresh_lists
+from tasks.scan.propose import refresh_lists
 from tasks.settings import load_settings
 
 DIM = 16

@@ -10,13 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+import tasks.queries.scan_verifier as verifier
 import tasks.scan.propose as propose
-import tasks.scan.verify as stage
 from reports.table import groups_json
 from tasks.dedup.evidence import Evidence
+from tasks.dedup.feature_cache import FeatureCache
+from tasks.queries.asset_pairs import list_pairs
+from tasks.queries.matches import read_pairs
 from tasks.records import Kind
-from tasks.reporting.summarize import last_scan, list_pairs, summarize_scan
-from tasks.scan.verify import read_pairs
+from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog
 from tests.conftest import blobs
 
@@ -70,13 +72,13 @@ def keys_of(outcome) -> list[list[str]]:
 @pytest.fixture
 def asked(monkeypatch) -> list[tuple[str, str]]:
     """The pairs whose pixels are looked at, as it happens."""
-    calls, real = [], stage._answer
+    calls, real = [], verifier._answer
 
-    def answer(shelf, left, right):
+    def answer(cache, jpegs, left, right):
         calls.append((left, right))
-        return real(shelf, left, right)
+        return real(cache, jpegs, left, right)
 
-    monkeypatch.setattr(stage, "_answer", answer)
+    monkeypatch.setattr(verifier, "_answer", answer)
     return calls
 
 
@@ -184,8 +186,11 @@ def test_refusals_are_kept_without_evidence(stocked):
 
 
 def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
+    real = verifier._answer
     with monkeypatch.context() as patch:
-        patch.setattr(stage._Shelf, "features", lambda shelf, content: None)
+        patch.setattr(
+            verifier, "_answer", lambda cache, jpegs, left, right: real(cache, {}, left, right)
+        )
         blind = stocked.scan()
     assert blind.summary.counts["verified"] == 0
     assert len(keys_of(blind)) == 1, "equal pixels need no look"
@@ -196,9 +201,8 @@ def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
 
 def test_few_features_held_give_the_same(stocked, monkeypatch):
     usual = stocked.scan()
-    monkeypatch.setattr(stage, "_CHUNK", 6)
-    real = stage._Shelf
-    monkeypatch.setattr(stage, "_Shelf", lambda catalog, most: real(catalog, 2))
+    monkeypatch.setattr(verifier, "_CHUNK", 6)
+    monkeypatch.setattr(verifier, "FeatureCache", lambda most: FeatureCache(2))
     assert same(stocked.scan(catalog="fresh"), usual)
 
 
@@ -305,7 +309,12 @@ def test_two_models_in_one_catalog_do_not_mix(stocked, make_model):
 
 def test_another_rule_verifies_everything_again(stocked, monkeypatch):
     stocked.scan()
-    for module in ("tasks.scan.verify", "tasks.reporting.summarize"):
+    modules = (
+        "tasks.queries.pair_answers",
+        "tasks.queries.scan_verifier",
+        "tasks.reporting.summarize",
+    )
+    for module in modules:
         monkeypatch.setattr(f"{module}.rule_id", lambda: "another")
     again = stocked.scan()
     assert (again.summary.counts["compared"], again.summary.counts["verified"]) == (0, 45)
@@ -343,8 +352,8 @@ def test_a_scan_killed_between_blocks_goes_on(stocked, monkeypatch):
 
 
 def test_a_scan_killed_between_chunks_goes_on(stocked, asked, monkeypatch):
-    monkeypatch.setattr(stage, "_CHUNK", 8)
-    real = stage.Asker._verify
+    monkeypatch.setattr(verifier, "_CHUNK", 8)
+    real = verifier.ScanVerifier._verify
 
     def cut(self, pairs):
         chunks = real(self, pairs)
@@ -353,7 +362,7 @@ def test_a_scan_killed_between_chunks_goes_on(stocked, asked, monkeypatch):
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage.Asker, "_verify", cut)
+        patch.setattr(verifier.ScanVerifier, "_verify", cut)
         with pytest.raises(RuntimeError, match="power cut"):
             stocked.scan()
     after = stocked.scan()

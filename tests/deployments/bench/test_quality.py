@@ -8,7 +8,6 @@ import random
 import sys
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -300,12 +299,16 @@ def report_of(quality: Quality) -> Report:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="not Linux")
 def test_memory_is_counted_for_each_stage() -> None:
-    stages = SimpleNamespace(
-        small=lambda: None, large=lambda: (b"x" * 200 * 1024**2).count(b"y"), after=lambda: None
-    )
-    clock = _Clock(stages)
-    for name in ("small", "large", "after"):
-        getattr(clock, name)()
+    def small() -> None: ...
+
+    def large() -> int:
+        return (b"x" * 200 * 1024**2).count(b"y")
+
+    def after() -> None: ...
+
+    clock = _Clock()
+    for stage in (small, large, after):
+        clock(stage)
     assert list(clock.peaks) == ["small", "large", "after"]
     assert clock.peaks["large"] > clock.peaks["small"] + 150
     assert clock.peaks["after"] < clock.peaks["large"] - 150, "not the most there ever was"

@@ -32,7 +32,7 @@ from tasks.queries.verdicts import read_verdicts
 from tasks.records import ObjectState, Tier, digest
 from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog
-from tasks.settings import load_settings
+from tasks.settings import Settings, load_settings
 
 ANNA = "anna@example.org"
 CHROMIUM = Path("/usr/bin/chromium")
@@ -68,17 +68,32 @@ def planned(row: dict, keys: list[str], **changes) -> PlannedGroup:
     return PlannedGroup(**(values | changes))
 
 
-@pytest.fixture
-def site(library, tmp_path):
-    """A scan with four groups: two plain ones, one with a question, one that others decide on."""
-    for number in range(4):
-        library.add(f"p{number}.png", number)
-        library.add(f"copies/p{number}.jpg", number, quality=90)
-    library.scan()
-    settings = load_settings(
-        catalog={"uri": str(tmp_path / "catalog"), "busy_seconds": 2},
+def settings_of(place: Path) -> Settings:
+    return load_settings(
+        catalog={"uri": str(place / "catalog"), "busy_seconds": 2},
         merge={"gate_url": "https://dam.example.org/dedup/", "secret": "s" * 40},
     )
+
+
+@pytest.fixture(scope="module")
+def stock(make_stock):
+    """A scan with four groups: two plain ones, one with a question, one that others decide on.
+
+    Its library, the plan that is saved with it, its groups, and the assets' ids by their keys.
+    """
+    found = {}
+
+    def fill(library):
+        for number in range(4):
+            library.add(f"p{number}.png", number)
+            library.add(f"copies/p{number}.jpg", number, quality=90)
+        library.scan()
+        found.update(plan_all(settings_of(library.place)))
+
+    return SimpleNamespace(library=make_stock(fill), **found)
+
+
+def plan_all(settings):
     scan, space, counts, finished = last_scan(settings)
     summary = summarize_scan(scan, space, counts, finished)
     members = {
@@ -106,12 +121,19 @@ def site(library, tmp_path):
     with catalog.writing(5):
         save_plan(catalog, plan)
     assets = dict(summary.members.select("key", "asset_id").iter_rows())
+    return {"plan": plan, "groups": groups, "assets": assets}
+
+
+@pytest.fixture
+def site(stock, library, tmp_path):
+    """The stock with a catalog of its own."""
+    stock.library.lend(tmp_path)
     return SimpleNamespace(
-        settings=settings,
-        plan=plan,
-        groups=groups,
-        assets=assets,
-        names=[group.group_id for group in groups],
+        settings=settings_of(tmp_path),
+        plan=stock.plan,
+        groups=stock.groups,
+        assets=stock.assets,
+        names=[group.group_id for group in stock.groups],
     )
 
 
