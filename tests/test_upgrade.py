@@ -12,13 +12,12 @@ import polars as pl
 import pytest
 
 from flows.order import render, run_scan
-from reports.table import totals
-from tasks import stages
+from reports.page import totals
 from tasks.catalog.catalog import Catalog
 from tasks.dedup.verify import rule_id
 from tasks.intake.alerts import read_alerts
 from tasks.intake.blocklist import list_blocked
-from tasks.intake.ingest import list_questions
+from tasks.intake.ingest import answer, list_questions, read_admissions
 from tasks.merging.audit import read_audit
 from tasks.merging.decide import decide
 from tasks.merging.journal import read_plan
@@ -27,9 +26,10 @@ from tasks.merging.quarantine import list_quarantine
 from tasks.merging.rules import plan_forms, plans
 from tasks.merging.undo import undo_merge
 from tasks.queries.verdicts import read_verdicts
-from tasks.records import Kind, ScanRequest
+from tasks.records import Kind
 from tasks.reporting.history import read_history
 from tasks.reporting.summarize import last_scan, summarize_scan
+from tasks.requests import ScanRequest
 from tasks.session import open_catalog
 from tasks.settings import Settings, load_settings
 from tests.catalog.old_release import OldRelease, rows_of, unpack
@@ -175,10 +175,10 @@ def test_a_scan_of_nothing_new_looks_at_no_pair_again(
     site: Site, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if no decoder had changed since: what a new one would read anew is not the catalog's doing.
-    monkeypatch.setattr("tasks.scan.embed.READER_VERSION", 1)
+    monkeypatch.setattr("tasks.queries.readings.READER_VERSION", 1)
     centroids = [dict(row)["centres"] for row in rows_of(site.catalog)["cells"]]
     request = ScanRequest(kind=Kind.INCREMENTAL, mode=mode)
-    outcome = run_scan(stages, request, site.settings)
+    outcome = run_scan(request, site.settings)
     counts = outcome.summary.counts
     assert counts["verified"] == 0
     assert (counts["read"], counts["embedded"], counts["alerts_new"]) == (0, 0, 0)
@@ -190,8 +190,6 @@ def test_a_scan_of_nothing_new_looks_at_no_pair_again(
 
 
 def test_the_upload_that_waits_for_an_answer_is_answered(site: Site) -> None:
-    from tasks.intake.ingest import answer, read_admissions
-
     question = site.told["upload"]["id"]
     assert answer(site.settings, question, "reject", by="anna") == ""
     assert list_questions(site.settings).is_empty()
