@@ -153,7 +153,7 @@ def test_what_people_and_rules_said_is_still_said(site: Site) -> None:
     said = read_verdicts(catalog).select("left_key", "right_key", "verdict", "by", "channel")
     assert said.rows() == [
         ("d/right.jpg", "d/left.jpg", "distinct", "ben", "cli"),
-        ("archive/one.jpg", "archive/two.jpg", "linked", "ben", "cli"),
+        ("archive/two.jpg", "archive/one.jpg", "linked", "ben", "cli"),
     ]
     for rows, told in (
         (read_audit(site.settings), site.told["audit"]),

@@ -195,8 +195,11 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     assert (shown["schema"], shown["up_to_date"], shown["stage"]) == (3, True, None)
 
 
+@pytest.mark.parametrize(
+    "step", [7, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
+)
 def test_killed_between_any_two_writes_and_opened_again(
-    old: OldRelease, before: dict[str, list[Any]], tmp_path: Path
+    old: OldRelease, before: dict[str, list[Any]], tmp_path: Path, step: int
 ) -> None:
     changed = {*COLUMNS, "about"}  # the others are not touched, and take time to copy
     rows = {name: rows for name, rows in before.items() if name in changed}
@@ -211,7 +214,7 @@ def test_killed_between_any_two_writes_and_opened_again(
     assert migrated(whole) == expected(rows)
     assert writes > 3 * len(COLUMNS)
     old_rows = {row for name in COLUMNS for row in map(str, rows[name])}
-    for number in range(writes):
+    for number in range(0, writes, step):
         uri, left = old.copy(tmp_path / str(number), changed), number
 
         def kill() -> None:
@@ -230,30 +233,37 @@ def test_killed_between_any_two_writes_and_opened_again(
         assert migrated(uri) == expected(rows), number
 
 
-@pytest.mark.timeout(600)
-def test_a_real_process_killed_for_good_at_any_moment(
-    old: OldRelease, before: dict[str, list[Any]], tmp_path: Path
-) -> None:
-    marks = (
+@pytest.mark.parametrize(
+    "sign",
+    [
         "centroids.lance",
-        "screening_progress.lance",
-        "reports_before_migration.lance",
-        "blocklist_before_migration.lance/_versions",
-    )
-    killed = 0
-    for number, mark in enumerate(marks):
+        *(
+            pytest.param(sign, marks=pytest.mark.long)
+            for sign in (
+                "screening_progress.lance/data",
+                "reports_before_migration.lance",
+                "admissions_before_migration.lance/_versions",
+                "blocklist_before_migration.lance/_versions",
+            )
+        ),
+    ],
+)
+def test_a_real_process_killed_for_good(
+    old: OldRelease, before: dict[str, list[Any]], tmp_path: Path, sign: str
+) -> None:
+    for number in range(5):  # the process may be done before the signal comes
         uri = old.copy(tmp_path / str(number))
         process = start("catalog", "migrate", uri=uri)
         until = time.monotonic() + 60
-        while process.poll() is None and not (uri / mark).exists() and time.monotonic() < until:
+        while process.poll() is None and not (uri / sign).exists() and time.monotonic() < until:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        killed += process.returncode == -signal.SIGKILL
-        # What is half made may not even open: only the catalog itself is asked.
-        Catalog(str(uri))
-        assert migrated(uri) == expected(before), mark
-    assert killed, "no process was still at work when it was killed"
+        if process.wait() == -signal.SIGKILL:
+            break
+    else:
+        pytest.fail("no process was still at work when it was killed")
+    Catalog(str(uri))
+    assert migrated(uri) == expected(before)
 
 
 def test_a_table_of_which_only_the_folder_was_made_is_made_anew(
