@@ -178,7 +178,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     out = command("catalog", "migrate", "--dry-run", uri=uri)
     assert "schema 2 to 3" in out
     for name, new in TABLES.items():
-        assert f"copy {name} to {new} ({len(before[name])} rows)" in out
+        assert f"copy {name} to {new} ({len(before[name])} row" in out
     assert "rename columns of decisions: door -> channel" in out
     assert "nothing was written" in out
     shown = json.loads(command("catalog", "show", "--json", uri=uri))

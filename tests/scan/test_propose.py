@@ -370,11 +370,11 @@ def test_what_is_measured_is_what_the_lists_hold(bench, small_cells):
         sum(cosine.expected >= best[-1][1].expected - 2e-4 for _, cosine in found.get(name, []))
         for name, best in exact.items()
     ]
-    assert noted["sample"] == CONTENTS
+    assert noted["sample_size"] == CONTENTS
     assert noted["recall"] == pytest.approx(sum(held) / (4 * CONTENTS), abs=1e-5)
     assert 0.3 < noted["recall"] < 1, "these cells are too small to hold all"
-    assert noted["recall"] <= noted["best"] <= 1
-    assert 0.05 < noted["ranked"] < 0.6
+    assert noted["recall"] <= noted["recall_at_1"] <= 1
+    assert 0.05 < noted["compared_share"] < 0.6
     bench.refresh(catalog, set(NAMES))
     assert note(catalog)["recall"] == noted["recall"], "a scan with nothing to do says it again"
 
@@ -386,10 +386,10 @@ def test_exact_lists_are_not_estimated(bench):
         "scan_id": "incremental90",
         "mode": "exact",
         "recall": 1.0,
-        "best": 1.0,
-        "sample": 0,
-        "ranked": 1.0,
-        "neighbours": 4,
+        "recall_at_1": 1.0,
+        "sample_size": 0,
+        "compared_share": 1.0,
+        "list_length": 4,
     }
 
 

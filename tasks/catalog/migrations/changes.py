@@ -66,8 +66,9 @@ class NewTable:
         table = open_table(db, self.old)
         if table is None:
             return ""
-        rows = f"{table.count_rows():,} rows"
-        return f"copy {self.old} to {self.new} ({rows}){_named(self.columns)}"
+        rows = table.count_rows()
+        size = f"{rows:,} row{'' if rows == 1 else 's'}"
+        return f"copy {self.old} to {self.new} ({size}){_named(self.columns)}"
 
     def apply(self, db: Any, check: Check) -> None:
         """Copy the rows."""
