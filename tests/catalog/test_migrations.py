@@ -266,6 +266,24 @@ def test_a_real_process_killed_for_good(
     assert migrated(uri) == expected(before)
 
 
+def test_nothing_is_copied_from_a_table_that_is_being_removed(
+    old: OldRelease, before: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    uri = old.copy(tmp_path / "c")
+    db = lancedb.connect(uri)
+
+    def kill() -> None:
+        if run.read_standing(lancedb.connect(uri), "c").stage == "clean":
+            raise Killed
+
+    with pytest.raises(Killed):
+        run.migrate(db, "killed", 3, kill)
+    for name in ("homes", "screened", "decisions_before_migration"):
+        lancedb.connect(uri).open_table(name).delete("true")  # as if half of its files were gone
+    Catalog(str(uri))
+    assert migrated(uri) == expected(before)
+
+
 def test_a_table_of_which_only_the_folder_was_made_is_made_anew(
     old: OldRelease, before: dict[str, list[Any]], tmp_path: Path
 ) -> None:
