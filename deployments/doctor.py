@@ -56,7 +56,8 @@ def examine(source: str | None, catalog: str | None) -> list[Finding]:
         try:
             findings += check()
         except Exception as error:  # a doctor that dies of what it finds helps nobody
-            findings.append(Finding(name, "bad", f"{type(error).__name__}: {error}"))
+            told = DamDedupError(f"{type(error).__name__}: {error}")  # without memory addresses
+            findings.append(Finding(name, "bad", str(told), "see the log; the check itself failed"))
     return findings
 
 
@@ -141,10 +142,7 @@ def _mail(settings: Settings) -> Iterator[Finding]:
 
 
 def _prefect() -> Iterator[Finding]:
-    import httpx
-    from prefect.exceptions import ObjectNotFound
-
-    from deployments.bootstrap import POOL, api_url, server
+    from deployments.bootstrap import POOL, BootstrapError, api_url, reach
 
     url = api_url()
     if not url:
@@ -156,9 +154,17 @@ def _prefect() -> Iterator[Finding]:
         )
         return
     try:
-        httpx.get(
-            f"{url}/health", timeout=10
-        ).raise_for_status()  # Prefect's client asks for minutes
+        reach(url)
+    except BootstrapError as error:
+        yield Finding("prefect", "bad", str(error), "start the server, check PREFECT_API_URL")
+        return
+
+    import httpx
+    from prefect.exceptions import ObjectNotFound
+
+    from deployments.bootstrap import server
+
+    try:
         with server(url) as client:
             client.read_work_pool(POOL)
             workers = client.read_workers_for_work_pool(POOL)
@@ -168,7 +174,10 @@ def _prefect() -> Iterator[Finding]:
         return
     except httpx.HTTPError as error:
         yield Finding(
-            "prefect", "bad", f"{url}: {error}", "start the server, check PREFECT_API_URL"
+            "prefect",
+            "bad",
+            f"{url}: {error}",
+            "where the server asks for a login, set PREFECT_API_AUTH_STRING or PREFECT_API_KEY",
         )
         return
     online = [worker.name for worker in workers if worker.status == "ONLINE"]

@@ -30,16 +30,20 @@ from tests.servers import session_folder, shared
 # Files that take longest. Begun last, one of them keeps a worker busy while the other has nothing
 # left to do.
 LONGEST = (
-    "tests/merging/test_machine.py",
     "tests/flows/test_deployed.py",
+    "tests/flows/test_check.py",
+    "tests/flows/test_events.py",
+    "tests/merging/test_machine.py",
+    "tests/flows/test_deployed_long.py",
     "tests/deployments/local/test_stack.py",
     "tests/flows/test_crash.py",
     "tests/merging/test_killed.py",
     "tests/merging/test_faults.py",
-    "tests/deployments/gate/test_api.py",
 )
 #: Files whose tests share nothing, so that both workers may take of them.
 DIVISIBLE = ("tests/merging/test_machine.py",)
+#: Files that share servers which take long to start, and so are one worker's.
+TOGETHER = LONGEST[:3]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,13 +54,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give workers whole files, whose tests share fixtures, but for the divisible ones."""
+    """Give each worker whole files, whose tests share fixtures."""
     from xdist.scheduler import LoadFileScheduling
 
     class LoadFiles(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            return nodeid if path in DIVISIBLE else path
+            return nodeid if path in DIVISIBLE else TOGETHER[0] if path in TOGETHER else path
 
     return LoadFiles(config, log) if config.getoption("dist") == "loadfile" else None
 

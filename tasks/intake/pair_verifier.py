@@ -65,7 +65,7 @@ class PairVerifier:
     def __init__(self, settings: MatchSettings, patience: float = 0.0) -> None:
         use_one_thread()
         self._unwritten = _Unwritten(patience)
-        self._cache = FeatureCache(min(settings.features_held, _HELD))
+        self._cache = FeatureCache(min(settings.feature_cache_images, _HELD))
         self._threads = ThreadPoolExecutor(settings.workers or os.cpu_count() or 1, "verify")
 
     def known(self, catalog: Catalog, asked: AskedPicture) -> pl.DataFrame:

@@ -118,7 +118,7 @@ def merge_plan(
     store = open_store(plan.source, settings)
     if store is None:
         raise MergeError(f"{plan.source} is a folder; merging needs a bucket")
-    with catalog.turn(settings.catalog.turn_seconds):
+    with catalog.turn(settings.catalog.scan_wait_seconds):
         chosen = _chosen(catalog, plan, groups, dry_run)
         events = read_events(catalog, plan)
         _check_caps(

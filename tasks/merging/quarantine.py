@@ -91,7 +91,7 @@ def empty_quarantine(
         raise MergeError("emptying a quarantine early needs one plan's id")
     catalog = open_catalog(settings)
     outcomes: list[Quarantined] = []
-    with catalog.turn(settings.catalog.turn_seconds):
+    with catalog.turn(settings.catalog.scan_wait_seconds):
         for plan in _plans(catalog, plan_id):
             due = [
                 (entry, group)

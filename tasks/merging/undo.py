@@ -82,7 +82,7 @@ def undo_merge(
     store = open_store(plan.source, settings)
     if store is None:
         raise MergeError(f"{plan.source} is a folder; nothing was merged there")
-    with catalog.turn(settings.catalog.turn_seconds):
+    with catalog.turn(settings.catalog.scan_wait_seconds):
         events = read_events(catalog, plan)
         todo = _todo(plan, events, group_id, number)
         if todo and not dry_run:

@@ -44,7 +44,7 @@ class ScanVerifier:
         self._catalog = catalog
         self._answers = KnownAnswers(catalog)
         self._workers = settings.workers or os.cpu_count() or 1
-        self._held = settings.features_held
+        self._held = settings.feature_cache_images
         self._progress = progress
         self.verified = 0
 

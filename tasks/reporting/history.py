@@ -151,6 +151,23 @@ def read_history(settings: Settings) -> pl.DataFrame:
     return past_scans(open_catalog(settings))
 
 
+def read_unfinished(settings: Settings) -> pl.DataFrame:
+    """The scans that did not finish, the oldest first.
+
+    Returns:
+        scan_id, kind, started, finished (null while it runs, and where its process was killed),
+        source, where, scope, threshold, dry_run, and state: ``failed: KIND OF ERROR``, or
+        ``running`` for one that runs or was killed.
+    """
+    columns = [name for name in PAST if name in schema.SCANS.names]
+    found = open_catalog(settings).read(
+        "scans", [*columns, "state"], "NOT starts_with(state, 'finished')"
+    )
+    return found.with_columns(pl.col("threshold").cast(pl.Float64).round(6)).cast(
+        {name: PAST[name] for name in columns}
+    )
+
+
 def past_scans(catalog: Catalog, before: Scan | None = None) -> pl.DataFrame:
     """The finished scans, the oldest first.
 

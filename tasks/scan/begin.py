@@ -38,7 +38,7 @@ def catalog_turn(request: ScanRequest, settings: Settings) -> Iterator[None]:
     _scope(request)
     for share in settings.mail.reviewers.values():
         share_sql(share)
-    with open_catalog(settings).turn(settings.catalog.turn_seconds):
+    with open_catalog(settings).turn(settings.catalog.scan_wait_seconds):
         yield
 
 

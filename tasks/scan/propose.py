@@ -144,7 +144,7 @@ def _look_up(
         k,
         _ends(kept, min(k, len(ordered) - 1)),
         ordered.rank("ordinal").cast(pl.Int64).to_numpy(writable=True),
-        block=scan.settings.match.block,
+        block=scan.settings.match.block_rows,
         device=choose_device(scan.settings.embedding.device).type,
         progress=lambda done: progress("compare", done, queries.height),
         sides=None if undivided(rows) else rows["side"].to_numpy(writable=True),
@@ -187,7 +187,7 @@ def _look_up_in_cells(
         vectors,
         order,
         k,
-        block=scan.settings.match.block * _QUERY_BLOCKS,
+        block=scan.settings.match.block_rows * _QUERY_BLOCKS,
         device=device,
         progress=lambda done: progress("compare", done, queries.height),
     )

@@ -329,6 +329,7 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.long
 def test_200_uploads_of_20_pictures_from_two_processes_leave_20_assets(uploads, tmp_path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()

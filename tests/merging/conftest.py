@@ -154,7 +154,7 @@ def make_settings(
 
     def make(catalog: Path) -> Settings:
         settings = load_settings(
-            catalog={"uri": str(catalog), "busy_seconds": 30, "turn_seconds": 30},
+            catalog={"uri": str(catalog), "busy_seconds": 30, "scan_wait_seconds": 30},
             delivery={"folder": tmp_path / "reports"},
             embedding={"model": str(tiny_model), "pooling": "cls", "device": "cpu", "decoders": 1},
         )

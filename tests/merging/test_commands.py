@@ -61,7 +61,7 @@ def run(
 
     def run(*words: str, typed: str = "", safe: bool = True) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["dam-dedup", *words])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
         try:
             main()
             code: Any = 0
@@ -279,7 +279,7 @@ def test_mistakes(run: Run, words: tuple[str, ...], told: str) -> None:
         ("reject", "not planned again"),
         ("merge", "--dry-run"),
         ("undo", "PLAN/GROUP/NUMBER"),
-        ("verdict", "columns left, right, verdict"),
+        ("verdict", "columns left, right and verdict"),
         ("audit", "--savings"),
         ("policy check", "line and key"),
         ("policy explain", "Nothing is"),

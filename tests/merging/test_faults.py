@@ -321,6 +321,7 @@ def test_throttled(make_site: Any, answers: list[Any], kind: str) -> None:
     assert site.snapshot(ours=True) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "at"), [("plain", (0, 2, 3, 5)), ("versioned", (1, 4, 5))])
 def test_undo_after_a_failure_at_a_write(
     make_site: Any, answers: list[Any], kind: str, at: tuple[int, ...]

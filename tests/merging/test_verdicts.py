@@ -225,6 +225,19 @@ def test_what_is_no_such_csv(text: str, words: str) -> None:
         parse_verdicts(text)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_verdicts_saved_by_a_european_spreadsheet(encoding: str) -> None:
+    text = 'left;right;verdict;comment\r\n\'=1.png;"a;b.png";Distinct;für später\r\n'
+    assert parse_verdicts(text.encode(encoding)) == [
+        Verdict("=1.png", "a;b.png", "distinct", "für später")
+    ]
+
+
+def test_bytes_that_are_no_text_are_told() -> None:
+    with pytest.raises(MergeError, match="save it as CSV in UTF-8"):
+        parse_verdicts(b"left,right,verdict\n\x81,b,linked\n")
+
+
 def test_a_short_row_is_told_not_a_crash(two: Any) -> None:
     with pytest.raises(MergeError, match="pair 1: the catalog knows no picture ''"):
         record_verdicts(

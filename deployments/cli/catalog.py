@@ -1,18 +1,20 @@
-"""The commands of the catalog itself: what it holds, and its migration."""
+"""The commands of the catalog itself: ``catalog show`` and ``catalog migrate``."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.cli.help_pages import OPERATE, Command, Group
 from deployments.cli.options import CatalogUri, Json, read_settings
+from deployments.cli.output import print_json, say
 
 if TYPE_CHECKING:
     from tasks.catalog.catalog import Catalog
 
 catalog_app = typer.Typer(
+    cls=Group,
     help="The catalog itself: what it holds, and its migration from an older release.",
     no_args_is_help=True,
 )
@@ -20,14 +22,16 @@ catalog_app = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program's."""
-    app.add_typer(catalog_app, name="catalog")
+    app.add_typer(catalog_app, name="catalog", rich_help_panel=OPERATE)
 
 
-@catalog_app.command()
+@catalog_app.command(cls=Command)
 def show(catalog: CatalogUri = None, as_json: Json = False) -> None:
     """Show the schema's version, the tables with their rows, and whether a migration is due.
 
     Nothing is written: a catalog of an older release stays as it is.
+
+        dam-dedup catalog show
     """
     opened = _look(catalog)
     standing = opened.standing
@@ -42,17 +46,17 @@ def show(catalog: CatalogUri = None, as_json: Json = False) -> None:
             "up_to_date": opened.up_to_date,
             "tables": tables,
         }
-        typer.echo(json.dumps(state, indent=1))
+        print_json(state)
         return
     made = f", last migrated by release {standing.release}" if standing.release else ""
-    typer.echo(f"{opened.uri}: schema {standing.version}{made}")
+    say(f"{opened.uri}: schema {standing.version}{made}")
     for name, rows in tables.items():
-        typer.echo(f"  {name:<44} {rows:>12,} rows")
+        say(f"  {name:<44} {rows:>12,} rows")
     if not opened.up_to_date:
-        typer.echo("a migration is due; see: dam-dedup catalog migrate --dry-run")
+        say("a migration is due; see: dam-dedup catalog migrate --dry-run")
 
 
-@catalog_app.command()
+@catalog_app.command(cls=Command)
 def migrate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")
@@ -79,15 +83,15 @@ def migrate(
             "changes": lines,
             "done": done,
         }
-        typer.echo(json.dumps(told, indent=1))
+        print_json(told)
         return
     if not lines:
-        typer.echo(f"{opened.uri} has schema {before}, this release's: nothing to do")
+        say(f"{opened.uri} has schema {before}, this release's: nothing to do")
         return
-    typer.echo(f"{opened.uri}: schema {before} to {opened.target}")
+    say(f"{opened.uri}: schema {before} to {opened.target}")
     for line in lines:
-        typer.echo(f"  {line}")
-    typer.echo("nothing was written (--dry-run)" if dry_run else "done")
+        say(f"  {line}")
+    say("nothing was written (--dry-run)" if dry_run else "done")
 
 
 def _look(catalog: str | None) -> Catalog:
