@@ -14,6 +14,7 @@ from deployments.bench.command import bench_app
 from deployments.cli import (
     auditing,
     blocklist,
+    catalog,
     checking,
     deciding,
     events,
@@ -57,6 +58,7 @@ for part in (
     events,
     auditing,
     operating,
+    catalog,
     local,
 ):
     part.register(app)

@@ -113,7 +113,7 @@ class ReportRoutes:
         check_scope(claim, plan, [one.group for one in found.groups])
         homes = self._homes(plan, claim, found.verdicts)
         before = self._decided(plan)
-        outcome = decide_each(self._settings, plan, found.groups, by=claim.reviewer, door="page")
+        outcome = decide_each(self._settings, plan, found.groups, by=claim.reviewer, channel="page")
         new = {one.group_id for one in outcome if one.new and one.decision}
         # The verdicts on a group's pairs count with its first decision: where that was made before,
         # they come too late. A group that nothing would be done to takes no decision; its verdicts
@@ -126,7 +126,7 @@ class ReportRoutes:
         ]
         number = 0
         if verdicts:
-            number = record_verdicts(self._settings, verdicts, by=claim.reviewer, door="page")
+            number = record_verdicts(self._settings, verdicts, by=claim.reviewer, channel="page")
         log.info("plan %s: %d groups and %d pairs by %s", plan.id, len(new), number, claim.reviewer)
         problems = {one.group_id: one.why for one in outcome if not one.decision}
         link = self._replanned(claim, plan, found.keepers, problems)

@@ -107,7 +107,7 @@ def _decide(
         by=claim.reviewer,
         groups=groups,
         comment=form.comment,
-        door="page",
+        channel="page",
         accept_questions=accept,
         expected_hash=claim.hash,
     )

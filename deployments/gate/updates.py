@@ -16,7 +16,7 @@ from tasks.records import Analysis
 from tasks.session import default_source, open_catalog
 from tasks.settings import Settings
 
-_DOOR = "gate"
+_CHANNEL = "gate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ async def update(service: Service, analysis: Analysis, wanted: Update) -> dict[s
             metadata=wanted.metadata,
             name=wanted.name,
             etag=wanted.etag,
-            door=_DOOR,
+            channel=_CHANNEL,
         )
     )
     service.metrics.updates.labels(admission.decision).inc()
@@ -71,7 +71,7 @@ def _enter(settings: Settings, analysis: Analysis, wanted: Update) -> tuple[Aler
     with catalog.writing(settings.catalog.busy_seconds):
         suspect = suspect_of(analysis, wanted.key, source)
         alerts = tuple(find_alerts(catalog, [suspect], analysis.space.id))
-        save_alerts(catalog, alerts, door=_DOOR)
+        save_alerts(catalog, alerts, channel=_CHANNEL)
         update_asset(
             settings,
             analysis,

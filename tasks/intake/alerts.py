@@ -35,7 +35,7 @@ COLUMNS = [
     "score",
     "evidence",
     "detail",
-    "door",
+    "channel",
     "scan_id",
     "at",
 ]
@@ -95,7 +95,7 @@ class Alert:
 
 
 def save_alerts(
-    catalog: Catalog, alerts: Iterable[Alert], *, door: str, scan_id: str = ""
+    catalog: Catalog, alerts: Iterable[Alert], *, channel: str, scan_id: str = ""
 ) -> list[Alert]:
     """Keep alerts; returns those that are new. Needs the writer's lease."""
     wanted = {alert.id: alert for alert in alerts}
@@ -103,7 +103,7 @@ def save_alerts(
     new = [alert for name, alert in sorted(wanted.items()) if name not in known]
     started, at = time.time_ns(), now()
     rows = [
-        _row(alert) | {"sequence": started + n, "door": door, "scan_id": scan_id, "at": at}
+        _row(alert) | {"sequence": started + n, "channel": channel, "scan_id": scan_id, "at": at}
         for n, alert in enumerate(new)
     ]
     catalog.upsert("alerts", pa_table(rows, schema.ALERTS), only_new=True)

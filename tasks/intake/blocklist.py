@@ -37,7 +37,7 @@ _ENTRY = [
     "sha256",
     "content",
     "phash",
-    "plain",
+    "featureless",
     "reason",
     "rule",
     "by",
@@ -249,7 +249,7 @@ def _add(settings: Settings, suspect: Suspect, *, reason: str, rule: str, by: st
             "sha256": suspect.sha256,
             "content": suspect.content,
             "phash": suspect.phash,
-            "plain": suspect.plain,
+            "featureless": suspect.plain,
             "reason": reason.strip()[:2000],
             "rule": rule.strip()[:200],
             "by": " ".join(by.split())[:200],
@@ -275,7 +275,7 @@ def _resembling(
 ) -> Iterable[tuple[int, int, int, float]]:
     """Pairs that are near by hash and vector: suspect, entry (numbers), hash distance, cosine."""
     ours = [at for at, one in enumerate(suspects) if space in one.vectors and not one.plain]
-    places = {row["entry_id"]: number for number, row in enumerate(rows) if not row["plain"]}
+    places = {row["entry_id"]: number for number, row in enumerate(rows) if not row["featureless"]}
     table = catalog.read_arrow(
         "blocklist_vectors", ["entry_id", "vector"], f"space = {quote(space)}"
     )

@@ -236,7 +236,7 @@ def _written_by_us(site: _Site, events: Sequence[ObjectEvent]) -> dict[str, set[
 def _notes(site: _Site, events: Sequence[ObjectEvent]) -> dict[str, tuple[str, str]]:
     """For each key, the sequencer and the ETag of the event that was followed last."""
     ids = [asset_id(site.source.id, event.key) for event in events]
-    rows = site.catalog.read_keys("notices", ["notice_id", "key", "sequencer", "etag"], ids)
+    rows = site.catalog.read_keys("last_events", ["asset_id", "key", "sequencer", "etag"], ids)
     return {row["key"]: (row["sequencer"], row["etag"]) for row in rows.iter_rows(named=True)}
 
 
@@ -244,7 +244,7 @@ def _note(site: _Site, done: Iterable[tuple[ObjectEvent, str]]) -> None:
     """Record the events that were followed, last of all: what is not recorded is followed again."""
     rows = [
         {
-            "notice_id": asset_id(site.source.id, event.key),
+            "asset_id": asset_id(site.source.id, event.key),
             "source": site.source.id,
             "key": event.key,
             "sequencer": event.sequencer,
@@ -254,7 +254,7 @@ def _note(site: _Site, done: Iterable[tuple[ObjectEvent, str]]) -> None:
         for event, etag in done
     ]
     with site.catalog.writing(site.settings.catalog.busy_seconds):
-        site.catalog.upsert("notices", pa_table(rows, schema.NOTICES))
+        site.catalog.upsert("last_events", pa_table(rows, schema.LAST_EVENTS))
 
 
 # ---- what is there ---------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def _is_news(site: _Site, row: dict[str, Any]) -> bool:
     where = f"asset_id = {quote(row['asset_id'])} AND removed_at IS NULL"
     columns = ["asset_id", "revision", "read_revision"]
     known = site.catalog.read("assets", columns, where)
-    noted = site.catalog.read_keys("notices", ["notice_id", "etag"], [row["asset_id"]])
+    noted = site.catalog.read_keys("last_events", ["asset_id", "etag"], [row["asset_id"]])
     read = known.filter(
         (pl.col("revision") == row["revision"]) & (pl.col("read_revision") == row["revision"])
     )
@@ -355,7 +355,7 @@ def _checked(site: _Site, row: dict[str, Any], analysis: Analysis, checker: Chec
     with site.catalog.writing(site.settings.catalog.busy_seconds):
         suspect = suspect_of(analysis, key, site.source.id)
         alerts = find_alerts(site.catalog, [suspect], analysis.space.id)
-        save_alerts(site.catalog, alerts, door="event")
+        save_alerts(site.catalog, alerts, channel="event")
     question = CheckQuestion(
         source=site.uri, threshold=site.settings.match.threshold, limit=_MOST_FINDINGS
     )

@@ -97,22 +97,24 @@ def _against_list(
     against = digest("blocklist", space.id)
     source = open_source(scan.source, scan.settings)
     assets = catalog.read("assets", _FACTS, scope_sql(scan, source)).drop_nulls("content")
-    seen = catalog.read("screened", ["content", "upto"], f"against = {quote(against)}")
+    seen = catalog.read(
+        "screening_progress", ["content", "up_to_entry"], f"screened_against = {quote(against)}"
+    )
     todo = (
         assets.select("content")
         .unique()
         .join(seen, on="content", how="left")
-        .with_columns(pl.col("upto").fill_null(0))
-        .filter(pl.col("upto") < latest)
-        .sort("upto", "content")
+        .with_columns(pl.col("up_to_entry").fill_null(0))
+        .filter(pl.col("up_to_entry") < latest)
+        .sort("up_to_entry", "content")
     )
     raised = done = 0
-    for (upto,), part in todo.group_by("upto", maintain_order=True):
+    for (upto,), part in todo.group_by("up_to_entry", maintain_order=True):
         for chunk in part.iter_slices(_CHUNK):
             files = assets.join(chunk, on="content", how="semi").unique(["content", "sha256"])
             suspects = _suspects(catalog, files.sort("key", descending=True), space)
             found = find_alerts(catalog, suspects, space.id, after=int(upto))
-            raised += len(save_alerts(catalog, found, door="scan", scan_id=scan.id))
+            raised += len(save_alerts(catalog, found, channel="scan", scan_id=scan.id))
             _remember(catalog, chunk["content"], against, latest)
             done += chunk.height
             progress("screen", done, todo.height)
@@ -137,10 +139,15 @@ def _suspects(catalog: Catalog, files: pl.DataFrame, space: Space) -> list[Suspe
 
 def _remember(catalog: Catalog, contents: Iterable[str], against: str, upto: int) -> None:
     rows = [
-        {"screen_id": digest(against, name), "content": name, "against": against, "upto": upto}
+        {
+            "progress_id": digest(against, name),
+            "content": name,
+            "screened_against": against,
+            "up_to_entry": upto,
+        }
         for name in contents
     ]
-    catalog.upsert("screened", pa_table(rows, schema.SCREENED))
+    catalog.upsert("screening_progress", pa_table(rows, schema.SCREENING_PROGRESS))
 
 
 # ---- pairs of the policy ---------------------------------------------------------------------
@@ -169,7 +176,7 @@ def _across(
     both = pl.concat([one, two.select(pl.col("b").alias("a"), pl.col("a").alias("b"))]).unique()
     found = _verified(catalog, scan, both, pl.concat([left, right]), progress)
     alerts = list(_pair_alerts(pair, found, left, right))
-    raised = len(save_alerts(catalog, alerts, door="scan", scan_id=scan.id))
+    raised = len(save_alerts(catalog, alerts, channel="scan", scan_id=scan.id))
     for names, mark in zip(new, marks, strict=True):
         _remember(catalog, names, mark, 1)
     return len(new[0]) + len(new[1]), raised
@@ -183,7 +190,7 @@ def _side(catalog: Catalog, scan: Scan, space: Space, side: AlertSide) -> pl.Dat
 
 
 def _unseen(catalog: Catalog, contents: pl.Series, mark: str) -> pl.Series:
-    seen = catalog.read("screened", ["content"], f"against = {quote(mark)}")
+    seen = catalog.read("screening_progress", ["content"], f"screened_against = {quote(mark)}")
     return contents.filter(~contents.is_in(seen["content"].implode()))
 
 

@@ -1,7 +1,7 @@
-"""Decide: a person's word about a plan, whatever door it came through.
+"""Decide: a person's word about a plan, whatever channel it came through.
 
-One record whichever door: the command line, the signed page, the Prefect UI, a policy's rule. The
-first decision about a group of a plan holds; to think again, plan again.
+One record whichever channel: the command line, the signed page, the Prefect UI, a policy's rule.
+The first decision about a group of a plan holds; to think again, plan again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def decide(
     by: str,
     groups: Sequence[str] = (),
     comment: str = "",
-    door: str = "cli",
+    channel: str = "cli",
     accept_questions: bool = False,
     expected_hash: str | None = None,
 ) -> list[Decided]:
@@ -62,7 +62,7 @@ def decide(
         groups: ids; none: all on which nothing was decided, but for those with questions, which
             have to be named or accepted.
         comment: why, for the audit.
-        door: ``cli``, ``page`` or ``prefect``.
+        channel: ``cli``, ``page`` or ``prefect``.
         accept_questions: approve groups with open questions too; conflicts keep the keeper's value.
         expected_hash: the plan the decision was shown for, where it was shown elsewhere.
 
@@ -90,7 +90,7 @@ def decide(
                     group,
                     decision=decision,
                     by=name,
-                    door=door,
+                    channel=channel,
                     comment=comment.strip()[:2000],
                 )
             made[group.group_id] = why
@@ -151,7 +151,7 @@ def _decided(
 
 
 def decide_each(
-    settings: Settings, plan: Plan, words: Sequence[GroupDecision], *, by: str, door: str = "cli"
+    settings: Settings, plan: Plan, words: Sequence[GroupDecision], *, by: str, channel: str = "cli"
 ) -> list[Decided]:
     """Record decisions made group by group, for exactly this plan.
 
@@ -178,7 +178,7 @@ def decide_each(
                 decision,
                 by=by,
                 groups=groups,
-                door=door,
+                channel=channel,
                 accept_questions=accept,
                 expected_hash=plan.hash,
             )

@@ -18,7 +18,7 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import MergeError
-from tasks.merging.rules.plans import PLAN_FORM, Operation, Plan, PlannedGroup
+from tasks.merging.rules.plans import Operation, Plan, PlannedGroup
 from tasks.records import digest, now
 from tasks.session import pa_table
 
@@ -101,8 +101,6 @@ def read_plan(catalog: Catalog, plan_id: str) -> Plan:
         plan = Plan.from_json(row["body"])
     except ValueError as error:
         raise MergeError(f"plan {row['plan_id']} cannot be read: {error}; plan again") from error
-    if plan.form != PLAN_FORM:
-        raise MergeError(f"plan {row['plan_id']} is of another release; plan again")
     if plan.hash != row["hash"]:
         raise MergeError(
             f"plan {row['plan_id']} was changed since it was made: its hash is {plan.hash[:12]}. "
@@ -138,7 +136,7 @@ def save_decision(
     *,
     decision: str,
     by: str,
-    door: str,
+    channel: str,
     comment: str = "",
 ) -> None:
     """Add one decision about one group; the first about a group of a plan is the one that holds."""
@@ -152,7 +150,7 @@ def save_decision(
         "fingerprint": group.fingerprint,
         "decision": decision,
         "by": by,
-        "door": door,
+        "channel": channel,
         "comment": comment,
         "at": now(),
     }
@@ -160,15 +158,15 @@ def save_decision(
 
 
 def read_decisions(catalog: Catalog, plan: Plan | None = None) -> pl.DataFrame:
-    """at, plan_id, group_id, fingerprint, decision, by, door, comment; of one plan, or of all."""
-    columns = ["at", "plan_id", "group_id", "fingerprint", "decision", "by", "door", "comment"]
+    """at, plan_id, group_id, fingerprint, decision, by, channel, comment; of a plan, or of all."""
+    columns = ["at", "plan_id", "group_id", "fingerprint", "decision", "by", "channel", "comment"]
     return catalog.read("decisions", columns, f"hash = {quote(plan.hash)}" if plan else "")
 
 
 def past_outcomes(catalog: Catalog, scope: str) -> dict[str, str]:
     """Fingerprint of a group to why it is not planned again: rejected, or undone."""
     inside = f"scope = {quote(scope)}"
-    columns = ["at", "fingerprint", "by", "decision", "door"]
+    columns = ["at", "fingerprint", "by", "decision", "channel"]
     decided = catalog.read("decisions", columns, inside)
     events = catalog.read("journal", ["sequence", "at", "fingerprint", "by", "event"], inside)
     undone = events.filter(pl.col("event").is_in([UNDOING, UNDONE, LEFT])).select(
@@ -177,7 +175,7 @@ def past_outcomes(catalog: Catalog, scope: str) -> dict[str, str]:
     done = events.filter(event=DONE).select(
         "at", "fingerprint", "by", pl.lit("done").alias("decision")
     )
-    every = pl.concat([decided.drop("door"), undone, done]).sort("at")
+    every = pl.concat([decided.drop("channel"), undone, done]).sort("at")
     last = every.group_by("fingerprint", maintain_order=True).last()
     return {
         row["fingerprint"]: f"{_WORDS[row['decision']]} by {row['by']} on {row['at']:%Y-%m-%d}: "

@@ -38,6 +38,15 @@ SAMPLED = 32
 #: Cells are made anew when the scope has grown or shrunk by this factor.
 _OUTGROWN = 2.0
 _BLOCK = 1 << 15
+#: Attribute of :class:`SearchNote` to the column that holds it.
+_MEASURED = {
+    "mode": "mode",
+    "recall": "recall",
+    "best": "recall_at_1",
+    "sample": "sample_size",
+    "ranked": "compared_share",
+    "neighbours": "list_length",
+}
 
 
 def choose_scan_mode(count: int, mode: str) -> str:
@@ -83,40 +92,36 @@ class Cells:
 
 def read_cells(catalog: Catalog, scan: Scan, space: Space) -> Cells | None:
     """The cells that the scope's lists were made with; None when they are exact, or none are."""
-    found = catalog.read("cells", schema.CELLS.names, f"cells_id = {quote(_id(scan, space))}")
+    found = catalog.read(
+        "centroids", schema.CENTROIDS.names, f"centroids_id = {quote(_id(scan, space))}"
+    )
     if found.is_empty():
         return None
     row = found.row(0, named=True)
-    centres = np.frombuffer(row["centres"], np.float32).reshape(-1, space.dim).copy()
-    note = SearchNote(
-        row["mode"], row["recall"], row["best"], row["sample"], row["ranked"], row["neighbours"]
-    )
-    return Cells(row["mode"], row["count"], centres, note)
+    centres = np.frombuffer(row["centroids"], np.float32).reshape(-1, space.dim).copy()
+    note = SearchNote(**{name: row[column] for name, column in _MEASURED.items()})
+    return Cells(row["mode"], row["trained_on"], centres, note)
 
 
 def forget_cells(catalog: Catalog, scan: Scan, space: Space) -> None:
     """Remove the scope's cells; its lists must be gone by then."""
     # In this order: contents must never be placed in cells of before.
-    catalog.delete_where("homes", _where(scan, space))
-    catalog.delete_keys("cells", [_id(scan, space)])
+    catalog.delete_where("assignments", _where(scan, space))
+    catalog.delete_keys("centroids", [_id(scan, space)])
 
 
 def write_cells(catalog: Catalog, scan: Scan, space: Space, cells: Cells) -> None:
     """Write the scope's cells, or what was measured with them."""
     row = {
-        "cells_id": _id(scan, space),
+        "centroids_id": _id(scan, space),
         "scope": scan.scope,
         "space": space.id,
+        "trained_on": cells.count,
+        "centroids": cells.centres.tobytes(),
+        **_measured(cells.note),
         "mode": cells.mode,
-        "count": cells.count,
-        "centres": cells.centres.tobytes(),
-        "recall": cells.note.recall,
-        "best": cells.note.best,
-        "sample": cells.note.sample,
-        "ranked": cells.note.ranked,
-        "neighbours": cells.note.neighbours,
     }
-    catalog.upsert("cells", pa_table([row], schema.CELLS))
+    catalog.upsert("centroids", pa_table([row], schema.CENTROIDS))
 
 
 def partition_scope(
@@ -172,11 +177,11 @@ def _homes(
     found = np.zeros((len(contents), probes), np.uint16)
     placed = np.zeros(len(contents), bool)
     places = pl.DataFrame({"content": contents}).with_row_index("row")
-    for batch in catalog.stream("homes", ["content", "cells"], _where(scan, space), _BLOCK):
+    for batch in catalog.stream("assignments", ["content", "lists"], _where(scan, space), _BLOCK):
         known = pl.DataFrame(pl.from_arrow(batch)).join(places, on="content")
-        known = known.filter(pl.col("cells").list.len() == probes)
+        known = known.filter(pl.col("lists").list.len() == probes)
         rows = known["row"].to_numpy()
-        found[rows] = known["cells"].explode().to_numpy().reshape(-1, probes)
+        found[rows] = known["lists"].explode().to_numpy().reshape(-1, probes)
         placed[rows] = True
     new = np.flatnonzero(~placed)
     for start in range(0, len(new), _BLOCK):
@@ -185,42 +190,39 @@ def _homes(
         names = contents.gather(rows)
         table = pl.DataFrame(
             {
-                "home_id": [digest(scan.scope, content, space.id) for content in names],
+                "assignment_id": [digest(scan.scope, content, space.id) for content in names],
                 "scope": scan.scope,
                 "space": space.id,
                 "content": names,
-                "cells": found[rows].astype(np.int32),
+                "lists": found[rows].astype(np.int32),
             }
         )
-        table = table.with_columns(pl.col("cells").arr.to_list())
-        catalog.upsert("homes", table.to_arrow().cast(schema.HOMES))
+        table = table.with_columns(pl.col("lists").arr.to_list())
+        catalog.upsert("assignments", table.to_arrow().cast(schema.ASSIGNMENTS))
     return found
 
 
 def note_search(catalog: Catalog, scan: Scan, note: SearchNote) -> None:
     """Write down how a scan searched, and what was measured of it."""
-    row = {
-        "scan_id": scan.id,
-        "mode": note.mode,
-        "recall": note.recall,
-        "best": note.best,
-        "sample": note.sample,
-        "ranked": note.ranked,
-        "neighbours": note.neighbours,
-    }
+    row = {"scan_id": scan.id, **_measured(note)}
     catalog.upsert("searches", pa_table([row], schema.SEARCHES))
 
 
 def read_search(catalog: Catalog, scan: Scan) -> dict[str, str | float | int]:
     """How a scan searched; empty for one of before this was written down."""
-    columns = schema.SEARCHES.names
-    found = catalog.read("searches", columns, f"scan_id = {quote(scan.id)}").drop("scan_id")
+    columns = list(_MEASURED.values())
+    found = catalog.read("searches", columns, f"scan_id = {quote(scan.id)}")
     if found.is_empty():
         return {}
+    row = found.row(0, named=True)
     return {
-        name: round(value, 6) if isinstance(value, float) else value  # float32 in the table
-        for name, value in found.row(0, named=True).items()
+        name: round(row[column], 6) if isinstance(row[column], float) else row[column]  # float32
+        for name, column in _MEASURED.items()
     }
+
+
+def _measured(note: SearchNote) -> dict[str, str | float | int]:
+    return {column: getattr(note, name) for name, column in _MEASURED.items()}
 
 
 def _id(scan: Scan, space: Space) -> str:

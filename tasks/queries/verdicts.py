@@ -30,7 +30,7 @@ _COLUMNS = [
     "right",
     "verdict",
     "by",
-    "door",
+    "channel",
     "comment",
     "at",
 ]
@@ -47,7 +47,7 @@ class Verdict:
 
 
 def record_verdicts(
-    settings: Settings, verdicts: Iterable[Verdict], *, by: str, door: str = "cli"
+    settings: Settings, verdicts: Iterable[Verdict], *, by: str, channel: str = "cli"
 ) -> int:
     """Add verdicts; all of them or, when one is wrong, none.
 
@@ -70,7 +70,7 @@ def record_verdicts(
                 row
                 | {
                     "by": " ".join(by.split()),
-                    "door": door,
+                    "channel": channel,
                     "at": now(),
                     "sequence": time.time_ns() + number,
                 }
@@ -89,7 +89,7 @@ def record_verdicts(
 def give_verdict(settings: Settings, request: VerdictRequest) -> int:
     """Record the verdict of a form of the Prefect UI."""
     one = Verdict(request.left, request.right, request.verdict.value, request.comment)
-    return record_verdicts(settings, [one], by=request.given_by, door="prefect")
+    return record_verdicts(settings, [one], by=request.given_by, channel="prefect")
 
 
 def read_verdicts(catalog: Catalog, source: str = "") -> pl.DataFrame:

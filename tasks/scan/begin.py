@@ -80,8 +80,8 @@ def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
     catalog = open_catalog(settings)
     with catalog.writing(settings.catalog.busy_seconds):
         if across:
-            row = {"scan_id": scan.id, "across": across}
-            catalog.upsert("across", pa_table([row], schema.ACROSS))
+            row = {"scan_id": scan.id, "reference_filter": across}
+            catalog.upsert("cross_filters", pa_table([row], schema.CROSS_FILTERS))
         record_scan(catalog, scan, "running")
     log.info("scan %s: %s of %s%s", scan.id, scan.kind, scan.source, _filtered(scan))
     return scan
