@@ -394,7 +394,7 @@ def test_on_s3_killed_in_the_middle_and_opened_again(
     uri, client = f"s3://{bucket}/cat", client_for(s3.settings)
     looked_at = Catalog(uri, options, client, migrate=False)
     assert any("copy cells to centroids" in line for line in looked_at.pending())
-    for last in (3, 14, 40):
+    for last in (3, 14, 25):
         left = last
 
         def kill() -> None:
