@@ -93,6 +93,7 @@ def put(
             source=source,
             policy=_policy(settings, policy),
             tags=_pairs(tag or []),
+            analyzer=analyzer,
         )
     if as_json:
         print_json({
