@@ -11,7 +11,7 @@ import copy
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ import pyarrow as pa
 from lancedb.index import Bitmap, BTree
 
 from tasks.catalog import schema
-from tasks.catalog.lease import Held, file_lease, held, s3_lease
+from tasks.catalog.lease import Held, Lease, file_lease, held, s3_lease
 from tasks.catalog.vector_index import index_due, index_vectors
 from tasks.errors import CatalogBusyError, CatalogError
 
@@ -120,9 +120,7 @@ class Catalog:
                 stack.enter_context(self._lease(wait, "scan"))
             yield
 
-    def _lease(
-        self, wait: float, name: str
-    ) -> contextlib.AbstractContextManager[Callable[[], None]]:
+    def _lease(self, wait: float, name: str) -> contextlib.AbstractContextManager[Lease]:
         if not self.on_s3:
             return file_lease(Path(self.uri), wait, name)
         if self._client is None:
