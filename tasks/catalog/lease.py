@@ -166,6 +166,35 @@ class _Found:
     holder: str
     fence: int
     term: float
+    process: str
+
+    @property
+    def died(self) -> bool:
+        """Whether its holder was a process of this very machine that is no more."""
+        machine, _, rest = self.process.rpartition("/")
+        pid, _, started = rest.partition(":")
+        if not machine or machine != _machine() or not pid.isdigit():
+            return False
+        return _started(int(pid)) != started
+
+
+def _machine() -> str:
+    """This machine since its last start, and the container on it; empty where that is not told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """When a process began, in the kernel's ticks; empty where there is no such process."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    after = state.rpartition(")")[2].split()  # the name may hold spaces
+    return "" if after[0] in "ZX" else after[19]
 
 
 class S3Lease:
@@ -174,10 +203,11 @@ class S3Lease:
     No two machines' clocks are ever compared. The holder rewrites the object every quarter of its
     term; who wants it watches it, and takes it over when it has not changed for the whole term on
     the watcher's own clock. The holder counts its term from before each rewriting, so that it stops
-    before anybody else may begin.
+    before anybody else may begin. Nobody waits for a process of the same machine that has died.
 
     Attributes:
         fence: goes up with every holder of the lease: a later holder has the larger number.
+        term: seconds for which it is ours after each renewal.
     """
 
     def __init__(
@@ -185,8 +215,10 @@ class S3Lease:
     ) -> None:
         self.fence = 0
         self._client, self._bucket, self._key = client, bucket, key
-        self._what, self._term, self._keep = what, term, keep
+        self.term = term
+        self._what, self._keep = what, keep
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._process = f"{_machine()}/{os.getpid()}:{_started(os.getpid())}"
         self._etag = ""
         self._until = -math.inf
         self._beat = 0
@@ -214,7 +246,7 @@ class S3Lease:
         if self.left() <= seconds:
             raise CatalogError(
                 f"lost the {self._what} lease {self.place}: it could not be renewed for "
-                f"{self._term:.0f} s, and another process may be writing. Scan again"
+                f"{self.term:.0f} s, and another process may be writing. Scan again"
             )
 
     def take(self, wait: float) -> None:
@@ -255,7 +287,7 @@ class S3Lease:
             if found is None:
                 if self._took(begun, 1, IfNoneMatch="*"):
                     return
-            elif not found.holder:
+            elif not found.holder or found.died:
                 if self._took(begun, found.fence + 1, IfMatch=found.etag):
                     return
             elif found.etag != seen:
@@ -271,7 +303,7 @@ class S3Lease:
                     f"{found.holder if found else 'somebody'} holds the {self._what} lease "
                     f"({self.place}, waited {wait:.0f} s); let it finish, or raise "
                     "DAM_DEDUP_CATALOG__BUSY_SECONDS. A process that died is waited for for "
-                    f"{found.term if found else self._term:.0f} s"
+                    f"{found.term if found else self.term:.0f} s"
                 )
             time.sleep(min(_POLL_SECONDS, max(0.01, deadline - elapsed())))
 
@@ -284,11 +316,11 @@ class S3Lease:
             if error.response["Error"]["Code"] not in _TAKEN | _MISSING:
                 raise
             return False
-        self._etag, self._until = etag, begun + self._term
+        self._etag, self._until = etag, begun + self.term
         return True
 
     def _keep_alive(self) -> None:
-        while not self._stop.wait(self._term / 4):
+        while not self._stop.wait(self.term / 4):
             self._renew()
 
     def _renew(self) -> None:
@@ -299,7 +331,7 @@ class S3Lease:
             self._beat += 1
             try:
                 self._etag = self._put(self._body(), IfMatch=self._etag)
-                self._until = begun + self._term
+                self._until = begun + self.term
             except Exception as error:  # whatever it is, a lease that is not renewed runs out
                 log.warning("cannot renew the lease %s: %s", self.place, error)
                 self._look_whose(begun)
@@ -310,7 +342,7 @@ class S3Lease:
             found = self._read()
             if found is not None and found.holder == self._holder:
                 if found.etag != self._etag:  # only the answer was lost
-                    self._etag, self._until = found.etag, begun + self._term
+                    self._etag, self._until = found.etag, begun + self.term
             else:  # taken over, or removed: not a write more
                 self._until = -math.inf
 
@@ -321,9 +353,10 @@ class S3Lease:
             {
                 "holder": "" if free else self._holder,
                 "fence": self.fence,
-                "term": self._term,
+                "term": self.term,
                 "beat": self._beat,
-                "until": 0 if free else time.time() + self._term,
+                "process": self._process,
+                "until": 0 if free else time.time() + self.term,
             }
         ).encode()
 
@@ -345,8 +378,9 @@ class S3Lease:
             holder = str(lease.get("holder") or "")
             fence, term = int(lease.get("fence") or 0), float(lease.get("term") or LEASE_SECONDS)
         except (ValueError, TypeError, AttributeError):
-            return _Found(found["ETag"], "", 0, LEASE_SECONDS)
-        return _Found(found["ETag"], holder, fence, min(max(term, 0.1), 3600.0))
+            return _Found(found["ETag"], "", 0, LEASE_SECONDS, "")
+        process = str(lease.get("process") or "")
+        return _Found(found["ETag"], holder, fence, min(max(term, 0.1), 3600.0), process)
 
     def _check_preconditions(self) -> None:
         """A store that lets a second ``If-None-Match: *`` through would let two writers in."""

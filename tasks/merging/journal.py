@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Events of one operation, in the order in which they may come.
 INTENDED, DONE, UNDOING, UNDONE, LEFT = "intended", "done", "undoing", "undone", "left"
+#: Event of a copy whose original an undo put back; it is removed after a while.
+RELEASED = "released"
 #: Event of a copy that was removed from quarantine for good.
 PURGED = "purged"
 #: Event of a whole group: nothing was done to it, ``detail`` says why.
@@ -158,7 +160,7 @@ def past_outcomes(catalog: Catalog, scope: str) -> dict[str, str]:
     columns = ["at", "fingerprint", "by", "decision", "door"]
     decided = catalog.read("decisions", columns, inside)
     events = catalog.read("journal", ["sequence", "at", "fingerprint", "by", "event"], inside)
-    undone = events.filter(pl.col("event").is_in([UNDOING, UNDONE, LEFT])).select(
+    undone = events.filter(pl.col("event").is_in([UNDOING, UNDONE, RELEASED, LEFT])).select(
         "at", "fingerprint", "by", pl.lit("undone").alias("decision")
     )
     done = events.filter(event=DONE).select(
@@ -263,6 +265,7 @@ def group_state(group: PlannedGroup, last: dict[int, tuple[str, dict[str, Any]]]
         return "merged"
     if UNDOING in states:
         return "undoing"
-    if UNDONE in states and states <= {UNDONE, PURGED}:
+    ended = {UNDONE, RELEASED}
+    if states & ended and states <= {*ended, PURGED}:
         return "undone"
-    return "partly undone" if states & {UNDONE, LEFT} else "interrupted"
+    return "partly undone" if states & {*ended, LEFT} else "interrupted"

@@ -7,6 +7,7 @@ out from the bucket how far it came.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import time
@@ -23,6 +24,7 @@ from tasks.errors import (
     SourceError,
     TransientSourceError,
 )
+from tasks.merging.bucket_turn import bucket_turn
 from tasks.merging.catalog_sync import remember_objects
 from tasks.merging.decide import decide
 from tasks.merging.journal import (
@@ -118,7 +120,8 @@ def merge_plan(
     store = open_store(plan.source, settings)
     if store is None:
         raise MergeError(f"{plan.source} is a folder; merging needs a bucket")
-    with catalog.turn(settings.catalog.turn_seconds):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(catalog.turn(settings.catalog.turn_seconds))
         chosen = _chosen(catalog, plan, groups, dry_run)
         events = read_events(catalog, plan)
         _check_caps(plan, [
@@ -127,6 +130,7 @@ def merge_plan(
         ])  # fmt: skip
         if not dry_run:
             _check_store(store, chosen)
+            stack.enter_context(bucket_turn(store, settings))
         run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, by)
         return _carry_out(catalog, settings, store, run, chosen, dry_run, progress)
 

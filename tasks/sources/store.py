@@ -12,12 +12,18 @@ import time
 from collections.abc import Callable, Mapping
 from email.header import Header
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 
-from tasks.errors import AssetChangedError, AssetGoneError, StoreRefusedError
+from tasks.errors import (
+    AssetChangedError,
+    AssetGoneError,
+    CatalogError,
+    StoreRefusedError,
+    TransientSourceError,
+)
 from tasks.records import ObjectState
 from tasks.settings import S3Settings
 from tasks.sources.answers import CONFLICT, code_of, was_retried
@@ -42,6 +48,23 @@ _ALL = 10_000
 _CONFLICT_WAITS = (0.1, 0.4, 1.6)  # seconds
 
 
+#: Requests that take something away or replace it; an overwrite is a PUT with If-Match.
+_DESTROYING = ("DeleteObject", "DeleteObjects", "PutObject", "PutObjectTagging")
+
+
+class Lease(Protocol):
+    """Who says whether this process may still write to the bucket.
+
+    Attributes:
+        term: seconds for which it is ours after each renewal.
+    """
+
+    term: float
+
+    def check(self, seconds: float = 0.0) -> None:
+        """Raise CatalogError unless we may for so many more seconds."""
+
+
 class Store(Bucket):
     """A bucket, to be written to with care.
 
@@ -49,12 +72,19 @@ class Store(Bucket):
         bucket: its name.
         client: what reaches it.
         capabilities: what `probe` found, once it was asked; until then the store is trusted.
+        lease: with one, every attempt of a request that destroys is made only while the lease is
+            surely ours until that attempt has ended.
     """
 
     def __init__(self, bucket: str, settings: S3Settings, client: S3Client | None = None) -> None:
         super().__init__(bucket, settings, client)
         self.capabilities: Capabilities | None = None
+        self.lease: Lease | None = None
         keep_order(self.client)
+        for operation in _DESTROYING:
+            self.client.meta.events.register_last(
+                f"before-send.s3.{operation}", self._may_send, unique_id=f"lease-{operation}"
+            )
 
     # ---- writing -----------------------------------------------------------------------------
 
@@ -280,6 +310,26 @@ class Store(Bucket):
 
     # ---- inside ------------------------------------------------------------------------------
 
+    def _may_send(self, request: Any, **_: Any) -> None:
+        """Stop a request that would come after somebody else began.
+
+        It is called before each attempt, retries among them, as the last thing before the bytes
+        leave: a process that stood still anywhere before it is found out here.
+
+        Raises:
+            TransientSourceError: when the lease is not surely ours to the end of the attempt.
+        """
+        if self.lease is None or (request.method == "PUT" and not _replaces(request)):
+            return
+        config = self.client.meta.config
+        attempt = config.connect_timeout + config.read_timeout
+        try:
+            self.lease.check(min(attempt, self.lease.term / 2))
+        except CatalogError as error:
+            raise TransientSourceError(
+                f"nothing was sent to s3://{self.bucket}: {error}"
+            ) from error
+
     def _need(self, capability: str, action: str) -> None:
         if self.capabilities is not None and not getattr(self.capabilities, capability):
             raise StoreRefusedError(
@@ -409,6 +459,11 @@ class Store(Bucket):
         raise self._changed(
             before.key, "was deleted, but its delete marker cannot be told; look at its versions"
         )
+
+
+def _replaces(request: Any) -> bool:
+    """Whether a PUT may replace something: new objects are written under If-None-Match."""
+    return "If-None-Match" not in request.headers
 
 
 def _patiently(call: Callable[..., Any], **request: Any) -> Any:
