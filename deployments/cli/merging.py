@@ -25,7 +25,10 @@ quarantine_app = typer.Typer(
     help="What merges moved aside, and its emptying.", no_args_is_help=True
 )
 
-PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="A plan's id, or `latest`.")]
+PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="A plan's id, or how it begins.")]
+ShownPlan = Annotated[
+    str, typer.Argument(metavar="PLAN", help="A plan's id, how it begins, or `latest`.")
+]
 By = Annotated[str, typer.Option("--by", help="Who decides; written into the audit.")]
 Groups = Annotated[
     list[str] | None,
@@ -44,7 +47,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(policy_app, name="policy")
     app.add_typer(plan_app, name="plan")
     app.add_typer(quarantine_app, name="quarantine")
-    for command in (approve, reject, merge, undo, verdict, audit):
+    for command in (approve, reject, withdraw, merge, undo, verdict, audit):
         app.command()(command)
 
 
@@ -175,7 +178,7 @@ def make(
 
 @plan_app.command("show")
 def show(
-    plan_id: PlanId,
+    plan_id: ShownPlan,
     catalog: CatalogUri = None,
     as_json: Json = False,
     full: Annotated[bool, typer.Option("--full", help="Every operation as well.")] = False,
@@ -245,6 +248,36 @@ def reject(
 ) -> None:
     """Reject a plan, or some of its groups: they are not planned again until they change."""
     _decide("reject", plan_id, by, groups, comment, True, catalog, as_json)
+
+
+def withdraw(
+    plan_id: PlanId,
+    by: By,
+    groups: Groups = None,
+    comment: Comment = "",
+    catalog: CatalogUri = None,
+    as_json: Json = False,
+) -> None:
+    """Take approvals back, of groups that nothing was done to yet; they wait for a decision again.
+
+    dam-dedup withdraw 4f1c --by anna --groups g41c
+    """
+    from deployments.cli.output import print_json, shown_key
+    from tasks.merging.decide import withdraw as take_back
+    from tasks.merging.rules.plans import as_data
+
+    outcome = take_back(
+        read_settings(catalog), plan_id, by=by, groups=split(groups), comment=comment
+    )
+    if as_json:
+        print_json([as_data(one) for one in outcome])
+    for one in () if as_json else outcome:
+        said = f"stays approved: {one.why}" if one.decision else "is no longer approved"
+        typer.echo(f"{one.group_id[:8]} {shown_key(one.keeper)} {said}")
+    if not outcome and not as_json:
+        typer.echo("nothing was approved")
+    if any(one.decision for one in outcome):
+        raise typer.Exit(1)
 
 
 def _decide_file(

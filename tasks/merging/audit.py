@@ -6,7 +6,7 @@ import json
 
 import polars as pl
 
-from tasks.merging.journal import read_decisions, read_events
+from tasks.merging.journal import DECIDED, read_decisions, read_events
 from tasks.queries.verdicts import read_verdicts
 from tasks.session import open_catalog
 from tasks.settings import Settings
@@ -22,7 +22,7 @@ def read_audit(settings: Settings) -> pl.DataFrame:
     """
     catalog = open_catalog(settings)
     empty = pl.lit("", pl.String)
-    decisions = read_decisions(catalog).select(
+    decisions = read_decisions(catalog, withdrawn=True).select(
         "at", pl.col("decision").alias("what"), "by", "door", "plan_id", "group_id",
         pl.lit(None, pl.Int32).alias("number"), empty.alias("key"),
         pl.col("comment").alias("detail"), pl.lit(0, pl.Int64).alias("sequence"),
@@ -33,7 +33,7 @@ def read_audit(settings: Settings) -> pl.DataFrame:
         pl.format("{} | {}", "left_key", "right_key").alias("key"),
         pl.col("comment").alias("detail"), "sequence",
     )  # fmt: skip
-    events = read_events(catalog).select(
+    events = read_events(catalog).filter(pl.col("event") != DECIDED).select(
         "at", pl.format("{} {}", "event", "kind").alias("what"), "by", pl.lit("run").alias("door"),
         "plan_id", "group_id", pl.when(pl.col("number") >= 0).then("number").alias("number"),
         "key", "detail", "sequence",

@@ -19,11 +19,11 @@ from tasks.merging.journal import (
     LEFT,
     PURGED,
     RELEASED,
-    UNDONE,
+    SETTLED,
     Run,
     last_events,
     read_events,
-    read_plan,
+    read_named_plan,
     read_plans,
     write_events,
 )
@@ -109,7 +109,7 @@ def empty_quarantine(
 
 def _plans(catalog: Catalog, plan_id: str) -> Iterator[Plan]:
     if plan_id:
-        yield read_plan(catalog, plan_id)
+        yield read_named_plan(catalog, plan_id)
         return
     yield from read_plans(catalog)[0]  # what lies there because of the others stays there
 
@@ -205,7 +205,7 @@ def _purge_in_turn(
 
 def _end_release(operator: Operator, number: int) -> str:
     """Remove the copy of what an undo put back, if that is still there; the event to write."""
-    return LEFT if operator.undo(number) else UNDONE
+    return LEFT if operator.undo(number) else SETTLED
 
 
 def _check_keeper(

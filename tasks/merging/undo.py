@@ -26,11 +26,13 @@ from tasks.merging.journal import (
     LEFT,
     PURGED,
     RELEASED,
+    SETTLED,
     UNDOING,
     UNDONE,
     Run,
     last_events,
     read_events,
+    read_named_plan,
     read_plan,
     write_events,
 )
@@ -129,8 +131,10 @@ def find_target(catalog: Catalog, target: str) -> tuple[Plan, str | None, int | 
     if len(parts) > 3 or not all(parts):
         raise MergeError(f"{target!r}: write PLAN, PLAN/GROUP or PLAN/GROUP/NUMBER")
     try:
-        plan = read_plan(catalog, parts[0])
+        plan = read_named_plan(catalog, parts[0])
     except MergeError:
+        if parts[0].lower() == "latest":
+            raise
         found = None if len(parts) > 1 else _plan_of_group(catalog, parts[0])
         if found is None:
             raise
@@ -165,7 +169,7 @@ def _todo(
         if group_id is not None and group.group_id != group_id:
             continue
         last = last_events(events, group.group_id)
-        ended = {UNDONE, PURGED, RELEASED}
+        ended = {UNDONE, PURGED, RELEASED, SETTLED}
         numbers = sorted((n for n, (event, _) in last.items() if event not in ended), reverse=True)
         if number is not None:
             numbers = _with_followers(group, numbers, number)
