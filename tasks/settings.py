@@ -287,6 +287,10 @@ class GateSettings(_Part):
     workers: int | None = Field(None, ge=1, le=256, description="Threads that check; default: 4")
     request_seconds: float = Field(60, gt=0, description="What one request may take in all")
     upload_seconds: float = Field(60, gt=0, description="What sending a request may take")
+    header_seconds: float = Field(10, gt=0, description="What sending a request's header may take")
+    connections: int = Field(
+        512, ge=8, le=65_536, description="At once; one more closes the oldest idle one"
+    )
     page_rows: int = Field(1000, ge=1, le=100_000, description="Most results of one answer")
     allow_private_addresses: bool = Field(
         False, description="Fetch image URLs from private networks too"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,7 @@ def main() -> None:
     """Run the command; errors raised on purpose become one clear message."""
     from tasks.errors import FilterError, PolicyError, SettingsError
 
+    os.umask(0o077)  # catalog, reports and state are for nobody else of this machine
     try:
         app()
     except (SettingsError, FilterError, PolicyError) as error:

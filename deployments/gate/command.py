@@ -52,6 +52,7 @@ def gate(
     import uvicorn
 
     from deployments.gate.app import create_app
+    from deployments.gate.connections import guarded
     from deployments.gate.keys import Keys
 
     settings = read_settings(catalog)
@@ -64,7 +65,9 @@ def gate(
     uvicorn.run(app, host=host, port=port, access_log=False, server_header=False,
                 log_level="warning", timeout_keep_alive=30, backlog=512,
                 timeout_graceful_shutdown=30,
-                h11_max_incomplete_event_size=_HEAD_BYTES, http="h11")  # fmt: skip
+                h11_max_incomplete_event_size=_HEAD_BYTES,
+                http=guarded(header_seconds=settings.gate.header_seconds,
+                             most=settings.gate.connections))  # fmt: skip
 
 
 def link(

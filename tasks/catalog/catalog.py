@@ -71,7 +71,7 @@ class Catalog:
         self._tables: dict[str, Any] = {}
         try:
             if not self.on_s3:
-                Path(uri).mkdir(parents=True, exist_ok=True)
+                Path(uri).mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = lancedb.connect(
                 uri,
                 storage_options=storage_options or None,

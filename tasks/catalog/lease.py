@@ -138,7 +138,7 @@ def file_lease(folder: Path, wait: float, name: str = "writer") -> Iterator[Leas
     Raises:
         CatalogBusyError: when another process holds it for longer than ``wait`` seconds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = filelock.FileLock(folder / f".{name}.lock")
     try:
         with lock.acquire(timeout=wait, poll_interval=0.05):

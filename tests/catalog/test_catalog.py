@@ -16,7 +16,9 @@ import pytest
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
+from tasks.delivery.folder import write_documents
 from tasks.errors import CatalogBusyError, CatalogError
+from tasks.records import Document
 from tasks.session import pa_table
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -410,3 +412,11 @@ def test_an_engine_that_cannot_make_a_table_says_what_to_do(
     monkeypatch.undo()
     with catalog.writing():
         assert catalog.upsert("pairs", A_PAIR) == 1
+
+
+def test_a_new_catalog_and_new_reports_are_for_nobody_else(tmp_path: Path) -> None:
+    Catalog(str(tmp_path / "new"))
+    write_documents(tmp_path / "reports", [Document("a.html", "text/html", b"x")])
+    modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes[tmp_path / "new"] == modes[tmp_path / "reports"] == 0o700
+    assert modes[tmp_path / "reports" / "a.html"] == 0o600

@@ -216,7 +216,11 @@ def test_full_scan_through_the_deployment(place: Path, prefect: Prefect) -> None
     assert len(rows) == 60
     assert all(row["keeper"] and row["evidence"] for row in rows)
     assert {"groups-in-bucket", "pairs-in-bucket", "history-in-bucket"} <= set(artifacts)
-    until(lambda: any("tasks.scan.verify: match:" in line for line in prefect.logs(run)), 20, "our logs")
+    until(
+        lambda: any("tasks.scan.verify: match:" in line for line in prefect.logs(run)),
+        20,
+        "our logs",
+    )
 
     bucket = client_for(load_settings().s3)
     name = f"reports/{found['scan']['id']}/groups.json"
