@@ -23,7 +23,7 @@ from tasks.errors import AssetChangedError, ImageError, SettingsError, SourceErr
 from tasks.intake.analyze import Analyzer
 from tasks.records import Analysis, asset_id, now
 from tasks.scan.embed import picture_row, record_space
-from tasks.scan.sync import label_of, look_at, revision_of
+from tasks.scan.sync import label_of, look_at, own_places, revision_of
 from tasks.session import default_source, open_catalog, open_source, pa_table
 from tasks.settings import Settings
 from tasks.sources.base import Source
@@ -124,6 +124,8 @@ def read_object(
     _check_key(key, [])
     if not key.startswith(place.prefix):
         raise SettingsError(f"{key!r} is not below {place.id}/{place.prefix}: give the whole key")
+    if key.startswith(own_places(settings, place)):
+        raise SourceError(f"{key!r} of {place.id} is in a quarantine, or a document of ours")
     listing = look_at(place, key, settings)
     if listing["skipped"]:
         raise SourceError(f"{key!r} of {place.id} is no image to add: {listing['skipped']}")

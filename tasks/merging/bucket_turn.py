@@ -14,11 +14,9 @@ from collections.abc import Iterator
 from tasks.catalog.lease import s3_lease
 from tasks.errors import CatalogBusyError, CatalogError, MergeError
 from tasks.settings import Settings
+from tasks.sources.places import OUR_PREFIX
 from tasks.sources.s3 import client_for
 from tasks.sources.store import Store
-
-#: Below it lies everything of ours in a bucket; no scan takes it for assets.
-OUR_PREFIX = ".dam-dedup"
 
 
 @contextlib.contextmanager
@@ -38,7 +36,7 @@ def bucket_turn(store: Store, settings: Settings) -> Iterator[None]:
             lease = stack.enter_context(
                 s3_lease(
                     client_for(settings.s3),
-                    f"s3://{store.bucket}/{OUR_PREFIX}",
+                    f"s3://{store.bucket}/{OUR_PREFIX.rstrip('/')}",
                     settings.catalog.turn_seconds,
                     "merge",
                     keep=True,

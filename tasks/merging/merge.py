@@ -54,6 +54,7 @@ from tasks.records import MergeRequest, now
 from tasks.session import open_catalog, open_store
 from tasks.settings import Settings
 from tasks.sources.capabilities import probe
+from tasks.sources.places import note_places
 from tasks.sources.store import Store
 
 log = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ def merge_plan(
         if not dry_run:
             _check_store(store, chosen)
             stack.enter_context(bucket_turn(store, settings))
+            note_places(store.client, store.bucket, _places(chosen))
         run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, by)
         outcome = _carry_out(catalog, settings, store, run, chosen, dry_run, progress)
         why = f"{over}: it is carried out by a later run"
@@ -269,6 +271,16 @@ def _still_approved(catalog: Catalog, plan: Plan, group: PlannedGroup) -> bool:
 def _may_be_tried(group: PlannedGroup, decided: pl.DataFrame, dry_run: bool) -> bool:
     """Whether a dry run may show a group that nobody has decided on."""
     return dry_run and not group.refused and group.group_id not in set(decided["group_id"])
+
+
+def _places(chosen: Sequence[PlannedGroup]) -> set[str]:
+    """Prefixes below which copies are put."""
+    return {
+        operation.to.removesuffix(operation.key)
+        for group in chosen
+        for operation in group.operations
+        if operation.kind is OperationKind.COPY and operation.to
+    }
 
 
 def _outcome(group: PlannedGroup, state: str, why: str = "") -> GroupOutcome:

@@ -395,7 +395,9 @@ def _with_operations(
                 merge=merge,
                 states=states,
                 sidecars=_sidecars(site.store, everyone, states),
-                own_sidecars=_own(everyone) - site.shared_sidecars,
+                own_sidecars=_own(everyone)
+                - site.shared_sidecars
+                - _used_by_others(site.store, choice.duplicates),
                 quarantine=f"{site.policy.quarantine.prefix}{site.scan.id}/",
             )
             operations = plan_operations(rule.action, work)
@@ -466,6 +468,23 @@ def _written(members: Sequence[Member]) -> list[str]:
 
 def _own(members: Sequence[Member]) -> frozenset[str]:
     return frozenset(member.sidecar for member in members if member.sidecar)
+
+
+def _used_by_others(store: Store, members: Sequence[Member]) -> set[str]:
+    """Sidecars that belong to another object too, be it one that no scan looks at.
+
+    ``a.xmp`` is that of ``a.jpg`` and of the raw file ``a.cr2``, whether or not the settings leave
+    raw files out: it does not leave with the JPEG.
+    """
+    shared = set()
+    for member in members:
+        stem = (member.sidecar or "")[: -len(".xmp")]
+        if not member.sidecar or stem == member.key:
+            continue
+        others = set(store.beside(stem)) - {member.key, member.sidecar}
+        if any("." not in key[len(stem) + 1 :] for key in others):
+            shared.add(member.sidecar)
+    return shared
 
 
 def _moved(members: Sequence[Member], states: dict[str, ObjectState]) -> str:

@@ -109,6 +109,16 @@ class Bucket:
         with ThreadPoolExecutor(max(1, workers)) as pool:
             return dict(zip(wanted, pool.map(self.state, wanted), strict=True))
 
+    def beside(self, stem: str) -> list[str]:
+        """Keys of the first 1,000 objects that are named as a stem, a dot and something.
+
+        Raises:
+            StoreRefusedError: when s3:ListBucket is not allowed.
+        """
+        with self._explained(f"list {stem + '.'!r}", "s3:ListBucket"):
+            found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{stem}.")
+        return [item["Key"] for item in found.get("Contents", [])]
+
     def read(self, key: str, etag: str, limit: int) -> bytes:
         """The bytes of an object, as long as it still has this ETag.
 
