@@ -273,6 +273,9 @@ class Operator:
         state = self._store.state(operation.key)
         if operation.kind is not OperationKind.COPY and state == operation.before:
             return ""
+        rewritten = operation.kind in {OperationKind.REWRITE, OperationKind.PUT}
+        if rewritten and state.held:  # another version of it would not be held
+            return f"{operation.key!r} is under {state.held} by now: it is left as it is"
         undoes: dict[OperationKind, Callable[[Operation, ObjectState], str]] = {
             OperationKind.TAG: self._untag,
             OperationKind.REWRITE: self._unrewrite,

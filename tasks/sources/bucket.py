@@ -30,7 +30,12 @@ _HEADERS = (
     "ContentEncoding",
     "ContentLanguage",
     "StorageClass",
+    "WebsiteRedirectLocation",
+    "ServerSideEncryption",
+    "SSEKMSKeyId",
 )
+#: Checksums that somebody chose; the CRCs are what stores and SDKs add by themselves.
+_CHECKSUMS = {"ChecksumSHA256": "SHA256", "ChecksumSHA1": "SHA1"}
 _NO_LOCK = {
     "NoSuchObjectLegalHold",
     "NoSuchObjectLockConfiguration",
@@ -84,7 +89,9 @@ class Bucket:
         locks = self._has_locks()  # first: a HEAD does not tell a missing bucket
         try:
             with self._explained(f"look at {key!r}", "s3:GetObject" + _NO_LISTING):
-                found: Any = self.client.head_object(Bucket=self.bucket, Key=key)
+                found: Any = self.client.head_object(
+                    Bucket=self.bucket, Key=key, ChecksumMode="ENABLED"
+                )
             tags = self._tags(key)
             held = self._held(key) if locks else ""
         except AssetGoneError:
@@ -92,6 +99,11 @@ class Bucket:
         headers = {name: found[name] for name in _HEADERS if found.get(name)}
         if expires := found.get("ExpiresString"):
             headers["Expires"] = expires
+        if found.get("BucketKeyEnabled"):
+            headers["BucketKeyEnabled"] = "true"
+        for name, algorithm in _CHECKSUMS.items():
+            if found.get(name):
+                headers["ChecksumAlgorithm"] = algorithm
         return ObjectState(
             key=key,
             etag=found["ETag"],

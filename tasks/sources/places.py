@@ -1,7 +1,8 @@
 """Every place of a bucket that was ever used as quarantine, kept in the bucket itself.
 
-A policy may name any prefix and name another one later, and a bucket may have several catalogs. What
-lies in quarantine is no asset for any of them: merged again, a copy would be the last of its picture.
+A policy may name any prefix and name another one later, and a bucket may have several catalogs.
+What lies in quarantine is no asset for any of them: merged again, a copy would be the last of its
+picture.
 """
 
 from __future__ import annotations

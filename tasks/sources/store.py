@@ -120,7 +120,7 @@ class Store(Bucket):
         self._need("if_match" if expected else "if_none_match", f"write {key!r}")
         wanted = {**(headers or {}), **({"ContentType": content_type} if content_type else {})}
         request: dict[str, Any] = {
-            **wanted,
+            **_as_parameters(wanted),
             "Metadata": _ascii(metadata or {}),
             **({"Tagging": urlencode(dict(tags), quote_via=quote)} if tags else {}),
             **({"IfMatch": expected} if expected else {"IfNoneMatch": "*"}),
@@ -373,8 +373,10 @@ class Store(Bucket):
                 f"cannot copy {before.key!r}: its {before.size} bytes need a multipart copy, "
                 "which knows no conditions; copy it by hand"
             )
-        storage = before.headers.get("StorageClass")
-        request: Any = {"StorageClass": storage} if storage else {}  # a copy falls back to STANDARD
+        # A copy falls back to STANDARD and to the bucket's encryption, and loses the redirect.
+        request: Any = _as_parameters(
+            {name: before.headers[name] for name in _NOT_COPIED if name in before.headers}
+        )
         permission = (
             "s3:GetObject and s3:GetObjectTagging there, s3:PutObject and s3:PutObjectTagging "
             f"for {to!r}"
@@ -459,6 +461,25 @@ class Store(Bucket):
         raise self._changed(
             before.key, "was deleted, but its delete marker cannot be told; look at its versions"
         )
+
+
+#: What a server-side copy does not take over by itself.
+_NOT_COPIED = (
+    "StorageClass",
+    "WebsiteRedirectLocation",
+    "ServerSideEncryption",
+    "SSEKMSKeyId",
+    "BucketKeyEnabled",
+    "ChecksumAlgorithm",
+)
+
+
+def _as_parameters(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Headers of a state as boto3 takes them."""
+    return {
+        name: value == "true" if name == "BucketKeyEnabled" else value
+        for name, value in headers.items()
+    }
 
 
 def _replaces(request: Any) -> bool:
