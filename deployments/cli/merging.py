@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(policy_app, name="policy")
     app.add_typer(plan_app, name="plan")
     app.add_typer(quarantine_app, name="quarantine")
-    for command in (approve, reject, withdraw, merge, undo, verdict, audit):
+    for command in (approve, reject, withdraw, merge, undo, recover, verdict, audit):
         app.command()(command)
 
 
@@ -474,6 +474,34 @@ def empty(
 
 
 # ---- verdicts and audit ----------------------------------------------------------------------
+
+
+def recover(
+    source: Annotated[str, typer.Option("--source", help="s3://bucket that was merged in.")],
+    catalog: CatalogUri = None,
+    as_json: Json = False,
+) -> None:
+    """Rebuild plans, quarantine and undo from the bucket alone, when the catalog was lost.
+
+    Every merge keeps its plan and its steps below .dam-dedup/journal/ in the bucket. What the
+    catalog knows stays as it is.
+
+        dam-dedup recover --source s3://photos
+    """
+    from deployments.cli.output import print_json
+    from tasks.merging.recover import recover as rebuild
+    from tasks.merging.rules.plans import as_data
+
+    found = rebuild(read_settings(catalog), source)
+    if as_json:
+        print_json(as_data(found))
+    else:
+        typer.echo(f"{len(found.plans)} plans with {found.events} events: undo and quarantine work "
+                   "as before; scan to know the assets again")  # fmt: skip
+        for text in found.unreadable:
+            typer.echo(f"  not read: {text}")
+    if found.unreadable:
+        raise typer.Exit(1)
 
 
 def verdict(

@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -19,6 +20,7 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import MergeError
+from tasks.merging.bucket_journal import BucketJournal
 from tasks.merging.rules.plans import PLAN_FORM, Operation, Plan, PlannedGroup
 from tasks.records import digest, now
 from tasks.session import pa_table
@@ -46,18 +48,24 @@ _EVENTS = ["sequence", "run_id", "plan_id", "group_id", "fingerprint", "number",
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a merge or an undo: who is at work on which plan."""
+    """One run of a merge or an undo: who is at work on which plan.
+
+    Attributes:
+        book: the journal in the bucket, which is written too; none: what is told of is decided
+            in the catalog alone.
+    """
 
     id: str
     plan: Plan
     by: str
+    book: BucketJournal | None = None
 
 
 # ---- plans -----------------------------------------------------------------------------------
 
 
-def save_plan(catalog: Catalog, plan: Plan) -> None:
-    """Keep a plan; the same plan twice is one, made now."""
+def save_plan(catalog: Catalog, plan: Plan, *, made: datetime | None = None) -> None:
+    """Keep a plan; the same plan twice is one, made now or when it is said."""
     body = plan.as_json()
     row = {
         "plan_id": plan.id,
@@ -66,7 +74,7 @@ def save_plan(catalog: Catalog, plan: Plan) -> None:
         "scope": plan.scope,
         "source": plan.source,
         "policy": plan.policy,
-        "made": now(),
+        "made": made or now(),
         "groups": len(plan.groups),
         "body": body,
     }
@@ -259,6 +267,8 @@ def write_events(
         }
         event_id = digest(run.id, group.group_id, str(number), event)
         rows.append({"event_id": event_id} | row)
+    if run.book is not None:
+        run.book.write(rows, required=event in {INTENDED, UNDOING})
     catalog.upsert("journal", pa_table(rows, schema.JOURNAL))
 
 
@@ -289,6 +299,8 @@ def write_group_event(
         "bytes": 0,
         "detail": json.dumps({"why": why}),
     }
+    if run.book is not None:
+        run.book.write([row], required=False)
     catalog.upsert("journal", pa_table([row], schema.JOURNAL))
 
 

@@ -24,6 +24,7 @@ from tasks.errors import (
     SourceError,
     TransientSourceError,
 )
+from tasks.merging.bucket_journal import BucketJournal
 from tasks.merging.bucket_turn import bucket_turn
 from tasks.merging.catalog_sync import remember_objects
 from tasks.merging.decide import decide
@@ -125,6 +126,7 @@ def merge_plan(
     store = open_store(plan.source, settings)
     if store is None:
         raise MergeError(f"{plan.source} is a folder; merging needs a bucket")
+    book = BucketJournal(store, plan)
     with contextlib.ExitStack() as stack:
         stack.enter_context(catalog.turn(settings.catalog.turn_seconds))
         chosen = _chosen(catalog, plan, groups, dry_run)
@@ -145,7 +147,11 @@ def merge_plan(
             _check_store(store, chosen)
             stack.enter_context(bucket_turn(store, settings))
             note_places(store.client, store.bucket, _places(chosen))
-        run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, by)
+            if chosen:
+                book.open()
+        run = Run(
+            f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, by, None if dry_run else book
+        )
         outcome = _carry_out(catalog, settings, store, run, chosen, dry_run, progress)
         why = f"{over}: it is carried out by a later run"
         waiting = tuple(_outcome(group, "waiting", why) for group in later)
@@ -422,7 +428,10 @@ def _merge_group(
     if dry_run:
         return outcome("would merge")
     if not begun:
-        write_events(catalog, run, group, INTENDED, intended)
+        try:
+            write_events(catalog, run, group, INTENDED, intended)
+        except SourceError as error:
+            return outcome("failed", f"{error}. Nothing was done to the group now")
     return _perform(catalog, settings, run, group, operator, stands, outcome)
 
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError, SourceError
+from tasks.merging.bucket_journal import BucketJournal
 from tasks.merging.bucket_turn import bucket_turn
 from tasks.merging.journal import (
     DONE,
@@ -170,7 +171,9 @@ def _purge_in_turn(
     by: str,
     progress: Progress,
 ) -> list[Quarantined]:
-    run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()))
+    book = BucketJournal(store, plan)
+    book.open()
+    run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()), book)
     events = read_events(catalog, plan)
     outcomes = []
     for at, (entry, group) in enumerate(due):

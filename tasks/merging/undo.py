@@ -20,6 +20,7 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError, SourceError
+from tasks.merging.bucket_journal import BucketJournal
 from tasks.merging.bucket_turn import bucket_turn
 from tasks.merging.catalog_sync import remember_objects
 from tasks.merging.journal import (
@@ -106,7 +107,10 @@ def undo_merge(
                 missing = ", ".join(store.capabilities.missing)
                 raise MergeError(f"the store of {store.bucket} does not keep to {missing}")
             stack.enter_context(bucket_turn(store, settings))
-        run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()))
+        book = BucketJournal(store, plan)
+        if todo and not dry_run:
+            book.open()
+        run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()), book)
         outcomes: list[UndoOutcome] = []
         for at, (group, numbers) in enumerate(todo):
             last = last_events(events, group.group_id)

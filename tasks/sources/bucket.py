@@ -5,8 +5,9 @@ What cannot be read is an error here and never an empty answer: unknown tags are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -120,6 +121,20 @@ class Bucket:
         wanted = list(dict.fromkeys(keys))
         with ThreadPoolExecutor(max(1, workers)) as pool:
             return dict(zip(wanted, pool.map(self.state, wanted), strict=True))
+
+    def listed(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Keys below a prefix with the time of their last change, in order.
+
+        Raises:
+            StoreRefusedError: when s3:ListBucket is not allowed.
+        """
+        with self._explained(f"list {prefix!r}", "s3:ListBucket"):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix
+            )
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield item["Key"], item["LastModified"]
 
     def beside(self, stem: str) -> list[str]:
         """Keys of the first 1,000 objects that are named as a stem, a dot and something.

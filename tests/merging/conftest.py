@@ -48,6 +48,9 @@ rules:
     action: %s
 """
 
+#: What merges write about themselves: the lease, the list of quarantines, the journal.
+NOTES = (".dam-dedup/.merge.lease", ".dam-dedup/quarantine-places.json", ".dam-dedup/journal/")
+
 Snapshot = dict[str, tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, str], ...], str]]
 
 
@@ -121,10 +124,10 @@ class Site:
             empty_quarantine(self.settings, by="schedule")
 
     def keys(self, *, ours: bool = False) -> list[str]:
-        """Keys of all objects; with ``ours`` the quarantine too, and never the merge's lease."""
+        """Keys of all objects; with ``ours`` quarantine and probes too, never what merges note."""
         pages = self.s3.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-        keys = [key for key in keys if key != ".dam-dedup/.merge.lease"]
+        keys = [key for key in keys if not key.startswith(NOTES)]
         return sorted(key for key in keys if ours or not key.startswith(".dam-dedup/"))
 
     def body(self, key: str) -> bytes:
