@@ -56,7 +56,8 @@ def examine(source: str | None, catalog: str | None) -> list[Finding]:
         try:
             findings += check()
         except Exception as error:  # a doctor that dies of what it finds helps nobody
-            findings.append(Finding(name, "bad", f"{type(error).__name__}: {error}"))
+            told = DamDedupError(f"{type(error).__name__}: {error}")  # without memory addresses
+            findings.append(Finding(name, "bad", str(told), "see the log; the check itself failed"))
     return findings
 
 
@@ -127,30 +128,39 @@ def _mail(settings: Settings) -> Iterator[Finding]:
             server.noop()
     except (OSError, smtplib.SMTPException) as error:
         yield Finding(
-            "mail", "bad", f"{mail.host}:{mail.port} (tls {mail.tls}): {error}",
+            "mail",
+            "bad",
+            f"{mail.host}:{mail.port} (tls {mail.tls}): {error}",
             "see DAM_DEDUP_MAIL__HOST, __PORT, __TLS, __USERNAME and __PASSWORD",
-        )  # fmt: skip
+        )
         return
     yield Finding("mail", "good", f"{mail.host}:{mail.port} answers; to {', '.join(people)}")
 
 
 def _prefect() -> Iterator[Finding]:
-    import httpx
-    from prefect.exceptions import ObjectNotFound
-
-    from deployments.bootstrap import POOL, api_url, server
+    from deployments.bootstrap import POOL, BootstrapError, api_url, reach
 
     url = api_url()
     if not url:
         yield Finding(
-            "prefect", "unset", "no server; `dam-dedup scan` works without one",
+            "prefect",
+            "unset",
+            "no server; `dam-dedup scan` works without one",
             "for schedules: set PREFECT_API_URL, then run `dam-dedup deploy`",
-        )  # fmt: skip
+        )
         return
     try:
-        httpx.get(
-            f"{url}/health", timeout=10
-        ).raise_for_status()  # Prefect's client asks for minutes
+        reach(url)
+    except BootstrapError as error:
+        yield Finding("prefect", "bad", str(error), "start the server, check PREFECT_API_URL")
+        return
+
+    import httpx
+    from prefect.exceptions import ObjectNotFound
+
+    from deployments.bootstrap import server
+
+    try:
         with server(url) as client:
             client.read_work_pool(POOL)
             workers = client.read_workers_for_work_pool(POOL)
@@ -160,15 +170,20 @@ def _prefect() -> Iterator[Finding]:
         return
     except httpx.HTTPError as error:
         yield Finding(
-            "prefect", "bad", f"{url}: {error}", "start the server, check PREFECT_API_URL"
+            "prefect",
+            "bad",
+            f"{url}: {error}",
+            "where the server asks for a login, set PREFECT_API_AUTH_STRING or PREFECT_API_KEY",
         )
         return
     online = [worker.name for worker in workers if worker.status == "ONLINE"]
     if not online:
         yield Finding(
-            "prefect", "bad", f"{url}: no worker is online",
+            "prefect",
+            "bad",
+            f"{url}: no worker is online",
             f"start one: prefect worker start --pool {POOL}",
-        )  # fmt: skip
+        )
         return
     yield Finding(
         "prefect", "good", f"{url}: {len(deployments)} deployments, {len(online)} workers"

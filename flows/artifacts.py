@@ -19,7 +19,8 @@ from reports.check import headline as headline_of
 from reports.page import headline, totals
 from reports.run import code, group_rows, summary_markdown
 from tasks.intake.check_request import question_of
-from tasks.records import Checked, CheckRequest, Receipt
+from tasks.records import Checked, Receipt
+from tasks.requests import CheckRequest
 from tasks.settings import Settings
 
 #: Rows of the table artifact: artifacts live in Prefect's database, so they stay small.

@@ -9,7 +9,8 @@ from prefect import flow
 from flows.artifacts import publish_check
 from flows.scan import settings
 from tasks import steps
-from tasks.records import CheckRequest
+from tasks.intake.check_request import check_image
+from tasks.requests import CheckRequest
 
 
 @flow(name="check-asset", persist_result=False)
@@ -20,5 +21,5 @@ def check_asset(request: CheckRequest) -> dict[str, Any]:
         request: an asset or a URL, and what it is compared with. Nothing is added to the catalog.
     """
     known = settings()
-    checked: Any = steps.check_image(request, known)
+    checked = steps.as_task(check_image, request, known)
     return publish_check(request, checked, known)

@@ -9,9 +9,9 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows.scan import settings
 from reports.events import followed_data, followed_markdown
-from tasks import steps
 from tasks.errors import EventError, TransientSourceError
-from tasks.records import KeysRequest
+from tasks.intake.bucket_events import check_keys as check_bucket_keys
+from tasks.requests import KeysRequest
 
 
 @flow(name="check-keys", persist_result=False)
@@ -23,7 +23,7 @@ def check_keys(request: KeysRequest) -> dict[str, Any]:
     Args:
         request: notifications as they came, or keys.
     """
-    done = steps.check_keys(request, settings())
+    done = check_bucket_keys(request, settings())
     create_markdown_artifact(followed_markdown(done), key="keys", description="What was checked")
     if done.refused:
         raise EventError(f"events of other buckets were refused: {done.refused}")

@@ -15,8 +15,10 @@ from flows.scan import settings
 from reports.merge import merge_markdown, undo_markdown
 from tasks import steps
 from tasks.errors import MergeError
+from tasks.merging import merge, quarantine, undo
 from tasks.merging.rules.plans import as_data
-from tasks.records import EmptyRequest, MergeRequest, UndoRequest, VerdictRequest
+from tasks.queries import verdicts
+from tasks.requests import EmptyRequest, MergeRequest, UndoRequest, VerdictRequest
 
 #: The event of a run that waits for a person: no heartbeat is expected of it.
 ASKING = "dam-dedup.flow-run.asking"
@@ -35,7 +37,7 @@ def merge_plan(request: MergeRequest) -> dict[str, Any]:
     Args:
         request: which plan, what is decided, and by whom. A dry run decides and writes nothing.
     """
-    outcome = steps.decide_and_merge(request, settings())
+    outcome = merge.decide_and_merge(request, settings(), progress=steps.progress_bar())
     create_markdown_artifact(merge_markdown(outcome), key="merge", description="What was merged")
     return as_data(outcome)  # type: ignore[no-any-return]
 
@@ -43,7 +45,7 @@ def merge_plan(request: MergeRequest) -> dict[str, Any]:
 @flow(name="merge-approved", persist_result=False)
 def merge_approved() -> list[dict[str, Any]]:
     """Carry out all that was approved, on whatever page, and is not done yet."""
-    outcomes = steps.merge_approved(settings())
+    outcomes = merge.merge_approved(settings(), by="schedule", progress=steps.progress_bar())
     for outcome in outcomes:
         create_markdown_artifact(
             merge_markdown(outcome), key="merge", description="What was merged"
@@ -58,7 +60,13 @@ def undo_merge(request: UndoRequest) -> list[dict[str, Any]]:
     Args:
         request: a plan, a group or an operation, and who undoes it.
     """
-    outcomes = steps.undo_merge(request, settings())
+    outcomes = undo.undo_merge(
+        settings(),
+        request.target,
+        by=request.undone_by,
+        dry_run=request.dry_run,
+        progress=steps.progress_bar(),
+    )
     create_markdown_artifact(undo_markdown(outcomes), key="undo", description="What was undone")
     return [as_data(outcome) for outcome in outcomes]
 
@@ -82,7 +90,15 @@ def empty_quarantine(request: EmptyRequest) -> list[dict[str, Any]]:
         )
         if said.plan_id_again.strip() != request.plan_id:
             raise MergeError("the plan's id was not confirmed; nothing was removed")
-    return [as_data(entry) for entry in steps.empty_quarantine(request, settings())]
+    removed = quarantine.empty_quarantine(
+        settings(),
+        by=request.emptied_by,
+        plan_id=request.plan_id,
+        early=request.early,
+        dry_run=request.dry_run,
+        progress=steps.progress_bar(),
+    )
+    return [as_data(entry) for entry in removed]
 
 
 def _announce_question() -> None:
@@ -102,4 +118,4 @@ def give_verdict(request: VerdictRequest) -> int:
     Args:
         request: the pair, the verdict, and who gives it.
     """
-    return steps.give_verdict(request, settings())
+    return verdicts.give_verdict(settings(), request)

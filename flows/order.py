@@ -1,19 +1,20 @@
 """The order of one scan, which reads like the sentence it is.
 
-The same order runs as a Prefect flow (``tasks.steps``: every stage a task with its retries) and
-without any Prefect server (``tasks.stages``: the stages themselves).
+A stage is a plain function of its own file below ``tasks/``; :func:`_scan` names them in order, and
+that is the only list of them. How a stage is run is the runner's: as it is on the command line, as
+a Prefect task with retries in a flow (:func:`tasks.steps.as_task`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from reports.history import history_json
 from reports.mail import narrow, scan_mail
@@ -21,53 +22,46 @@ from reports.page import report_page, totals
 from reports.picture import overview_picture
 from reports.table import alerts_json, coverage_csv, groups_json, pairs_csv, tables
 from tasks.errors import DeliveryError
-from tasks.intake.screen import ScreenCounts
+from tasks.intake.screen import ScreenCounts, screen_assets
+from tasks.merging.plan import plan_scan
 from tasks.progress import Progress, silent
-from tasks.records import (
-    STAGE,
-    Document,
-    PlanNote,
-    Receipt,
-    Scan,
-    ScanRequest,
-    Space,
-    Summary,
-)
-from tasks.scan.embed import EmbedCounts
-from tasks.scan.group import GroupCounts
-from tasks.scan.sync import SyncCounts
-from tasks.scan.verify import MatchCounts
+from tasks.records import Document, Receipt, Scan
+from tasks.reporting.deliver import deliver_documents, send_mail
+from tasks.reporting.history import keep_mailed, keep_report
+from tasks.reporting.summarize import summarize_scan
+from tasks.requests import ScanRequest
+from tasks.scan.begin import begin_scan, catalog_turn
+from tasks.scan.embed import EmbedCounts, embed_assets
+from tasks.scan.finish import fail_scan, finish_scan
+from tasks.scan.group import GroupCounts, group_assets
+from tasks.scan.propose import ProposeCounts, propose_candidates
+from tasks.scan.sync import SyncCounts, sync_assets
+from tasks.scan.verify import VerifyCounts, verify_candidates
 from tasks.settings import Settings
+from tasks.summary import STAGE, Summary
 
 log = logging.getLogger(__name__)
 
 
-class Steps(Protocol):
-    """The stages, as plain functions or as Prefect tasks."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
-    def catalog_turn(  # noqa: D102
-        self, request: ScanRequest, settings: Settings
-    ) -> AbstractContextManager[None]: ...
-    def begin_scan(self, request: ScanRequest, settings: Settings) -> Scan: ...  # noqa: D102
-    def sync_assets(self, scan: Scan, progress: Progress) -> SyncCounts: ...  # noqa: D102
-    def embed_assets(self, scan: Scan, progress: Progress) -> EmbedCounts: ...  # noqa: D102
-    def match_assets(self, scan: Scan, space: Space, progress: Progress) -> MatchCounts: ...  # noqa: D102
-    def group_assets(self, scan: Scan, space: Space, progress: Progress) -> GroupCounts: ...  # noqa: D102
-    def screen_assets(self, scan: Scan, space: Space, progress: Progress) -> ScreenCounts: ...  # noqa: D102
-    def plan_scan(self, scan: Scan, space: Space) -> PlanNote | None: ...  # noqa: D102
-    def summarize_scan(self, scan: Scan, space: Space, counts: dict[str, int]) -> Summary: ...  # noqa: D102
-    def deliver_documents(  # noqa: D102
-        self, scan: Scan, documents: list[Document], folder: Path | None = None
-    ) -> list[Receipt]: ...
-    def keep_report(  # noqa: D102
-        self, scan: Scan, summary: Summary, totals: dict[str, int]
-    ) -> None: ...
-    def send_mail(self, scan: Scan, mail: EmailMessage) -> list[str]: ...  # noqa: D102
-    def keep_mailed(self, scan: Scan) -> None: ...  # noqa: D102
-    def finish_scan(  # noqa: D102
-        self, scan: Scan, space: Space, counts: dict[str, int], told: bool
-    ) -> None: ...
-    def fail_scan(self, scan: Scan, error: BaseException) -> None: ...  # noqa: D102
+
+class Runner(Protocol):
+    """Runs a stage: as it is, or as a Prefect task with its retries."""
+
+    def __call__(self, stage: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
+        """What the stage returns; what it raises goes through."""
+
+
+def directly(stage: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
+    """Run a stage here and now: the runner where there is no Prefect."""
+    return stage(*args, **options)
+
+
+def no_form(plan_id: str) -> str | None:  # noqa: ARG001
+    """The link to a plan's form where there is no Prefect UI: none."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,54 +81,62 @@ class Outcome:
 
 
 def run_scan(
-    steps: Steps,
     request: ScanRequest,
     settings: Settings,
     *,
+    run: Runner = directly,
     progress: Progress = silent,
     folder: Path | None = None,
+    form_link: Callable[[str], str | None] = no_form,
 ) -> Outcome:
-    """Begin, sync, embed, match, group, screen, plan, summarize, render, deliver, mail, finish.
+    """Run one scan from its first stage to its last; the order is that of the code below.
 
-    Scans of one catalog take turns: every stage must see the assets that its sync saw.
+    Scans of one catalog take turns: every stage must see the assets that its sync saw. The turn is
+    no stage, for it must last as long as the scan.
+
+    Args:
+        request: what to scan.
+        settings: with catalog, source and model.
+        run: runs each stage.
+        progress: told how far a stage is.
+        folder: where documents go besides the places of the settings.
+        form_link: gives the link under which a plan's form can be filled in, from the plan's id.
     """
-    with steps.catalog_turn(request, settings):
-        return _scan(steps, request, settings, progress, folder)
+    with catalog_turn(request, settings):
+        return _scan(run, request, settings, progress, folder, form_link)
 
 
 def _scan(
-    steps: Steps,
+    run: Runner,
     request: ScanRequest,
     settings: Settings,
     progress: Progress,
     folder: Path | None,
+    form_link: Callable[[str], str | None],
 ) -> Outcome:
-    scan = steps.begin_scan(request, settings)
     clock = Clock()
+    scan = run(begin_scan, request, settings)
+    clock.begin()
     try:
-        synced = steps.sync_assets(scan, progress)
-        clock.lap("sync")
-        embedded = steps.embed_assets(scan, progress)
-        clock.lap("embed")
-        matched = steps.match_assets(scan, embedded.space, progress)
-        clock.lap("match")
-        grouped = steps.group_assets(scan, embedded.space, progress)
-        clock.lap("group")
-        screened = steps.screen_assets(scan, embedded.space, progress)
-        clock.lap("screen")
-        plan = steps.plan_scan(scan, embedded.space)
-        clock.lap("plan")
-        counts = count(synced, embedded, matched, grouped) | clock.laps
-        counts |= {"alerts_new": screened.alerts}
-        summary = replace(steps.summarize_scan(scan, embedded.space, counts), plan=plan)
-        steps.keep_report(scan, summary, totals(summary))
-        documents = render(summary)
-        receipts = steps.deliver_documents(scan, documents, folder)
-        post = tell(steps, scan, compose(summary, receipts, settings))
+        synced = clock.lap("sync", run(sync_assets, scan, progress))
+        embedded = clock.lap("embed", run(embed_assets, scan, progress))
+        space = embedded.space
+        proposed = clock.lap("propose", run(propose_candidates, scan, space, progress))
+        verified = clock.lap("verify", run(verify_candidates, scan, space, progress))
+        grouped = clock.lap("group", run(group_assets, scan, space, progress))
+        screened = clock.lap("screen", run(screen_assets, scan, space, progress))
+        plan = clock.lap("plan", run(plan_scan, scan, space))
+        counts = count(synced, embedded, proposed, verified, grouped, screened) | clock.laps
+        summary = run(summarize_scan, scan, space, counts)
+        if plan is not None:
+            summary = replace(summary, plan=replace(plan, form=form_link(plan.id)))
+        run(keep_report, scan, summary, totals(summary))
+        receipts = run(deliver_documents, scan, render(summary), folder)
+        post = tell(run, scan, compose(summary, receipts, settings))
         told = post.whole and not postponed(summary, settings)
-        steps.finish_scan(scan, embedded.space, counts, told)
+        run(finish_scan, scan, space, counts, told)
     except Exception as error:
-        steps.fail_scan(scan, error)
+        fail_scan(scan, error)
         raise
     return Outcome(scan, summary, receipts, post.sent > 0 and post.whole, post.refused)
 
@@ -146,11 +148,16 @@ class Clock:
         self.laps: dict[str, int] = {}
         self._last = time.monotonic()
 
-    def lap(self, stage: str) -> None:
-        """The stage ended now, and began when the one before it ended."""
+    def begin(self) -> None:
+        """The first stage that is timed begins now."""
+        self._last = time.monotonic()
+
+    def lap(self, stage: str, counts: R) -> R:
+        """Note that the stage ended now, and began when the one before it did; hands on counts."""
         now = time.monotonic()
         self.laps[STAGE + stage] = round((now - self._last) * 1000)
         self._last = now
+        return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,32 +175,39 @@ class Post:
     refused: tuple[str, ...]
 
 
-def tell(steps: Steps, scan: Scan, mails: list[EmailMessage]) -> Post:
+def tell(run: Runner, scan: Scan, mails: list[EmailMessage]) -> Post:
     """Send the mails; a mail server that is down must not lose the scan, whose report is kept."""
     sent, refused = 0, list[str]()
     for mail in [] if scan.dry_run else mails:
         try:
-            refused += steps.send_mail(scan, mail)
+            refused += run(send_mail, scan, mail)
             sent += 1
         except DeliveryError as error:
             log.error("the report is delivered, the mail to %s is not: %s", mail["To"], error)
     whole = scan.dry_run or sent == len(mails)
     if sent and whole:
-        steps.keep_mailed(scan)
+        run(keep_mailed, scan)
     return Post(sent, whole, tuple(refused))
 
 
 def count(
-    synced: SyncCounts, embedded: EmbedCounts, matched: MatchCounts, grouped: GroupCounts
+    synced: SyncCounts,
+    embedded: EmbedCounts,
+    proposed: ProposeCounts,
+    verified: VerifyCounts,
+    grouped: GroupCounts,
+    screened: ScreenCounts,
 ) -> dict[str, int]:
     """The stages' counts under one roof."""
     return {
         **asdict(synced),
         "read": embedded.read,
         "embedded": embedded.embedded,
-        **asdict(matched),
+        **asdict(proposed),
+        **asdict(verified),
         **{name: value for name, value in asdict(grouped).items() if name != "changed"},
         "groups_changed": grouped.changed,
+        "alerts_new": screened.alerts,
     }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.artifacts import publish
-from flows.order import run_scan
+from flows.order import Outcome, run_scan
 from tasks import steps
-from tasks.records import FullScanRequest, ScanRequest
+from tasks.requests import FullScanRequest, ScanRequest
 from tasks.settings import Settings, load_settings
 
 INCREMENTAL = ScanRequest()
@@ -21,7 +21,7 @@ def incremental_scan(request: ScanRequest = INCREMENTAL) -> dict[str, int]:
     Args:
         request: what to scan; empty fields take the settings of the worker.
     """
-    return publish(run_scan(steps, request, settings()))
+    return publish(_scan(request))
 
 
 @flow(name="full-scan", flow_run_name="{request.kind}", persist_result=False)
@@ -31,7 +31,11 @@ def full_scan(request: FullScanRequest = FULL) -> dict[str, int]:
     Args:
         request: what to scan; empty fields take the settings of the worker.
     """
-    return publish(run_scan(steps, request, settings()))
+    return publish(_scan(request))
+
+
+def _scan(request: ScanRequest) -> Outcome:
+    return run_scan(request, settings(), run=steps.as_task, form_link=steps.form_link)
 
 
 def settings() -> Settings:

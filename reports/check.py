@@ -9,11 +9,25 @@ from typing import Any
 
 from reports.run import code
 from reports.words import counted, human_bytes, shown_key
-from tasks.records import Checked, Finding, Question
+from tasks.records import Checked, CheckQuestion, Finding
 
 #: Shown first, in this order, where a table has columns.
-COLUMNS = ("score", "tier", "key", "changes", "relation", "verdict", "width", "height", "size",
-           "format", "label", "last_modified", "asset_id", "source")  # fmt: skip
+COLUMNS = (
+    "score",
+    "tier",
+    "key",
+    "changes",
+    "relation",
+    "verdict",
+    "width",
+    "height",
+    "size",
+    "format",
+    "label",
+    "last_modified",
+    "asset_id",
+    "source",
+)
 
 
 def finding_data(finding: Finding, fields: Sequence[str] = ()) -> dict[str, Any]:
@@ -35,7 +49,7 @@ def finding_data(finding: Finding, fields: Sequence[str] = ()) -> dict[str, Any]
 
 
 def checked_data(
-    checked: Checked, question: Question, fields: Sequence[str] = ()
+    checked: Checked, question: CheckQuestion, fields: Sequence[str] = ()
 ) -> dict[str, Any]:
     """One page of a check as JSON data, and where the next begins."""
     return {
@@ -62,7 +76,7 @@ def headline(name: str, checked: Checked) -> str:
     return f"{shown}: {said}" + (best if checked.found else "")
 
 
-def check_lines(name: str, checked: Checked, question: Question) -> list[str]:
+def check_lines(name: str, checked: Checked, question: CheckQuestion) -> list[str]:
     """For people, on a terminal: score, tier, key; below, what it is and the evidence in words."""
     lines = [headline(name, checked)]
     for one in checked.found:
@@ -75,7 +89,7 @@ def check_lines(name: str, checked: Checked, question: Question) -> list[str]:
     return lines
 
 
-def check_markdown(name: str, checked: Checked, question: Question) -> str:
+def check_markdown(name: str, checked: Checked, question: CheckQuestion) -> str:
     """The answer on a Prefect run page."""
     lines = [f"## {code(name)}", "", f"**{_verdict(checked)}** {_how(checked, question)}", ""]
     if checked.found:
@@ -92,10 +106,12 @@ def check_markdown(name: str, checked: Checked, question: Question) -> str:
 def check_rows(checked: Checked) -> list[dict[str, Any]]:
     """The findings as rows of a table artifact; no cell is ever empty, which the UI hides."""
     return [
-        {name: value if value is not None else "" for name, value in
-         finding_data(one, COLUMNS).items()}
+        {
+            name: value if value is not None else ""
+            for name, value in finding_data(one, COLUMNS).items()
+        }
         for one in checked.found
-    ]  # fmt: skip
+    ]
 
 
 def _verdict(checked: Checked) -> str:
@@ -112,7 +128,7 @@ def _what(one: Finding) -> str:
     )
 
 
-def _how(checked: Checked, question: Question) -> str:
+def _how(checked: Checked, question: CheckQuestion) -> str:
     silenced = f"; {checked.silenced} kept apart by a person" if checked.silenced else ""
     return (
         f"{counted(checked.candidates, 'candidate')}, {checked.verified} compared now, threshold "
@@ -120,12 +136,12 @@ def _how(checked: Checked, question: Question) -> str:
     )
 
 
-def _next(checked: Checked, question: Question) -> int | None:
+def _next(checked: Checked, question: CheckQuestion) -> int | None:
     end = question.offset + len(checked.found)
     return end if end < checked.total and question.limit else None
 
 
-def _left_over(checked: Checked, question: Question) -> str:
+def _left_over(checked: Checked, question: CheckQuestion) -> str:
     if len(checked.found) == checked.total:
         return ""
     last = question.offset + len(checked.found)

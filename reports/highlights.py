@@ -9,7 +9,9 @@ from typing import Any
 import polars as pl
 
 from reports import words
-from tasks.records import GroupNote, Role, Summary
+from tasks.merging.rules.plan_note import GroupNote
+from tasks.records import Role
+from tasks.summary import Summary
 
 #: What the policy does, for people who have not read it; ``{files}``: ``2 files``.
 _ACTIONS = {

@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from reports.page import totals
-from tasks.records import Document, Summary
+from tasks.records import Document
+from tasks.summary import Summary
 
 FORMAT_VERSION = 1
 #: The latest scans that are listed.
@@ -77,5 +78,14 @@ def _present(summary: Summary) -> dict[str, Any]:
     }
 
 
-_TOTALS = ("failed", "skipped", "groups", "duplicates", "exact", "near", "new", "changed",
-           "savings")  # fmt: skip
+_TOTALS = (
+    "failed",
+    "skipped",
+    "groups",
+    "duplicates",
+    "exact",
+    "near",
+    "new",
+    "changed",
+    "savings",
+)

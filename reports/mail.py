@@ -14,8 +14,9 @@ from markupsafe import Markup, escape
 from reports import words
 from reports.highlights import decisions, narrow, others, theirs, top_groups
 from reports.page import environment, headline, news, totals
-from tasks.records import Receipt, Summary, digest
+from tasks.records import Receipt, digest
 from tasks.settings import MailSettings
+from tasks.summary import Summary
 
 __all__ = ["HTML_LIMIT", "PICTURE_LIMIT", "narrow", "scan_mail"]
 

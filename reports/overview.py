@@ -10,7 +10,8 @@ import polars as pl
 from reports import charts, words
 from reports.charts import Chart
 from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE
-from tasks.records import Role, Summary
+from tasks.records import Role
+from tasks.summary import Summary
 
 #: Keys named for each reason; coverage.csv has them all.
 KEYS_PER_REASON = 20
@@ -163,10 +164,11 @@ def _history(summary: Summary) -> Chart | None:
         (
             f"{row['finished']:%m-%d}",
             float(row["savings"] if in_bytes else row["duplicates"]),
-            words.human_bytes(row["savings"]) if in_bytes
+            words.human_bytes(row["savings"])
+            if in_bytes
             else words.counted(row["duplicates"], "duplicate"),
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     title = "Could be saved, scan by scan" if in_bytes else "Duplicates, scan by scan"
     return charts.columns(title, values, head=("scan", "could be saved" if in_bytes else "found"))

@@ -14,8 +14,8 @@ import polars as pl
 from reports import overview, words
 from reports.environment import data_json, environment, hashed, part
 from reports.page_groups import PICTURES_PER_PART, Pictures, groups_data
-from tasks.merging.rules.plans import Plan
-from tasks.records import Document, Role, Summary
+from tasks.records import Document, Role
+from tasks.summary import Summary
 
 __all__ = ["Gate", "environment", "headline", "news", "page_policy", "report_page", "totals"]
 
@@ -65,7 +65,7 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
     """
     pictures = Pictures(summary.thumbnails, summary.small)
     groups = groups_data(summary, pictures, gate.reviewer if gate else "")
-    plan = summary.planned if isinstance(summary.planned, Plan) else None
+    plan = summary.planned
     data: dict[str, Any] = {
         "form": "dam-dedup report 1",
         "scan": summary.scan_id,

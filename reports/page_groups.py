@@ -14,8 +14,9 @@ from typing import Any
 from reports.review import action_words, can_decide
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.placement import Affine, inverse, placement
-from tasks.merging.rules.plans import FieldMerge, Plan, PlannedGroup
-from tasks.records import Role, Summary
+from tasks.merging.rules.plans import FieldMerge, PlannedGroup
+from tasks.records import Role
+from tasks.summary import Summary
 
 #: Of one group: members, members all of whose pairs are told, fields; of one value: characters.
 _MEMBERS, _ALL_PAIRS, _FIELDS, _LONG = 100, 12, 24, 300
@@ -37,7 +38,7 @@ def groups_data(summary: Summary, pictures: Pictures, reviewer: str = "") -> lis
         pictures: numbers the pictures, in the order in which groups need them.
         reviewer: who decides, where that is known.
     """
-    plan = summary.planned if isinstance(summary.planned, Plan) else None
+    plan = summary.planned
     planned = {group.group_id: group for group in plan.groups} if plan else {}
     days = plan.quarantine_days if plan else 0
     described = _described(summary)
@@ -161,8 +162,11 @@ def _edge(pair: dict[str, Any], at: Mapping[str, int], rows: list[dict[str, Any]
         affine = inverse(there) if pair["flipped"] else there
         if evidence.covered >= 0.004:
             side = 0 if two == left else 1
-            covered = [side, *(round(at, 3) for at in evidence.covered_at),
-                       round(evidence.covered, 4)]  # fmt: skip
+            covered = [
+                side,
+                *(round(at, 3) for at in evidence.covered_at),
+                round(evidence.covered, 4),
+            ]
     return [
         left,
         right,
@@ -232,10 +236,10 @@ def _planned(group: PlannedGroup, days: int, reviewer: str) -> dict[str, Any]:
         "acts": bool(group.operations),
         "mine": may,
         "approvers": list(group.approvers),
-        "open": can_decide(group, reviewer, {}) if reviewer else bool(
-            group.operations and not group.refused
-        ),
-    }  # fmt: skip
+        "open": can_decide(group, reviewer, {})
+        if reviewer
+        else bool(group.operations and not group.refused),
+    }
 
 
 def _field(merged: FieldMerge) -> list[Any]:

@@ -9,7 +9,8 @@ from typing import Any
 from PIL import Image
 
 from reports.highlights import top_groups
-from tasks.records import Document, Summary
+from tasks.records import Document
+from tasks.summary import Summary
 
 _GROUPS, _SIDE = 8, 240
 #: What belongs together stands close.

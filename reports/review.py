@@ -167,8 +167,10 @@ def action_words(group: PlannedGroup, quarantine_days: int) -> str:
             said += " for good" if _lasting(group) else "; their old versions stay"
         case Action.TAG:
             number = words.counted(len(group.operations), "file")
-            return f"tags {number} as {'a duplicate' if number == '1 file' else 'duplicates'}; " \
-                   "nothing is moved"  # fmt: skip
+            return (
+                f"tags {number} as {'a duplicate' if number == '1 file' else 'duplicates'}; "
+                "nothing is moved"
+            )
         case Action.LINK:
             number = words.counted(len(group.operations), "sidecar")
             return f"writes {number} that name the keeper as the original; nothing is moved"

@@ -15,7 +15,8 @@ from reports.words import (
     search_words,
     shown_key,
 )
-from tasks.records import Receipt, Summary
+from tasks.records import Receipt
+from tasks.summary import Summary
 
 _TOP, _MEMBERS = 10, 3
 #: Longer texts are cut off in a table.

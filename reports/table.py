@@ -12,7 +12,8 @@ import polars as pl
 
 from reports.page import totals
 from tasks.csv_cells import frame_csv
-from tasks.records import Document, Summary
+from tasks.records import Document
+from tasks.summary import Summary
 
 #: Raised whenever a field of groups.json changes its meaning or goes away.
 FORMAT_VERSION = 1
@@ -144,8 +145,21 @@ def _coverage(summary: Summary) -> dict[str, Any]:
 
 
 def _groups(summary: Summary) -> list[dict[str, Any]]:
-    columns = ["key", "asset_id", "role", "tier", "score", "size", "width", "height", "format",
-               "sha256", "label", "last_modified", "flags"]  # fmt: skip
+    columns = [
+        "key",
+        "asset_id",
+        "role",
+        "tier",
+        "score",
+        "size",
+        "width",
+        "height",
+        "format",
+        "sha256",
+        "label",
+        "last_modified",
+        "flags",
+    ]
     frame = summary.members.select("group_id", pl.struct(columns).alias("member")).with_columns(
         pl.col("group_id")
     )

@@ -1,24 +1,24 @@
-"""The stages as Prefect tasks: every retry and timeout on this one page.
+"""Stages as Prefect tasks: every retry and timeout on this one page.
 
-The wrappers hold no logic. Results are never persisted or cached: what was done is known from the
-catalog, so a task that runs again finds what is left to do. Tasks carry no tags: each tag makes
-the server look for a concurrency limit at every task: 6 of the 15 seconds of an idle scan.
+Nothing here knows what a stage does. Results are never persisted or cached: what was done is known
+from the catalog, so a task that runs again finds what is left to do. Tasks carry no tags: each tag
+makes the server look for a concurrency limit at every task, which took 6 of the 15 seconds of an
+idle scan. Decisions and merges are no tasks with retries: a replay is a new run that somebody
+wants.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from contextvars import copy_context
-from dataclasses import replace
-from email.message import EmailMessage
+from functools import cache
 from importlib import import_module
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
@@ -31,7 +31,6 @@ from prefect.tasks import Task
 from prefect.utilities.urls import url_for
 from pydantic import SecretStr
 
-from tasks import stages
 from tasks.errors import (
     CatalogBusyError,
     DamDedupError,
@@ -40,43 +39,19 @@ from tasks.errors import (
     SettingsError,
     TransientSourceError,
 )
-from tasks.intake.bucket_events import Followed
-from tasks.intake.screen import ScreenCounts
-from tasks.merging.merge import MergeOutcome
-from tasks.merging.quarantine import Quarantined
-from tasks.merging.undo import UndoOutcome
-from tasks.progress import Progress, silent
-from tasks.records import (
-    Checked,
-    CheckRequest,
-    Document,
-    EmptyRequest,
-    KeysRequest,
-    MergeRequest,
-    PlanNote,
-    Receipt,
-    Scan,
-    ScanRequest,
-    Space,
-    Summary,
-    UndoRequest,
-    VerdictRequest,
-)
-from tasks.scan.embed import EmbedCounts
-from tasks.scan.group import GroupCounts
-from tasks.scan.sync import SyncCounts
-from tasks.scan.verify import MatchCounts
+from tasks.progress import Progress
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
-Stage = TypeVar("Stage", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # PREFECT_LOGGING_EXTRA_LOGGERS gives our loggers the handler of the Prefect UI, but not its level.
 for _name in ("tasks", "flows", "reports"):
     logging.getLogger(_name).setLevel(logging.INFO)
 
 
-def _worth_retrying(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+def worth_retrying(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     """Whether the error may pass by itself; a wrong setting, key or filter does not.
 
     A mail was tried as often as the settings say before it becomes an error.
@@ -87,22 +62,14 @@ def _worth_retrying(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     return passing or not isinstance(error, DamDedupError)
 
 
-def _step(seconds: float) -> Callable[[Stage], Task[..., Any]]:
-    return task(
-        retries=3,
-        retry_delay_seconds=[2, 10, 60],
-        retry_jitter_factor=0.5,
-        retry_condition_fn=_worth_retrying,
-        timeout_seconds=seconds,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        log_prints=False,
-    )
-
-
-HOUR = 3600.0
-
-
+#: Hours after which a stage is given up; one, for those not named here.
+_HOURS = {
+    "sync_assets": 12,
+    "embed_assets": 72,
+    "propose_candidates": 72,
+    "verify_candidates": 72,
+    "screen_assets": 12,
+}
 _KEYS = ("access_key_id", "secret_access_key")
 
 
@@ -196,145 +163,43 @@ class _Bar:
             log.debug("progress not shown: %s", error)
 
 
-def catalog_turn(request: ScanRequest, settings: Settings) -> AbstractContextManager[None]:
-    """Wait for other scans of the catalog; no task, for it must last as long as the flow."""
-    return stages.catalog_turn(request, settings)
+def progress_bar() -> Progress:
+    """Progress that shows on the run's page."""
+    return _Bar()
 
 
-@_step(HOUR)
-def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
-    """Settle what will be scanned."""
-    return stages.begin_scan(request, settings)
+def as_task(stage: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
+    """Run a stage as a Prefect task; its ``progress``, if it has one, shows on the run's page.
+
+    Raises:
+        DamDedupError: what the stage raises, once it was tried as often as is worth it.
+    """
+    given = inspect.signature(stage).bind(*args, **options)
+    if "progress" in inspect.signature(stage).parameters:
+        given.arguments["progress"] = progress_bar()
+    result: R = _task_of(stage)(*given.args, **given.kwargs)
+    return result
 
 
-@_step(12 * HOUR)
-def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:  # noqa: ARG001
-    """Bring the assets up to date with the source."""
-    return stages.sync_assets(scan, _Bar())
-
-
-@_step(72 * HOUR)
-def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:  # noqa: ARG001
-    """Read and embed what is new."""
-    return stages.embed_assets(scan, _Bar())
-
-
-@_step(72 * HOUR)
-def match_assets(scan: Scan, space: Space, progress: Progress = silent) -> MatchCounts:  # noqa: ARG001
-    """Compare what must be compared."""
-    return stages.match_assets(scan, space, _Bar())
-
-
-@_step(HOUR)
-def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> GroupCounts:  # noqa: ARG001
-    """Group the matches."""
-    return stages.group_assets(scan, space, _Bar())
-
-
-@_step(12 * HOUR)
-def screen_assets(scan: Scan, space: Space, progress: Progress = silent) -> ScreenCounts:  # noqa: ARG001
-    """Hold what is new against the blocklist and the policy's pairs."""
-    return stages.screen_assets(scan, space, _Bar())
-
-
-@_step(HOUR)
-def summarize_scan(scan: Scan, space: Space, counts: dict[str, int]) -> Summary:
-    """Read back what a report needs."""
-    return stages.summarize_scan(scan, space, counts)
-
-
-@_step(HOUR)
-def keep_report(scan: Scan, summary: Summary, totals: dict[str, int]) -> None:
-    """Write down what the report is made of."""
-    stages.keep_report(scan, summary, totals)
-
-
-@_step(HOUR)
-def deliver_documents(
-    scan: Scan, documents: list[Document], folder: Path | None = None
-) -> list[Receipt]:
-    """Put the documents where people find them."""
-    return stages.deliver_documents(scan, documents, folder)
-
-
-@_step(HOUR)
-def send_mail(scan: Scan, mail: EmailMessage) -> list[str]:
-    """Send a mail; says to whom it could not be sent."""
-    return stages.send_mail(scan, mail)
-
-
-@_step(HOUR)
-def keep_mailed(scan: Scan) -> None:
-    """Write down that the scan was mailed."""
-    stages.keep_mailed(scan)
-
-
-@_step(HOUR)
-def finish_scan(scan: Scan, space: Space, counts: dict[str, int], told: bool) -> None:
-    """Check and tidy the catalog, close the scan."""
-    stages.finish_scan(scan, space, counts, told)
-
-
-def fail_scan(scan: Scan, error: BaseException) -> None:
-    """Write down that the scan failed."""
-    stages.fail_scan(scan, error)
-
-
-@_step(HOUR)
-def plan_scan(scan: Scan, space: Space) -> PlanNote | None:
-    """Plan the merges that the policy asks for, with the links by which people decide."""
-    note = stages.plan_scan(scan, space)
-    return None if note is None else replace(note, form=_form_link(note.id))
-
-
-@_step(HOUR)
-def check_image(request: CheckRequest, settings: Settings) -> Checked:
-    """Compare one image with what is there."""
-    return stages.check_image(request, settings)
-
-
-# Decisions and merges are no tasks with retries: a replay is a new run that somebody wants.
-
-
-def decide_and_merge(request: MergeRequest, settings: Settings) -> MergeOutcome:
-    """Record a decision and carry out what is approved."""
-    return stages.decide_and_merge(request, settings, progress=_Bar())
-
-
-def merge_approved(settings: Settings) -> list[MergeOutcome]:
-    """Carry out all that is approved."""
-    return stages.merge_approved(settings, by="schedule", progress=_Bar())
-
-
-def undo_merge(request: UndoRequest, settings: Settings) -> list[UndoOutcome]:
-    """Put back what a merge did."""
-    return stages.undo_merge(
-        settings, request.target, by=request.undone_by, dry_run=request.dry_run, progress=_Bar()
-    )
-
-
-def empty_quarantine(request: EmptyRequest, settings: Settings) -> list[Quarantined]:
-    """Remove for good what has been in quarantine long enough."""
-    return stages.empty_quarantine(
-        settings, by=request.emptied_by, plan_id=request.plan_id, early=request.early,
-        dry_run=request.dry_run, progress=_Bar(),
-    )  # fmt: skip
-
-
-def give_verdict(request: VerdictRequest, settings: Settings) -> int:
-    """Record a person's word on a pair."""
-    return stages.give_verdict(settings, request)
-
-
-def check_keys(request: KeysRequest, settings: Settings) -> Followed:
-    """Check the keys that a bucket says have changed; what fails is delivered again."""
-    return stages.check_keys(request, settings)
+@cache
+def _task_of(stage: Callable[P, R]) -> Task[P, R]:
+    hours = _HOURS.get(stage.__name__, 1)
+    return task(
+        retries=3,
+        retry_delay_seconds=[2, 10, 60],
+        retry_jitter_factor=0.5,
+        retry_condition_fn=worth_retrying,
+        timeout_seconds=hours * 3600,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        log_prints=False,
+    )(stage)
 
 
 _FORM = "merge-plan/on-demand"
 
 
-def _form_link(plan_id: str) -> str | None:
+def form_link(plan_id: str) -> str | None:
     """The run form of the merge deployment, filled in but for who decides what.
 
     ``parameters`` is JSON, URL-encoded once: that is how the second UI reads it.

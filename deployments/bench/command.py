@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.cli.help_pages import Command, Group
 from deployments.cli.options import Json
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tasks.progress import Progress
 
 bench_app = typer.Typer(
+    cls=Group,
     help="Measure how well duplicates are found, on photographs of your own, and how fast.",
     no_args_is_help=True,
 )
@@ -36,7 +38,7 @@ def bench() -> None:
     """Measure how well duplicates are found, on photographs of your own."""
 
 
-@bench_app.command("quality")
+@bench_app.command("quality", cls=Command)
 def quality(
     images: Annotated[
         Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
@@ -113,7 +115,7 @@ def quality(
             typer.echo(f"plots: {plots}")
 
 
-@bench_app.command("report")
+@bench_app.command("report", cls=Command)
 def report(
     groups: Annotated[
         list[int] | None, typer.Option(help="How many groups; may be given more than once.")
@@ -144,7 +146,7 @@ def report(
         )
 
 
-@bench_app.command("fit")
+@bench_app.command("fit", cls=Command)
 def fit(
     work: Annotated[Path, typer.Option(help="Folder of an earlier `bench quality --work` run.")],
     write: Annotated[
@@ -159,6 +161,8 @@ def fit(
 
     Prints what would stand in tasks/dedup/calibration.json, with its provenance and with how many
     pairs it gets wrong. Putting it there makes every remembered pair be verified again.
+
+        dam-dedup bench fit --work var/bench --write calibration.json
     """
     from deployments.bench.fit import fit_calibration, write_calibration
 
@@ -170,7 +174,7 @@ def fit(
         typer.echo(json.dumps(made, indent=2))
 
 
-@bench_app.command("gate")
+@bench_app.command("gate", cls=Command)
 def gate(
     images: Annotated[
         Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
@@ -234,14 +238,32 @@ def show_gate(report: GateReport) -> None:
 
     console = _console()
     table = Table(title=f"/duplicate, {report.assets:,} assets, {report.cores} cores")
-    for name in ("asked by", "clients", "requests", "p50", "p95", "p99", "per second", "CPU",
-                 "429", "errors"):  # fmt: skip
+    for name in (
+        "asked by",
+        "clients",
+        "requests",
+        "p50",
+        "p95",
+        "p99",
+        "per second",
+        "CPU",
+        "429",
+        "errors",
+    ):
         table.add_column(name, justify="left" if name == "asked by" else "right")
     for one in report.rounds:
         table.add_row(
-            one.asked, str(one.clients), f"{one.requests:,}", _ms(one.p50), _ms(one.p95),
-            _ms(one.p99), f"{one.per_second:.2f}", _ms(one.cpu), str(one.refused), str(one.errors),
-        )  # fmt: skip
+            one.asked,
+            str(one.clients),
+            f"{one.requests:,}",
+            _ms(one.p50),
+            _ms(one.p95),
+            _ms(one.p99),
+            f"{one.per_second:.2f}",
+            _ms(one.cpu),
+            str(one.refused),
+            str(one.errors),
+        )
     console.print(table)
     console.print(
         f"model alone: {_ms(report.model_one)} for one image, {_ms(report.model_batch)} each in a "
@@ -254,7 +276,7 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1000:,.0f} ms"
 
 
-@bench_app.command("search")
+@bench_app.command("search", cls=Command)
 def search(
     sizes: Annotated[
         str, typer.Option(help="Numbers of vectors, with commas between them.")
@@ -303,7 +325,7 @@ def show_search(rows: list[dict[str, object]]) -> None:
     _table(_console(), "search modes", pl.DataFrame(rows))
 
 
-@bench_app.command("templates")
+@bench_app.command("templates", cls=Command)
 def templates(
     images: Annotated[
         Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
@@ -431,8 +453,11 @@ def _table(console: Console, title: str, frame: pl.DataFrame) -> None:
 
     table = Table(box=None, pad_edge=False)
     for name, kind in frame.schema.items():
-        table.add_column(name.replace("_", " "), justify="right" if kind.is_numeric() else "left",
-                         overflow="fold")  # fmt: skip
+        table.add_column(
+            name.replace("_", " "),
+            justify="right" if kind.is_numeric() else "left",
+            overflow="fold",
+        )
     for row in frame.iter_rows():
         table.add_row(*(Text(_cell(value)) for value in row))  # a file name is no markup
     console.print(f"\n{title}", style="bold", soft_wrap=True)  # a table's own would be wrapped

@@ -16,9 +16,9 @@ from tasks.dedup.features import extract_features, use_one_thread
 from tasks.dedup.verify import calibration, copy_terms, verify_pair
 from tasks.errors import SettingsError
 from tasks.progress import Progress, silent
+from tasks.queries.matches import read_pairs
 from tasks.records import now
 from tasks.reporting.summarize import last_scan
-from tasks.scan.verify import read_pairs
 from tasks.session import open_catalog
 
 #: Coefficients that are fitted; the others (shear, ink) are set by hand: photographs show neither.

@@ -19,8 +19,8 @@ from tasks.dedup.verify import rule_id
 from tasks.errors import SettingsError
 from tasks.intake.analyze import Analyzer
 from tasks.progress import Progress
+from tasks.queries.pair_answers import name_pairs
 from tasks.records import Analysis, asset_id, digest, now
-from tasks.scan.verify import name_pairs
 from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings
 
@@ -65,8 +65,9 @@ def fill_catalog(settings: Settings, images: Path, assets: int, progress: Progre
     catalog = open_catalog(settings)
     if catalog.count("assets") != assets:
         with catalog.writing(settings.catalog.busy_seconds):
-            row = {name: getattr(space, name) for name in
-                   ("model", "revision", "preprocessing", "dim")}  # fmt: skip
+            row = {
+                name: getattr(space, name) for name in ("model", "revision", "preprocessing", "dim")
+            }
             catalog.upsert("spaces", pa_table([{"space": space.id, **row}], schema.SPACES))
             table = catalog.vectors_table(space.id, space.dim)
             for start in range(0, assets, _BLOCK):
@@ -90,15 +91,30 @@ def _block(numbers: npt.NDArray[np.int64], analyses: list[Analysis]) -> pa.Table
         revision = digest(str(number))
         rows.append(
             {
-                "asset_id": asset_id(COLLECTION, str(number)), "source": COLLECTION,
-                "key": str(number), "prefix": "", "name": f"{number}.jpg", "extension": "jpg",
-                "etag": revision, "size": 100_000, "last_modified": moment, "format": "jpeg",
-                "label": f"label {number % 50}", "tags": "{}", "metadata": "{}",
-                "revision": revision, "read_revision": revision, "sha256": digest("sha", revision),
-                "content": digest("content", revision), "phash": phash, "width": picture.width,
-                "height": picture.height, "mode": picture.mode, "flags": [],
+                "asset_id": asset_id(COLLECTION, str(number)),
+                "source": COLLECTION,
+                "key": str(number),
+                "prefix": "",
+                "name": f"{number}.jpg",
+                "extension": "jpg",
+                "etag": revision,
+                "size": 100_000,
+                "last_modified": moment,
+                "format": "jpeg",
+                "label": f"label {number % 50}",
+                "tags": "{}",
+                "metadata": "{}",
+                "revision": revision,
+                "read_revision": revision,
+                "sha256": digest("sha", revision),
+                "content": digest("content", revision),
+                "phash": phash,
+                "width": picture.width,
+                "height": picture.height,
+                "mode": picture.mode,
+                "flags": [],
             }
-        )  # fmt: skip
+        )
     return pa_table(rows, schema.ASSETS)
 
 
@@ -114,10 +130,15 @@ def _pairs(block: pa.Table) -> pa.Table:
         pl.max_horizontal("left", "right").alias("right"),
     )
     pairs = name_pairs(pairs.filter(pl.col("left") != pl.col("right")).unique())
-    return pairs.with_columns(
-        pl.lit(rule_id()).alias("rule"), pl.lit(0.0, pl.Float32).alias("score"),
-        pl.lit(None, pl.String).alias("evidence"),
-    ).to_arrow().cast(schema.PAIRS)  # fmt: skip
+    return (
+        pairs.with_columns(
+            pl.lit(rule_id()).alias("rule"),
+            pl.lit(0.0, pl.Float32).alias("score"),
+            pl.lit(None, pl.String).alias("evidence"),
+        )
+        .to_arrow()
+        .cast(schema.PAIRS)
+    )
 
 
 def _vectors(block: pa.Table, numbers: npt.NDArray[np.int64], analyses: list[Analysis]) -> pa.Table:

@@ -180,8 +180,9 @@ def _logo(image: Image.Image, rng: random.Random) -> Image.Image:
     x = rng.choice([0.03 * width, 0.97 * width - wide])
     y = rng.choice([0.03 * height, 0.97 * height - high])
     draw = ImageDraw.Draw(edited)
-    draw.rounded_rectangle((x, y, x + wide, y + high), high / 4, fill=rng.choice(
-        ["#c81e1e", "#1e50c8", "white"]))  # fmt: skip
+    draw.rounded_rectangle(
+        (x, y, x + wide, y + high), high / 4, fill=rng.choice(["#c81e1e", "#1e50c8", "white"])
+    )
     draw.text((x + wide / 8, y + high / 4), "AGENCY", fill="#202020", font=_font(high / 2))
     return edited
 
@@ -229,15 +230,20 @@ def _screenshot(image: Image.Image, rng: random.Random) -> Image.Image:
     """Shown in a program's window: bars, a side panel, text, the picture scaled down."""
     width, height = round(image.width * 1.6), round(image.height * 1.5)
     dark = rng.random() < 0.5
-    ground, panel, ink = ("#1e1e1e", "#303030", "#dddddd") if dark else (
-        "#ffffff", "#e4e6ea", "#222222")  # fmt: skip
+    ground, panel, ink = (
+        ("#1e1e1e", "#303030", "#dddddd") if dark else ("#ffffff", "#e4e6ea", "#222222")
+    )
     screen = Image.new("RGB", (width, height), ground)
     draw, font = ImageDraw.Draw(screen), _font(height / 36)
     draw.rectangle((0, 0, width, height * 0.08), fill=panel)
     draw.rectangle((0, 0, width * 0.16, height), fill=panel)
     for line in range(9):
-        draw.text((width * 0.02, height * (0.12 + 0.06 * line)), "Folder " + "abc" * (line % 3 + 1),
-                  fill=ink, font=font)  # fmt: skip
+        draw.text(
+            (width * 0.02, height * (0.12 + 0.06 * line)),
+            "Folder " + "abc" * (line % 3 + 1),
+            fill=ink,
+            font=font,
+        )
     draw.text((width * 0.2, height * 0.025), "Library > 2024 > selection", fill=ink, font=font)
     scale = rng.uniform(0.85, 1.1)
     shown = image.resize((round(image.width * scale), round(image.height * scale)), _BICUBIC)
@@ -330,9 +336,8 @@ LADDER: tuple[Edit, ...] = (
     Edit("meme", "hard", _meme),
     Edit("screenshot", "hard", _screenshot),
     Edit("collage", "hard", _collage),
-    Edit("mirror-crop-70", "hard",
-         _after(_turned(Image.Transpose.FLIP_LEFT_RIGHT), _cropped(0.7))),
+    Edit("mirror-crop-70", "hard", _after(_turned(Image.Transpose.FLIP_LEFT_RIGHT), _cropped(0.7))),
     Edit("crop-dark-logo", "hard", _after(_cropped(0.75), _darkened(), _logo)),
     Edit("tiny-q25", "hard", _scaled(0.25), 25),
     Edit("grey-crop-text", "hard", _after(_grey, _cropped(0.7), _captioned)),
-)  # fmt: skip
+)

@@ -18,8 +18,9 @@ from PIL import Image, ImageFilter
 
 from reports.page import report_page
 from tasks.errors import SettingsError
-from tasks.records import Coverage, Kind, Space, Summary
+from tasks.records import Kind, Space
 from tasks.reporting.summarize import share_out
+from tasks.summary import Coverage, Summary
 
 _CHROMIUM = Path("/usr/bin/chromium")
 _START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -66,12 +67,16 @@ def made_up(groups: int) -> Summary:
         sizes = [row["size"] for row in found]
         rows.append(
             {
-                "group_id": name, "state": ("new", "changed", "known")[number % 3],
-                "tier": "near" if near else "exact", "size": len(found), "bytes": sum(sizes),
-                "savings": sum(sizes[1:]), "score": 0.91 if near else 0.97,
+                "group_id": name,
+                "state": ("new", "changed", "known")[number % 3],
+                "tier": "near" if near else "exact",
+                "size": len(found),
+                "bytes": sum(sizes),
+                "savings": sum(sizes[1:]),
+                "score": 0.91 if near else 0.97,
                 "keeper": found[0]["key"],
             }
-        )  # fmt: skip
+        )
         members += [row | {"group_id": name} for row in found]
         pairs += [_pair(found[0], row) for row in found[1:]]
     frame = pl.DataFrame(members, schema_overrides={"quality": pl.Int32, "label": pl.String})
@@ -88,14 +93,27 @@ def made_up(groups: int) -> Summary:
         {"key": ["a.pdf"], "outcome": ["skipped"], "reason": ["format_pdf"], "message": [""]}
     )
     return Summary(
-        scan_id=f"bench-{groups}", kind=Kind.FULL, collection="bench", source="s3://bench",
-        where="", threshold=0.7, dry_run=False, started=_START, finished=_START,
+        scan_id=f"bench-{groups}",
+        kind=Kind.FULL,
+        collection="bench",
+        source="s3://bench",
+        where="",
+        threshold=0.7,
+        dry_run=False,
+        started=_START,
+        finished=_START,
         coverage=Coverage(frame.height + 1, frame.height, {"format_pdf": 1}, {}, outcomes),
-        counts={"seen": frame.height + 1}, space=Space("model", "revision", "squeeze", 8),
-        versions={"dam-dedup": "bench"}, groups=pl.DataFrame(rows), members=frame,
-        pairs=pl.DataFrame(pairs), thumbnails=large, small=small, described=described,
+        counts={"seen": frame.height + 1},
+        space=Space("model", "revision", "squeeze", 8),
+        versions={"dam-dedup": "bench"},
+        groups=pl.DataFrame(rows),
+        members=frame,
+        pairs=pl.DataFrame(pairs),
+        thumbnails=large,
+        small=small,
+        described=described,
         links=pl.DataFrame(schema={"left": pl.String, "right": pl.String, "reason": pl.String}),
-    )  # fmt: skip
+    )
 
 
 def measure(groups: int) -> Opened:
@@ -113,8 +131,17 @@ def measure(groups: int) -> Opened:
         file = Path(folder) / "report.html"
         file.write_bytes(body)
         interactive, busy, heap, step, graph = _drive(file)
-    return Opened(groups, seconds, len(body), interactive, busy, heap, step, graph,
-                  shown / max(1, summary.members["content"].n_unique()))  # fmt: skip
+    return Opened(
+        groups,
+        seconds,
+        len(body),
+        interactive,
+        busy,
+        heap,
+        step,
+        graph,
+        shown / max(1, summary.members["content"].n_unique()),
+    )
 
 
 def _drive(file: Path) -> tuple[float, float, int, float, float]:
@@ -185,25 +212,50 @@ def _member(group: int, copy: int, near: bool) -> dict[str, Any]:
 def _pair(keeper: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     share = 0.81
     evidence = {
-        "method": "features", "scale": 1.11, "rotation": 0.4, "mirrored": False, "aspect": 1.0,
-        "shear": 0.0, "share_left": share, "share_right": 1.0,
+        "method": "features",
+        "scale": 1.11,
+        "rotation": 0.4,
+        "mirrored": False,
+        "aspect": 1.0,
+        "shear": 0.0,
+        "share_left": share,
+        "share_right": 1.0,
         "box_left": [0.048, 0.047, 0.952, 0.953],
-        "box_right": [0, 0, 1, 1], "inliers": 140, "matches": 160, "others": 3, "residual": 0.4,
-        "agree": 0.99, "agree_else": 0.99, "fine": 0.9, "texture": 0.7, "parallax": 0.1,
-        "covered": 0.03, "covered_at": [0.8, 0.9], "gain": 0.2, "contrast": 1.0, "saturation": 1.0,
-        "hue_error": 0.1, "tint": 0.2, "sharpness": 1.0, "ink": 0.0,
-    }  # fmt: skip
+        "box_right": [0, 0, 1, 1],
+        "inliers": 140,
+        "matches": 160,
+        "others": 3,
+        "residual": 0.4,
+        "agree": 0.99,
+        "agree_else": 0.99,
+        "fine": 0.9,
+        "texture": 0.7,
+        "parallax": 0.1,
+        "covered": 0.03,
+        "covered_at": [0.8, 0.9],
+        "gain": 0.2,
+        "contrast": 1.0,
+        "saturation": 1.0,
+        "hue_error": 0.1,
+        "tint": 0.2,
+        "sharpness": 1.0,
+        "ink": 0.0,
+    }
     equal = row["content"] == keeper["content"]
     flipped = keeper["key"] > row["key"]
     left, right = sorted((keeper["key"], row["key"]))
     return {
-        "left": left, "right": right, "score": row["score"], "tier": row["tier"],
+        "left": left,
+        "right": right,
+        "score": row["score"],
+        "tier": row["tier"],
         "relation": "duplicate",
         "changes": "same pixels" if equal else "cropped to 81% of the picture, scaled 0.5x",
         "original": "either" if equal else ("right" if flipped else "left"),
         "reasons": "" if equal else "higher resolution (6000 x 4000 against 3000 x 2000)",
-        "flipped": flipped, "evidence": None if equal else json.dumps(evidence),
-    }  # fmt: skip
+        "flipped": flipped,
+        "evidence": None if equal else json.dumps(evidence),
+    }
 
 
 def _pictures(members: pl.DataFrame) -> Iterator[tuple[str, int, bytes]]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import polars as pl
 
@@ -19,8 +19,11 @@ from deployments.bench.score import Quality, assess
 from tasks.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from flows.order import Outcome, Steps
+    from flows.order import Outcome
     from tasks.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 #: The least a scan may report: all scores there are, to see what a threshold does.
 _LOWEST = 0.5
@@ -103,10 +106,17 @@ def run_quality(
     if workdir is None:
         with tempfile.TemporaryDirectory(prefix="dam-dedup-bench-") as passing:
             return run_quality(
-                images, seed=seed, sources=sources, edits=edits, truth=truth,
-                workdir=Path(passing), plots=plots, threshold=threshold, model=model,
+                images,
+                seed=seed,
+                sources=sources,
+                edits=edits,
+                truth=truth,
+                workdir=Path(passing),
+                plots=plots,
+                threshold=threshold,
+                model=model,
                 progress=progress,
-            )  # fmt: skip
+            )
     if truth:
         folder, table = images, read_truth(truth)
         asked: dict[str, Any] = {"truth": str(truth)}
@@ -153,27 +163,22 @@ def bench_settings(workdir: Path, model: str | None) -> Settings:
 
 
 class _Clock:
-    """The stages, each timed, and the most memory it held."""
+    """Runs the stages, each timed, and notes the most memory it held."""
 
-    def __init__(self, stages: object) -> None:
-        self._stages = stages
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.peaks: dict[str, int] = {}
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        stage = getattr(self._stages, name)
-
-        def timed(*args: Any, **options: Any) -> Any:
-            fresh = _forget_peak()
-            started = time.perf_counter()
-            try:
-                return stage(*args, **options)
-            finally:
-                self.seconds[name] = round(time.perf_counter() - started, 2)
-                if fresh:
-                    self.peaks[name] = _peak_mb()
-
-        return timed
+    def __call__(self, stage: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
+        name = stage.__name__
+        fresh = _forget_peak()
+        started = time.perf_counter()
+        try:
+            return stage(*args, **options)
+        finally:
+            self.seconds[name] = round(time.perf_counter() - started, 2)
+            if fresh:
+                self.peaks[name] = _peak_mb()
 
 
 def _forget_peak() -> bool:
@@ -194,20 +199,20 @@ def _scan(
     settings: Settings, folder: Path, documents: Path, progress: Progress
 ) -> tuple[Outcome, _Clock, float]:
     from flows.order import run_scan
-    from tasks import stages
-    from tasks.records import Kind, ScanRequest
+    from tasks.records import Kind
+    from tasks.requests import ScanRequest
 
-    clock = _Clock(stages)
+    clock = _Clock()
     request = ScanRequest(kind=Kind.FULL, source=str(folder), threshold=_LOWEST, where="")
     started = time.perf_counter()
-    outcome = run_scan(cast("Steps", clock), request, settings, progress=progress, folder=documents)
+    outcome = run_scan(request, settings, run=clock, progress=progress, folder=documents)
     return outcome, clock, round(time.perf_counter() - started, 2)
 
 
 def _assess(
     settings: Settings, outcome: Outcome, truth: pl.DataFrame, threshold: float, folder: Path
 ) -> tuple[Quality, list[Rival]]:
-    from tasks.scan.verify import read_pairs
+    from tasks.queries.matches import read_pairs
     from tasks.session import open_catalog, open_source, scope_sql
 
     scan, space = outcome.scan, outcome.summary.space
@@ -252,9 +257,8 @@ def _members_at(
     if threshold <= _LOWEST:
         return outcome.summary.members
     from flows.order import run_scan
-    from tasks import stages
-    from tasks.records import ScanRequest
+    from tasks.requests import ScanRequest
 
     request = ScanRequest(source=str(folder), threshold=threshold, where="")
     documents = Path(settings.delivery.folder or ".") / f"at-{threshold:g}"
-    return run_scan(stages, request, settings, folder=documents).summary.members
+    return run_scan(request, settings, folder=documents).summary.members

@@ -194,5 +194,11 @@ def _pdq(catalog: Catalog, files: pl.DataFrame, truth: pl.DataFrame) -> Rival:
     words = np.array([hashes[content] for content in hashed["content"]], np.uint64).reshape(-1, 4)
     made = time.perf_counter() - started
     found = measure(name, hashed, truth, _by_bits(words, PDQ_DISTANCE))
-    return Rival(name, found.pairs, found.precision, found.recall, found.levels,
-                 round(made + (found.seconds or 0), 2))  # fmt: skip
+    return Rival(
+        name,
+        found.pairs,
+        found.precision,
+        found.recall,
+        found.levels,
+        round(made + (found.seconds or 0), 2),
+    )

@@ -277,10 +277,19 @@ def _measured(
     recall = np.mean([np.isin(exact, rows).mean() for exact, rows in pairs])
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return Measured(
-        len(vectors), vectors.shape[1], engine, mode, round(float(first.mean()), 4),
-        round(float(first[copied].mean()), 4), round(float(recall), 4), round(shares[0], 5),
-        round(shares[1], 6), *costs, build, memory,
-    )  # fmt: skip
+        len(vectors),
+        vectors.shape[1],
+        engine,
+        mode,
+        round(float(first.mean()), 4),
+        round(float(first[copied].mean()), 4),
+        round(float(recall), 4),
+        round(shares[0], 5),
+        round(shares[1], 6),
+        *costs,
+        build,
+        memory,
+    )
 
 
 def _peak() -> float:

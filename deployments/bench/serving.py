@@ -200,9 +200,7 @@ def _round(
     refused = codes["429"]
     errors = len(found) - refused - codes["200"]
     pace = len(found) / taken
-    return Latency(
-        asked, clients, len(found), refused, errors, p50, p95, p99, pace, cpu
-    ), codes  # fmt: skip
+    return Latency(asked, clients, len(found), refused, errors, p50, p95, p99, pace, cpu), codes
 
 
 def _model_seconds(settings: Settings) -> tuple[float, float]:
@@ -248,9 +246,15 @@ class _Server:
         self._log = work / "gate.log"
         self._env = {**os.environ, "DAM_DEDUP_EMBEDDING__MODEL": settings.embedding.model}
         self._command = [
-            sys.executable, "-m", "deployments.cli.main", "gate", "--port", str(port),
-            "--catalog", settings.catalog.uri,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "deployments.cli.main",
+            "gate",
+            "--port",
+            str(port),
+            "--catalog",
+            settings.catalog.uri,
+        ]
 
     def __enter__(self) -> _Server:
         with self._log.open("wb") as log:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tasks.records import Checked, Finding, Question
+from tasks.records import Checked, CheckQuestion, Finding
 
 
 def checked_document(
-    checked: Checked, question: Question, fields: Sequence[str] = ()
+    checked: Checked, question: CheckQuestion, fields: Sequence[str] = ()
 ) -> dict[str, Any]:
     """One page of an answer, and where the next begins."""
     end = question.offset + len(checked.found)

@@ -16,24 +16,35 @@ from deployments.gate.problems import Problem, wrong
 from deployments.gate.service import Service
 from deployments.gate.updates import Update, update
 from tasks.catalog.fq import fq_to_sql
-from tasks.records import Analysis, Question
+from tasks.records import Analysis, CheckQuestion
 
 _Text = Annotated[str, Query(max_length=1024)]
 _Url = Annotated[str, Query(max_length=4096, description="http(s) address of the image")]
 _Id = Annotated[str, Query(max_length=1024, description="An asset's id, or its key")]
 _Source = Annotated[
-    str, Query(max_length=1024, description="A source of the catalog, or gate://NAME; empty: the "
-               "default", examples=["gate://uploads"])
-]  # fmt: skip
+    str,
+    Query(
+        max_length=1024,
+        description="A source of the catalog, or gate://NAME; empty: the default",
+        examples=["gate://uploads"],
+    ),
+]
 _Where = Annotated[
     str,
-    Query(max_length=4000, description="SQL-style filter of what it is compared with",
-          examples=["label = 'shoes' AND tags.agency = 'north'"]),
-]  # fmt: skip
+    Query(
+        max_length=4000,
+        description="SQL-style filter of what it is compared with",
+        examples=["label = 'shoes' AND tags.agency = 'north'"],
+    ),
+]
 _Queries = Annotated[
-    list[str], Query(max_length=50, description="field:value or -field:value; all of them hold",
-                     examples=[["label:shoes"]])
-]  # fmt: skip
+    list[str],
+    Query(
+        max_length=50,
+        description="field:value or -field:value; all of them hold",
+        examples=[["label:shoes"]],
+    ),
+]
 _Words = Annotated[list[str], Query(max_length=1000)]
 _Mode = Annotated[
     Literal["auto", "exact", "balanced", "speed"],
@@ -45,21 +56,44 @@ def native_routes(service: Service) -> APIRouter:
     """The routes of one gate."""
     routes = APIRouter(tags=["gate"], responses=schemas.PROBLEMS)
     native = _Native(service)
-    routes.add_api_route("/analyze", native.analyze_url, methods=["GET"],
-                         summary="Analyse the image at a URL",
-                         responses=schemas.ANALYSIS)  # fmt: skip
-    routes.add_api_route("/analyze", native.analyze, methods=["POST"],
-                         summary="Analyse an image", responses=schemas.ANALYSIS,
-                         openapi_extra=schemas.IMAGE_BODY)  # fmt: skip
-    routes.add_api_route("/duplicate", native.duplicate_of, methods=["GET"],
-                         summary="Duplicates of an asset, or of the image at a URL",
-                         responses=schemas.CHECKED)  # fmt: skip
-    routes.add_api_route("/duplicate", native.duplicate, methods=["POST"],
-                         summary="Duplicates of an image", responses=schemas.CHECKED,
-                         openapi_extra=schemas.ANY_BODY)  # fmt: skip
-    routes.add_api_route("/update", native.update, methods=["POST"],
-                         summary="Add an image to a collection", responses=schemas.UPDATED,
-                         openapi_extra=schemas.UPDATE_BODY)  # fmt: skip
+    routes.add_api_route(
+        "/analyze",
+        native.analyze_url,
+        methods=["GET"],
+        summary="Analyse the image at a URL",
+        responses=schemas.ANALYSIS,
+    )
+    routes.add_api_route(
+        "/analyze",
+        native.analyze,
+        methods=["POST"],
+        summary="Analyse an image",
+        responses=schemas.ANALYSIS,
+        openapi_extra=schemas.IMAGE_BODY,
+    )
+    routes.add_api_route(
+        "/duplicate",
+        native.duplicate_of,
+        methods=["GET"],
+        summary="Duplicates of an asset, or of the image at a URL",
+        responses=schemas.CHECKED,
+    )
+    routes.add_api_route(
+        "/duplicate",
+        native.duplicate,
+        methods=["POST"],
+        summary="Duplicates of an image",
+        responses=schemas.CHECKED,
+        openapi_extra=schemas.ANY_BODY,
+    )
+    routes.add_api_route(
+        "/update",
+        native.update,
+        methods=["POST"],
+        summary="Add an image to a collection",
+        responses=schemas.UPDATED,
+        openapi_extra=schemas.UPDATE_BODY,
+    )
     return routes
 
 
@@ -168,7 +202,7 @@ class _Native:
         return JSONResponse(self._service.document(await self._service.analyze(image)))
 
     async def _duplicates(
-        self, body: Body, name: str, url: str, question: Question, fields: Sequence[str]
+        self, body: Body, name: str, url: str, question: CheckQuestion, fields: Sequence[str]
     ) -> JSONResponse:
         source = await self._service.source(question.source)
         name = name or _texts(body).get("id", "")
@@ -177,10 +211,15 @@ class _Native:
             raise wrong(
                 "there is no image, or more than one", "Send an id, a url, an image, or an analysis"
             )
-        question = Question(
-            source, question.where, question.threshold, question.limit, question.offset,
-            question.exclude, question.mode,
-        )  # fmt: skip
+        question = CheckQuestion(
+            source,
+            question.where,
+            question.threshold,
+            question.limit,
+            question.offset,
+            question.exclude,
+            question.mode,
+        )
         if analysis is None:
             checked = await self._service.check_asset(name, question)
         else:
@@ -203,15 +242,22 @@ class _Native:
         return await self._service.fetch(address) if address else body.file
 
     def _question(
-        self, source: str, where: str, fq: Sequence[str], threshold: float | None, limit: int,
-        offset: int, exclude: Sequence[str], mode: str,
-    ) -> Question:  # fmt: skip
+        self,
+        source: str,
+        where: str,
+        fq: Sequence[str],
+        threshold: float | None,
+        limit: int,
+        offset: int,
+        exclude: Sequence[str],
+        mode: str,
+    ) -> CheckQuestion:
         settings = self._service.settings
         most = settings.gate.page_rows
         if limit > most:
             raise wrong(f"limit is {limit}, and {most} the most here", "Ask for more with offset")
         filters = [text for text in (where.strip(), fq_to_sql(fq)) if text]
-        return Question(
+        return CheckQuestion(
             source=source,
             where=" AND ".join(f"({text})" for text in filters)
             if filters[1:]

@@ -77,19 +77,35 @@ def create_app(
         keys.check(request)
 
     app = FastAPI(
-        title="dam-dedup gate", version="1", description=schemas.DESCRIPTION, docs_url=None,
-        redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan,
-    )  # fmt: skip
+        title="dam-dedup gate",
+        version="1",
+        description=schemas.DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
     guard(app, service)
     for routes in (native_routes(service), compat_routes(service)):
         app.include_router(routes, dependencies=[Depends(check_key)])
     app.include_router(upkeep_routes(app, service, check_key))
     if settings.merge.secret is not None:
         gate = _Gate(service.settings, replan)
-        app.add_api_route("/review/{token}", gate.show, methods=["GET", "HEAD"],
-                          response_model=None, include_in_schema=False)  # fmt: skip
-        app.add_api_route("/review/{token}", gate.act, methods=["POST"], response_model=None,
-                          include_in_schema=False)  # fmt: skip
+        app.add_api_route(
+            "/review/{token}",
+            gate.show,
+            methods=["GET", "HEAD"],
+            response_model=None,
+            include_in_schema=False,
+        )
+        app.add_api_route(
+            "/review/{token}",
+            gate.act,
+            methods=["POST"],
+            response_model=None,
+            include_in_schema=False,
+        )
         app.include_router(
             ReportRoutes(service.settings, gate._claim, gate._plan, replan).router,
             include_in_schema=False,
@@ -110,8 +126,9 @@ class _Gate:
         plan = self._plan(claim)
         mine = claim.groups(plan)
         number = page_of(plan, group, mine) or _page_number(page, pages(plan, mine))
-        return self._page(claim, plan, number, report=f"{token}/report",
-                          notice=_NOTICES.get(note, ""))  # fmt: skip
+        return self._page(
+            claim, plan, number, report=f"{token}/report", notice=_NOTICES.get(note, "")
+        )
 
     async def act(self, token: str, request: Request, page: str = "1") -> Response:
         """A decision, or a new plan."""
@@ -128,17 +145,34 @@ class _Gate:
             outcome = decide_form(self._settings, claim, plan, form)
         except MergeError as error:
             said = [str(error)]
-            return self._page(claim, plan, number, problems=said, comment=form.comment, status=409,
-                              report=f"{token}/report")  # fmt: skip
-        log.info("plan %s: %s by %s, %d groups", plan.id, form.decision, claim.reviewer,
-                 sum(1 for one in outcome if one.new))  # fmt: skip
+            return self._page(
+                claim,
+                plan,
+                number,
+                problems=said,
+                comment=form.comment,
+                status=409,
+                report=f"{token}/report",
+            )
+        log.info(
+            "plan %s: %s by %s, %d groups",
+            plan.id,
+            form.decision,
+            claim.reviewer,
+            sum(1 for one in outcome if one.new),
+        )
         left = problems(outcome)
         if left:
             status = 200 if any(one.new for one in outcome) else 409
             return self._page(
-                claim, plan, number, problems=left, comment=form.comment, status=status,
+                claim,
+                plan,
+                number,
+                problems=left,
+                comment=form.comment,
+                status=status,
                 report=f"{token}/report",
-            )  # fmt: skip
+            )
         note = "recorded" if any(one.new for one in outcome) else "before"
         # Relative: the gate may be reached under a path of its own.
         return _see_other(f"{token}?page={number}&note={note}")

@@ -94,7 +94,7 @@ class Batcher(Generic[Ask, Answer]):
                 future.set_result(answer)
 
 
-class Crowd:
+class BoundedExecutor:
     """Threads with a bounded number of calls before them.
 
     Args:

@@ -9,14 +9,13 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from email.errors import MessageError
 from email.message import Message
-from email.parser import BytesHeaderParser
 from email.utils import collapse_rfc2231_value
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
+from python_multipart.multipart import MultipartParser
 
 from deployments.gate.problems import Problem, busy, wrong
 from tasks.settings import GateSettings
@@ -24,7 +23,8 @@ from tasks.settings import GateSettings
 #: Of JSON, which takes many times its size once it is read; an analysis has some 100 kB.
 JSON_BYTES = 8 * 1024**2
 _PARTS = 64
-_HEAD = 8192
+#: Bytes of one header of a part, and headers of a part.
+_HEAD, _HEADERS = 8192, 16
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -109,9 +109,11 @@ def parse_body(data: bytes, content_type: str, limits: GateSettings) -> Body:
     if kind.startswith("image/") or kind == "application/octet-stream":
         return Body(file=data)
     raise Problem(
-        415, "wrong_type", f"a body of type {kind[:100]} is not read here",
+        415,
+        "wrong_type",
+        f"a body of type {kind[:100]} is not read here",
         "Send an image, multipart/form-data with the part `file`, or application/json",
-    )  # fmt: skip
+    )
 
 
 def read_json(data: bytes | str) -> Any:
@@ -187,18 +189,12 @@ def _text(data: bytes) -> str:
 def _multipart(data: bytes, boundary: str, limits: GateSettings) -> Body:
     if not boundary or not boundary.isascii():
         raise wrong("the multipart body names no boundary", "Send multipart/form-data")
-    pieces = (b"\r\n" + data).split(b"\r\n--" + boundary.encode(), _PARTS + 2)
-    if len(pieces) > _PARTS + 2:
+    # Before they are parsed: behind each of them the parser goes byte by byte, in the event loop.
+    if data.count(b"\r\n--" + boundary.encode()) > _PARTS:
         raise wrong("the form has too many parts", f"Send {_PARTS} at most")
-    if len(pieces) < 3 or not pieces[-1].startswith(b"--"):
-        raise wrong("the multipart body is cut off or malformed", "Send it whole")
     file: bytes | None = None
     pairs: list[tuple[str, str]] = []
-    for piece in pieces[1:-1]:
-        head, gap, content = piece.partition(b"\r\n\r\n")
-        name, is_file = _disposition(head)
-        if not gap or len(head) > _HEAD:
-            raise wrong("a part of the form is malformed", "Send multipart/form-data")
+    for name, is_file, content in _Parts(data, boundary).found:
         if name in {"file", "image"} or (is_file and name not in {"analysis", "input.data"}):
             if file is not None:
                 raise wrong("the form has two files", "Send one image at a time")
@@ -212,14 +208,67 @@ def _multipart(data: bytes, boundary: str, limits: GateSettings) -> Body:
     return Body(file=file, pairs=tuple(pairs))
 
 
-def _disposition(head: bytes) -> tuple[str, bool]:
-    try:
-        parsed = BytesHeaderParser().parsebytes(head.lstrip(b"\r\n"))
-        name = parsed.get_param("name", "", "content-disposition")
-        is_file = parsed.get_param("filename", None, "content-disposition") is not None
-        return collapse_rfc2231_value(name or ""), is_file
-    except (MessageError, ValueError, LookupError, TypeError):
-        raise wrong("a part of the form is malformed", "Send multipart/form-data") from None
+class _Parts:
+    """The parts of a multipart body, as python-multipart finds them.
+
+    Attributes:
+        found: the name of each part, whether it is sent as a file, and its bytes.
+    """
+
+    def __init__(self, data: bytes, boundary: str) -> None:
+        self.found: list[tuple[str, bool, bytes]] = []
+        self._whole = False
+        self._content: list[bytes] = []
+        self._header = ["", ""]
+        self._disposition = Message()
+        try:
+            MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._field,
+                    "on_header_value": self._value,
+                    "on_header_end": self._keep,
+                    "on_part_data": self._data,
+                    "on_part_end": self._end,
+                    "on_end": self._finish,
+                },
+                max_header_count=_HEADERS,
+                max_header_size=_HEAD,
+            ).write(data)
+        except (ValueError, LookupError):  # the parser's own are ValueErrors; a name's charset
+            raise wrong("the multipart body is malformed", "Send multipart/form-data") from None
+        if not self._whole:
+            raise wrong("the multipart body is cut off", "Send it whole")
+
+    def _begin(self) -> None:
+        self._content = []
+        self._disposition = Message()
+
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._header[0] = data[start:end].decode("ascii", "replace")
+
+    def _value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1] = data[start:end].decode("utf-8", "replace")
+
+    def _keep(self) -> None:
+        name, value = self._header
+        self._header = ["", ""]
+        if name.lower() == "content-disposition":
+            self._disposition[name] = value
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._content.append(data[start:end])
+
+    def _end(self) -> None:
+        # Not the parser's own reader of this header: old clients send a file's name in another
+        # character set as ``filename*=``, which it leaves out.
+        name = self._disposition.get_param("name", "", "content-disposition")
+        named = self._disposition.get_param("filename", None, "content-disposition") is not None
+        self.found.append((collapse_rfc2231_value(name or ""), named, b"".join(self._content)))
+
+    def _finish(self) -> None:
+        self._whole = True
 
 
 def _no_constant(name: str) -> None:
@@ -228,6 +277,8 @@ def _no_constant(name: str) -> None:
 
 def _too_large(limit: int) -> Problem:
     return Problem(
-        413, "too_large", f"the request is larger than {limit} bytes",
+        413,
+        "too_large",
+        f"the request is larger than {limit} bytes",
         "Send less, or raise DAM_DEDUP_GATE__MAX_UPLOAD_BYTES where the gate runs",
-    )  # fmt: skip
+    )

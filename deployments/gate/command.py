@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.cli.options import CatalogUri, read_settings
+from deployments.cli.help_pages import MERGE, OPERATE, add
+from deployments.cli.options import CatalogUri, PlanId, read_settings
 
 if TYPE_CHECKING:
     from deployments.gate.review_actions import Replan
@@ -19,8 +20,8 @@ _HEAD_BYTES = 512 * 1024
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program's."""
-    app.command()(gate)
-    app.command()(link)
+    add(app, OPERATE, gate)
+    add(app, MERGE, link)
 
 
 def gate(
@@ -34,7 +35,7 @@ def gate(
         ),
     ] = False,
 ) -> None:
-    """Serve the gate: is this image already in the collection? And the approval pages.
+    """Serve the gate over HTTP: is this image already there? And the approval pages.
 
     Routes: /analyze /duplicate /update; /api/cores/NAME and /solr/NAME for clients of another
     image search service; /health /metrics; /docs says how to ask. The model is loaded once, and
@@ -49,29 +50,37 @@ def gate(
 
         curl --data-binary @boots.jpg -H "Content-Type: image/jpeg" localhost:8088/duplicate
     """
+    settings = read_settings(catalog)
+
     import uvicorn
 
     from deployments.gate.app import create_app
     from deployments.gate.connections import guarded
     from deployments.gate.keys import Keys
 
-    settings = read_settings(catalog)
     keys = Keys(settings, anybody=no_keys)
     keys.check_address(host)
     app = create_app(settings, replan=_replan(settings), keys=keys)
     pages = "" if settings.merge.secret else " (no approval pages: DAM_DEDUP_MERGE__SECRET unset)"
     print(f"gate on http://{host}:{port}/docs{pages}", file=sys.stderr)  # noqa: T201
     # No access log: an address is a key to a decision.
-    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False,
-                log_level="warning", timeout_keep_alive=30, backlog=512,
-                timeout_graceful_shutdown=30,
-                h11_max_incomplete_event_size=_HEAD_BYTES,
-                http=guarded(header_seconds=settings.gate.header_seconds,
-                             most=settings.gate.connections))  # fmt: skip
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_keep_alive=30,
+        backlog=512,
+        timeout_graceful_shutdown=30,
+        h11_max_incomplete_event_size=_HEAD_BYTES,
+        http=guarded(header_seconds=settings.gate.header_seconds, most=settings.gate.connections),
+    )
 
 
 def link(
-    plan_id: Annotated[str, typer.Argument(metavar="PLAN", help="A plan's id, or `latest`.")],
+    plan_id: PlanId,
     reviewer: Annotated[
         str, typer.Option("--reviewer", help="Who decides with it; written into the audit.")
     ],
@@ -80,12 +89,15 @@ def link(
     """Print the signed link at which a reviewer decides on a plan.
 
     Whoever has the link decides in the reviewer's name: send it to nobody else.
+
+        dam-dedup link latest --reviewer anna@example.org
     """
+    settings = read_settings(catalog)
+
     from tasks.merging.approvals import sign_link
     from tasks.merging.journal import read_plan
     from tasks.session import open_catalog
 
-    settings = read_settings(catalog)
     typer.echo(sign_link(settings, read_plan(open_catalog(settings), plan_id), reviewer))
 
 
@@ -98,7 +110,8 @@ def _replan(settings: Settings) -> Replan | None:
     def replan(plan_id: str, keepers: dict[str, str]) -> str:
         from tasks.errors import MergeError
         from tasks.merging.journal import read_plan
-        from tasks.merging.plan import plan_merges, read_policy
+        from tasks.merging.plan import plan_merges
+        from tasks.merging.policy_file import read_policy
         from tasks.reporting.summarize import last_scan
         from tasks.session import open_catalog
 

@@ -39,10 +39,21 @@ def upkeep_routes(
 
     routes.add_api_route("/health", health, methods=["GET"], summary="Whether it is alive")
     routes.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
-    routes.add_api_route("/health/ready", ready, methods=["GET"],
-                         summary="Whether it can analyse", responses=schemas.READY)  # fmt: skip
-    routes.add_api_route("/metrics", metrics, methods=["GET"], summary="Counters",
-                         dependencies=[Depends(check_key)], responses=schemas.METRICS)  # fmt: skip
+    routes.add_api_route(
+        "/health/ready",
+        ready,
+        methods=["GET"],
+        summary="Whether it can analyse",
+        responses=schemas.READY,
+    )
+    routes.add_api_route(
+        "/metrics",
+        metrics,
+        methods=["GET"],
+        summary="Counters",
+        dependencies=[Depends(check_key)],
+        responses=schemas.METRICS,
+    )
     routes.add_api_route("/openapi.json", openapi, methods=["GET"], include_in_schema=False)
     routes.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
     return routes

@@ -84,8 +84,13 @@ def _failure(request: Request, error: Exception) -> Response:
     answer = problem_of(error)
     page = request.url.path.startswith(_PAGES)
     if page or (answer.status >= 500 and answer.status != 504):
-        log.error("%s %s failed: %s", request.method, _route(request), error,
-                  exc_info=not isinstance(error, DamDedupError))  # fmt: skip
+        log.error(
+            "%s %s failed: %s",
+            request.method,
+            _route(request),
+            error,
+            exc_info=not isinstance(error, DamDedupError),
+        )
     if not page:
         return _json(request, answer)
     if isinstance(error, CatalogBusyError):
@@ -100,8 +105,13 @@ async def _refusal(request: Request, error: Exception) -> Response:
             text = str(error.detail)
             text = text[:1].upper() + text[1:].rstrip(".") + "."
             return _message(error.status_code, text, headers)
-        answer = Problem(error.status_code, "refused", str(error.detail).lower(),
-                         "See /docs for what can be asked", headers)  # fmt: skip
+        answer = Problem(
+            error.status_code,
+            "refused",
+            str(error.detail).lower(),
+            "See /docs for what can be asked",
+            headers,
+        )
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "the request"

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from PIL import Image
 
-from deployments.gate.batching import Batcher, Crowd
+from deployments.gate.batching import Batcher, BoundedExecutor
 from deployments.gate.body import Body, Inflight, read_body
 from deployments.gate.metrics import Metrics
 from deployments.gate.problems import Problem
@@ -25,9 +25,9 @@ from tasks.errors import DamDedupError, ImageError, SettingsError, SourceError
 from tasks.intake.analyze import Analyzer, analysis_json, read_analysis
 from tasks.intake.check import Checker
 from tasks.intake.seal import sealing_key
-from tasks.merging.plan import read_policy
+from tasks.merging.policy_file import read_policy
 from tasks.merging.rules.policy import default_policy
-from tasks.records import Analysis, Checked, Question
+from tasks.records import Analysis, Checked, CheckQuestion
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
 from tasks.sources.web import fetch_url
@@ -59,18 +59,20 @@ class Service:
         self._images: Batcher[bytes, Analysis] = Batcher(
             self._analyze, settings.embedding.batch_size, settings.gate.queue
         )
-        self._crowd = Crowd(settings.gate.workers or _WORKERS, settings.gate.queue)
+        self._crowd = BoundedExecutor(settings.gate.workers or _WORKERS, settings.gate.queue)
         self._known_sources = {settings.source.uri} if settings.source.uri else set()
         path = settings.merge.policy
         self.policy = (read_policy(path) if path else default_policy()).for_ingest
         self._ready = threading.Event()
         # The catalog has one writer; who waits for it must not keep checks waiting.
-        self._writer = Crowd(1, settings.gate.queue)
+        self._writer = BoundedExecutor(1, settings.gate.queue)
         self.metrics.watch("images_waiting", "Images in line", lambda: self._images.waiting)
-        self.metrics.watch("requests_inside", "Checks in line or running",
-                           lambda: self._crowd.inside)  # fmt: skip
-        self.metrics.watch("writes_inside", "Updates in line or running",
-                           lambda: self._writer.inside)  # fmt: skip
+        self.metrics.watch(
+            "requests_inside", "Checks in line or running", lambda: self._crowd.inside
+        )
+        self.metrics.watch(
+            "writes_inside", "Updates in line or running", lambda: self._writer.inside
+        )
         self.metrics.watch("inflight_bytes", "Bytes of uploads held", lambda: self.inflight.held)
         self.metrics.watch("ready", "Whether the model is loaded", lambda: self.ready)
 
@@ -149,15 +151,19 @@ class Service:
         found = await self.run(lambda: open_catalog(self.settings).read("assets", ["source"]))
         self._known_sources |= set(found["source"].drop_nulls().unique().to_list())
         if name not in self._known_sources:
-            raise Problem(404, "not_found", "the catalog has no such source",
-                          "Name a source that was scanned, or gate://NAME")  # fmt: skip
+            raise Problem(
+                404,
+                "not_found",
+                "the catalog has no such source",
+                "Name a source that was scanned, or gate://NAME",
+            )
         return name
 
-    async def check(self, analysis: Analysis, question: Question) -> Checked:
+    async def check(self, analysis: Analysis, question: CheckQuestion) -> Checked:
         """What an image matches."""
         return self._counted(await self.run(lambda: self.checker.check(analysis, question)))
 
-    async def check_asset(self, name: str, question: Question) -> Checked:
+    async def check_asset(self, name: str, question: CheckQuestion) -> Checked:
         """What an asset matches."""
         return self._counted(await self.run(lambda: self.checker.check_asset(name, question)))
 
@@ -177,8 +183,12 @@ class Service:
     async def read_document(self, document: Any) -> Analysis:
         """An analysis that a caller kept."""
         if not isinstance(document, dict):
-            raise Problem(400, "wrong_request", "the analysis is not a JSON object",
-                          "Send what /analyze answered, unchanged")  # fmt: skip
+            raise Problem(
+                400,
+                "wrong_request",
+                "the analysis is not a JSON object",
+                "Send what /analyze answered, unchanged",
+            )
         return await self.run(lambda: read_analysis(document, self.settings, self.analyzer.space))
 
     # ---- inside ------------------------------------------------------------------------------

@@ -112,9 +112,17 @@ def _document(said: Admission) -> dict[str, Any]:
         "match": finding_document(said.match) if said.match else None,
         "matches": said.checked.total,
         "alerts": [
-            {"kind": alert.kind, "rule": alert.rule, "entry": alert.entry_id or None,
-             "left": alert.left, "right": alert.right, "relation": alert.relation,
-             "score": alert.score, "evidence": alert.evidence, "reason": alert.reason}
+            {
+                "kind": alert.kind,
+                "rule": alert.rule,
+                "entry": alert.entry_id or None,
+                "left": alert.left,
+                "right": alert.right,
+                "relation": alert.relation,
+                "score": alert.score,
+                "evidence": alert.evidence,
+                "reason": alert.reason,
+            }
             for alert in said.alerts
         ],
-    }  # fmt: skip
+    }

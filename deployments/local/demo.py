@@ -125,11 +125,15 @@ def _merge_and_undo(client: S3Client, bucket: str, say: Say) -> None:
 
     plan = read_plan(open_catalog(load_settings()), "latest")
     acting = [group for group in plan.groups if group.operations]
-    say(f"\nPlan {plan.id}: {len(acting)} of {len(plan.groups)} groups would be acted on, for "
-        "example:")  # fmt: skip
+    say(
+        f"\nPlan {plan.id}: {len(acting)} of {len(plan.groups)} groups would be acted on, for "
+        "example:"
+    )
     for group in acting[:2]:
-        say(f"  {group.action.value} {len(group.duplicates)} of {group.keeper!r}: "
-            f"{'; '.join(group.reasons)}")  # fmt: skip
+        say(
+            f"  {group.action.value} {len(group.duplicates)} of {group.keeper!r}: "
+            f"{'; '.join(group.reasons)}"
+        )
     before = _listed(client, bucket)
     request = {"plan_id": plan.id, "decision": "approve", "approved_by": "demo", "dry_run": False}
     _run("merge-plan/on-demand", request, say)
@@ -137,8 +141,10 @@ def _merge_and_undo(client: S3Client, bucket: str, say: Say) -> None:
     gone = {key for key, _ in before} - {key for key, _ in after}
     if not gone:
         raise DemoError(f"the merge of plan {plan.id} moved nothing")
-    say(f"Approved and merged: {len(gone)} objects moved into quarantine, what their tags and "
-        "metadata said is with the keepers.")  # fmt: skip
+    say(
+        f"Approved and merged: {len(gone)} objects moved into quarantine, what their tags and "
+        "metadata said is with the keepers."
+    )
     _run("undo-merge/on-demand", {"target": plan.id, "undone_by": "demo", "dry_run": False}, say)
     if _listed(client, bucket) != before:
         raise DemoError("the undo did not bring back what was there")
@@ -221,8 +227,10 @@ def _tell(found: dict[str, Any], reports: Path, seconds: float, say: Say) -> Non
     )
     for group in groups[:3]:
         keeper, *others = group["members"]
-        say(f"  keep {keeper['key']!r}, {len(others)} duplicates, e.g. {others[0]['key']!r} "
-            f"({others[0]['tier']}, score {others[0]['score']:.2f})")  # fmt: skip
+        say(
+            f"  keep {keeper['key']!r}, {len(others)} duplicates, e.g. {others[0]['key']!r} "
+            f"({others[0]['tier']}, score {others[0]['score']:.2f})"
+        )
     for outcome in ("skipped", "failed"):
         for reason, number in coverage[outcome].items():
             keys = coverage["keys"][f"{outcome}:{reason}"]

@@ -63,7 +63,9 @@ async def serve(port: int, folder: Path) -> None:
 
 def main() -> None:
     """Read the command line and serve."""
-    parser = argparse.ArgumentParser(prog="python -m deployments.local.mail_server", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m deployments.local.mail_server", description=__doc__
+    )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--dir", type=Path, required=True, help="where the .eml files go")
     wanted = parser.parse_args()

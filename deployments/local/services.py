@@ -49,7 +49,13 @@ ADVICE = {
 
 def server_commands(folder: Path, ports: Mapping[str, int]) -> dict[str, list[str]]:
     """Give the servers' command lines; they need no order among themselves."""
-    sink = ["deployments.local.mail_server", "--port", str(ports["smtp"]), "--dir", str(folder / "mail")]
+    sink = [
+        "deployments.local.mail_server",
+        "--port",
+        str(ports["smtp"]),
+        "--dir",
+        str(folder / "mail"),
+    ]
     server = ["prefect", "server", "start", "--host", HOST, "--port", str(ports["prefect"])]
     return {
         "s3": [_weed(), "mini", *_weed_flags(folder, ports)],

@@ -106,7 +106,10 @@ def join_filters(*texts: str) -> str:
 def _first_line(error: SqlglotError) -> str:
     known = getattr(error, "errors", None)  # its columns count our own prefix: leave them out
     if known and known[0].get("description"):
-        return f"{known[0]['description']} near {known[0].get('highlight') or 'the end'!r}"
+        # sqlglot names its own class here: "Required keyword: 'expression' missing for <class ...".
+        missing = known[0]["description"].startswith("Required keyword")
+        what = "something is missing" if missing else known[0]["description"]
+        return f"{what} near {known[0].get('highlight') or 'the end'!r}"
     return (str(error).splitlines() or ["it cannot be parsed"])[0]
 
 

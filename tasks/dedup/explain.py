@@ -14,7 +14,7 @@ _TURN, _STRETCH, _CROP, _SCALE, _STOPS = 0.6, 0.02, 0.03, 0.05, 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class PictureFacts:
     """What is known of one file of a pair.
 
     Attributes:
@@ -44,7 +44,7 @@ class Explanation:
     reasons: tuple[str, ...]
 
 
-def explain(evidence: Evidence, left: Side, right: Side) -> Explanation:
+def explain_pair(evidence: Evidence, left: PictureFacts, right: PictureFacts) -> Explanation:
     """Put a pair's evidence in words.
 
     Args:
@@ -81,15 +81,16 @@ def turn_around(evidence: Evidence) -> Evidence:
     )
 
 
-def _signs(evidence: Evidence, one: Side, two: Side) -> tuple[int, list[str]]:
+def _signs(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> tuple[int, list[str]]:
     """How much speaks for ``one`` being the original, and what."""
     points, reasons = 0, []
     scale = _true_scale(evidence, one, two)
     zoom = math.log(max(scale, 1e-9))
     if round(zoom, 6) < -_SCALE:
         points += 2
-        reasons.append(f"higher resolution ({one.width} x {one.height} against "
-                       f"{two.width} x {two.height})")  # fmt: skip
+        reasons.append(
+            f"higher resolution ({one.width} x {one.height} against {two.width} x {two.height})"
+        )
     if evidence.share_left < 0.97 and evidence.share_right > 0.97:
         points += 2
         reasons.append("shows more of the picture")
@@ -110,13 +111,13 @@ def _signs(evidence: Evidence, one: Side, two: Side) -> tuple[int, list[str]]:
     return points, reasons
 
 
-def _changes(evidence: Evidence, one: Side, two: Side) -> str:
+def _changes(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> str:
     words = [*_geometry(evidence, one, two), *_tones(evidence), *_content(evidence)]
     words += _encoding(one, two)
     return ", ".join(words) or "no difference to be seen"
 
 
-def _geometry(evidence: Evidence, one: Side, two: Side) -> list[str]:
+def _geometry(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> list[str]:
     words = []
     if evidence.share_left < 1 - _CROP:
         words.append(f"cropped to {evidence.share_left:.0%} of the picture")
@@ -140,8 +141,9 @@ def _geometry(evidence: Evidence, one: Side, two: Side) -> list[str]:
 def _tones(evidence: Evidence) -> list[str]:
     words = []
     if abs(evidence.gain) > _STOPS:
-        words.append(f"{'brighter' if evidence.gain > 0 else 'darker'} by "
-                     f"{abs(evidence.gain):.1f} stops")  # fmt: skip
+        words.append(
+            f"{'brighter' if evidence.gain > 0 else 'darker'} by {abs(evidence.gain):.1f} stops"
+        )
     if evidence.saturation < 0.08:
         words.append("made grey" if evidence.tint < 6 else "toned in one colour")
     elif evidence.saturation < 0.78:
@@ -169,7 +171,7 @@ def _content(evidence: Evidence) -> list[str]:
     return [f"something added or covered at the {place}: {evidence.covered:.0%} of the area"]
 
 
-def _encoding(one: Side, two: Side) -> list[str]:
+def _encoding(one: PictureFacts, two: PictureFacts) -> list[str]:
     words = []
     if one.format != two.format:
         words.append(f"{two.format} instead of {one.format}")
@@ -178,14 +180,14 @@ def _encoding(one: Side, two: Side) -> list[str]:
     return words
 
 
-def _true_scale(evidence: Evidence, one: Side, two: Side) -> float:
+def _true_scale(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> float:
     """Pixels of the second file per pixel of the first; evidence knows thumbnails only."""
 
-    def shrink(side: Side) -> float:
+    def shrink(side: PictureFacts) -> float:
         return min(1.0, THUMBNAIL_SIDE / max(side.width, side.height, 1))
 
     return evidence.scale * shrink(one) / shrink(two)
 
 
-def _density(side: Side) -> float:
+def _density(side: PictureFacts) -> float:
     return side.size / max(side.width * side.height, 1)

@@ -18,9 +18,27 @@ from tasks.session import pa_table
 #: What an alert is held against: an entry of the blocklist, or the other side of a policy's pair.
 BLOCKLIST, PAIR = "blocklist", "pair"
 
-COLUMNS = ["sequence", "alert_id", "kind", "rule", "entry_id", "reason", "left_source", "left",
-           "left_content", "right_source", "right", "right_content", "relation", "score",
-           "evidence", "detail", "door", "scan_id", "at"]  # fmt: skip
+COLUMNS = [
+    "sequence",
+    "alert_id",
+    "kind",
+    "rule",
+    "entry_id",
+    "reason",
+    "left_source",
+    "left",
+    "left_content",
+    "right_source",
+    "right",
+    "right_content",
+    "relation",
+    "score",
+    "evidence",
+    "detail",
+    "door",
+    "scan_id",
+    "at",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +121,9 @@ def read_alerts(catalog: Catalog, contents: Sequence[str] | None = None) -> pl.D
 def alert_of(row: dict[str, Any]) -> Alert:
     """An alert from a row of :func:`read_alerts`."""
     names = Alert.__slots__
-    return Alert(**{name: row[name] for name in names if name != "detail"},
-                 detail=json.loads(row["detail"]))  # fmt: skip
+    return Alert(
+        **{name: row[name] for name in names if name != "detail"}, detail=json.loads(row["detail"])
+    )
 
 
 def _row(alert: Alert) -> dict[str, Any]:

@@ -31,8 +31,8 @@ from tasks.embedding.images import READER_VERSION
 from tasks.embedding.sniff import PILLOW_FORMATS
 from tasks.errors import AnalysisError, ImageError
 from tasks.intake.seal import sealing_key
+from tasks.queries.readings import NO_PIXELS
 from tasks.records import THUMBNAIL_SIDE, Analysis, Picture, Space
-from tasks.scan.embed import NO_PIXELS
 from tasks.session import open_embedder
 from tasks.settings import Settings
 
@@ -44,8 +44,11 @@ _TEXT_BYTES = 256 * 1024
 _MOST_FLAGS = 16
 #: How far float16 may leave a unit vector from unit length.
 _LENGTH_ERROR = 0.02
-_HEX = {"sha256": re.compile(r"[0-9a-f]{64}"), "content": re.compile(r"[0-9a-f]{32}"),
-        "phash": re.compile(r"[0-9a-f]{16}")}  # fmt: skip
+_HEX = {
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+    "content": re.compile(r"[0-9a-f]{32}"),
+    "phash": re.compile(r"[0-9a-f]{16}"),
+}
 
 
 class Analyzer:

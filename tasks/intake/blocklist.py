@@ -20,6 +20,7 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.resemblance import COSINE, PHASH_DISTANCE, resembling
 from tasks.errors import CatalogError, SettingsError
 from tasks.intake.alerts import BLOCKLIST, COLUMNS, PAIR, Alert, read_alerts
+from tasks.queries.vectors import vectors_by_content
 from tasks.records import Analysis, Scan, digest, now
 from tasks.session import open_catalog, open_source, pa_table, scope_sql
 from tasks.settings import Settings
@@ -28,8 +29,21 @@ __all__ = ["Alert", "Suspect", "block", "block_asset", "find_alerts", "list_bloc
 
 #: Pictures of one colour, and tiny ones, resemble one another whatever they show.
 _PLAIN = frozenset({"flat", "tiny"})
-_ENTRY = ["sequence", "entry_id", "name", "sha256", "content", "phash", "plain", "reason", "rule",
-          "by", "at", "removed_at", "removed_by"]  # fmt: skip
+_ENTRY = [
+    "sequence",
+    "entry_id",
+    "name",
+    "sha256",
+    "content",
+    "phash",
+    "plain",
+    "reason",
+    "rule",
+    "by",
+    "at",
+    "removed_at",
+    "removed_by",
+]
 _NO_HASH = 0
 
 Vector = npt.NDArray[np.float16]
@@ -249,27 +263,9 @@ def _vectors_of(catalog: Catalog, content: str) -> dict[str, Vector]:
     """A content's vectors in all spaces that the catalog knows."""
     found = {}
     for space in catalog.read("spaces", ["space"])["space"]:
-        rows = read_vectors(catalog, space, [content])
+        rows = vectors_by_content(catalog, space, [content])
         if content in rows:
             found[space] = rows[content]
-    return found
-
-
-def read_vectors(catalog: Catalog, space: str, contents: Iterable[str]) -> dict[str, Vector]:
-    """Vectors of some contents in a space; those that have none are left out."""
-    wanted = sorted(set(contents))
-    if not catalog.count(f"vectors_{space}"):
-        return {}
-    found: dict[str, Vector] = {}
-    for start in range(0, len(wanted), 1000):
-        names = ", ".join(quote(name) for name in wanted[start : start + 1000])
-        table = catalog.read_arrow(
-            f"vectors_{space}", ["content", "vector"], f"content IN ({names})"
-        )
-        if table.num_rows:
-            flat = table["vector"].combine_chunks().flatten().to_numpy()
-            vectors = flat.reshape(table.num_rows, -1)
-            found |= dict(zip(table["content"].to_pylist(), vectors, strict=True))
     return found
 
 

@@ -26,8 +26,9 @@ from tasks.intake.blocklist import find_alerts, suspect_of
 from tasks.intake.check import Checker
 from tasks.intake.update import ReadObject, enter_object
 from tasks.merging.journal import DONE, UNDONE
-from tasks.records import Analysis, Checked, KeysRequest, Question, asset_id, now
-from tasks.scan.sync import is_wanted, look_at, own_places
+from tasks.queries.objects import is_wanted, look_at, own_places
+from tasks.records import Analysis, Checked, CheckQuestion, asset_id, now
+from tasks.requests import KeysRequest
 from tasks.session import default_source, open_catalog, open_source, pa_table
 from tasks.settings import Settings
 from tasks.sources.base import Source
@@ -138,8 +139,13 @@ class Follower:
         ours = [event for event in events if event.bucket == bucket and _about_bytes(site, event)]
         wanted = _worth_a_look(site, latest([*ours, *asked]))
         done = _followed(site, wanted, self._analyzer, self._checker) if wanted else Followed()
-        log.info("follow: %d events, %d found, %d removed, passed over: %s", len(events),
-                 len(done.found), len(done.removed), dict(site.passed))  # fmt: skip
+        log.info(
+            "follow: %d events, %d found, %d removed, passed over: %s",
+            len(events),
+            len(done.found),
+            len(done.removed),
+            dict(site.passed),
+        )
         return replace(done, refused=dict(refused), passed_over=dict(sorted(site.passed.items())))
 
 
@@ -348,7 +354,7 @@ def _checked(site: _Site, row: dict[str, Any], analysis: Analysis, checker: Chec
         suspect = suspect_of(analysis, key, site.source.id)
         alerts = find_alerts(site.catalog, [suspect], analysis.space.id)
         save_alerts(site.catalog, alerts, door="event")
-    question = Question(
+    question = CheckQuestion(
         source=site.uri, threshold=site.settings.match.threshold, limit=_MOST_FINDINGS
     )
     return KeyFound(key, entered, checker.check_asset(entered, question), tuple(alerts))

@@ -6,12 +6,12 @@ Held between checks, and asked by bisection: a check among a million looks at a 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from cachetools import LRUCache
 
 from tasks.catalog.catalog import Catalog
 from tasks.catalog.search import inside
@@ -70,7 +70,7 @@ class Scopes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, tuple[int, Scope]] = OrderedDict()
+        self._held: LRUCache[str, tuple[int, Scope]] = LRUCache(_HELD)
 
     def of(self, catalog: Catalog, where: str) -> Scope:
         """The scope of a filter; held until somebody writes to the table of assets."""
@@ -78,14 +78,10 @@ class Scopes:
         with self._lock:
             held = self._held.get(where)
             if held is not None and held[0] == version:
-                self._held.move_to_end(where)
                 return held[1]
         made = _read(catalog, where)
         with self._lock:
             self._held[where] = (version, made)
-            self._held.move_to_end(where)
-            while len(self._held) > _HELD:
-                self._held.popitem(last=False)
         return made
 
 

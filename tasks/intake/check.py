@@ -19,17 +19,17 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.search import choose_mode, nearest_contents
-from tasks.dedup.explain import Side
+from tasks.dedup.explain import PictureFacts
 from tasks.dedup.verdicts import VOUCHED, current
 from tasks.dedup.verify import NEAR_SCORE, SIMILAR_SCORE
 from tasks.errors import AssetGoneError, CatalogError, ImageError, SettingsError
 from tasks.intake.candidate_scope import Scope, Scopes
 from tasks.intake.findings import FACTS, finding
-from tasks.intake.pair_verifier import ANSWERS, Answerer, Asked
-from tasks.records import Analysis, Checked, Picture, Question, Space
-from tasks.scan.embed import NO_PIXELS
-from tasks.scan.group import original_document
-from tasks.scan.propose import _ALL_OF_ONE_HASH as ALL_OF_ONE_HASH
+from tasks.intake.pair_verifier import ANSWERS, AskedPicture, PairVerifier
+from tasks.queries.candidates import ALL_OF_ONE_HASH
+from tasks.queries.readings import NO_PIXELS
+from tasks.queries.scope_assets import original_document
+from tasks.records import Analysis, Checked, CheckQuestion, Picture, Space
 from tasks.session import default_source, live_sql, locate, open_catalog
 from tasks.settings import Settings
 
@@ -49,13 +49,13 @@ class Checker:
 
     def __init__(self, settings: Settings, patience: float = 0.0) -> None:
         self._settings = settings
-        self._answers = Answerer(settings.match, patience)
+        self._answers = PairVerifier(settings.match, patience)
         self._lock = threading.Lock()
         self._opened: Catalog | None = None
         self._scopes = Scopes()
         self._known_spaces: tuple[tuple[int, int], list[Space]] | None = None
 
-    def check(self, analysis: Analysis, question: Question) -> Checked:
+    def check(self, analysis: Analysis, question: CheckQuestion) -> Checked:
         """What an image matches, whether the catalog has it or not.
 
         An image that is not in the catalog leaves no trace there.
@@ -67,7 +67,7 @@ class Checker:
         """
         return self._check(self._catalog(analysis.space), analysis, question, "")
 
-    def check_asset(self, name: str, question: Question) -> Checked:
+    def check_asset(self, name: str, question: CheckQuestion) -> Checked:
         """What an asset matches; itself is not listed.
 
         Args:
@@ -94,7 +94,9 @@ class Checker:
 
     # ---- the order of a check ----------------------------------------------------------------
 
-    def _check(self, catalog: Catalog, analysis: Analysis, question: Question, own: str) -> Checked:
+    def _check(
+        self, catalog: Catalog, analysis: Analysis, question: CheckQuestion, own: str
+    ) -> Checked:
         _check_question(question)
         uri = question.source or default_source(catalog, self._settings)
         where = live_sql(*locate(uri, self._settings), question.where)
@@ -144,7 +146,7 @@ class Checker:
         )
 
     def _near(
-        self, catalog: Catalog, scope: Scope, analysis: Analysis, question: Question
+        self, catalog: Catalog, scope: Scope, analysis: Analysis, question: CheckQuestion
     ) -> pl.Series:
         if scope.contents.is_empty():
             return scope.contents
@@ -205,9 +207,10 @@ class Checker:
                 found = found.filter(source=locate(uri, self._settings)[0])
         if found.is_empty():
             raise AssetGoneError(
-                f"the catalog has no asset {name!r:.300}" + (f" in {source}" if source else "")
+                f"the catalog has no asset {name!r:.300}"
+                + (f" in {source}" if source else "")
                 + ": give a key of that source or an asset id, or scan the source first"
-            )  # fmt: skip
+            )
         row = found.row(0, named=True)
         if row["content"] is None:
             raise ImageError(
@@ -219,11 +222,26 @@ class Checker:
 
 _ASSET_ID = re.compile(r"[0-9a-f]{32}")
 _LIVE = "removed_at IS NULL"
-_STORED = ["asset_id", "key", "source", "content", "phash", "sha256", "width", "height", "mode",
-           "format", "quality", "size", "failed", "skipped", "message"]  # fmt: skip
+_STORED = [
+    "asset_id",
+    "key",
+    "source",
+    "content",
+    "phash",
+    "sha256",
+    "width",
+    "height",
+    "mode",
+    "format",
+    "quality",
+    "size",
+    "failed",
+    "skipped",
+    "message",
+]
 
 
-def _check_question(question: Question) -> None:
+def _check_question(question: CheckQuestion) -> None:
     if not (math.isfinite(question.threshold) and question.threshold <= 1):
         raise SettingsError(f"threshold {question.threshold}: scores go from 0.5 to 1")
     if question.limit < 0 or question.offset < 0:
@@ -232,21 +250,28 @@ def _check_question(question: Question) -> None:
         raise SettingsError(f"mode {question.mode!r:.40}: use {', '.join(_MODES)}")
 
 
-def _asked(catalog: Catalog, analysis: Analysis, own: str) -> Asked:
+def _asked(catalog: Catalog, analysis: Analysis, own: str) -> AskedPicture:
     content = analysis.picture.content
     live = f"content = {quote(content)} AND removed_at IS NULL"
     known = bool(own) or catalog.count("assets", live) > 0
-    return Asked(content, known, analysis.picture.thumbnail)
+    return AskedPicture(content, known, analysis.picture.thumbnail)
 
 
 def _stored(catalog: Catalog, row: dict[str, Any], spaces: Iterable[Space]) -> Analysis:
     """The analysis of an asset, as far as the catalog keeps it and a check needs it."""
     space, vector = _vector(catalog, row["content"], spaces)
     picture = Picture(
-        sha256=row["sha256"], content=row["content"], phash=row["phash"], width=row["width"],
-        height=row["height"], mode=row["mode"], format=row["format"], quality=row["quality"],
-        thumbnail=b"", pixels=NO_PIXELS,
-    )  # fmt: skip
+        sha256=row["sha256"],
+        content=row["content"],
+        phash=row["phash"],
+        width=row["width"],
+        height=row["height"],
+        mode=row["mode"],
+        format=row["format"],
+        quality=row["quality"],
+        thumbnail=b"",
+        pixels=NO_PIXELS,
+    )
     return Analysis(picture, vector, space, row["size"])
 
 
@@ -294,7 +319,7 @@ def _verdicts(catalog: Catalog, own: str) -> pl.DataFrame:
     )
 
 
-def _linked(catalog: Catalog, asked: Asked, found: pl.DataFrame) -> pl.DataFrame:
+def _linked(catalog: Catalog, asked: AskedPicture, found: pl.DataFrame) -> pl.DataFrame:
     """What was found; ``linked`` is the verdict where both come from one document.
 
     As in a scan: XMP OriginalDocumentID, unless the pixels are equal or a person said otherwise.
@@ -303,8 +328,9 @@ def _linked(catalog: Catalog, asked: Asked, found: pl.DataFrame) -> pl.DataFrame
     if not asked.known or not others:
         return found
     names = ", ".join(quote(name) for name in [asked.content, *others])
-    rows = catalog.read("assets", ["content", "xmp", "sidecar_xmp"],
-                        f"content IN ({names}) AND removed_at IS NULL")  # fmt: skip
+    rows = catalog.read(
+        "assets", ["content", "xmp", "sidecar_xmp"], f"content IN ({names}) AND removed_at IS NULL"
+    )
     rows = rows.select("content", original_document()).drop_nulls()
     own = rows.filter(content=asked.content)["document"]
     linked = rows.filter(pl.col("document").is_in(own.implode()))["content"]
@@ -326,8 +352,11 @@ def _vouch(answers: pl.DataFrame, vouched: pl.Series) -> pl.DataFrame:
         .otherwise("score")
     )
     missing = vouched.unique().sort().to_frame("content").join(answers, on="content", how="anti")
-    added = missing.select("content", pl.lit(VOUCHED, pl.Float32).alias("score"),
-                           pl.lit(None, pl.String).alias("evidence"))  # fmt: skip
+    added = missing.select(
+        "content",
+        pl.lit(VOUCHED, pl.Float32).alias("score"),
+        pl.lit(None, pl.String).alias("evidence"),
+    )
     return pl.concat([answers.with_columns(score.alias("score")), added])
 
 
@@ -341,6 +370,8 @@ def _assets(catalog: Catalog, where: str, contents: Iterable[str]) -> pl.DataFra
     return pl.concat(parts)
 
 
-def _side(analysis: Analysis) -> Side:
+def _side(analysis: Analysis) -> PictureFacts:
     picture = analysis.picture
-    return Side(picture.width, picture.height, analysis.size, picture.format, picture.quality)
+    return PictureFacts(
+        picture.width, picture.height, analysis.size, picture.format, picture.quality
+    )

@@ -7,7 +7,8 @@ from tasks.catalog.fq import fq_to_sql
 from tasks.errors import ImageError, SettingsError, SourceError
 from tasks.intake.analyze import Analyzer
 from tasks.intake.check import Checker
-from tasks.records import Analysis, Checked, CheckRequest, Question, asset_id
+from tasks.records import Analysis, Checked, CheckQuestion, asset_id
+from tasks.requests import CheckRequest
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
 from tasks.sources.web import fetch_url
@@ -36,9 +37,9 @@ def check_image(request: CheckRequest, settings: Settings) -> Checked:
     return checker.check(analyze_one(read_image(url, settings), settings), question)
 
 
-def question_of(request: CheckRequest, settings: Settings) -> Question:
+def question_of(request: CheckRequest, settings: Settings) -> CheckQuestion:
     """What a request asks for besides its image."""
-    return Question(
+    return CheckQuestion(
         source=request.source.strip(),
         where=join_filters(request.where, fq_to_sql(request.fq)),
         threshold=request.threshold or settings.match.threshold,

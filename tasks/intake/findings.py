@@ -6,19 +6,36 @@ import json
 from typing import Any
 
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import Side, explain, turn_around
+from tasks.dedup.explain import PictureFacts, explain_pair, turn_around
 from tasks.dedup.verify import tier_of
 from tasks.records import Finding, Picture
 
 #: What is told of an asset.
-FACTS = ["asset_id", "key", "source", "content", "name", "sha256", "width", "height", "size",
-         "format", "mode", "quality", "label", "last_modified", "etag", "flags", "tags",
-         "metadata"]  # fmt: skip
+FACTS = [
+    "asset_id",
+    "key",
+    "source",
+    "content",
+    "name",
+    "sha256",
+    "width",
+    "height",
+    "size",
+    "format",
+    "mode",
+    "quality",
+    "label",
+    "last_modified",
+    "etag",
+    "flags",
+    "tags",
+    "metadata",
+]
 _PLACE = {"asset_id", "key", "source", "content"}
 _JSON = ("tags", "metadata")
 
 
-def finding(row: dict[str, Any], picture: Picture, side: Side) -> Finding:
+def finding(row: dict[str, Any], picture: Picture, side: PictureFacts) -> Finding:
     """A row of the assets (FACTS, and score, evidence, verdict) as a finding.
 
     Args:
@@ -51,7 +68,7 @@ def finding(row: dict[str, Any], picture: Picture, side: Side) -> Finding:
     )
 
 
-def _words(row: dict[str, Any], text: str, content: str, side: Side) -> str:
+def _words(row: dict[str, Any], text: str, content: str, side: PictureFacts) -> str:
     """What was done to one to get the other; the asset first, unless this looks like its original.
 
     Evidence describes the content of the higher digest against the other one.
@@ -63,8 +80,8 @@ def _words(row: dict[str, Any], text: str, content: str, side: Side) -> str:
     evidence = Evidence.from_json(text)
     if content < row["content"]:
         evidence = turn_around(evidence)
-    there = Side(row["width"], row["height"], row["size"], row["format"], row["quality"])
-    said = explain(evidence, there, side)
+    there = PictureFacts(row["width"], row["height"], row["size"], row["format"], row["quality"])
+    said = explain_pair(evidence, there, side)
     if said.original == "either":
         return said.changes
     which = "this image" if said.original == "left" else "the asset"

@@ -30,8 +30,8 @@ from tasks.queries.verdicts import Verdict, record_verdicts
 from tasks.records import (
     Analysis,
     Checked,
+    CheckQuestion,
     Finding,
-    Question,
     Space,
     Tier,
     asset_id,
@@ -45,9 +45,28 @@ from tasks.sources.collection import is_collection
 _NONE: Mapping[str, str] = MappingProxyType({})
 #: Matches that rules are asked about; more copies of one picture than that decide no differently.
 _MOST_FINDINGS = 1000
-_COLUMNS = ["sequence", "admission_id", "source", "key", "asset_id", "sha256", "content",
-            "decision", "rule", "policy", "reason", "match_asset", "match_key", "score", "tier",
-            "alerts", "answers", "by", "door", "at"]  # fmt: skip
+_COLUMNS = [
+    "sequence",
+    "admission_id",
+    "source",
+    "key",
+    "asset_id",
+    "sha256",
+    "content",
+    "decision",
+    "rule",
+    "policy",
+    "reason",
+    "match_asset",
+    "match_key",
+    "score",
+    "tier",
+    "alerts",
+    "answers",
+    "by",
+    "door",
+    "at",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +99,7 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class AdmissionDecision:
     """What a policy says of an upload."""
 
     action: Admit
@@ -144,7 +163,7 @@ def admit(
         analysis = seen.analysis
     own = asset_id(place.id, key)
     with catalog.writing(settings.catalog.busy_seconds):
-        question = Question(
+        question = CheckQuestion(
             source=f"{place.id}/{place.prefix}" if place.prefix else place.id,
             threshold=_threshold(policy, settings),
             limit=_MOST_FINDINGS,
@@ -208,7 +227,7 @@ def decide(
     found: Sequence[Finding],
     allowed: Mapping[str, frozenset[str]],
     alerts: Sequence[Alert],
-) -> Decision:
+) -> AdmissionDecision:
     """What a policy says: the first rule that a match satisfies, unless the blocklist is stricter.
 
     Args:
@@ -217,7 +236,9 @@ def decide(
         allowed: rule's name to the assets its filter selects; rules without a filter are missing.
         alerts: of the blocklist.
     """
-    said = Decision(Admit.ADD, "", "matches nothing" if not found else "no rule applies", None)
+    said = AdmissionDecision(
+        Admit.ADD, "", "matches nothing" if not found else "no rule applies", None
+    )
     for rule in policy.ingest.rules:
         match = next(
             (
@@ -231,12 +252,12 @@ def decide(
         if match:
             words = f"{match.tier} {match.score:.2f}, {match.changes or match.relation}"
             reason = f"matches {match.key!r} ({words}); rule {rule.name!r}: {rule.action.value}"
-            said = Decision(rule.action, rule.name, reason, match)
+            said = AdmissionDecision(rule.action, rule.name, reason, match)
             break
     for alert in sorted(alerts, key=lambda one: not one.certain):
         action = policy.ingest.blocked if alert.certain else policy.ingest.resembling
         if _strictness(action) > _strictness(said.action):
-            said = Decision(action, alert.rule, alert.as_text(), None)
+            said = AdmissionDecision(action, alert.rule, alert.as_text(), None)
     return said
 
 
@@ -297,10 +318,26 @@ def answer(
             document = json.loads(kept["analysis"][0])
             space = Space(**document["space"])  # the seal is over it
             given = json.loads(kept["detail"][0])
-            entered = update_asset(settings, read_analysis(document, settings, space),
-                                   asked["key"], source=asked["source"], **given)  # fmt: skip
-        copied = ("source", "key", "sha256", "content", "rule", "policy", "match_asset",
-                  "match_key", "score", "tier", "alerts")  # fmt: skip
+            entered = update_asset(
+                settings,
+                read_analysis(document, settings, space),
+                asked["key"],
+                source=asked["source"],
+                **given,
+            )
+        copied = (
+            "source",
+            "key",
+            "sha256",
+            "content",
+            "rule",
+            "policy",
+            "match_asset",
+            "match_key",
+            "score",
+            "tier",
+            "alerts",
+        )
         row = {column: asked[column] for column in copied}
         _record(
             catalog,

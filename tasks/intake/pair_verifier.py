@@ -1,4 +1,4 @@
-"""Answer: what verification says of one picture and some others, from memory where it is known.
+"""What verification says of one picture and some others: looked up where known, made where not.
 
 The same verification, of the same two thumbnails, as a scan's: a check and a scan cannot say two
 things of one pair. What is verified anew is written down for the next scan, unless the picture is
@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
-from tasks.dedup.features import Features, extract_features, use_one_thread
+from tasks.dedup.feature_cache import FeatureCache
+from tasks.dedup.features import Features, use_one_thread
 from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, verify_pair
 from tasks.errors import AnalysisError, CatalogBusyError
+from tasks.queries.pair_answers import name_pairs
 from tasks.records import digest
-from tasks.scan.verify import name_pairs
 from tasks.settings import MatchSettings
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _SIDED = {"left": pl.String, "right": pl.String, "score": pl.Float32, "evidence"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedPicture:
     """The picture that is asked about.
 
     Attributes:
@@ -53,7 +53,7 @@ class Asked:
     thumbnail: bytes
 
 
-class Answerer:
+class PairVerifier:
     """Verifies; threads may share it. Keeps the features of pictures seen lately.
 
     Args:
@@ -65,12 +65,10 @@ class Answerer:
     def __init__(self, settings: MatchSettings, patience: float = 0.0) -> None:
         use_one_thread()
         self._unwritten = _Unwritten(patience)
-        self._most = min(settings.features_held, _HELD)
-        self._features: OrderedDict[str, Features] = OrderedDict()
-        self._lock = threading.Lock()
+        self._cache = FeatureCache(min(settings.feature_cache_images, _HELD))
         self._threads = ThreadPoolExecutor(settings.workers or os.cpu_count() or 1, "verify")
 
-    def known(self, catalog: Catalog, asked: Asked) -> pl.DataFrame:
+    def known(self, catalog: Catalog, asked: AskedPicture) -> pl.DataFrame:
         """All that was ever said of the picture under the present rule."""
         if not asked.known:
             return pl.DataFrame(schema=ANSWERS)
@@ -85,15 +83,17 @@ class Answerer:
         found = rows.select(other.alias("content"), "score", "evidence")
         return found.unique("content", keep="first", maintain_order=True)
 
-    def verify(self, catalog: Catalog, asked: Asked, contents: Sequence[str]) -> pl.DataFrame:
+    def verify(
+        self, catalog: Catalog, asked: AskedPicture, contents: Sequence[str]
+    ) -> pl.DataFrame:
         """Look at the picture beside each of some contents of the catalog, none its own."""
         if not contents:
             return pl.DataFrame(schema=ANSWERS)
         own = self._own(catalog, asked)
-        shelf = self._shelf(catalog, contents)
+        sides = self._features_or_jpegs(catalog, contents)
 
         def one(content: str) -> Verified | None:
-            other = self._features_of(content, shelf)
+            other = self._features_of(content, sides)
             if own is None or other is None:
                 log.error("no thumbnail of %s: the pair is not verified", content)
                 return None
@@ -114,46 +114,36 @@ class Answerer:
             self._remember(catalog, asked.content, frame)
         return frame
 
-    def _own(self, catalog: Catalog, asked: Asked) -> Features | None:
+    def _own(self, catalog: Catalog, asked: AskedPicture) -> Features | None:
         if asked.known:
-            return self._features_of(asked.content, self._shelf(catalog, [asked.content]))
+            return self._features_of(
+                asked.content, self._features_or_jpegs(catalog, [asked.content])
+            )
         # By its bytes: whoever hands in a thumbnail does not get to say what a content looks like.
         name = "jpeg " + digest(asked.thumbnail.hex())
         given: dict[str, Features | bytes] = {name: asked.thumbnail}
         try:
-            return self._features_of(name, given | self._held([name]))
+            return self._features_of(name, {**given, **self._cache.held([name])})
         except ValueError:
             raise AnalysisError("the analysis has a thumbnail that cannot be read") from None
 
-    def _shelf(self, catalog: Catalog, contents: Sequence[str]) -> dict[str, Features | bytes]:
+    def _features_or_jpegs(
+        self, catalog: Catalog, contents: Sequence[str]
+    ) -> dict[str, Features | bytes]:
         """Features of contents, or their thumbnails where none are held."""
         # Taken now: other threads may push out what is held before it is looked at.
-        shelf = self._held(contents)
-        wanted = [content for content in contents if content not in shelf]
+        sides: dict[str, Features | bytes] = dict(self._cache.held(contents))
+        wanted = [content for content in contents if content not in sides]
         if not wanted:
-            return shelf
+            return sides
         read = catalog.read_keys("thumbnails", ["content", "jpeg"], wanted)
-        return shelf | dict(read.iter_rows())
+        return sides | dict(read.iter_rows())
 
-    def _held(self, names: Sequence[str]) -> dict[str, Features | bytes]:
-        found: dict[str, Features | bytes] = {}
-        with self._lock:
-            for name in names:
-                if name in self._features:
-                    self._features.move_to_end(name)
-                    found[name] = self._features[name]
-        return found
-
-    def _features_of(self, name: str, shelf: dict[str, Features | bytes]) -> Features | None:
-        held = shelf.get(name)
+    def _features_of(self, name: str, sides: dict[str, Features | bytes]) -> Features | None:
+        held = sides.get(name)
         if not isinstance(held, bytes):
             return held
-        made = extract_features(held)
-        with self._lock:
-            self._features[name] = made
-            while len(self._features) > self._most:
-                self._features.popitem(last=False)
-        return made
+        return self._cache.make(name, held)
 
     def _remember(self, catalog: Catalog, content: str, answers: pl.DataFrame) -> None:
         other = pl.col("content")

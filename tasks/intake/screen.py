@@ -13,30 +13,41 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import Side, explain, turn_around
+from tasks.dedup.explain import PictureFacts, explain_pair, turn_around
 from tasks.dedup.verdicts import apply_verdicts, current
 from tasks.dedup.verify import tier_of
 from tasks.intake.alerts import PAIR, Alert, save_alerts
-from tasks.intake.blocklist import Suspect, find_alerts, last_entry, read_vectors
-from tasks.merging.plan import read_policy
-from tasks.merging.rules.ingest_policy import AlertPair
-from tasks.merging.rules.ingest_policy import Side as PolicySide
+from tasks.intake.blocklist import Suspect, find_alerts, last_entry
+from tasks.merging.policy_file import read_policy
+from tasks.merging.rules.ingest_policy import AlertPair, AlertSide
 from tasks.progress import Progress, silent
+from tasks.queries.scan_verifier import ScanVerifier
+from tasks.queries.vectors import read_vectors, vectors_by_content
 from tasks.queries.verdicts import read_verdicts
 from tasks.records import Scan, Space, digest
-from tasks.scan.verify import Asker
 from tasks.session import open_catalog, open_source, pa_table, scope_sql
 
 log = logging.getLogger(__name__)
 
-_FACTS = ["key", "asset_id", "source", "sha256", "content", "phash", "flags", "width", "height",
-          "size", "format", "quality"]  # fmt: skip
+_FACTS = [
+    "key",
+    "asset_id",
+    "source",
+    "sha256",
+    "content",
+    "phash",
+    "flags",
+    "width",
+    "height",
+    "size",
+    "format",
+    "quality",
+]
 _CHUNK = 4096
 #: Rows of one product between two sides: 256 MB of cosines against 64,000 others.
 _PRODUCT_ROWS = 1024
@@ -109,7 +120,7 @@ def _against_list(
 
 
 def _suspects(catalog: Catalog, files: pl.DataFrame, space: Space) -> list[Suspect]:
-    vectors = read_vectors(catalog, space.id, files["content"])
+    vectors = vectors_by_content(catalog, space.id, files["content"])
     return [
         Suspect(
             row["key"],
@@ -150,12 +161,11 @@ def _across(
     if not len(new[0]) and not len(new[1]):
         return 0, 0
     k = scan.settings.match.neighbours
-    hashes = [side.select("content", "phash").unique("content", keep="first")
-              for side in (left, right)]  # fmt: skip
-    one = _candidates(catalog, space, hashes[0].join(_frame(new[0]), on="content"),
-                           hashes[1], k)  # fmt: skip
-    two = _candidates(catalog, space, hashes[1].join(_frame(new[1]), on="content"),
-                           hashes[0], k)  # fmt: skip
+    hashes = [
+        side.select("content", "phash").unique("content", keep="first") for side in (left, right)
+    ]
+    one = _candidates(catalog, space, hashes[0].join(_frame(new[0]), on="content"), hashes[1], k)
+    two = _candidates(catalog, space, hashes[1].join(_frame(new[1]), on="content"), hashes[0], k)
     both = pl.concat([one, two.select(pl.col("b").alias("a"), pl.col("a").alias("b"))]).unique()
     found = _verified(catalog, scan, both, pl.concat([left, right]), progress)
     alerts = list(_pair_alerts(pair, found, left, right))
@@ -165,7 +175,7 @@ def _across(
     return len(new[0]) + len(new[1]), raised
 
 
-def _side(catalog: Catalog, scan: Scan, space: Space, side: PolicySide) -> pl.DataFrame:
+def _side(catalog: Catalog, scan: Scan, space: Space, side: AlertSide) -> pl.DataFrame:
     place = replace(scan, source=side.source or scan.source, where=side.where)
     source = open_source(place.source, scan.settings)
     assets = catalog.read("assets", _FACTS, scope_sql(place, source)).drop_nulls("content")
@@ -198,25 +208,15 @@ def _candidates(
         hashed.select(pl.col("content").alias("a"), pl.col("content_b").alias("b")),
     ]
     names = others["content"]
-    among = _matrix(catalog, space, names).T
+    among = read_vectors(catalog, space, names).astype(np.float32).T
     for part in queries.select("content").iter_slices(_PRODUCT_ROWS):
         asked = part["content"]
-        cosines = _matrix(catalog, space, asked) @ among
+        cosines = read_vectors(catalog, space, asked).astype(np.float32) @ among
         most = min(k + 1, len(names))  # itself may be one of them
         nearest = np.argpartition(-cosines, most - 1, axis=1)[:, :most]
         rows = np.repeat(np.arange(len(asked)), most)
         found.append(pl.DataFrame({"a": asked.gather(rows), "b": names.gather(nearest.ravel())}))
     return pl.concat(found).unique().sort("a", "b")
-
-
-def _matrix(catalog: Catalog, space: Space, contents: pl.Series) -> npt.NDArray[np.float32]:
-    """Vectors (n, dim) in the order of ``contents``."""
-    table = catalog.read_arrow(f"vectors_{space.id}", ["content", "vector"])
-    wanted = pl.DataFrame({"content": contents}).with_row_index("at")
-    have = pl.DataFrame({"content": pl.from_arrow(table["content"])}).with_row_index("row")
-    rows = wanted.join(have, on="content").sort("at")["row"].to_numpy()
-    flat = table["vector"].combine_chunks().flatten().to_numpy()
-    return np.asarray(flat.reshape(-1, space.dim)[rows], np.float32)
 
 
 def _verified(
@@ -229,7 +229,7 @@ def _verified(
         .unique()
         .sort("left", "right")
     )
-    answers = Asker(catalog, scan.settings.match, progress)(wanted)
+    answers = ScanVerifier(catalog, scan.settings.match, progress)(wanted)
     said = current(read_verdicts(catalog), assets.unique("asset_id"))
     kept = apply_verdicts(answers, said, assets.unique("asset_id").select("asset_id", "content"))
     scored = pairs.with_columns(
@@ -291,8 +291,10 @@ def _words(one: dict[str, Any], two: dict[str, Any], text: str | None) -> str:
         return _relation(one, two)
     if text is None:
         return "no texture; the same colours everywhere"
-    sides = [Side(row["width"], row["height"], row["size"], row["format"], row["quality"])
-             for row in (one, two)]  # fmt: skip
+    sides = [
+        PictureFacts(row["width"], row["height"], row["size"], row["format"], row["quality"])
+        for row in (one, two)
+    ]
     evidence = Evidence.from_json(text)
     turned = turn_around(evidence) if one["content"] > two["content"] else evidence
-    return explain(turned, *sides).changes
+    return explain_pair(turned, *sides).changes

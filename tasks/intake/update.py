@@ -21,9 +21,9 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import AssetChangedError, ImageError, SettingsError, SourceError
 from tasks.intake.analyze import Analyzer
+from tasks.queries.objects import label_of, look_at, own_places, revision_of
+from tasks.queries.readings import picture_row, record_space
 from tasks.records import Analysis, asset_id, now
-from tasks.scan.embed import picture_row, record_space
-from tasks.scan.sync import label_of, look_at, own_places, revision_of
 from tasks.session import default_source, open_catalog, open_source, pa_table
 from tasks.settings import Settings
 from tasks.sources.base import Source
@@ -245,9 +245,25 @@ def _bare(etag: str) -> str:
 
 def _is_known(catalog: Catalog, row: dict[str, Any], analysis: Analysis) -> bool:
     """Whether the catalog has all of this already."""
-    same = ["source", "key", "name", "etag", "size", "revision", "read_revision", "reader",
-            "content", "sha256", "label", "tags", "metadata", "sidecars", "skipped", "removed_at",
-            "failed"]  # fmt: skip
+    same = [
+        "source",
+        "key",
+        "name",
+        "etag",
+        "size",
+        "revision",
+        "read_revision",
+        "reader",
+        "content",
+        "sha256",
+        "label",
+        "tags",
+        "metadata",
+        "sidecars",
+        "skipped",
+        "removed_at",
+        "failed",
+    ]
     known = catalog.read("assets", same, f"asset_id = {quote(row['asset_id'])}")
     if known.is_empty():
         return False

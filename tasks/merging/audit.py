@@ -23,21 +23,45 @@ def read_audit(settings: Settings) -> pl.DataFrame:
     catalog = open_catalog(settings)
     empty = pl.lit("", pl.String)
     decisions = read_decisions(catalog, withdrawn=True).select(
-        "at", pl.col("decision").alias("what"), "by", "door", "plan_id", "group_id",
-        pl.lit(None, pl.Int32).alias("number"), empty.alias("key"),
-        pl.col("comment").alias("detail"), pl.lit(0, pl.Int64).alias("sequence"),
-    )  # fmt: skip
+        "at",
+        pl.col("decision").alias("what"),
+        "by",
+        "door",
+        "plan_id",
+        "group_id",
+        pl.lit(None, pl.Int32).alias("number"),
+        empty.alias("key"),
+        pl.col("comment").alias("detail"),
+        pl.lit(0, pl.Int64).alias("sequence"),
+    )
     verdicts = read_verdicts(catalog).select(
-        "at", pl.format("verdict {}", "verdict").alias("what"), "by", "door",
-        empty.alias("plan_id"), empty.alias("group_id"), pl.lit(None, pl.Int32).alias("number"),
+        "at",
+        pl.format("verdict {}", "verdict").alias("what"),
+        "by",
+        "door",
+        empty.alias("plan_id"),
+        empty.alias("group_id"),
+        pl.lit(None, pl.Int32).alias("number"),
         pl.format("{} | {}", "left_key", "right_key").alias("key"),
-        pl.col("comment").alias("detail"), "sequence",
-    )  # fmt: skip
-    events = read_events(catalog).filter(pl.col("event") != DECIDED).select(
-        "at", pl.format("{} {}", "event", "kind").alias("what"), "by", pl.lit("run").alias("door"),
-        "plan_id", "group_id", pl.when(pl.col("number") >= 0).then("number").alias("number"),
-        "key", "detail", "sequence",
-    )  # fmt: skip
+        pl.col("comment").alias("detail"),
+        "sequence",
+    )
+    events = (
+        read_events(catalog)
+        .filter(pl.col("event") != DECIDED)
+        .select(
+            "at",
+            pl.format("{} {}", "event", "kind").alias("what"),
+            "by",
+            pl.lit("run").alias("door"),
+            "plan_id",
+            "group_id",
+            pl.when(pl.col("number") >= 0).then("number").alias("number"),
+            "key",
+            "detail",
+            "sequence",
+        )
+    )
     every = pl.concat([decisions, verdicts, events], how="vertical_relaxed")
     return every.sort("at", "sequence").select(_COLUMNS)
 

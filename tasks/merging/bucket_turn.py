@@ -25,7 +25,7 @@ def bucket_turn(store: Store, settings: Settings) -> Iterator[None]:
 
     Args:
         store: of the bucket.
-        settings: how to reach it, and how long to wait for another (``turn_seconds``).
+        settings: how to reach it, and how long to wait for another (``scan_wait_seconds``).
 
     Raises:
         MergeError: when another holds it for longer, or the bucket can hold no lease.
@@ -37,7 +37,7 @@ def bucket_turn(store: Store, settings: Settings) -> Iterator[None]:
                 s3_lease(
                     client_for(settings.s3),
                     f"s3://{store.bucket}/{OUR_PREFIX.rstrip('/')}",
-                    settings.catalog.turn_seconds,
+                    settings.catalog.scan_wait_seconds,
                     "merge",
                     keep=True,
                 )

@@ -27,7 +27,7 @@ from tasks.merging.rules.plans import Plan, PlannedGroup
 from tasks.session import open_catalog
 from tasks.settings import Settings
 
-Decision = Literal["approve", "reject"]
+ApproveOrReject = Literal["approve", "reject"]
 _NAME = 200
 
 
@@ -53,7 +53,7 @@ class Decided:
 def decide(
     settings: Settings,
     plan_id: str,
-    decision: Decision,
+    decision: ApproveOrReject,
     *,
     by: str,
     groups: Sequence[str] = (),
@@ -92,8 +92,15 @@ def decide(
                 continue
             why = _obstacle(plan, group, decision, name, accept=accept_questions)
             if not why:
-                save_decision(catalog, plan, group, decision=decision, by=name, door=door,
-                              comment=comment.strip()[:2000])  # fmt: skip
+                save_decision(
+                    catalog,
+                    plan,
+                    group,
+                    decision=decision,
+                    by=name,
+                    door=door,
+                    comment=comment.strip()[:2000],
+                )
             made[group.group_id] = why
         now_held = {
             row["group_id"]: row for row in read_decisions(catalog, plan).iter_rows(named=True)
@@ -142,8 +149,15 @@ def withdraw(
                 why = f"it is {state}: dam-dedup undo {plan.id}/{group.group_id[:8]} --by NAME"
                 outcome.append(_decided(group, held, {group.group_id: ""}, why))
                 continue
-            save_decision(catalog, plan, group, decision=WITHDRAWN, by=name, door=door,
-                          comment=comment.strip()[:2000])  # fmt: skip
+            save_decision(
+                catalog,
+                plan,
+                group,
+                decision=WITHDRAWN,
+                by=name,
+                door=door,
+                comment=comment.strip()[:2000],
+            )
             outcome.append(Decided(group.group_id, group.keeper, "", name, "", True))
     return outcome
 
@@ -167,7 +181,9 @@ def _named(plan: Plan, names: Sequence[str]) -> list[PlannedGroup]:
     return found
 
 
-def _obstacle(plan: Plan, group: PlannedGroup, decision: Decision, by: str, *, accept: bool) -> str:
+def _obstacle(
+    plan: Plan, group: PlannedGroup, decision: ApproveOrReject, by: str, *, accept: bool
+) -> str:
     if group.approvers and by not in group.approvers:
         return f"{by} may not decide about it; {', '.join(group.approvers)} may"
     if decision == "reject":
@@ -180,8 +196,10 @@ def _obstacle(plan: Plan, group: PlannedGroup, decision: Decision, by: str, *, a
         return f"{over}: raise the cap in the policy and plan again"
     if group.questions and not accept:
         asked = "; ".join(group.questions)
-        return f"a person has to decide: {asked}. Approve with --accept-questions to keep the " \
-               "keeper's values, or reject"  # fmt: skip
+        return (
+            f"a person has to decide: {asked}. Approve with --accept-questions to keep the "
+            "keeper's values, or reject"
+        )
     return ""
 
 
@@ -198,9 +216,14 @@ def _decided(
         )
     why = why or ("" if group.group_id in made else f"decided before, by {row['by']}")
     return Decided(
-        group.group_id, group.keeper, str(row["decision"]), str(row["by"]),
-        f"{row['at']:%Y-%m-%d %H:%M} UTC", group.group_id in made, why,
-    )  # fmt: skip
+        group.group_id,
+        group.keeper,
+        str(row["decision"]),
+        str(row["by"]),
+        f"{row['at']:%Y-%m-%d %H:%M} UTC",
+        group.group_id in made,
+        why,
+    )
 
 
 def decide_each(
@@ -214,7 +237,7 @@ def decide_each(
         MergeError: when a group is not in the plan, or ``by`` may not decide.
     """
     outcome = []
-    turns: tuple[tuple[Decision, bool], ...]
+    turns: tuple[tuple[ApproveOrReject, bool], ...]
     turns = ("reject", False), ("approve", False), ("approve", True)
     for decision, accept in turns:
         groups = [
@@ -225,6 +248,14 @@ def decide_each(
             and (decision == "reject" or one.accept_questions is accept)
         ]
         if groups:  # to decide(), none would mean all
-            outcome += decide(settings, plan.hash, decision, by=by, groups=groups, door=door,
-                              accept_questions=accept, expected_hash=plan.hash)  # fmt: skip
+            outcome += decide(
+                settings,
+                plan.hash,
+                decision,
+                by=by,
+                groups=groups,
+                door=door,
+                accept_questions=accept,
+                expected_hash=plan.hash,
+            )
     return outcome

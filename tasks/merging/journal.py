@@ -42,8 +42,21 @@ REFUSED = "refused"
 #: Event of a group whose delete markers were looked at again after a while.
 CHECKED = "checked"
 
-_EVENTS = ["sequence", "run_id", "plan_id", "group_id", "fingerprint", "number", "kind", "key",
-           "event", "by", "at", "bytes", "detail"]  # fmt: skip
+_EVENTS = [
+    "sequence",
+    "run_id",
+    "plan_id",
+    "group_id",
+    "fingerprint",
+    "number",
+    "kind",
+    "key",
+    "event",
+    "by",
+    "at",
+    "bytes",
+    "detail",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,8 @@ from tasks.merging.operations import Operator, Stand
 from tasks.merging.rules.caps import next_lot, over_caps
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
 from tasks.progress import Progress, silent
-from tasks.records import Decision as MergeDecision
-from tasks.records import MergeRequest, now
+from tasks.records import now
+from tasks.requests import MergeRequest, PlanDecision
 from tasks.session import open_catalog, open_store
 from tasks.settings import Settings
 from tasks.sources.capabilities import probe
@@ -128,7 +128,7 @@ def merge_plan(
         raise MergeError(f"{plan.source} is a folder; merging needs a bucket")
     book = BucketJournal(store, plan)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(catalog.turn(settings.catalog.turn_seconds))
+        stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         chosen = _chosen(catalog, plan, groups, dry_run)
         events = read_events(catalog, plan)
         _check_roles(chosen)
@@ -170,10 +170,15 @@ def decide_and_merge(
     """
     if not request.dry_run:
         decided = decide(
-            settings, request.plan_id, request.decision.value, by=request.approved_by,
-            groups=request.groups, comment=request.comment, door="prefect",
+            settings,
+            request.plan_id,
+            request.decision.value,
+            by=request.approved_by,
+            groups=request.groups,
+            comment=request.comment,
+            door="prefect",
             accept_questions=request.accept_questions,
-        )  # fmt: skip
+        )
         open_still = [one for one in decided if not one.decision]
         if open_still and (request.groups or len(open_still) == len(decided)):
             first = open_still[0]
@@ -181,10 +186,16 @@ def decide_and_merge(
                 f"{len(open_still)} of {len(decided)} groups were not decided; group "
                 f"{first.group_id[:8]}: {first.why}"
             )
-    if request.decision is MergeDecision.REJECT:
+    if request.decision is PlanDecision.REJECT:
         return MergeOutcome(request.plan_id, "", request.dry_run, ())
-    return merge_plan(settings, request.plan_id, by=request.approved_by, groups=request.groups,
-                      dry_run=request.dry_run, progress=progress)  # fmt: skip
+    return merge_plan(
+        settings,
+        request.plan_id,
+        by=request.approved_by,
+        groups=request.groups,
+        dry_run=request.dry_run,
+        progress=progress,
+    )
 
 
 def merge_approved(
@@ -217,11 +228,23 @@ def merge_approved(
             done = merge_plan(settings, plan_id, by=by, groups=names, progress=progress)
         except (MergeError, SourceError) as error:
             log.error("plan %s: %s", plan_id, error)
-            done = MergeOutcome(plan_id, "", False, tuple(
-                GroupOutcome(group.group_id, group.keeper, group.action.value, "failed",
-                             len(group.operations), group.bytes, str(error))
-                for group in waiting
-            ))  # fmt: skip
+            done = MergeOutcome(
+                plan_id,
+                "",
+                False,
+                tuple(
+                    GroupOutcome(
+                        group.group_id,
+                        group.keeper,
+                        group.action.value,
+                        "failed",
+                        len(group.operations),
+                        group.bytes,
+                        str(error),
+                    )
+                    for group in waiting
+                ),
+            )
         outcomes.append(done)
     return outcomes
 
@@ -319,8 +342,13 @@ def _lot_of(
     lot = next_lot(plan, [group for group in chosen if group not in begun], begun)
     if not lot:
         raise MergeError(f"{over}: nothing was done; raise the cap in the policy and plan again")
-    log.info("plan %s: %s; %d of %d groups now, the others by the next runs", plan.id, over,
-             len(lot), len(chosen))  # fmt: skip
+    log.info(
+        "plan %s: %s; %d of %d groups now, the others by the next runs",
+        plan.id,
+        over,
+        len(lot),
+        len(chosen),
+    )
     return lot
 
 
@@ -328,8 +356,9 @@ def _check_roles(chosen: Sequence[PlannedGroup]) -> None:
     keepers = {group.keeper for group in chosen}
     both = keepers & {key for group in chosen for key in group.duplicates}
     if both:
-        raise MergeError(f"{sorted(both)[0]!r} is the keeper of one group and a duplicate of "
-                         "another: plan again")  # fmt: skip
+        raise MergeError(
+            f"{sorted(both)[0]!r} is the keeper of one group and a duplicate of another: plan again"
+        )
 
 
 def _check_store(store: Store, chosen: Sequence[PlannedGroup]) -> None:
@@ -493,8 +522,13 @@ def _perform(
     remember_objects(catalog, settings, run.plan, group, [n for n, _, _ in done], undone=False)
     if failed is None:
         return outcome("merged")
-    log.error("group %s stopped after %d of %d operations: %s", group.group_id[:8], len(done),
-              len(group.operations), failed)  # fmt: skip
+    log.error(
+        "group %s stopped after %d of %d operations: %s",
+        group.group_id[:8],
+        len(done),
+        len(group.operations),
+        failed,
+    )
     why = (
         f"{failed}. {len(done)} of {len(group.operations)} operations are done: run the merge "
         f"again to go on, or `dam-dedup undo {run.plan.id}/{group.group_id[:8]} --by NAME`"

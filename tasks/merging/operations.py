@@ -125,9 +125,13 @@ class Operator:
         """The quarantined copy, if it is one of what the operation is about."""
         copy = self._store.state(operation.to or "") if operation.to else None
         before = operation.before
-        same = copy is not None and copy.exists and (
-            (copy.size, copy.metadata, copy.tags) == (before.size, before.metadata, before.tags)
-        )  # fmt: skip
+        same = (
+            copy is not None
+            and copy.exists
+            and (
+                (copy.size, copy.metadata, copy.tags) == (before.size, before.metadata, before.tags)
+            )
+        )
         return copy if same else None
 
     def _marker(self, operation: Operation) -> str | None:
@@ -208,9 +212,13 @@ class Operator:
             raise AssetChangedError(f"{before.key!r} was changed by somebody else meanwhile")
         body = self._store.read(before.key, before.etag, _REWRITTEN)
         after = self._store.put(
-            before.key, body, expected=before.etag, metadata=operation.metadata or {},
-            headers=before.headers, tags=operation.tags or {},
-        )  # fmt: skip
+            before.key,
+            body,
+            expected=before.etag,
+            metadata=operation.metadata or {},
+            headers=before.headers,
+            tags=operation.tags or {},
+        )
         return {"etag": after.etag}
 
     def _put(self, operation: Operation, stand: Stand) -> dict[str, Any]:
@@ -218,9 +226,13 @@ class Operator:
             return {"etag": self._store.state(operation.key).etag}
         before = operation.before
         after = self._store.put(
-            operation.key, _bytes(operation.body), expected=before.etag,
-            metadata=before.metadata, headers=_put_headers(operation), tags=before.tags,
-        )  # fmt: skip
+            operation.key,
+            _bytes(operation.body),
+            expected=before.etag,
+            metadata=before.metadata,
+            headers=_put_headers(operation),
+            tags=before.tags,
+        )
         return {"etag": after.etag}
 
     def _delete(self, operation: Operation, stand: Stand) -> dict[str, Any]:
@@ -298,15 +310,23 @@ class Operator:
 
     def _unrewrite(self, operation: Operation, state: ObjectState) -> str:
         before = operation.before
-        if same_description(state, before) and state.size == before.size and (
-            self._same_bytes(before, state)
-        ):  # fmt: skip
+        if (
+            same_description(state, before)
+            and state.size == before.size
+            and (self._same_bytes(before, state))
+        ):
             return ""  # undone already: a rewrite makes a new version
         if not self._rewritten(operation, state):
             return f"{operation.key!r} changed since: its metadata is left as it is"
         body = self._store.read(state.key, state.etag, _REWRITTEN)
-        self._store.put(state.key, body, expected=state.etag, metadata=before.metadata,
-                        headers=before.headers, tags=before.tags)  # fmt: skip
+        self._store.put(
+            state.key,
+            body,
+            expected=state.etag,
+            metadata=before.metadata,
+            headers=before.headers,
+            tags=before.tags,
+        )
         return ""
 
     def _unput(self, operation: Operation, state: ObjectState) -> str:
@@ -323,8 +343,14 @@ class Operator:
         if not self._put_done(operation, state):
             return f"{operation.key!r} changed since: it is left as it is"
         before = operation.before
-        self._store.put(state.key, old, expected=state.etag, metadata=before.metadata,
-                        headers=before.headers, tags=before.tags)  # fmt: skip
+        self._store.put(
+            state.key,
+            old,
+            expected=state.etag,
+            metadata=before.metadata,
+            headers=before.headers,
+            tags=before.tags,
+        )
         return ""
 
     def _undelete(self, operation: Operation, state: ObjectState) -> str:

@@ -11,16 +11,16 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
-from tasks.errors import FilterError, MergeError, PolicyError
+from tasks.errors import MergeError, PolicyError
 from tasks.merging.approvals import sign_link
 from tasks.merging.journal import past_outcomes, read_decisions, save_decision, save_plan
+from tasks.merging.policy_file import read_policy
 from tasks.merging.rules.actions import (
     Work,
     fingerprint,
@@ -29,16 +29,17 @@ from tasks.merging.rules.actions import (
     sidecar_key,
     sidecar_names,
 )
-from tasks.merging.rules.ingest_policy import filters
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
 from tasks.merging.rules.metadata import merge_metadata
+from tasks.merging.rules.plan_note import GroupNote, PlanNote
 from tasks.merging.rules.plans import PLAN_FORM, Action, Member, OperationKind, Plan, PlannedGroup
-from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule, load_policy
+from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
 from tasks.progress import Progress, silent
+from tasks.queries.asset_pairs import list_pairs
+from tasks.queries.matches import read_matches
 from tasks.queries.reviewers import share_groups
-from tasks.records import GroupNote, ObjectState, PlanNote, Scan, Space, Tier, now
-from tasks.reporting.summarize import list_pairs
-from tasks.scan.group import read_assets, read_matches
+from tasks.queries.scope_assets import read_assets
+from tasks.records import ObjectState, Scan, Space, Tier, now
 from tasks.session import open_catalog, open_source, open_store, scope_sql
 from tasks.sources.store import Store
 
@@ -50,9 +51,25 @@ _MOST_GROUPS = 5000
 _MERGING = {Action.METADATA, Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 #: A sidecar is read up to so many bytes; larger ones are no XMP.
 _SIDECAR_BYTES = 4 * 1024**2
-_FACTS = ["key", "asset_id", "content", "sha256", "size", "width", "height", "format", "quality",
-          "last_modified", "flags", "etag", "tags", "metadata", "xmp", "sidecar_xmp",
-          "sidecars"]  # fmt: skip
+_FACTS = [
+    "key",
+    "asset_id",
+    "content",
+    "sha256",
+    "size",
+    "width",
+    "height",
+    "format",
+    "quality",
+    "last_modified",
+    "flags",
+    "etag",
+    "tags",
+    "metadata",
+    "xmp",
+    "sidecar_xmp",
+    "sidecars",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +117,12 @@ def plan_merges(
             plan = replace(plan, round=earlier)
         save_plan(catalog, plan)
         _approve_by_rule(catalog, plan, policy)
-    log.info("plan %s: %d groups, %d to be acted on", plan.id, len(plan.groups),
-             sum(1 for group in plan.groups if group.operations))  # fmt: skip
+    log.info(
+        "plan %s: %d groups, %d to be acted on",
+        plan.id,
+        len(plan.groups),
+        sum(1 for group in plan.groups if group.operations),
+    )
     return plan
 
 
@@ -165,21 +186,6 @@ def _notes(plan: Plan, approved: frozenset[str]) -> dict[str, GroupNote]:
     return notes
 
 
-def read_policy(path: Path) -> Policy:
-    """A policy file, its filters checked as well.
-
-    Raises:
-        PolicyError: naming file, line and key.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"cannot read the policy {path}: {error}") from error
-    policy = load_policy(text, str(path))
-    check_filters(policy)
-    return policy
-
-
 def make_plan(
     scan: Scan,
     space: Space,
@@ -203,8 +209,11 @@ def make_plan(
         planned.append(_plan_group(site, group_id, members, allowed))
         progress("plan", at + 1, total)
     if len(groups) > _MOST_GROUPS:
-        log.warning("the plan holds %d of %d groups; plan again when these are merged",
-                    _MOST_GROUPS, len(groups))  # fmt: skip
+        log.warning(
+            "the plan holds %d of %d groups; plan again when these are merged",
+            _MOST_GROUPS,
+            len(groups),
+        )
     source = open_source(scan.source, scan.settings)
     return Plan(
         form=PLAN_FORM,
@@ -223,24 +232,6 @@ def make_plan(
     )
 
 
-def check_filters(policy: Policy) -> None:
-    """Check the filters of a policy's rules.
-
-    Raises:
-        PolicyError: naming the rule and what is wrong.
-    """
-    for rule in policy.rules:
-        try:
-            render_filter(rule.where)
-        except FilterError as error:
-            raise PolicyError(f"rule {rule.name}: where: {error}") from error
-    for place, where in filters(policy.ingest, policy.alerts):
-        try:
-            render_filter(where)
-        except FilterError as error:
-            raise PolicyError(f"{place}: where: {error}") from error
-
-
 def _whole_ids(keepers: dict[str, str], groups: Sequence[str]) -> dict[str, str]:
     found = {}
     for start, key in keepers.items():
@@ -257,8 +248,9 @@ def _site(
     _check_collection(policy, scan.source)
     # Not the scan's scope alone: a raw file that is no image, or another filter's, has it too.
     source = open_source(scan.source, scan.settings)
-    uses = catalog.read("assets", ["asset_id", "sidecars"],
-                        f"source = {quote(source.id)} AND removed_at IS NULL")  # fmt: skip
+    uses = catalog.read(
+        "assets", ["asset_id", "sidecars"], f"source = {quote(source.id)} AND removed_at IS NULL"
+    )
     counted = uses.explode("sidecars", empty_as_null=True).drop_nulls()["sidecars"].value_counts()
     shared = counted.filter(pl.col("count") > 1)["sidecars"]
     return _Site(
@@ -530,17 +522,27 @@ def _approve_by_rule(catalog: Catalog, plan: Plan, policy: Policy) -> None:
         if rule.automatic is None:
             continue
         ready = [
-            group for group in plan.groups
+            group
+            for group in plan.groups
             if group.rule == rule.name and group.automatic and group.operations
-        ]  # fmt: skip
+        ]
         if len(ready) > rule.automatic.groups:
             log.warning(
                 "plan %s: rule %s may approve %d groups by itself and there are %d: none is; a "
-                "person has to look", plan.id, rule.name, rule.automatic.groups, len(ready),
-            )  # fmt: skip
+                "person has to look",
+                plan.id,
+                rule.name,
+                rule.automatic.groups,
+                len(ready),
+            )
             continue
         for group in ready:
             save_decision(
-                catalog, plan, group, decision="approve", by=f"policy {plan.policy}",
-                door="policy", comment=f"rule {rule.name}",
-            )  # fmt: skip
+                catalog,
+                plan,
+                group,
+                decision="approve",
+                by=f"policy {plan.policy}",
+                door="policy",
+                comment=f"rule {rule.name}",
+            )

@@ -98,12 +98,13 @@ def empty_quarantine(
         raise MergeError("emptying a quarantine early needs one plan's id")
     catalog = open_catalog(settings)
     outcomes: list[Quarantined] = []
-    with catalog.turn(settings.catalog.turn_seconds):
+    with catalog.turn(settings.catalog.scan_wait_seconds):
         for plan in _plans(catalog, plan_id):
             due = [
-                (entry, group) for entry, group in _entries(catalog, plan)
+                (entry, group)
+                for entry, group in _entries(catalog, plan)
                 if entry.state == "expired" or (early and entry.state == "kept")
-            ]  # fmt: skip
+            ]
             outcomes += _purge(catalog, settings, plan, due, by, dry_run, progress)
     return outcomes
 
@@ -134,10 +135,19 @@ def _entries(catalog: Catalog, plan: Plan) -> Iterator[tuple[Quarantined, Planne
             state = "left"
         elif row["event"] == RELEASED and state == "kept":
             state = "released"
-        yield Quarantined(
-            plan.id, group.group_id, row["number"], operation.key, operation.to or "",
-            operation.before.size, until, state,
-        ), group  # fmt: skip
+        yield (
+            Quarantined(
+                plan.id,
+                group.group_id,
+                row["number"],
+                operation.key,
+                operation.to or "",
+                operation.before.size,
+                until,
+                state,
+            ),
+            group,
+        )
 
 
 def _purge(
@@ -156,8 +166,9 @@ def _purge(
         raise MergeError(f"{plan.source} is a folder; nothing is in quarantine there")
     store.capabilities = probe(store)
     if not store.capabilities.writable:
-        raise MergeError(f"the store of {store.bucket} does not keep to "
-                         f"{', '.join(store.capabilities.missing)}")  # fmt: skip
+        raise MergeError(
+            f"the store of {store.bucket} does not keep to {', '.join(store.capabilities.missing)}"
+        )
     with bucket_turn(store, settings):
         return _purge_in_turn(catalog, settings, store, plan, due, by, progress)
 
@@ -201,8 +212,12 @@ def _purge_in_turn(
         else:
             outcomes.append(_ended(entry, "purged"))
         progress("purge", at + 1, len(due))
-    log.info("quarantine of plan %s: %d of %d removed", plan.id,
-             sum(1 for outcome in outcomes if outcome.state == "purged"), len(due))  # fmt: skip
+    log.info(
+        "quarantine of plan %s: %d of %d removed",
+        plan.id,
+        sum(1 for outcome in outcomes if outcome.state == "purged"),
+        len(due),
+    )
     return outcomes
 
 

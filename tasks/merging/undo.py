@@ -98,7 +98,7 @@ def undo_merge(
     if store is None:
         raise MergeError(f"{plan.source} is a folder; nothing was merged there")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(catalog.turn(settings.catalog.turn_seconds))
+        stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         events = read_events(catalog, plan)
         todo = _todo(plan, events, group_id, number)
         if todo and not dry_run:

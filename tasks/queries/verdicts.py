@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,15 +11,29 @@ import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
-from tasks.csv_cells import unescape_cell
+from tasks.csv_cells import read_table, unescape_cell
 from tasks.dedup.verdicts import VERDICTS
 from tasks.errors import MergeError
-from tasks.records import VerdictRequest, digest, now
+from tasks.records import digest, now
+from tasks.requests import VerdictRequest
 from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings
 
-_COLUMNS = ["sequence", "source", "left_asset", "right_asset", "left_key", "right_key", "left",
-            "right", "verdict", "by", "door", "comment", "at"]  # fmt: skip
+_COLUMNS = [
+    "sequence",
+    "source",
+    "left_asset",
+    "right_asset",
+    "left_key",
+    "right_key",
+    "left",
+    "right",
+    "verdict",
+    "by",
+    "door",
+    "comment",
+    "at",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +66,21 @@ def record_verdicts(
         if why:
             complaints.append(f"pair {number}: {why}")
         else:
-            rows.append(row | {"by": " ".join(by.split()), "door": door, "at": now(),
-                               "sequence": time.time_ns() + number})  # fmt: skip
+            rows.append(
+                row
+                | {
+                    "by": " ".join(by.split()),
+                    "door": door,
+                    "at": now(),
+                    "sequence": time.time_ns() + number,
+                }
+            )
     if complaints:
         raise MergeError("no verdict was recorded:\n  " + "\n  ".join(complaints[:50]))
     for row in rows:
-        row["verdict_id"] = digest(str(row["left_asset"]), str(row["right_asset"]),
-                                   str(row["sequence"]))  # fmt: skip
+        row["verdict_id"] = digest(
+            str(row["left_asset"]), str(row["right_asset"]), str(row["sequence"])
+        )
     with catalog.writing(settings.catalog.busy_seconds):
         catalog.upsert("verdicts", pa_table(rows, schema.VERDICTS))
     return len(rows)
@@ -76,30 +97,30 @@ def read_verdicts(catalog: Catalog, source: str = "") -> pl.DataFrame:
     return catalog.read("verdicts", _COLUMNS, f"source = {quote(source)}" if source else "")
 
 
-def parse_verdicts(text: str) -> list[Verdict]:
+def parse_verdicts(data: bytes | str) -> list[Verdict]:
     """Verdicts from CSV with the columns left, right, verdict and perhaps comment.
 
-    The report's pairs.csv with a column ``verdict`` added is such a file; rows without a verdict
-    are left out. As in every CSV file of this program, one leading apostrophe of a cell is none of
-    its text (``tasks.csv_cells``).
+    The report's pairs.csv with a column ``verdict`` added is such a file, in whatever form a
+    spreadsheet program saved it (``tasks.csv_cells.read_table``); rows without a verdict are left
+    out. As in every CSV file of this program, one leading apostrophe of a cell is none of its text.
 
     Raises:
-        MergeError: when a column is missing.
+        MergeError: when a column is missing, or it is no text.
     """
-    reader = csv.DictReader(io.StringIO(text.removeprefix("﻿")))
-    missing = {"left", "right", "verdict"} - set(reader.fieldnames or ())
-    if missing:
-        raise MergeError(f"the CSV has no column {', '.join(sorted(missing))}")
-    return [
-        Verdict(
-            unescape_cell(row["left"] or ""),
-            unescape_cell(row["right"] or ""),
-            row["verdict"].strip().lower(),
-            unescape_cell(row.get("comment") or ""),
-        )
-        for row in reader
-        if (row["verdict"] or "").strip()
-    ]
+    table = data.encode() if isinstance(data, str) else data
+    try:
+        return [
+            Verdict(
+                unescape_cell(row["left"] or ""),
+                unescape_cell(row["right"] or ""),
+                row["verdict"].strip().lower(),
+                unescape_cell(row.get("comment") or ""),
+            )
+            for row in read_table(table, {"left", "right", "verdict"})
+            if (row["verdict"] or "").strip()
+        ]
+    except (ValueError, csv.Error) as error:
+        raise MergeError(f"the verdicts cannot be read: {error}") from error
 
 
 def _assets(catalog: Catalog, names: set[str]) -> dict[str, list[tuple[str, str, str, str]]]:

@@ -17,10 +17,12 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.merging.journal import DONE, UNDONE, read_events
+from tasks.merging.rules.plan_note import GroupNote, PlanNote
 from tasks.merging.rules.plans import OperationKind
-from tasks.records import GroupNote, PlanNote, Scan, Summary
+from tasks.records import Scan
 from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings
+from tasks.summary import Summary
 
 #: The tables that a report is read from.
 TABLES = ("assets", "groups", "neighbours", "pairs", "thumbnails", "calibrations")
@@ -51,12 +53,23 @@ PAST: dict[str, Any] = {
     "realised": pl.Int64,
     "seconds": pl.Float64,
 }
-_COUNTED = ("seen", "scanned", "failed", "skipped", "groups", "duplicates", "exact", "near",
-            "new", "changed", "savings")  # fmt: skip
+_COUNTED = (
+    "seen",
+    "scanned",
+    "failed",
+    "skipped",
+    "groups",
+    "duplicates",
+    "exact",
+    "near",
+    "new",
+    "changed",
+    "savings",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptReport:
     """What was kept of a scan's report, beside the catalog's tables.
 
     Attributes:
@@ -107,7 +120,7 @@ def keep_mailed(scan: Scan) -> None:
         catalog.upsert("reports", part.select(["scan_id", "mailed"]))
 
 
-def read_kept(catalog: Catalog, scan_id: str) -> Kept | None:
+def read_kept(catalog: Catalog, scan_id: str) -> KeptReport | None:
     """What was kept of a scan's report; None for a scan by an older program."""
     columns = ["scan_id", "finished", "facts", "notes", "tables"]
     found = catalog.read("reports", columns, f"scan_id = {quote(scan_id)}")
@@ -115,7 +128,7 @@ def read_kept(catalog: Catalog, scan_id: str) -> Kept | None:
         return None
     row = found.row(0, named=True)
     facts = json.loads(row["facts"])
-    return Kept(
+    return KeptReport(
         row["finished"],
         facts["versions"],
         _plan_note(facts["plan"], row["notes"]),
@@ -138,6 +151,23 @@ def read_history(settings: Settings) -> pl.DataFrame:
     return past_scans(open_catalog(settings))
 
 
+def read_unfinished(settings: Settings) -> pl.DataFrame:
+    """The scans that did not finish, the oldest first.
+
+    Returns:
+        scan_id, kind, started, finished (null while it runs, and where its process was killed),
+        source, where, scope, threshold, dry_run, and state: ``failed: KIND OF ERROR``, or
+        ``running`` for one that runs or was killed.
+    """
+    columns = [name for name in PAST if name in schema.SCANS.names]
+    found = open_catalog(settings).read(
+        "scans", [*columns, "state"], "NOT starts_with(state, 'finished')"
+    )
+    return found.with_columns(pl.col("threshold").cast(pl.Float64).round(6)).cast(
+        {name: PAST[name] for name in columns}
+    )
+
+
 def past_scans(catalog: Catalog, before: Scan | None = None) -> pl.DataFrame:
     """The finished scans, the oldest first.
 
@@ -148,8 +178,18 @@ def past_scans(catalog: Catalog, before: Scan | None = None) -> pl.DataFrame:
     where = "starts_with(state, 'finished')"
     if before is not None:
         where += f" AND NOT dry_run AND scope = {quote(before.scope)}"
-    columns = ["started", "scan_id", "kind", "finished", "source", "where", "scope", "threshold",
-               "dry_run", "counts"]  # fmt: skip
+    columns = [
+        "started",
+        "scan_id",
+        "kind",
+        "finished",
+        "source",
+        "where",
+        "scope",
+        "threshold",
+        "dry_run",
+        "counts",
+    ]
     scans = catalog.read("scans", columns, where)
     if before is not None:
         scans = scans.filter(pl.col("started") < before.started)

@@ -38,9 +38,12 @@ def read_savings(settings: Settings) -> dict[str, Any]:
     price = settings.merge.cost_per_gb_month
     cost = {name: round(total[name] / 1e9 * price, 2) for name in ("planned", "freed")}
     return {
-        "plans": rows, "total": total, "monthly_cost": cost, "per_gb_month": price,
+        "plans": rows,
+        "total": total,
+        "monthly_cost": cost,
+        "per_gb_month": price,
         "unreadable": unreadable,
-    }  # fmt: skip
+    }
 
 
 def _row(catalog: Catalog, settings: Settings, plan: Plan, last: dict[str, str]) -> dict[str, Any]:

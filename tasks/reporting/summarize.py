@@ -12,31 +12,35 @@ from typing import Any
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
-from tasks.dedup.cross_filter import on_sides, pairs_sharing, undivided
-from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import Side, explain, turn_around
 from tasks.dedup.links import find_links
-from tasks.dedup.verify import calibration, rule_id, tier_of
+from tasks.dedup.verify import calibration, rule_id
 from tasks.embedding.images import shrink
 from tasks.errors import CatalogError
 from tasks.intake.blocklist import scan_alerts
 from tasks.merging.journal import read_plan
+from tasks.merging.rules.plans import Plan
+from tasks.queries.asset_pairs import list_pairs
 from tasks.queries.assignments import read_search
+from tasks.queries.matches import read_matches
+from tasks.queries.objects import UNREADABLE
+from tasks.queries.readings import names_reading_column
 from tasks.queries.reviewers import share_groups
-from tasks.records import Coverage, Kind, Role, Scan, Space, Summary, now
-from tasks.reporting.history import TABLES, Kept, last_mailed, past_scans, read_kept, realised_bytes
-from tasks.scan.embed import names_reading_column
-from tasks.scan.group import original_document, read_assets, read_matches
-from tasks.scan.sync import UNREADABLE
+from tasks.queries.scope_assets import original_document, read_assets
+from tasks.records import Kind, Role, Scan, Space, now
+from tasks.reporting.history import (
+    TABLES,
+    KeptReport,
+    last_mailed,
+    past_scans,
+    read_kept,
+    realised_bytes,
+)
 from tasks.session import filter_sql, open_catalog, open_source
 from tasks.settings import Settings
+from tasks.summary import Coverage, Summary
 
 log = logging.getLogger(__name__)
 
-#: Up to so many equal assets all their pairs are listed; beyond, each against the first.
-_ALL_PAIRS = 32
-#: Up to so many copies a content's near matches are listed for each copy.
-_NEAR_COPIES = 8
 #: Members of one group whose thumbnails are shown.
 _DRAWN_MEMBERS = 12
 #: Bytes of thumbnails as they are kept; then of pictures of 160 pixels, then of 64: a report of ten
@@ -45,8 +49,20 @@ _LARGE_BYTES = 9_000_000
 _SMALL = ((160, 4_000_000), (64, 10_000_000))
 _PICTURES_AT_ONCE = 512
 
-_FACTS = ["key", "asset_id", "content", "sha256", "size", "width", "height", "format",
-          "quality", "label", "last_modified", "flags"]  # fmt: skip
+_FACTS = [
+    "key",
+    "asset_id",
+    "content",
+    "sha256",
+    "size",
+    "width",
+    "height",
+    "format",
+    "quality",
+    "label",
+    "last_modified",
+    "flags",
+]
 
 
 def summarize_scan(
@@ -120,7 +136,9 @@ def _as_it_is(live: Catalog) -> tuple[Catalog, dict[str, int], tuple[str, ...]]:
     return live.at(tables)[0], tables, ()
 
 
-def _as_it_was(live: Catalog, kept: Kept | None) -> tuple[Catalog, dict[str, int], tuple[str, ...]]:
+def _as_it_was(
+    live: Catalog, kept: KeptReport | None
+) -> tuple[Catalog, dict[str, int], tuple[str, ...]]:
     """The catalog as it was for a scan of the past; where some of it is gone, all as it is now."""
     if kept is None:
         return live, {}, ("its tables' versions were not kept",)
@@ -173,8 +191,19 @@ def last_scan(
     where = "starts_with(state, 'finished')" + (
         f" AND scan_id = {quote(scan_id)}" if scan_id else ""
     )
-    columns = ["started", "scan_id", "kind", "source", "where", "scope", "threshold", "dry_run",
-               "space", "counts", "finished"]  # fmt: skip
+    columns = [
+        "started",
+        "scan_id",
+        "kind",
+        "source",
+        "where",
+        "scope",
+        "threshold",
+        "dry_run",
+        "space",
+        "counts",
+        "finished",
+    ]
     found = catalog.read("scans", columns, where)
     if found.is_empty():
         raise CatalogError(
@@ -239,126 +268,6 @@ def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:
 
     scanned = rows.height - outcomes.height
     return Coverage(seen, scanned, counted("skipped"), counted("failed"), outcomes)
-
-
-def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
-    """Pairs of assets, each with its evidence in words.
-
-    Args:
-        assets: key, content, sha256, width, height, size, format, quality.
-        matches: left, right (contents), score, evidence (JSON).
-        members: key, group_id: pairs inside one group are duplicates, others are related.
-
-    Returns:
-        left, right (keys, left < right), score, tier, relation, changes, original, reasons,
-        flipped, evidence: the measurements as JSON, right against left, or left against right
-        where flipped.
-    """
-    pairs = pl.concat([_equal_pairs(assets), _near_pairs(assets, matches)]).sort("left", "right")
-    facts = {
-        row[0]: Side(*row[1:])
-        for row in assets.join(
-            pl.concat([pairs["left"], pairs["right"]]).unique().to_frame("key"),
-            on="key",
-            how="semi",
-        )
-        .select("key", "width", "height", "size", "format", "quality")
-        .iter_rows()
-    }
-    columns = ("left", "right", "score", "same_pixels", "same_bytes", "flipped", "evidence")
-    rows = [_explained(facts, *row) for row in pairs.select(columns).iter_rows()]
-    said = pl.DataFrame(
-        rows,
-        schema=dict.fromkeys(("tier", "changes", "original", "reasons"), pl.String),
-        orient="row",
-    )
-    home = dict(members.select("key", "group_id").iter_rows())
-    relation = [
-        "duplicate" if left in home and home[left] == home.get(right) else "related"
-        for left, right in pairs.select("left", "right").iter_rows()
-    ]
-    return pl.concat([pairs, said], how="horizontal").select(
-        "left",
-        "right",
-        pl.col("score").cast(pl.Float64).round(4),
-        "tier",
-        pl.Series("relation", relation, dtype=pl.String),
-        "changes",
-        "original",
-        "reasons",
-        "flipped",
-        "evidence",
-    )
-
-
-def _explained(
-    facts: dict[str, Side],
-    left: str,
-    right: str,
-    score: float,
-    same_pixels: bool,
-    same_bytes: bool,
-    flipped: bool,
-    text: str | None,
-) -> tuple[str, str, str, str]:
-    tier = tier_of(score, same_pixels=same_pixels).value
-    if same_pixels:
-        return tier, "same bytes" if same_bytes else "same pixels", "either", ""
-    if text is None:
-        return tier, "no texture; the same colours everywhere", "either", ""
-    evidence = Evidence.from_json(text)
-    said = explain(turn_around(evidence) if flipped else evidence, facts[left], facts[right])
-    return tier, said.changes, said.original, "; ".join(said.reasons)
-
-
-def _equal_pairs(assets: pl.DataFrame) -> pl.DataFrame:
-    bytes_of = assets.select("key", "sha256")
-    equal = (
-        pairs_sharing(assets, "content", "key", _ALL_PAIRS)
-        .join(bytes_of, left_on="a", right_on="key")
-        .join(bytes_of, left_on="b", right_on="key", suffix="_r")
-    )
-    return equal.select(
-        pl.col("a").alias("left"),
-        pl.col("b").alias("right"),
-        pl.lit(1.0, pl.Float32).alias("score"),
-        pl.lit(True).alias("same_pixels"),
-        (pl.col("sha256") == pl.col("sha256_r")).alias("same_bytes"),
-        pl.lit(False).alias("flipped"),
-        pl.lit(None, pl.String).alias("evidence"),
-    )
-
-
-def _near_pairs(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
-    own, other = (_few_copies(side) for side in on_sides(assets))
-    ways = [(own, other)] if undivided(assets) else [(own, other), (other, own)]
-    found = [
-        matches.join(
-            one.select(pl.col("content").alias("left"), pl.col("key").alias("a")), on="left"
-        )
-        .join(two.select(pl.col("content").alias("right"), pl.col("key").alias("b")), on="right")
-        .filter(pl.col("a") != pl.col("b"))
-        for one, two in ways
-    ]
-    return (
-        pl.concat(found)
-        .unique(["a", "b"])
-        .select(
-            pl.min_horizontal("a", "b").alias("left"),
-            pl.max_horizontal("a", "b").alias("right"),
-            "score",
-            pl.lit(False).alias("same_pixels"),
-            pl.lit(False).alias("same_bytes"),
-            (pl.col("a") > pl.col("b")).alias("flipped"),
-            "evidence",
-        )
-    )
-
-
-def _few_copies(assets: pl.DataFrame) -> pl.DataFrame:
-    """Assets of contents that have few, and the first of those that have many."""
-    nth = pl.int_range(pl.len()).over("content")
-    return assets.sort("key").filter((pl.len().over("content") <= _NEAR_COPIES) | (nth == 0))
 
 
 def _links(catalog: Catalog, scan: Scan) -> pl.DataFrame:
@@ -474,7 +383,7 @@ def _described(catalog: Catalog, members: pl.DataFrame) -> pl.DataFrame:
     return catalog.read_keys("assets", columns, members["asset_id"])
 
 
-def _planned(catalog: Catalog, scan: Scan) -> object | None:
+def _planned(catalog: Catalog, scan: Scan) -> Plan | None:
     """The scan's merge plan, the one made last."""
     plans = catalog.read("plans", ["made", "plan_id"], f"scan_id = {quote(scan.id)}")
     return None if plans.is_empty() else read_plan(catalog, plans["plan_id"][-1])

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from tasks.catalog import schema
-from tasks.catalog.catalog import Catalog
 from tasks.catalog.filters import join_filters, render_filter
 from tasks.catalog.fq import fq_to_sql
 from tasks.errors import SettingsError
 from tasks.queries.reviewers import share_sql
-from tasks.records import Scan, ScanRequest, digest, now
+from tasks.queries.scans import record_scan
+from tasks.records import Scan, digest, now
+from tasks.requests import ScanRequest
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings
 
@@ -38,7 +38,7 @@ def catalog_turn(request: ScanRequest, settings: Settings) -> Iterator[None]:
     _scope(request)
     for share in settings.mail.reviewers.values():
         share_sql(share)
-    with open_catalog(settings).turn(settings.catalog.turn_seconds):
+    with open_catalog(settings).turn(settings.catalog.scan_wait_seconds):
         yield
 
 
@@ -106,33 +106,6 @@ def _scope(request: ScanRequest) -> list[str]:
     """What names a scope beside its place; two sides have one name, whichever is called which."""
     where, across = (render_filter(text) for text in read_filters(request, _ANY_TIME))
     return ["across", *sorted([where, across])] if across else [where]
-
-
-def record_scan(
-    catalog: Catalog,
-    scan: Scan,
-    state: str,
-    *,
-    finished: datetime | None = None,
-    space: str | None = None,
-    counts: dict[str, int] | None = None,
-) -> None:
-    """Write the scan's row."""
-    row = {
-        "scan_id": scan.id,
-        "kind": scan.kind.value,
-        "source": scan.source,
-        "where": scan.where,
-        "scope": scan.scope,
-        "threshold": scan.threshold,
-        "dry_run": scan.dry_run,
-        "state": state,
-        "started": scan.started,
-        "finished": finished,
-        "space": space,
-        "counts": json.dumps(counts or {}),
-    }
-    catalog.upsert("scans", pa_table([row], schema.SCANS))
 
 
 def _filtered(scan: Scan) -> str:

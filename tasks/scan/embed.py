@@ -8,9 +8,7 @@ this space, so a scan that was killed goes on where it stopped.
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import threading
 import time
 from collections import deque
@@ -27,12 +25,18 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
-from tasks.embedding.images import READER_VERSION
 from tasks.errors import ImageError, ModelError, SourceError
 from tasks.progress import Progress, silent
-from tasks.records import Kind, Picture, Scan, Space, digest
+from tasks.queries.readings import (
+    NO_PIXELS,
+    Reading,
+    names_reading_column,
+    reader_of,
+    reading_row,
+    record_space,
+)
+from tasks.records import Kind, Scan, Space
 from tasks.session import open_catalog, open_embedder, open_source, pa_table, scope_sql
-from tasks.settings import Settings
 from tasks.sources.base import Source
 from tasks.sources.collection import is_collection
 
@@ -47,10 +51,6 @@ _WRITE_SHARE = 0.05
 _PASSING = "storage_error"
 #: Failures that a busy machine can cause: tried again by every full scan.
 _MAYBE_PASSING = ["timeout", "crashed", "too_much_memory"]
-#: Of a picture whose pixels the model has seen.
-NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
-#: Filter columns that only a reading fills. Found in a text value too, it costs readings, no more.
-_READING_COLUMN = re.compile(r"\b(width|height|mode|sha256)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,6 @@ class EmbedCounts:
     embedded: int
     failed: int
     space: Space
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    key: str
-    asset_id: str
-    revision: str
-    picture: Picture | None
-    failed: str | None = None
-    message: str | None = None
 
 
 def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
@@ -98,7 +88,7 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
         todo = find_unread(scan, source, catalog, space)
         _refuse_unreadable(source, todo, space)
         progress("embed", 0, todo.height)
-        writer = _Writer(catalog, embedder, settings.embedding.batch_size, reader_id(scan))
+        writer = _Writer(catalog, embedder, settings.embedding.batch_size, reader_of(scan.settings))
         with DecoderPool(settings.limits, embedder.side, settings.embedding.decoders) as pool:
             for done, reading in enumerate(_read_all(scan, source, pool, todo), start=1):
                 if reading.failed:  # told here: loggers find the Prefect run only in this thread
@@ -120,26 +110,19 @@ def _refuse_unreadable(source: Source, todo: pl.DataFrame, space: Space) -> None
         )
 
 
-def names_reading_column(where: str) -> bool:
-    """Whether a filter asks for what only a reading tells."""
-    return bool(_READING_COLUMN.search(where))
-
-
-def reader_id(scan: Scan) -> str:
-    """Names how images are read: a failure is tried again once the program or a limit differs."""
-    return reader_of(scan.settings)
-
-
-def reader_of(settings: Settings) -> str:
-    """The same, by the settings."""
-    limits = settings.limits.model_dump_json(exclude={"inflight_bytes"})
-    return digest(str(READER_VERSION), limits)[:16]
-
-
 def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> pl.DataFrame:
     """The assets that must be read, the largest first so that the last batch is not the longest."""
-    columns = ["key", "asset_id", "etag", "size", "revision", "read_revision", "reader", "failed",
-               "content"]  # fmt: skip
+    columns = [
+        "key",
+        "asset_id",
+        "etag",
+        "size",
+        "revision",
+        "read_revision",
+        "reader",
+        "failed",
+        "content",
+    ]
     assets = catalog.read("assets", columns, scope_sql(scan, source))
     if names_reading_column(f"{scan.where} {scan.across}"):
         # Whether an unread image passes such a filter is not known before it is read.
@@ -154,33 +137,23 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
     passing = pl.col("failed") == _PASSING
     if scan.kind is Kind.FULL:
         passing |= pl.col("failed").is_in(_MAYBE_PASSING)
-    retry = pl.col("failed").is_not_null() & (passing | (pl.col("reader") != reader_id(scan)))
+    retry = pl.col("failed").is_not_null() & (
+        passing | (pl.col("reader") != reader_of(scan.settings))
+    )
     no_vector = pl.col("content").is_not_null() & ~pl.col("content").is_in(known.implode())
     return assets.filter(unread | retry.fill_null(False) | no_vector).sort(
         "size", "key", descending=[True, False]
     )
 
 
-def record_space(catalog: Catalog, space: Space) -> None:
-    """Write down what a space is."""
-    row = {
-        "space": space.id,
-        "model": space.model,
-        "revision": space.revision,
-        "preprocessing": space.preprocessing,
-        "dim": space.dim,
-    }
-    catalog.upsert("spaces", pa_table([row], schema.SPACES), only_new=True)
-
-
 def _read_all(
     scan: Scan, source: Source, decoders: DecoderPool, todo: pl.DataFrame
-) -> Iterator[_Reading]:
+) -> Iterator[Reading]:
     """Readings in order, with a bounded number of images and bytes under way."""
     budget = _ByteBudget(scan.settings.limits.inflight_bytes)
     limit = scan.settings.limits.bytes
     window = decoders.workers * 4 + source.workers
-    waiting: deque[Future[_Reading]] = deque()
+    waiting: deque[Future[Reading]] = deque()
     with ThreadPoolExecutor(decoders.workers + source.workers, "read") as threads:
         try:
             for part in todo.iter_slices(1024):
@@ -197,7 +170,7 @@ def _read_all(
 
 def _read_one(
     source: Source, decoders: DecoderPool, budget: _ByteBudget, item: dict[str, Any], limit: int
-) -> _Reading:
+) -> Reading:
     asset, revision, key = item["asset_id"], item["revision"], item["key"]
     try:
         if item["size"] > limit:
@@ -206,11 +179,11 @@ def _read_one(
             )
         with budget.spend(item["size"]):
             picture = decoders.decode(source.read(key, item["etag"], limit))
-        return _Reading(key, asset, revision, picture)
+        return Reading(key, asset, revision, picture)
     except ImageError as error:
-        return _Reading(key, asset, revision, None, error.reason, str(error))
+        return Reading(key, asset, revision, None, error.reason, str(error))
     except SourceError as error:
-        return _Reading(key, asset, revision, None, _PASSING, str(error))
+        return Reading(key, asset, revision, None, _PASSING, str(error))
 
 
 class _ByteBudget:
@@ -260,13 +233,13 @@ class _Writer:
         # A sorted array of fixed-width texts: 32 MB a million, where a set takes ten times that.
         self._known = np.sort(catalog.known_contents(embedder.space.id).to_numpy().astype("S32"))
         self._bad: set[str] = set()
-        self._readings: list[_Reading] = []
+        self._readings: list[Reading] = []
         self._pixels: dict[str, Any] = {}
         self._ready: dict[str, Any] = {}
         self._next_write = time.monotonic() + _WRITE_SECONDS
         self.read = self.embedded = self.failed = 0
 
-    def take(self, reading: _Reading) -> None:
+    def take(self, reading: Reading) -> None:
         picture = reading.picture
         if picture is not None:  # pixels are only kept until the model has seen them
             reading = replace(reading, picture=replace(picture, pixels=NO_PIXELS))
@@ -299,7 +272,7 @@ class _Writer:
             ),
             only_new=True,
         )
-        rows = [_reading_row(self._judged(reading), self._reader) for reading in self._readings]
+        rows = [reading_row(self._judged(reading), self._reader) for reading in self._readings]
         self._catalog.upsert("assets", pa_table(rows, schema.READING))
         self._readings = []
         now = time.monotonic()
@@ -319,7 +292,7 @@ class _Writer:
         at = int(np.searchsorted(self._known, content.encode()))
         return at < len(self._known) and self._known[at] == content.encode()
 
-    def _judged(self, reading: _Reading) -> _Reading:
+    def _judged(self, reading: Reading) -> Reading:
         """A picture whose vector has no direction is a failure: the catalog would lose it."""
         if reading.picture is None or reading.picture.content not in self._bad:
             return reading
@@ -343,36 +316,3 @@ class _Writer:
         fresh = np.sort(np.array(list(self._ready), dtype="S32"))
         self._known = np.insert(self._known, np.searchsorted(self._known, fresh), fresh)
         self._ready = {}
-
-
-def picture_row(asset: str, revision: str, picture: Picture, settings: Settings) -> dict[str, Any]:
-    """What is kept of a picture that was read elsewhere, for the table of assets."""
-    return _reading_row(_Reading("", asset, revision, picture), reader_of(settings))
-
-
-def _reading_row(reading: _Reading, reader: str) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "asset_id": reading.asset_id,
-        "read_revision": reading.revision,
-        "reader": reader,
-        "failed": reading.failed,
-        "message": reading.message,
-        "flags": [],
-        "exif": "{}",
-        "xmp": "{}",
-    }
-    picture = reading.picture
-    if picture is None:
-        return row
-    return row | {
-        "sha256": picture.sha256,
-        "content": picture.content,
-        "phash": picture.phash,
-        "width": picture.width,
-        "height": picture.height,
-        "mode": picture.mode,
-        "quality": picture.quality,
-        "flags": list(picture.flags),
-        "exif": json.dumps(picture.exif),
-        "xmp": json.dumps(picture.xmp),
-    }

@@ -6,15 +6,11 @@ import contextlib
 import logging
 
 from tasks.errors import CatalogError
+from tasks.queries.scans import UNTOLD, record_scan
 from tasks.records import Kind, Scan, Space, now
-from tasks.scan.begin import record_scan
 from tasks.session import open_catalog
 
 log = logging.getLogger(__name__)
-
-
-#: State of a scan whose mail failed or waits for the next digest: the next scan tells its news.
-UNTOLD = "finished, not told"
 
 
 def finish_scan(scan: Scan, space: Space, counts: dict[str, int], told: bool) -> None:

@@ -15,10 +15,11 @@ from tasks.dedup.links import without_linked
 from tasks.dedup.verdicts import apply_verdicts, current, keep_apart
 from tasks.dedup.verify import tiers_of
 from tasks.progress import Progress, silent
+from tasks.queries.matches import read_matches
+from tasks.queries.scope_assets import KEEPER_COLUMNS, original_document, read_assets
 from tasks.queries.verdicts import read_verdicts
 from tasks.records import Scan, Space, digest
-from tasks.scan.verify import KEEPER_COLUMNS, read_pairs
-from tasks.session import open_catalog, open_source, read_sides, scope_sql
+from tasks.session import open_catalog, open_source
 
 log = logging.getLogger(__name__)
 
@@ -34,36 +35,6 @@ class GroupCounts:
     members: int
     new: int
     changed: int
-
-
-def read_assets(catalog: Catalog, scan: Scan, columns: list[str]) -> pl.DataFrame:
-    """The scope's assets that have a picture, with the side they are on."""
-    source = open_source(scan.source, scan.settings)
-    found = catalog.read("assets", columns, scope_sql(scan, source)).drop_nulls("content")
-    return read_sides(catalog, scan, found)
-
-
-def read_matches(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
-    """The scope's pairs that are copies, or alike, at or above the threshold, with evidence.
-
-    Returns:
-        As :func:`~tasks.scan.verify.read_pairs`, and box_left, box_right: where the two meet.
-    """
-    boxes = pl.Struct({"box_left": pl.List(pl.Float64), "box_right": pl.List(pl.Float64)})
-    return (
-        read_pairs(catalog, scan, space)
-        .filter(pl.col("score") >= scan.threshold)
-        .with_columns(pl.col("evidence").str.json_decode(boxes).alias("boxes"))
-        .unnest("boxes")
-    )
-
-
-def original_document() -> pl.Expr:
-    """XMP OriginalDocumentID, of the file or of its sidecar."""
-    path = "$.original_document_id"
-    return pl.coalesce(
-        pl.col("xmp").str.json_path_match(path), pl.col("sidecar_xmp").str.json_path_match(path)
-    ).alias("document")
 
 
 def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> GroupCounts:

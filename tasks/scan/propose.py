@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,9 @@ import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
-from tasks.dedup.cross_filter import BOTH, crossing, facing, pairs_sharing, undivided, with_side
+from tasks.dedup.cross_filter import BOTH, content_sides, crossing, facing, undivided, with_side
 from tasks.embedding.vision import choose_device
-from tasks.progress import Progress
+from tasks.progress import Progress, silent
 from tasks.queries.assignments import (
     EXACT,
     choose_scan_mode,
@@ -31,20 +31,43 @@ from tasks.queries.assignments import (
     read_cells,
     write_cells,
 )
+from tasks.queries.candidates import READ_ROWS, lists_where
+from tasks.queries.scope_assets import embedded_assets
+from tasks.queries.vectors import read_vectors
 from tasks.records import Kind, Scan, SearchNote, Space, digest
 from tasks.search.brute_force import DIGITS, NeighbourBlock, nearest
 from tasks.search.centroids import nearest_cosines, reorder, share_found
 from tasks.search.ivf_join import CellOrder, nearest_in_cells
+from tasks.session import open_catalog
 
 log = logging.getLogger(__name__)
 
-#: Contents of one hash that are all compared; of more, each with the first of them.
-_ALL_OF_ONE_HASH = 12
 #: Contents whose lists are compared with exact ones, where these are not exact themselves.
 _SAMPLE = 200
 #: In cells, queries of one block share what they look into: more of them, more is shared.
 _QUERY_BLOCKS = 4
-_READ = 1 << 15
+
+
+@dataclass(frozen=True, slots=True)
+class ProposeCounts:
+    """What a propose stage did.
+
+    Attributes:
+        compared: contents whose nearest were looked up.
+    """
+
+    compared: int
+
+
+def propose_candidates(scan: Scan, space: Space, progress: Progress = silent) -> ProposeCounts:
+    """Look up the nearest of what is new; in a full scan, of everything."""
+    catalog = open_catalog(scan.settings)
+    with catalog.writing(scan.settings.catalog.busy_seconds):
+        here = content_sides(embedded_assets(catalog, scan, space)).sort("content")
+        compared = refresh_lists(catalog, scan, space, here["content"], progress, here["side"])
+    counts = ProposeCounts(compared)
+    log.info("propose: %s", counts)
+    return counts
 
 
 def refresh_lists(
@@ -79,20 +102,20 @@ def refresh_lists(
     cells = read_cells(catalog, scan, space)
     alike = cells.fit(here.height, mode) if cells else mode == EXACT
     kept = _of_one_side(lists, here, scan, space).filter(pl.col("k") == k)
-    kept = kept.join(_astray(kept, here), on="content", how="anti")
+    kept = kept.join(_stale_lists(kept, here), on="content", how="anti")
     if scan.kind is Kind.FULL or not alike:
         kept = kept.clear()
     # All of them now: after a kill half-way a list not yet made anew would pass for a whole one.
     outdated = lists.join(kept, on="content", how="anti")
     if kept.is_empty() and outdated.height:  # by the million, not a thousand at a time
-        catalog.delete_where("neighbours", _where(scan, space))
+        catalog.delete_where("neighbours", lists_where(scan, space))
     else:
         catalog.delete_keys("neighbours", outdated["list_id"].to_list())
     if mode == EXACT and cells:
         forget_cells(catalog, scan, space)
     queries = facing(here).join(kept, on="content", how="anti").sort("side", "content")
     kept = kept.join(here, on="content").sort("side", "content")
-    progress("match", 0, queries.height)
+    progress("compare", 0, queries.height)
     if queries.is_empty() or here.height < 2:  # one alone has no list
         known = cells.note if cells and mode != EXACT else SearchNote(mode, neighbours=k)
         note_search(catalog, scan, known)
@@ -121,7 +144,7 @@ def _look_up(
         k,
         _ends(kept, min(k, len(ordered) - 1)),
         ordered.rank("ordinal").cast(pl.Int64).to_numpy(writable=True),
-        block=scan.settings.match.block,
+        block=scan.settings.match.block_rows,
         device=choose_device(scan.settings.embedding.device).type,
         progress=lambda done: progress("compare", done, queries.height),
         sides=None if undivided(rows) else rows["side"].to_numpy(writable=True),
@@ -164,7 +187,7 @@ def _look_up_in_cells(
         vectors,
         order,
         k,
-        block=scan.settings.match.block * _QUERY_BLOCKS,
+        block=scan.settings.match.block_rows * _QUERY_BLOCKS,
         device=device,
         progress=lambda done: progress("compare", done, queries.height),
     )
@@ -204,38 +227,6 @@ def _write(
         old = pl.concat([old.join(entered, on="content", how="anti"), entered])
 
 
-def list_candidates(
-    catalog: Catalog, scan: Scan, space: Space, contents: pl.DataFrame
-) -> pl.DataFrame:
-    """The candidate pairs of a scope: left, right (left < right), each once, in order.
-
-    ``contents`` has content and phash, one row each; and side, in a scan across.
-    """
-    # In numbers, in the order of the names: twenty million names would not fit into memory twice.
-    names = contents["content"].unique().sort()
-    numbers = pl.DataFrame({"name": names}).with_row_index("at")
-
-    def numbered(pairs: pl.DataFrame) -> pl.DataFrame:
-        for side in ("a", "b"):
-            pairs = pairs.join(numbers, left_on=side, right_on="name").with_columns(
-                pl.col("at").alias(side)
-            ).drop("at")  # fmt: skip
-        return pairs.select(
-            pl.min_horizontal("a", "b").alias("left"), pl.max_horizontal("a", "b").alias("right")
-        )
-
-    parts = [numbered(pairs_sharing(contents, "phash", "content", _ALL_OF_ONE_HASH))]
-    where = _where(scan, space)
-    for batch in catalog.stream("neighbours", ["content", "names"], where, _READ):
-        lists = pl.DataFrame(pl.from_arrow(batch)).rename({"content": "a", "names": "b"})
-        parts.append(numbered(lists.explode("b", empty_as_null=True).drop_nulls("b")).unique())
-    both = pl.concat(parts).unique().sort("left", "right")
-    pairs = both.select(
-        names.gather(both["left"]).alias("left"), names.gather(both["right"]).alias("right")
-    )
-    return crossing(pairs, contents)
-
-
 def _of_one_side(lists: pl.DataFrame, here: pl.DataFrame, scan: Scan, space: Space) -> pl.DataFrame:
     """Lists of contents that are here, made when these were on the sides they are on now."""
     found = lists.join(here, on="content", how="semi")
@@ -245,10 +236,10 @@ def _of_one_side(lists: pl.DataFrame, here: pl.DataFrame, scan: Scan, space: Spa
     return found.filter(pl.col("list_id") == _ids(placed, scan, space))
 
 
-def _astray(lists: pl.DataFrame, here: pl.DataFrame) -> pl.DataFrame:
+def _stale_lists(lists: pl.DataFrame, here: pl.DataFrame) -> pl.DataFrame:
     """Lists (content) that name what is not here, or does not lie across."""
     found = [here.select("content").clear()]
-    for part in lists.select("content", "names").iter_slices(_READ):
+    for part in lists.select("content", "names").iter_slices(READ_ROWS):
         named = part.explode("names", empty_as_null=True).drop_nulls("names")
         gone = named.join(here, left_on="names", right_on="content", how="anti").select("content")
         found.append(gone.unique())
@@ -263,14 +254,10 @@ def _astray(lists: pl.DataFrame, here: pl.DataFrame) -> pl.DataFrame:
 def _lists(
     catalog: Catalog, scan: Scan, space: Space, contents: pl.Series | None = None
 ) -> pl.DataFrame:
-    where = _where(scan, space)
+    where = lists_where(scan, space)
     if contents is not None:
         where += f" AND content IN ({', '.join(quote(name) for name in contents)})"
     return catalog.read("neighbours", ["list_id", "content", "k", "names", "cosines"], where)
-
-
-def _where(scan: Scan, space: Space) -> str:
-    return f"scope = {quote(scan.scope)} AND space = {quote(space.id)}"
 
 
 def _ends(kept: pl.DataFrame, full: int) -> npt.NDArray[np.float32]:
@@ -283,16 +270,6 @@ def _ends(kept: pl.DataFrame, full: int) -> npt.NDArray[np.float32]:
         .alias("end")
     )
     return ends["end"].to_numpy().copy()
-
-
-def read_vectors(catalog: Catalog, space: Space, contents: pl.Series) -> npt.NDArray[np.float16]:
-    """Vectors (n, dim) in the order of ``contents``; none is in memory twice."""
-    wanted = pl.DataFrame({"content": contents}).with_row_index("at")
-    vectors = np.zeros((len(contents), space.dim), np.float16)
-    for names, part in catalog.stream_vectors(f"vectors_{space.id}", _READ):
-        here = pl.DataFrame({"content": names}).with_row_index("row").join(wanted, on="content")
-        vectors[here["at"].to_numpy()] = part[here["row"].to_numpy()]
-    return vectors
 
 
 def _merged(block: NeighbourBlock, names: pl.Series, old: pl.DataFrame, k: int) -> pl.DataFrame:

@@ -7,40 +7,29 @@ is (ETag, size or time); its pixels are read again only when its ETag or size is
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
-from tasks.embedding.sniff import PILLOW_FORMATS, sniff
-from tasks.embedding.xmp import parse_xmp
-from tasks.errors import AssetGoneError, SourceError
+from tasks.errors import SourceError
 from tasks.progress import Progress, silent
-from tasks.records import Listing, Scan, asset_id, digest, now
+from tasks.queries.objects import UNREADABLE, asset_row, is_wanted, own_places
+from tasks.records import Listing, Scan, asset_id, now
 from tasks.session import open_catalog, open_source, pa_table
-from tasks.settings import Settings
 from tasks.sources.base import Source
 from tasks.sources.collection import is_collection
-from tasks.sources.places import OUR_PREFIX, read_places
-from tasks.sources.s3 import S3Source, client_for
 
 log = logging.getLogger(__name__)
 
 #: Rows written at once: a crash costs at most the probes of so many objects.
 _WRITE_ROWS = 2000
-#: The storage refused to show an object that it lists: a failure, tried again by the next scan.
-UNREADABLE = "unreadable"
 #: So many refusals in a row, and nothing else, are a fault of the whole source.
 _REFUSALS = 20
-_SIDECAR_BYTES = 4 * 1024**2
 _LISTING_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "asset_id": pl.String,
     "key": pl.String,
@@ -90,7 +79,7 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
         with ThreadPoolExecutor(source.workers, thread_name_prefix="probe") as pool:
             for part in work.iter_slices(_WRITE_ROWS):
                 rows = pool.map(
-                    lambda item: _row(source, settings, item, sidecars), part.to_dicts()
+                    lambda item: asset_row(source, settings, item, sidecars), part.to_dicts()
                 )
                 catalog.upsert("assets", pa_table(_checked(list(rows), scan), schema.LISTING))
                 done += part.height
@@ -105,29 +94,6 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
     )
     log.info("sync: %s", counts)
     return counts
-
-
-def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
-    """The listing of one object as a sync of the whole source would write it.
-
-    Raises:
-        AssetGoneError: when it is not there.
-        SourceError: when it cannot be read.
-    """
-    probe = source.probe(key)
-    item = {
-        "asset_id": asset_id(source.id, key),
-        "key": key,
-        "etag": probe.etag,
-        "size": probe.size,
-        "last_modified": probe.last_modified,
-    }
-    beside: dict[str, list[str]] = {}
-    for stem in {key, key.removesuffix(PurePosixPath(key).suffix)}:
-        with contextlib.suppress(AssetGoneError):
-            source.probe(f"{stem}.xmp")
-            beside[stem] = [f"{stem}.xmp"]
-    return _row(source, settings, item, beside)
 
 
 def list_assets(source: Source, scan: Scan, progress: Progress = silent) -> pl.DataFrame:
@@ -180,11 +146,6 @@ def diff(
     return added, changed, removed
 
 
-def revision_of(etag: str, size: int) -> str:
-    """Names the bytes of an object as far as its listing knows them."""
-    return digest(etag, str(size))
-
-
 def _frame(page: list[Listing], source: Source) -> pl.DataFrame:
     return pl.DataFrame(
         {
@@ -197,46 +158,6 @@ def _frame(page: list[Listing], source: Source) -> pl.DataFrame:
         },
         schema=_LISTING_SCHEMA,
     )
-
-
-def own_places(settings: Settings, source: Source) -> tuple[str, ...]:
-    """Prefixes of the source that hold our own reports, catalog and quarantines: never assets."""
-    delivery = settings.delivery
-    mine = [settings.catalog.uri, delivery.bucket, delivery.folder]
-    start = f"{source.id}/"
-    places = [OUR_PREFIX]  # where the demo, and whoever follows it, puts reports
-    for place in mine:
-        uri = str(place or "")
-        uri = uri if "://" in uri else f"file://{Path(uri).resolve()}"
-        if place and uri.startswith(start) and uri != start:
-            places.append(uri.removeprefix(start).rstrip("/") + "/")
-    return (*places, *_quarantines(settings, source))
-
-
-def _quarantines(settings: Settings, source: Source) -> set[str]:
-    """Every place that a merge ever used as quarantine, whatever the policy says now."""
-    # Of merges of releases that did not keep the list in the bucket.
-    moved = open_catalog(settings).read("journal", ["key", "detail"], "kind = 'copy'")
-    targets = moved["detail"].str.json_path_match("$.to")
-    found = {
-        to.removesuffix(key)
-        for key, to in zip(moved["key"], targets, strict=True)
-        if to and to.endswith(key) and to != key
-    }
-    if isinstance(source, S3Source):
-        try:
-            found.update(read_places(client_for(settings.s3), source.bucket))
-        except SourceError as error:
-            log.warning("%s: where quarantines were is known of this catalog alone: %s",
-                        source.id, error)  # fmt: skip
-    return found
-
-
-def is_wanted(key: str, include: list[str], exclude: list[str]) -> bool:
-    """Whether the patterns of the settings let a key in."""
-    if include and not any(fnmatchcase(key, pattern) for pattern in include):
-        return False
-    return not any(fnmatchcase(key, pattern) for pattern in exclude)
 
 
 def _believe(
@@ -280,71 +201,7 @@ def _sidecar_changes(
     )
 
 
-def _sidecars_of(key: str, sidecars: dict[str, list[str]]) -> list[str]:
-    stem = key[: -len(PurePosixPath(key).suffix)] if PurePosixPath(key).suffix else key
-    return [*sidecars.get(key, []), *(sidecars.get(stem, []) if stem != key else [])]
-
-
-def _is_sidecar(key: str) -> bool:
-    return key.lower().endswith(".xmp")
-
-
 # ---- probing ---------------------------------------------------------------------------------
-
-
-def _row(
-    source: Source, settings: Settings, item: dict[str, Any], sidecars: dict[str, list[str]]
-) -> dict[str, Any]:
-    key = item["key"]
-    path = PurePosixPath(key)
-    row = {
-        **item,
-        "source": source.id,
-        "prefix": key[: key.rfind("/") + 1],
-        "name": key.rsplit("/", 1)[-1],
-        "extension": path.suffix.lower().lstrip("."),
-        "revision": revision_of(item["etag"], item["size"]),
-        "removed_at": None,
-        "tags": "{}",
-        "metadata": "{}",
-        "sidecars": [],
-        "sidecar_xmp": "{}",
-        "skipped": None,
-    }
-    if item["size"] == 0:
-        return row | {"skipped": "folder" if key.endswith("/") else "zero_bytes"}
-    if _is_sidecar(key):
-        return row | {"skipped": "sidecar", "format": "xmp"}
-    try:
-        probe = source.probe(key)
-    except AssetGoneError:
-        return row | {"skipped": "gone", "etag": ""}
-    except SourceError as error:
-        # An ETag that no listing has makes the next scan look again.
-        log.warning("%r is left out of this scan: %s", key, error)
-        return row | {"skipped": UNREADABLE, "etag": ""}
-    attached = _sidecars_of(key, sidecars)
-    kind = sniff(probe.head) if probe.head else None
-    if probe.etag != item["etag"]:
-        # Replaced since it was listed: what the probe saw is what will be read. Otherwise the
-        # listing's time stays, which on some stores is finer than the header's.
-        row |= {
-            "etag": probe.etag,
-            "size": probe.size,
-            "last_modified": probe.last_modified,
-            "revision": revision_of(probe.etag, probe.size),
-        }
-    return row | {
-        "version_id": probe.version_id,
-        "content_type": probe.content_type,
-        "format": kind,
-        "label": label_of(probe.tags, probe.metadata, settings.source.label_keys),
-        "tags": json.dumps(probe.tags),
-        "metadata": json.dumps(probe.metadata),
-        "sidecars": attached,
-        "sidecar_xmp": json.dumps(_read_sidecars(source, attached)),
-        "skipped": _skip_reason(probe.head, kind),
-    }
 
 
 def _checked(rows: list[dict[str, Any]], scan: Scan) -> list[dict[str, Any]]:
@@ -355,35 +212,6 @@ def _checked(rows: list[dict[str, Any]], scan: Scan) -> list[dict[str, Any]]:
             "Check that the credentials allow s3:GetObject (and kms:Decrypt for encrypted objects)"
         )
     return rows
-
-
-def label_of(tags: dict[str, str], metadata: dict[str, str], names: list[str]) -> str | None:
-    """The first of the label keys that has a value, among tags, then in user metadata."""
-    for name in names:
-        if tags.get(name):
-            return tags[name]
-    for name in names:
-        if metadata.get(name.lower()):  # S3 hands out metadata names in lower case
-            return metadata[name.lower()]
-    return None
-
-
-def _skip_reason(head: bytes, kind: str | None) -> str | None:
-    if not head:
-        return "archived"
-    if kind in PILLOW_FORMATS:
-        return None
-    return f"format_{kind}" if kind else "not_an_image"
-
-
-def _read_sidecars(source: Source, keys: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key in keys:
-        try:
-            found |= parse_xmp(source.read(key, source.probe(key).etag, _SIDECAR_BYTES))
-        except SourceError as error:  # the asset itself is fine
-            log.warning("sidecar %r is left out: %s", key, error)
-    return found
 
 
 def _bury(catalog: Catalog, removed: pl.DataFrame) -> None:

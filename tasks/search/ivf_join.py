@@ -76,8 +76,8 @@ def nearest_in_cells(
 ) -> Iterator[NeighbourBlock]:
     """The k nearest of each query among the cells it looks into, and the older lists it belongs in.
 
-    As :func:`tasks.search.brute_force.nearest`, but queries are where ``order`` has them, not before all
-    other rows; ``queries`` of a block counts them.
+    As :func:`tasks.search.brute_force.nearest`, but queries are where ``order`` has them, not
+    before all other rows; ``queries`` of a block counts them.
 
     Args:
         vectors: unit vectors (n, dim), in that order.
@@ -325,9 +325,12 @@ def _products(one: torch.Tensor, two: torch.Tensor, row: Rows, column: Rows) -> 
     # Pairs by the row, as a sparse matrix: a tenth of the time of fetching both rows of each pair.
     ends = np.searchsorted(row, np.arange(len(one) + 1))
     wanted = torch.sparse_csr_tensor(
-        torch.from_numpy(ends), torch.from_numpy(column), torch.zeros(len(row)),
-        (len(one), len(two)), check_invariants=False,
-    )  # fmt: skip
+        torch.from_numpy(ends),
+        torch.from_numpy(column),
+        torch.zeros(len(row)),
+        (len(one), len(two)),
+        check_invariants=False,
+    )
     return np.asarray(torch.sparse.sampled_addmm(wanted, one, two.T, beta=0.0).values().numpy())
 
 

@@ -86,7 +86,7 @@ def explained(action: str, bucket: str, permission: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _explain(f"cannot {action} in s3://{bucket}", permission, error) from error
+        raise _as_source_error(f"cannot {action} in s3://{bucket}", permission, error) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise SourceError(
             f"cannot {action} in s3://{bucket}: {error}; set AWS_ACCESS_KEY_ID and "
@@ -100,7 +100,7 @@ def explained(action: str, bucket: str, permission: str) -> Iterator[None]:
         ) from error
 
 
-def _explain(failed: str, permission: str, error: ClientError) -> SourceError:
+def _as_source_error(failed: str, permission: str, error: ClientError) -> SourceError:
     code, said = code_of(error), error.response["Error"].get("Message", "")
     if code in GONE:
         return AssetGoneError(f"{failed}: there is no such object any more")

@@ -11,7 +11,7 @@ import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -19,7 +19,7 @@ from tasks.sources.answers import CHANGED, DENIED, code_of, explained, is_transi
 from tasks.sources.versions import versions_of
 
 if TYPE_CHECKING:
-    from tasks.sources.store import Store
+    from mypy_boto3_s3 import S3Client
 
 #: No object ever has this ETag.
 _WRONG = '"00000000000000000000000000000000"'
@@ -60,7 +60,23 @@ class Capabilities:
         return [_WORDS[name] for name in names if not getattr(self, name)]
 
 
-def probe(store: Store, prefix: str = ".dam-dedup/probe/") -> Capabilities:
+class Bucket(Protocol):
+    """What a probe needs to know of a store."""
+
+    @property
+    def client(self) -> S3Client:
+        """Makes the requests."""
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+
+    @property
+    def versioned(self) -> bool:
+        """Whether the bucket keeps versions."""
+
+
+def probe(store: Bucket, prefix: str = ".dam-dedup/probe/") -> Capabilities:
     """Try every precondition on scratch objects below the prefix, and remove them again.
 
     Raises:
@@ -91,7 +107,7 @@ class _Trial:
     object as it was; one that is met must let it through.
     """
 
-    def __init__(self, store: Store, stem: str) -> None:
+    def __init__(self, store: Bucket, stem: str) -> None:
         self._client = store.client
         self._bucket = store.bucket
         self._stem = stem

@@ -138,7 +138,7 @@ class S3Source:
                     for item in page.get("Contents", [])
                 ]
         except (ClientError, BotoCoreError) as error:
-            raise self._explain(f"list s3://{self.bucket}/{self.prefix}", error) from error
+            raise self._as_source_error(f"list s3://{self.bucket}/{self.prefix}", error) from error
 
     def probe(self, key: str) -> Probe:
         """Head bytes, headers, user metadata and tags of one object.
@@ -154,12 +154,12 @@ class S3Source:
             size = int(found.get("ContentRange", f"/{found['ContentLength']}").rsplit("/", 1)[1])
         except ClientError as error:
             if error.response["Error"]["Code"] not in _ARCHIVED:
-                raise self._explain(f"read {key!r}", error) from error
+                raise self._as_source_error(f"read {key!r}", error) from error
             head = b""
             found = self._head(key)
             size = found["ContentLength"]
         except BotoCoreError as error:
-            raise self._explain(f"read {key!r}", error) from error
+            raise self._as_source_error(f"read {key!r}", error) from error
         return Probe(
             head=head,
             etag=found["ETag"],
@@ -180,7 +180,7 @@ class S3Source:
                 raise SourceError(f"{key!r} holds {found['ContentLength']} bytes, over {limit}")
             data = found["Body"].read()
         except (ClientError, BotoCoreError) as error:
-            raise self._explain(f"read {key!r}", error) from error
+            raise self._as_source_error(f"read {key!r}", error) from error
         if found["ETag"] != etag:  # a store that ignores If-Match
             raise AssetChangedError(f"{key!r} changed while it was read; the next scan reads it")
         return bytes(data)
@@ -189,7 +189,7 @@ class S3Source:
         try:
             return self._client.head_object(Bucket=self.bucket, Key=key)
         except (ClientError, BotoCoreError) as error:
-            raise self._explain(f"read {key!r}", error) from error
+            raise self._as_source_error(f"read {key!r}", error) from error
 
     def _tags(self, key: str) -> dict[str, str]:
         if self._tags_denied:
@@ -199,7 +199,7 @@ class S3Source:
         except (ClientError, BotoCoreError) as error:
             code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
             if code not in _TAGS_DENIED:
-                raise self._explain(f"read the tags of {key!r}", error) from error
+                raise self._as_source_error(f"read the tags of {key!r}", error) from error
             self._tags_denied = True
             log.warning(
                 "%s: tags cannot be read (%s); allow s3:GetObjectTagging to filter by tags",
@@ -209,7 +209,7 @@ class S3Source:
             return {}
         return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
 
-    def _explain(self, action: str, error: ClientError | BotoCoreError) -> SourceError:
+    def _as_source_error(self, action: str, error: ClientError | BotoCoreError) -> SourceError:
         if isinstance(error, ClientError):
             code = error.response["Error"].get("Code", "")
             if code in _GONE:

@@ -321,7 +321,7 @@ class Store(Bucket):
         """
         if self.lease is None or (request.method == "PUT" and not _replaces(request)):
             return
-        config = self.client.meta.config
+        config: Any = self.client.meta.config
         attempt = config.connect_timeout + config.read_timeout
         try:
             self.lease.check(min(attempt, self.lease.term / 2))
@@ -502,8 +502,10 @@ def _patiently(call: Callable[..., Any], **request: Any) -> Any:
 def same_description(one: ObjectState, other: ObjectState) -> bool:
     """Whether all is the same but for bytes, version and locks; a storage class may move on."""
     return (_ascii(one.metadata), one.tags, _described(one)) == (
-        _ascii(other.metadata), other.tags, _described(other)
-    )  # fmt: skip
+        _ascii(other.metadata),
+        other.tags,
+        _described(other),
+    )
 
 
 def _described(state: ObjectState) -> dict[str, str]:

@@ -29,15 +29,19 @@ def lies_across(one: int, two: int) -> bool:
 
 
 def test_a_content_is_where_any_of_its_assets_is():
-    assets = frame([("a", 1), ("a", 1), ("b", 1), ("b", 2), ("c", 2), ("d", 3)],
-                   content=pl.String, side=pl.UInt8)  # fmt: skip
+    assets = frame(
+        [("a", 1), ("a", 1), ("b", 1), ("b", 2), ("c", 2), ("d", 3)],
+        content=pl.String,
+        side=pl.UInt8,
+    )
     assert dict(content_sides(assets).iter_rows()) == {"a": 1, "b": 3, "c": 2, "d": 3}
 
 
 @given(sides=st.lists(SIDES, max_size=8))
 def test_pairs_that_lie_across(sides):
-    contents = frame([(str(n), side) for n, side in enumerate(sides)],
-                     content=pl.String, side=pl.UInt8)  # fmt: skip
+    contents = frame(
+        [(str(n), side) for n, side in enumerate(sides)], content=pl.String, side=pl.UInt8
+    )
     of = dict(contents.iter_rows())
     every = list(combinations(of, 2))
     found = crossing(frame(every, left=pl.String, right=pl.String), contents)
@@ -57,8 +61,12 @@ def test_without_sides_everything_lies_across():
 @settings(max_examples=60)
 @given(rows=st.lists(st.tuples(st.sampled_from([1, 2, None]), SIDES), max_size=12))
 def test_all_pairs_of_one_value_across(rows):
-    assets = frame([(f"{n:02}", value, side) for n, (value, side) in enumerate(rows)],
-                   key=pl.String, value=pl.Int64, side=pl.UInt8)  # fmt: skip
+    assets = frame(
+        [(f"{n:02}", value, side) for n, (value, side) in enumerate(rows)],
+        key=pl.String,
+        value=pl.Int64,
+        side=pl.UInt8,
+    )
     wanted = {
         (one[0], two[0])
         for one, two in combinations(assets.rows(), 2)
@@ -73,8 +81,12 @@ def test_all_pairs_of_one_value_across(rows):
 
 
 def test_of_many_each_is_with_the_first_of_the_other_side():
-    assets = frame([(f"{n:02}", 7, 1 if n < 15 else 2) for n in range(20)],
-                   key=pl.String, value=pl.Int64, side=pl.UInt8)  # fmt: skip
+    assets = frame(
+        [(f"{n:02}", 7, 1 if n < 15 else 2) for n in range(20)],
+        key=pl.String,
+        value=pl.Int64,
+        side=pl.UInt8,
+    )
     found = set(pairs_sharing(assets, "value", "key", 12).rows())
     assert found == {(f"{n:02}", "15") for n in range(15)} | {
         ("00", f"{n:02}") for n in range(15, 20)
@@ -82,8 +94,14 @@ def test_of_many_each_is_with_the_first_of_the_other_side():
 
 
 def members(*rows: tuple[str, str, str, str, int]) -> pl.DataFrame:
-    return frame(list(rows), group_id=pl.String, asset_id=pl.String, content=pl.String,
-                 role=pl.String, side=pl.UInt8)  # fmt: skip
+    return frame(
+        list(rows),
+        group_id=pl.String,
+        asset_id=pl.String,
+        content=pl.String,
+        role=pl.String,
+        side=pl.UInt8,
+    )
 
 
 def kept(*rows: tuple[str, str, str, str, int]) -> set[str]:

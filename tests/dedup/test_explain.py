@@ -9,17 +9,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import Side, explain, turn_around
+from tasks.dedup.explain import PictureFacts, explain_pair, turn_around
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 SAME = Evidence(
-    method="features", scale=1.0, rotation=0.0, mirrored=False, aspect=1.0, shear=0.0,
-    share_left=1.0, share_right=1.0, box_left=WHOLE, box_right=WHOLE,
-    inliers=200, matches=220, others=0, residual=0.3, agree=1.0, agree_else=1.0, fine=1.0,
-    texture=0.9, parallax=0.05, covered=0.0, covered_at=(0.5, 0.5), gain=0.0, contrast=1.0,
-    saturation=1.0, hue_error=0.5, tint=0.5, sharpness=1.0, ink=0.0,
-)  # fmt: skip
-JPEG = Side(300, 200, 30_000, "jpeg", 85)
+    method="features",
+    scale=1.0,
+    rotation=0.0,
+    mirrored=False,
+    aspect=1.0,
+    shear=0.0,
+    share_left=1.0,
+    share_right=1.0,
+    box_left=WHOLE,
+    box_right=WHOLE,
+    inliers=200,
+    matches=220,
+    others=0,
+    residual=0.3,
+    agree=1.0,
+    agree_else=1.0,
+    fine=1.0,
+    texture=0.9,
+    parallax=0.05,
+    covered=0.0,
+    covered_at=(0.5, 0.5),
+    gain=0.0,
+    contrast=1.0,
+    saturation=1.0,
+    hue_error=0.5,
+    tint=0.5,
+    sharpness=1.0,
+    ink=0.0,
+)
+JPEG = PictureFacts(300, 200, 30_000, "jpeg", 85)
 
 share = st.floats(0.05, 1)
 #: Never on a limit, where the rounding of 1 / (1 / x) decides.
@@ -45,7 +68,7 @@ evidences = st.builds(
     covered=share,
 )
 sides = st.builds(
-    Side,
+    PictureFacts,
     width=st.integers(1, 5000),
     height=st.integers(1, 5000),
     size=st.integers(1, 10**7),
@@ -54,8 +77,8 @@ sides = st.builds(
 )
 
 
-def changes(left: Side = JPEG, right: Side = JPEG, **measured) -> str:
-    return explain(replace(SAME, **measured), left, right).changes
+def changes(left: PictureFacts = JPEG, right: PictureFacts = JPEG, **measured) -> str:
+    return explain_pair(replace(SAME, **measured), left, right).changes
 
 
 @pytest.mark.parametrize(
@@ -99,15 +122,20 @@ def test_the_covered_place_has_a_name(at, place):
 
 
 def test_all_that_was_done_is_said():
-    said = changes(right=Side(200, 150, 9000, "webp"), share_left=0.5, mirrored=True,
-                   saturation=0.0, scale=0.7)  # fmt: skip
+    said = changes(
+        right=PictureFacts(200, 150, 9000, "webp"),
+        share_left=0.5,
+        mirrored=True,
+        saturation=0.0,
+        scale=0.7,
+    )
     for words in ("cropped to 50%", "mirrored", "made grey", "scaled 0.7x", "webp instead of jpeg"):
         assert words in said
 
 
 def test_scale_is_of_the_files_not_of_their_thumbnails():
-    large, small = Side(3840, 2560, 10**6, "jpeg"), Side(384, 256, 10**4, "jpeg")
-    told = explain(SAME, large, small)
+    large, small = PictureFacts(3840, 2560, 10**6, "jpeg"), PictureFacts(384, 256, 10**4, "jpeg")
+    told = explain_pair(SAME, large, small)
     assert told.original == "left"
     assert told.changes == "scaled 0.1x"
     assert "higher resolution (3840 x 2560 against 384 x 256)" in told.reasons
@@ -124,26 +152,26 @@ def test_scale_is_of_the_files_not_of_their_thumbnails():
 )
 def test_the_original_is_the_side_that_has_more(measured, reason):
     evidence = replace(SAME, **measured)
-    told = explain(evidence, JPEG, JPEG)
+    told = explain_pair(evidence, JPEG, JPEG)
     assert told.original == "left"
     assert reason in told.reasons
-    turned = explain(turn_around(evidence), JPEG, JPEG)
+    turned = explain_pair(turn_around(evidence), JPEG, JPEG)
     assert turned.original == "right"
     assert reason in turned.reasons
     assert turned.changes == told.changes, "either way the copy is described"
 
 
 def test_less_compressed_is_the_original():
-    told = explain(SAME, replace(JPEG, quality=60), replace(JPEG, quality=92))
+    told = explain_pair(SAME, replace(JPEG, quality=60), replace(JPEG, quality=92))
     assert told.original == "right"
     assert told.reasons == ("less compressed (JPEG quality about 92 against 60)",)
     assert told.changes == "JPEG quality about 60 against 92"
-    told = explain(SAME, replace(JPEG, quality=None), replace(JPEG, size=60_000))
+    told = explain_pair(SAME, replace(JPEG, quality=None), replace(JPEG, size=60_000))
     assert (told.original, told.reasons) == ("right", ("less compressed",))
 
 
 def test_equal_sides_have_no_original():
-    told = explain(SAME, JPEG, JPEG)
+    told = explain_pair(SAME, JPEG, JPEG)
     assert (told.original, told.reasons) == ("either", ())
 
 
@@ -161,7 +189,10 @@ def test_turned_around_twice_is_as_before(evidence):
 @settings(deadline=None)
 @given(evidence=evidences, left=sides, right=sides)
 def test_the_original_does_not_depend_on_the_order(evidence, left, right):
-    told, turned = explain(evidence, left, right), explain(turn_around(evidence), right, left)
+    told, turned = (
+        explain_pair(evidence, left, right),
+        explain_pair(turn_around(evidence), right, left),
+    )
     other = {"left": "right", "right": "left", "either": "either"}
     assert turned.original == other[told.original]
     assert turned.reasons == told.reasons

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import subprocess
 import sys
 
@@ -63,11 +64,14 @@ def models(tmp_path_factory):
         ),
         "bert": BertModel(
             BertConfig(
-                hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                intermediate_size=32, vocab_size=99,
+                hidden_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=32,
+                vocab_size=99,
             )
         ),
-    }  # fmt: skip
+    }
     for name, model in made.items():
         model.save_pretrained(folder / name)
     return folder
@@ -168,8 +172,10 @@ def test_clip_embeds_with_its_projection(models):
 
 def test_poolings_differ(models):
     pixels = noise(1, 32)
-    vectors = {name: load(models / "vit", pooling=name).embed(pixels)[0]
-               for name in ("cls", "mean", "pooler")}  # fmt: skip
+    vectors = {
+        name: load(models / "vit", pooling=name).embed(pixels)[0]
+        for name in ("cls", "mean", "pooler")
+    }
     assert vectors["cls"] @ vectors["mean"] < 0.99
     assert vectors["cls"] @ vectors["pooler"] < 0.99
     assert vectors["mean"] @ vectors["pooler"] < 0.99
@@ -270,3 +276,28 @@ def test_idle_threads_leave_the_cores_to_others(monkeypatch: pytest.MonkeyPatch)
         check=True,
     )
     assert "GOMP_SPINCOUNT = '0'" in loaded.stderr
+
+
+def test_a_model_of_a_hub_that_is_out_of_reach_is_told_at_once(monkeypatch):
+    """The hub's own client would ask six times for each file, half a minute a file."""
+    import transformers
+    from huggingface_hub import constants
+
+    asked = []
+
+    def from_pretrained(_, **options):
+        asked.append(options["local_files_only"])
+        raise OSError("We couldn't connect")
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(constants, "ENDPOINT", nobody)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(ModelError, match=f"{nobody} cannot be reached .*not in the cache"):
+        load("someone/vision-model")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set"):
+        load("someone/vision-model")
+    assert asked == [True, True], "its cache alone is asked"

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from flows.scan import full_scan
 from tasks.errors import DeliveryError, MailError, SettingsError
 from tasks.settings import load_settings
-from tasks.steps import deliver_documents, send_mail, with_credentials
+from tasks.steps import with_credentials, worth_retrying
 
 
 @pytest.fixture
@@ -84,24 +84,38 @@ class Kind(Enum):
     INSECURE = 25
 
 
-@pytest.mark.parametrize(("kind", "tls"), [("SSL", "tls"), ("STARTTLS", "starttls"),
-                                           ("INSECURE", "none")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "tls"), [("SSL", "tls"), ("STARTTLS", "starttls"), ("INSECURE", "none")]
+)
 def test_a_block_gives_the_mail_server(mail_block, monkeypatch, kind, tls):
-    block = SimpleNamespace(smtp_server="smtp.example.test", smtp_port=2525, smtp_type=Kind[kind],
-                            username="anna", password=SecretStr("hidden"))  # fmt: skip
+    block = SimpleNamespace(
+        smtp_server="smtp.example.test",
+        smtp_port=2525,
+        smtp_type=Kind[kind],
+        username="anna",
+        password=SecretStr("hidden"),
+    )
     stand_in(monkeypatch, lambda name: block)
     mail = with_credentials(mail_block).mail
     assert (mail.host, mail.port, mail.tls, mail.username) == (
-        "smtp.example.test", 2525, tls, "anna"
-    )  # fmt: skip
+        "smtp.example.test",
+        2525,
+        tls,
+        "anna",
+    )
     assert mail.password.get_secret_value() == "hidden"
     assert "hidden" not in repr(mail)
     assert mail.sender == mail_block.mail.sender
 
 
 def test_a_block_without_a_port_takes_the_usual_one(mail_block, monkeypatch):
-    block = SimpleNamespace(smtp_server="smtp.example.test", smtp_port=None, smtp_type="STARTTLS",
-                            username=None, password=None)  # fmt: skip
+    block = SimpleNamespace(
+        smtp_server="smtp.example.test",
+        smtp_port=None,
+        smtp_type="STARTTLS",
+        username=None,
+        password=None,
+    )
     stand_in(monkeypatch, lambda name: block)
     assert with_credentials(mail_block).mail.port == 587
 
@@ -124,5 +138,5 @@ def test_a_missing_mail_block_is_named(mail_block, monkeypatch):
 def test_a_mail_that_was_tried_is_not_tried_again_by_the_task():
     failed = SimpleNamespace(result=lambda raise_on_failure: MailError("554 no"))
     lost = SimpleNamespace(result=lambda raise_on_failure: DeliveryError("bucket busy"))
-    assert not send_mail.retry_condition_fn(send_mail, None, failed)
-    assert deliver_documents.retry_condition_fn(deliver_documents, None, lost)
+    assert not worth_retrying(None, None, failed)
+    assert worth_retrying(None, None, lost)

@@ -96,10 +96,17 @@ def test_a_document_gives_the_analysis_back_however_it_is_written(here, analysis
 
 
 CHANGES = [
-    ("size", 1), ("thumbnail", ""), ("vector", ""), ("reader", 99),
-    ("picture.sha256", "0" * 64), ("picture.content", "f" * 32), ("picture.phash", "0" * 16),
-    ("picture.width", 1), ("space.dim", 8), ("space.model", "other"),
-]  # fmt: skip
+    ("size", 1),
+    ("thumbnail", ""),
+    ("vector", ""),
+    ("reader", 99),
+    ("picture.sha256", "0" * 64),
+    ("picture.content", "f" * 32),
+    ("picture.phash", "0" * 16),
+    ("picture.width", 1),
+    ("space.dim", 8),
+    ("space.model", "other"),
+]
 
 
 @pytest.mark.parametrize(("path", "value"), CHANGES)
@@ -171,20 +178,43 @@ def _vector(values) -> str:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("picture", []), ("picture.sha256", "A" * 64), ("picture.sha256", 5),
-        ("picture.content", "../" * 10), ("picture.phash", "1"), ("picture.phash", 2**70),
-        ("picture.width", 0), ("picture.width", True), ("picture.height", 10**9),
-        ("picture.format", "svg"), ("picture.format", []), ("picture.mode", None),
-        ("picture.quality", 101), ("picture.flags", "flat"), ("picture.flags", ["x"] * 99),
-        ("picture.exif", {"a": 1}), ("picture.xmp", {"a": "x" * 10**6}), ("picture.xmp", []),
-        ("picture.mode", "\ud800"), ("size", 0), ("size", 1.5), ("size", 10**18),
-        ("thumbnail", "%%%"), ("thumbnail", "A" * 10**7), ("thumbnail", None),
-        ("thumbnail", base64.b64encode(b"\x89PNG").decode()), ("thumbnail", _jpeg(385)),
-        ("vector", _vector([1] * 31)), ("vector", _vector([0] * 32)), ("vector", 7),
-        ("vector", _vector([float("nan")] * 32)), ("vector", _vector([1] * 32)),
-        ("space", None), ("space.dim", "32"), ("space.extra", 1),
+        ("picture", []),
+        ("picture.sha256", "A" * 64),
+        ("picture.sha256", 5),
+        ("picture.content", "../" * 10),
+        ("picture.phash", "1"),
+        ("picture.phash", 2**70),
+        ("picture.width", 0),
+        ("picture.width", True),
+        ("picture.height", 10**9),
+        ("picture.format", "svg"),
+        ("picture.format", []),
+        ("picture.mode", None),
+        ("picture.quality", 101),
+        ("picture.flags", "flat"),
+        ("picture.flags", ["x"] * 99),
+        ("picture.exif", {"a": 1}),
+        ("picture.xmp", {"a": "x" * 10**6}),
+        ("picture.xmp", []),
+        ("picture.mode", "\ud800"),
+        ("size", 0),
+        ("size", 1.5),
+        ("size", 10**18),
+        ("thumbnail", "%%%"),
+        ("thumbnail", "A" * 10**7),
+        ("thumbnail", None),
+        ("thumbnail", base64.b64encode(b"\x89PNG").decode()),
+        ("thumbnail", _jpeg(385)),
+        ("vector", _vector([1] * 31)),
+        ("vector", _vector([0] * 32)),
+        ("vector", 7),
+        ("vector", _vector([float("nan")] * 32)),
+        ("vector", _vector([1] * 32)),
+        ("space", None),
+        ("space.dim", "32"),
+        ("space.extra", 1),
     ],
-)  # fmt: skip
+)
 def test_wrong_values_are_refused_even_with_a_right_seal(here, analysis, path, value):
     """A seal tells who wrote a document, not that its values make sense."""
     document = copy.deepcopy(analysis_json(analysis, here))

@@ -14,11 +14,10 @@ from PIL import Image
 
 from deployments.cli.events import drain
 from flows.order import run_scan
-from tasks import stages
 from tasks.errors import EventError, SettingsError
 from tasks.intake.blocklist import block_asset
 from tasks.intake.bucket_events import Followed, Follower, check_keys
-from tasks.records import KeysRequest, ScanRequest
+from tasks.requests import KeysRequest, ScanRequest
 from tasks.session import open_catalog
 from tasks.settings import Settings, load_settings
 from tasks.sources.events import Change, ObjectEvent
@@ -57,7 +56,7 @@ class Bucket:
         return check_keys(request, self.settings)
 
     def scan(self) -> dict[str, int]:
-        return run_scan(stages, ScanRequest(), self.settings).summary.counts
+        return run_scan(ScanRequest(), self.settings).summary.counts
 
     def live(self) -> list[str]:
         catalog = open_catalog(self.settings)
@@ -131,7 +130,9 @@ def test_an_event_tells_nothing_about_what_is_there_now(bucket) -> None:
     bucket.put("b.png", blobs(2))
     done = bucket.follow(stale, keys=("b.png",))
     assert {one.key: one.checked.total for one in done.found} in (
-        {"a.png": 0, "b.png": 1}, {"a.png": 1, "b.png": 0})  # fmt: skip
+        {"a.png": 0, "b.png": 1},
+        {"a.png": 1, "b.png": 0},
+    )
     catalog = open_catalog(bucket.settings)
     assert catalog.read("assets", ["key", "content"])["content"].n_unique() == 1
 
@@ -139,9 +140,12 @@ def test_an_event_tells_nothing_about_what_is_there_now(bucket) -> None:
 def test_tags_our_own_places_and_other_keys_are_passed_over(bucket, monkeypatch) -> None:
     monkeypatch.setattr(S3Source, "probe", lambda *_: 1 / 0)
     bucket.settings = bucket.settings.model_copy(
-        update={"source": bucket.settings.source.model_copy(
-            update={"uri": f"s3://{bucket.name}/photos/", "exclude": ["*.tmp"]})}
-    )  # fmt: skip
+        update={
+            "source": bucket.settings.source.model_copy(
+                update={"uri": f"s3://{bucket.name}/photos/", "exclude": ["*.tmp"]}
+            )
+        }
+    )
     done = bucket.follow(
         bucket.event("photos/a.png", "ObjectTagging:Put"),
         bucket.event("photos/a.png", "ObjectAcl:Put"),
@@ -151,8 +155,12 @@ def test_tags_our_own_places_and_other_keys_are_passed_over(bucket, monkeypatch)
         bucket.event("photos/a.xmp"),
     )
     assert done.passed_over == {
-        "left out": 2, "nothing about bytes": 1, "our own": 1, "outside the prefix": 1, "tags": 1,
-    }  # fmt: skip
+        "left out": 2,
+        "nothing about bytes": 1,
+        "our own": 1,
+        "outside the prefix": 1,
+        "tags": 1,
+    }
     assert done.handled
 
 
@@ -170,8 +178,13 @@ def test_what_a_merge_wrote_is_not_followed(bucket, monkeypatch) -> None:
     from tasks.session import pa_table
 
     catalog = open_catalog(bucket.settings)
-    row = {"event_id": "1", "sequence": 1, "key": "a.png", "event": DONE,
-           "detail": json.dumps({"etag": f'"{next(iter(ours["a.png"]))}"'})}  # fmt: skip
+    row = {
+        "event_id": "1",
+        "sequence": 1,
+        "key": "a.png",
+        "event": DONE,
+        "detail": json.dumps({"etag": f'"{next(iter(ours["a.png"]))}"'}),
+    }
     with catalog.writing():
         catalog.upsert("journal", pa_table([row], schema.JOURNAL))
     assert bucket.follow(event).passed_over == {"our own": 1}
@@ -231,8 +244,9 @@ def test_the_blocklist_is_asked(bucket) -> None:
 
 
 def test_a_queue_loses_only_what_was_followed(bucket) -> None:
-    client = boto3.client("sqs", region_name="eu-west-1", aws_access_key_id="x",
-                          aws_secret_access_key="x")  # fmt: skip
+    client = boto3.client(
+        "sqs", region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
     url = "https://sqs.eu-west-1.amazonaws.com/123456789012/dam"
     good = json.dumps({"Records": [bucket.put("a.png", blobs(1))]})
     foreign = bucket.event("b.png")

@@ -143,8 +143,9 @@ def test_tiers_and_filters_choose_the_rule(door) -> None:
 def test_overwriting_replaces_the_entry_that_is_there(door) -> None:
     rules = policy({"action": "overwrite"})
     first = door.put("a", blobs(1), rules, tags={"old": "yes"})
-    other = door.put("b", png(blobs(1).resize((320, 240)), "JPEG", quality=95), rules,
-                     tags={"new": "yes"})  # fmt: skip
+    other = door.put(
+        "b", png(blobs(1).resize((320, 240)), "JPEG", quality=95), rules, tags={"new": "yes"}
+    )
     assert (other.decision, other.asset_id) == ("overwrite", first.asset_id)
     rows = open_catalog(door.settings).read("assets", ["key", "width", "tags"])
     assert rows.row(0) == ("a", 320, '{"new": "yes"}') or json.loads(rows["tags"][0]) == {
@@ -190,7 +191,9 @@ def test_questions_are_kept_and_settled_once(door) -> None:
         answer(door.settings, one.id, "reject", by="anna")
     rows = read_admissions(door.settings)
     assert rows.tail(2).select("decision", "answers", "by").rows() == [
-        ("add", one.id, "anna"), ("reject", two.id, "ben")]  # fmt: skip
+        ("add", one.id, "anna"),
+        ("reject", two.id, "ben"),
+    ]
 
 
 def test_a_question_that_was_tampered_with_is_not_answered(door, monkeypatch) -> None:
@@ -207,15 +210,27 @@ def test_a_question_that_was_tampered_with_is_not_answered(door, monkeypatch) ->
 
 
 def test_the_blocklist_is_asked_at_every_upload(door) -> None:
-    block(door.settings, door.analysis(blobs(1)), reason="taken down", rule="rights", by="anna",
-          name="bad.png")  # fmt: skip
+    block(
+        door.settings,
+        door.analysis(blobs(1)),
+        reason="taken down",
+        rule="rights",
+        by="anna",
+        name="bad.png",
+    )
     strict = policy(blocked="reject", resembling="ask")
     equal = door.put("a", blobs(1), strict)
     assert (equal.decision, equal.rule, equal.alerts[0].relation) == (
-        "reject", "rights", "equal bytes")  # fmt: skip
+        "reject",
+        "rights",
+        "equal bytes",
+    )
     like = door.put("b", png(blobs(1).resize((140, 105)), "JPEG", quality=90), strict)
     assert (like.decision, like.alerts[0].relation, like.alerts[0].certain) == (
-        "ask", "resembles", False)  # fmt: skip
+        "ask",
+        "resembles",
+        False,
+    )
     assert door.keys() == []
     told = door.put("c", blobs(1), policy())
     assert (told.decision, len(told.alerts)) == ("add", 1)
@@ -230,9 +245,7 @@ def finding(tier: str, asset: str = "x") -> Finding:
 
 
 _TIERS = st.sampled_from([tier.value for tier in Tier])
-_RULES = st.lists(
-    st.builds(dict, tier=_TIERS, action=st.sampled_from(list(Admit))), max_size=4
-)  # fmt: skip
+_RULES = st.lists(st.builds(dict, tier=_TIERS, action=st.sampled_from(list(Admit))), max_size=4)
 
 
 @given(_RULES, st.lists(_TIERS, max_size=4))
@@ -245,8 +258,21 @@ def test_the_first_rule_that_a_match_satisfies_decides(rules, tiers) -> None:
 
 @pytest.mark.parametrize("action", list(Admit))
 def test_the_blocklist_only_ever_makes_it_stricter(action) -> None:
-    alert = Alert("blocklist", "r", "e", "why", "s", "k", "c", "blocklist", "n", "c2",
-                  "equal bytes", 1.0, "equal bytes")  # fmt: skip
+    alert = Alert(
+        "blocklist",
+        "r",
+        "e",
+        "why",
+        "s",
+        "k",
+        "c",
+        "blocklist",
+        "n",
+        "c2",
+        "equal bytes",
+        1.0,
+        "equal bytes",
+    )
     rules = {"tier": "near", "action": action}
     for word in ("reject", "ask", "add"):
         said = decide(policy(rules, blocked=word), [finding("near")], {}, [alert])
@@ -301,13 +327,20 @@ print(json.dumps(said))
 """
 
 
+@pytest.mark.long
 def test_200_uploads_of_20_pictures_from_two_processes_leave_20_assets(door, tmp_path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for seed in range(20):
         (folder / f"{seed:02}.png").write_bytes(png(blobs(seed)))
-    command = [sys.executable, "-c", UPLOADS, door.settings.catalog.uri,
-               door.settings.embedding.model, str(folder)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        UPLOADS,
+        door.settings.catalog.uri,
+        door.settings.embedding.model,
+        str(folder),
+    ]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     both = [subprocess.Popen([*command, name], **pipes) for name in ("one", "two")]
     try:
@@ -338,8 +371,9 @@ def test_identical_uploads_from_threads_of_one_process(door) -> None:
 
     def upload(number: int) -> None:
         start.wait()
-        done = admit(door.settings, analysis, door.checker, f"k{number}", source=SHOP,
-                     policy=REJECT)  # fmt: skip
+        done = admit(
+            door.settings, analysis, door.checker, f"k{number}", source=SHOP, policy=REJECT
+        )
         said.append(done.decision)
 
     threads = [threading.Thread(target=upload, args=(number,)) for number in range(8)]

@@ -87,8 +87,11 @@ def test_no_picture_is_kept_of_an_entry(library) -> None:
     outcome = library.scan()
     block(outcome, "a.png")
     catalog = open_catalog(outcome.scan.settings)
-    fields = {field.name: str(field.type) for name in ("blocklist", "blocklist_vectors")
-              for field in catalog.table(name).schema}  # fmt: skip
+    fields = {
+        field.name: str(field.type)
+        for name in ("blocklist", "blocklist_vectors")
+        for field in catalog.table(name).schema
+    }
     assert not [name for name, kind in fields.items() if "binary" in kind]
     assert "thumbnail" not in fields
 

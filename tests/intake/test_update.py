@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from flows.order import run_scan
-from tasks import stages
 from tasks.errors import (
     AssetChangedError,
     AssetGoneError,
@@ -19,7 +18,8 @@ from tasks.errors import (
 from tasks.intake.analyze import Analyzer
 from tasks.intake.check import Checker
 from tasks.intake.update import remove_assets, update_asset
-from tasks.records import Kind, Question, ScanRequest
+from tasks.records import CheckQuestion, Kind
+from tasks.requests import ScanRequest
 from tasks.session import open_catalog, open_source
 from tasks.settings import load_settings
 from tests.conftest import blobs
@@ -36,9 +36,11 @@ def here(library):
     embedding = {"model": str(library.model), "pooling": "cls", "device": "cpu", "decoders": 1}
     place = library.folder.parent
     return load_settings(
-        embedding=embedding, catalog={"uri": str(place / "catalog")},
-        delivery={"folder": place / "reports"}, source={"uri": str(library.folder)},
-    )  # fmt: skip
+        embedding=embedding,
+        catalog={"uri": str(place / "catalog")},
+        delivery={"folder": place / "reports"},
+        source={"uri": str(library.folder)},
+    )
 
 
 @pytest.fixture
@@ -70,9 +72,29 @@ def test_the_next_scan_reads_nothing_again_and_finds_what_a_scan_of_its_own_find
     found = analyses(*((library.folder / name).read_bytes() for name in names))
     for name, analysis in zip(names, found, strict=True):
         update_asset(here, analysis, name)
-    columns = ["source", "prefix", "name", "extension", "etag", "size", "last_modified", "format",
-               "sidecars", "revision", "read_revision", "reader", "content", "sha256", "phash",
-               "width", "quality", "flags", "exif", "skipped", "failed"]  # fmt: skip
+    columns = [
+        "source",
+        "prefix",
+        "name",
+        "extension",
+        "etag",
+        "size",
+        "last_modified",
+        "format",
+        "sidecars",
+        "revision",
+        "read_revision",
+        "reader",
+        "content",
+        "sha256",
+        "phash",
+        "width",
+        "quality",
+        "flags",
+        "exif",
+        "skipped",
+        "failed",
+    ]
     before = rows_of(here, *columns)
     outcome = library.scan(Kind.FULL)
     assert outcome.summary.counts["read"] == 0
@@ -169,22 +191,25 @@ def test_a_collection_is_scanned_filtered_and_reported_like_any_source(here, ana
     files = [encoded(1), encoded(1, "JPEG", quality=60), encoded(2), encoded(3)]
     for number, analysis in enumerate(analyses(*files)):
         update_asset(
-            here, analysis, f"id/{number}", source="gate://shop", name=f"Shoe {number}.JPG",
-            tags={"label": "shoes" if number < 3 else "hats"}, metadata={"Agency": "north"},
-        )  # fmt: skip
+            here,
+            analysis,
+            f"id/{number}",
+            source="gate://shop",
+            name=f"Shoe {number}.JPG",
+            tags={"label": "shoes" if number < 3 else "hats"},
+            metadata={"Agency": "north"},
+        )
     request = {"kind": Kind.FULL, "source": "gate://shop"}
-    outcome = run_scan(stages, ScanRequest(**request), here)
+    outcome = run_scan(ScanRequest(**request), here)
     summary = outcome.summary
     assert summary.counts["read"] == summary.counts["added"] == summary.counts["removed"] == 0
     assert (summary.coverage.seen, summary.coverage.scanned) == (4, 4)
     assert summary.pairs.select("left", "right").rows() == [("id/0", "id/1")]
     assert {receipt.name for receipt in outcome.receipts} >= {"report.html"}
     chosen = "label = 'shoes' and metadata.agency = 'north' and extension = 'jpg'"
-    again = run_scan(
-        stages, ScanRequest(**request, where=chosen, refresh_metadata=True), here
-    ).summary
+    again = run_scan(ScanRequest(**request, where=chosen, refresh_metadata=True), here).summary
     assert (again.coverage.scanned, again.groups.height) == (3, 1)
-    checked = Checker(here).check_asset("id/1", Question(source="gate://shop"))
+    checked = Checker(here).check_asset("id/1", CheckQuestion(source="gate://shop"))
     assert [one.key for one in checked.found] == ["id/0"]
     facts = checked.found[0].facts
     assert (facts["name"], facts["tags"]["label"]) == ("Shoe 0.JPG", "shoes")
@@ -195,14 +220,14 @@ def test_removed_assets_are_found_no_more_and_may_come_back(here, analyses):
     for key, analysis in (("1", one), ("2", two), ("3", two)):
         update_asset(here, analysis, key, source="gate://shop")
     update_asset(here, one, "1", source="gate://other")
-    checker, question = Checker(here), Question(source="gate://shop")
+    checker, question = Checker(here), CheckQuestion(source="gate://shop")
     assert checker.check(one, question).total == 3
     assert remove_assets(here, "gate://shop", ["2", "nobody"]) == 1
     assert [found.key for found in checker.check(one, question).found] == ["1", "3"]
     assert remove_assets(here, "gate://shop", []) == 0
     assert remove_assets(here, "gate://shop", None) == 2
     assert checker.check(one, question).total == 0
-    assert checker.check(one, Question(source="gate://other")).total == 1
+    assert checker.check(one, CheckQuestion(source="gate://other")).total == 1
     update_asset(here, two, "2", source="gate://shop")
     assert [found.key for found in checker.check(one, question).found] == ["2"]
     for source in ("s3://bucket", str(here.source.uri), "gate:/x", ""):
@@ -220,7 +245,7 @@ def test_a_collection_analysed_in_another_space_is_told_and_not_lost(
         update={"embedding": here.embedding.model_copy(update={"model": str(make_model(7))})}
     )
     with pytest.raises(ModelError, match="send them again"):
-        run_scan(stages, ScanRequest(source="gate://shop"), other)
+        run_scan(ScanRequest(source="gate://shop"), other)
     assert rows_of(here, "content", "sha256", "read_revision").equals(before)
 
 
@@ -247,7 +272,7 @@ def test_an_object_of_a_bucket(library, here, analyses, s3):
         update_asset(settings, analysis, "out/a.png")
     row = rows_of(settings, "label", "source", "etag", "metadata").row(0, named=True)
     assert (row["label"], row["source"], row["etag"]) == ("shoes", f"s3://{bucket}", put["ETag"])
-    summary = run_scan(stages, ScanRequest(), settings).summary
+    summary = run_scan(ScanRequest(), settings).summary
     assert (summary.counts["read"], summary.coverage.scanned) == (0, 1)
 
 
@@ -261,10 +286,10 @@ def test_the_default_sources_prefix_counts_in_a_check(library, here, analyses, s
     )
     for key, body in (("in/a.png", data), ("in/b.jpg", copy), ("out/c.jpg", copy)):
         s3.client.put_object(Bucket=bucket, Key=key, Body=body)
-    run_scan(stages, ScanRequest(), whole)
+    run_scan(ScanRequest(), whole)
     inside = whole.model_copy(
         update={"source": here.source.model_copy(update={"uri": f"s3://{bucket}/in"})}
     )
     for settings, found in ((inside, ["in/b.jpg"]), (whole, ["in/b.jpg", "out/c.jpg"])):
-        checked = Checker(settings).check_asset("in/a.png", Question())
+        checked = Checker(settings).check_asset("in/a.png", CheckQuestion())
         assert [one.key for one in checked.found] == found

@@ -18,7 +18,6 @@ import pytest
 from PIL import Image
 
 from flows.order import Outcome, run_scan
-from tasks import stages
 from tasks.catalog import schema
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import read_picture
@@ -30,9 +29,11 @@ from tasks.merging.quarantine import empty_quarantine
 from tasks.merging.rules.plans import Plan
 from tasks.merging.rules.policy import load_policy
 from tasks.merging.undo import UndoOutcome, undo_merge
-from tasks.records import Kind, ScanRequest, Space, now
+from tasks.queries.scans import record_scan
+from tasks.records import Kind, Space, now
 from tasks.reporting.summarize import last_scan
-from tasks.scan.begin import begin_scan, record_scan
+from tasks.requests import ScanRequest
+from tasks.scan.begin import begin_scan
 from tasks.scan.group import group_assets
 from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, open_source, pa_table
@@ -86,13 +87,17 @@ class Site:
         **options: Any,
     ) -> None:
         self.s3.client.put_object(
-            Bucket=self.bucket, Key=key, Body=body, Tagging=urlencode(tags or {}),
-            Metadata=metadata or {}, **options,
-        )  # fmt: skip
+            Bucket=self.bucket,
+            Key=key,
+            Body=body,
+            Tagging=urlencode(tags or {}),
+            Metadata=metadata or {},
+            **options,
+        )
 
     def scan(self, **settings: Any) -> Outcome:
         chosen = self.settings.model_copy(update=settings)
-        return run_scan(stages, ScanRequest(source=f"s3://{self.bucket}"), chosen)
+        return run_scan(ScanRequest(source=f"s3://{self.bucket}"), chosen)
 
     def list(self) -> None:
         """A scan without a model: equal bytes are equal pictures."""
@@ -167,7 +172,7 @@ def make_settings(
 
     def make(catalog: Path) -> Settings:
         settings = load_settings(
-            catalog={"uri": str(catalog), "busy_seconds": 30, "turn_seconds": 30},
+            catalog={"uri": str(catalog), "busy_seconds": 30, "scan_wait_seconds": 30},
             delivery={"folder": tmp_path / "reports"},
             embedding={"model": str(tiny_model), "pooling": "cls", "device": "cpu", "decoders": 1},
         )
@@ -210,11 +215,21 @@ def sidecar(*words: str) -> bytes:
 def filled(site: Site) -> Site:
     """Three copies of one picture with what people wrote about them, and two others, scanned."""
     big = picture(1, 320)
-    site.put("a/big.png", encoded(big), {"owner": "north", "keywords": "sea"},
-             {"shot": "7"}, ContentType="image/png", CacheControl="max-age=60")  # fmt: skip
-    site.put("b/small copy.jpg", encoded(picture(1, 200), "JPEG", quality=80),
-             {"keywords": "sea boat", "agency": "x y"}, {"shot": "7", "client": "acme"},
-             ContentType="image/jpeg")  # fmt: skip
+    site.put(
+        "a/big.png",
+        encoded(big),
+        {"owner": "north", "keywords": "sea"},
+        {"shot": "7"},
+        ContentType="image/png",
+        CacheControl="max-age=60",
+    )
+    site.put(
+        "b/small copy.jpg",
+        encoded(picture(1, 200), "JPEG", quality=80),
+        {"keywords": "sea boat", "agency": "x y"},
+        {"shot": "7", "client": "acme"},
+        ContentType="image/jpeg",
+    )
     site.put("b/small copy.xmp", sidecar("harbour", "gull"), ContentType="application/rdf+xml")
     site.put("c/équal.png", encoded(big), {}, {"note": "second"}, ContentType="image/png")
     site.put("d/other.png", encoded(picture(2)), {"keywords": "dog"}, ContentType="image/png")
@@ -241,10 +256,19 @@ def list_and_group(site: Site) -> None:
         named=True
     ):
         sha = hashlib.sha256(site.body(row["key"])).hexdigest()
-        rows.append({
-            "asset_id": row["asset_id"], "read_revision": row["revision"], "sha256": sha,
-            "content": sha, "width": 40, "height": 30, "flags": [], "exif": "{}", "xmp": "{}",
-        })  # fmt: skip
+        rows.append(
+            {
+                "asset_id": row["asset_id"],
+                "read_revision": row["revision"],
+                "sha256": sha,
+                "content": sha,
+                "width": 40,
+                "height": 30,
+                "flags": [],
+                "exif": "{}",
+                "xmp": "{}",
+            }
+        )
     space = {"space": SPACE.id, "model": "none", "revision": "0", "preprocessing": "none", "dim": 4}
     vectors = [
         {"content": sha, "vector": [1.0, 0.0, 0.0, 0.0]} for sha in {row["content"] for row in rows}

@@ -13,15 +13,37 @@ from tasks.records import Tier, digest, now
 def plan_of(number: int) -> Plan:
     groups = tuple(
         PlannedGroup(
-            group_id=digest(str(n)), fingerprint=str(n), tier=Tier.NEAR, score=0.9, rule="all",
-            action=Action.REPORT, keeper="k", duplicates=("d",), reasons=(), fields=(),
-            questions=(), refused="", bytes=1, approvers=(), automatic=False, operations=(),
+            group_id=digest(str(n)),
+            fingerprint=str(n),
+            tier=Tier.NEAR,
+            score=0.9,
+            rule="all",
+            action=Action.REPORT,
+            keeper="k",
+            duplicates=("d",),
+            reasons=(),
+            fields=(),
+            questions=(),
+            refused="",
+            bytes=1,
+            approvers=(),
+            automatic=False,
+            operations=(),
             states=(),
         )
         for n in range(number)
-    )  # fmt: skip
-    return Plan(form=PLAN_FORM, source="s", scan_id="x", scope="s", policy="p", caps={},
-                quarantine_days=1, assets=1, groups=groups)  # fmt: skip
+    )
+    return Plan(
+        form=PLAN_FORM,
+        source="s",
+        scan_id="x",
+        scope="s",
+        policy="p",
+        caps={},
+        quarantine_days=1,
+        assets=1,
+        groups=groups,
+    )
 
 
 @given(st.data(), st.integers(0, 70))

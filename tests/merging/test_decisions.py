@@ -17,7 +17,8 @@ from tasks.merging.journal import read_decisions, read_events, read_plan
 from tasks.merging.merge import decide_and_merge, merge_approved, merge_plan
 from tasks.merging.operations import Operator
 from tasks.merging.undo import undo_merge
-from tasks.records import MergeRequest, now
+from tasks.records import now
+from tasks.requests import MergeRequest
 from tasks.session import open_catalog
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
@@ -88,8 +89,10 @@ def test_decisions(site: Any) -> None:
     assert site.tags("k/2.png") == {"agency": "north"}, "what conflicts stays as the keeper has it"
     told = read_audit(site.settings)
     assert [row["by"] for row in told.to_dicts() if row["what"] == "approve"] == [
-        "anna lind", "anna", "anna",
-    ]  # fmt: skip
+        "anna lind",
+        "anna",
+        "anna",
+    ]
     assert told.filter(what="approve")["detail"][0] == "fine"
 
 
@@ -196,8 +199,9 @@ def test_through_the_prefect_page(site: Any) -> None:
     ids = [named(plan, seed).group_id for seed in range(3)]
 
     def ask(**fields: Any) -> Any:
-        request = MergeRequest(**{"plan_id": plan.id, "approved_by": "anna", "dry_run": False}
-                               | fields)  # fmt: skip
+        request = MergeRequest(
+            **{"plan_id": plan.id, "approved_by": "anna", "dry_run": False} | fields
+        )
         return decide_and_merge(request, site.settings)
 
     assert len(ask(decision="approve", dry_run=True).groups) == 3

@@ -74,7 +74,7 @@ def test_a_bucket_has_one_hand_at_a_time(make_site: Any, tmp_path: Path) -> None
     site.list()
     plan = site.plan(policy=POLICY % ("k/", "quarantine"))
     site.approve(plan)
-    impatient = site.settings.catalog.model_copy(update={"turn_seconds": 0.2})
+    impatient = site.settings.catalog.model_copy(update={"scan_wait_seconds": 0.2})
     settings = site.settings.model_copy(update={"catalog": impatient})
     store = open_store(f"s3://{site.bucket}", site.settings)
     assert store is not None
@@ -185,7 +185,7 @@ def stopped(make_site: Any, tmp_path: Path) -> Callable[..., Any]:
         site = make_site("plain")
         catalog = f"s3://{site.s3.bucket()}/cat"
         moved = site.settings.catalog.model_copy(
-            update={"uri": catalog, "busy_seconds": 60, "turn_seconds": 60}
+            update={"uri": catalog, "busy_seconds": 60, "scan_wait_seconds": 60}
         )
         site.settings = site.settings.model_copy(update={"catalog": moved})
         for prefix in "kd":

@@ -32,10 +32,13 @@ def mailed(site, tmp_path, monkeypatch):
     outcome = site.scan(
         mail=MailSettings(to=[OWNER], reviewers=people),
         merge=site.settings.merge.model_copy(
-            update={"policy": tmp_path / "policy.yaml", "gate_url": "https://gate.example.test",
-                    "secret": SecretStr("s" * 40)}
+            update={
+                "policy": tmp_path / "policy.yaml",
+                "gate_url": "https://gate.example.test",
+                "secret": SecretStr("s" * 40),
+            }
         ),
-    )  # fmt: skip
+    )
     return outcome, sent
 
 
@@ -49,8 +52,9 @@ def test_each_link_is_for_its_readers_groups(mailed):
     claims = {person: claim_of(outcome, person).groups(plan) for person in (OWNER, ANNA, BEN)}
     assert claims[OWNER] is None
     assert {plan.group(next(iter(claims[who]))).keeper[:4] for who in (ANNA, BEN)} == {
-        "shoe", "hats"
-    }  # fmt: skip
+        "shoe",
+        "hats",
+    }
     assert len(claims[ANNA]) == len(claims[BEN]) == 1
     text = {str(mail["To"]): mail.get_body(("plain",)).get_content() for mail in sent}
     for person, link in outcome.summary.plan.pages.items():
@@ -62,9 +66,9 @@ def test_the_owner_decides_on_what_lies_across(mailed):
     outcome, _ = mailed
     settings = outcome.scan.settings
     plan = read_plan(open_catalog(settings), outcome.summary.plan.id)
-    shared = next(g for g in plan.groups if {k[:4] for k in (g.keeper, *g.duplicates)} == {
-        "shoe", "hats"
-    })  # fmt: skip
+    shared = next(
+        g for g in plan.groups if {k[:4] for k in (g.keeper, *g.duplicates)} == {"shoe", "hats"}
+    )
     form = Form("approve", (shared.group_id,), frozenset(), {}, "")
     for person in (ANNA, BEN):
         with pytest.raises(MergeError, match="collection's owner"):

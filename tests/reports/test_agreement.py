@@ -17,8 +17,8 @@ from reports.page import totals
 from reports.run import group_rows, summary_markdown
 from reports.words import human_bytes, shown_key
 from tasks.csv_cells import unescape_cell
-from tasks.records import Summary
 from tasks.settings import Settings
+from tasks.summary import Summary
 
 
 @pytest.fixture(params=["scanned", "hostile"])

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from reports.mail import HTML_LIMIT, PICTURE_LIMIT, narrow, scan_mail
 from reports.page import headline, totals
-from tasks.records import GroupNote, PlanNote, Receipt
+from tasks.merging.rules.plan_note import GroupNote, PlanNote
+from tasks.records import Receipt
 from tasks.settings import MailSettings
 
 REPORT = Receipt("report.html", "s3://bucket/x/report.html", "https://example.com/r?a=1&b=2")

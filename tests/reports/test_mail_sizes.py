@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from reports.mail import HTML_LIMIT, PICTURE_LIMIT, scan_mail
-from tasks.records import GroupNote, PlanNote, Receipt
+from tasks.merging.rules.plan_note import GroupNote, PlanNote
+from tasks.records import Receipt
 from tasks.settings import MailSettings
 
 REPORT = Receipt("report.html", "s3://bucket/reports/x/report.html", "https://x/" + "y" * 600)
@@ -30,6 +31,7 @@ def photo(seed: int) -> bytes:
 
 
 @pytest.mark.bench
+@pytest.mark.long
 @pytest.mark.parametrize("groups", [100, 1_000, 10_000])
 def test_sizes(make_summary, groups):
     names = [

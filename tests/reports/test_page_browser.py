@@ -110,13 +110,26 @@ def planned(make_summary, *keys: list[str], **more: Any):
                 states,
             )
         )
-    plan = Plan(PLAN_FORM, "s3://dam", summary.scan_id, "scope", "p 1", {"objects": 9.0}, 30, 99,
-                tuple(groups))  # fmt: skip
+    plan = Plan(
+        PLAN_FORM,
+        "s3://dam",
+        summary.scan_id,
+        "scope",
+        "p 1",
+        {"objects": 9.0},
+        30,
+        99,
+        tuple(groups),
+    )
     return make_summary(*keys, planned=plan, **more)
 
 
-FOUR = (["a/one.jpg", "b/one.jpg"], ["a/two.jpg", "b/two.jpg"],
-        ["a/three.jpg", "b/three.jpg", "c/three.jpg"], ["a/four.jpg", "b/four.jpg"])  # fmt: skip
+FOUR = (
+    ["a/one.jpg", "b/one.jpg"],
+    ["a/two.jpg", "b/two.jpg"],
+    ["a/three.jpg", "b/three.jpg", "c/three.jpg"],
+    ["a/four.jpg", "b/four.jpg"],
+)
 
 
 def saved(page, button: str) -> str:
@@ -176,6 +189,7 @@ def test_review_by_keyboard_to_exported_decisions(make_summary, open_page):
     }
 
 
+@pytest.mark.long
 def test_one_that_is_not_a_copy(make_summary, open_page):
     page = open_page(planned(make_summary, *FOUR), "#g0002")
     page.click("#apart-2")
@@ -186,6 +200,7 @@ def test_one_that_is_not_a_copy(make_summary, open_page):
     assert sorted(one.verdict for one in found.verdicts) == ["distinct", "duplicate"]
 
 
+@pytest.mark.long
 def test_many_at_once_with_a_summary_before(make_summary, open_page):
     keys = [[f"web/{n}.jpg", f"web/copy{n}.jpg"] for n in range(8)] + [["web/x", "other/x"]]
     page = open_page(planned(make_summary, *keys, tiers=("near", "exact")))
@@ -206,6 +221,7 @@ def test_many_at_once_with_a_summary_before(make_summary, open_page):
     expect(page.locator("#progress")).to_contain_text("0 of 9 decided")
 
 
+@pytest.mark.long
 def test_filter_sort_and_deep_links(make_summary, open_page):
     keys = [[f"web/{n}.jpg", f"web/copy{n}.jpg"] for n in range(300)]
     page = open_page(make_summary(*keys, tiers=("near", "exact")), "#g0200")
@@ -230,6 +246,7 @@ def test_filter_sort_and_deep_links(make_summary, open_page):
     expect(page.locator("#group")).to_have_attribute("data-group", "g0003")
 
 
+@pytest.mark.long
 def test_comparison(make_summary, open_page):
     page = open_page(make_summary(["a", "b"]), "#g0000")
     for key, name in (("o", "overlay"), ("x", "slider"), ("e", "difference"), ("f", "flicker")):
@@ -240,6 +257,7 @@ def test_comparison(make_summary, open_page):
     expect(page.locator("svg.laid")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_nothing_moves_by_itself_for_those_who_ask(make_summary, open_page):
     page = open_page(make_summary(["a", "b"]), "#g0000", reduced_motion="reduce")
     page.keyboard.press("f")
@@ -257,13 +275,24 @@ def test_hostile_texts_run_nothing_and_break_nothing(make_summary, open_page, wi
     rows = said.members["asset_id"]
     texts = [WORST[n % len(WORST)] for n in range(len(rows))]
     described = pl.DataFrame(
-        {"asset_id": rows, "tags": [json.dumps({text: text}) for text in texts],
-         "metadata": [json.dumps({"uploader": text}) for text in texts],
-         "xmp": [json.dumps({"Rights": text}) for text in texts],
-         "sidecar_xmp": ["{}"] * len(rows), "exif": ["{}"] * len(rows)}
-    )  # fmt: skip
-    summary = planned(make_summary, *keys, described=described, label=WORST[0],
-                      collection=WORST[1], source=WORST[2], where=WORST[3])  # fmt: skip
+        {
+            "asset_id": rows,
+            "tags": [json.dumps({text: text}) for text in texts],
+            "metadata": [json.dumps({"uploader": text}) for text in texts],
+            "xmp": [json.dumps({"Rights": text}) for text in texts],
+            "sidecar_xmp": ["{}"] * len(rows),
+            "exif": ["{}"] * len(rows),
+        }
+    )
+    summary = planned(
+        make_summary,
+        *keys,
+        described=described,
+        label=WORST[0],
+        collection=WORST[1],
+        source=WORST[2],
+        where=WORST[3],
+    )
     page = open_page(summary, viewport={"width": width, "height": 800})
 
     def look(where: str) -> None:
@@ -291,6 +320,7 @@ def test_hostile_texts_run_nothing_and_break_nothing(make_summary, open_page, wi
     look("export")
 
 
+@pytest.mark.long
 def test_on_paper_the_groups_are_there(make_summary, open_page):
     page = open_page(make_summary(["a.jpg", "b.jpg"]))
     page.emulate_media(media="print")
@@ -303,13 +333,15 @@ def test_on_paper_the_groups_are_there(make_summary, open_page):
     expect(page.get_by_text("not an image")).to_be_visible()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing_serious(make_summary, open_page, scheme, width):
     axe = pytest.importorskip("axe_playwright_python")
     script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-    page = open_page(planned(make_summary, *FOUR), color_scheme=scheme,
-                     viewport={"width": width, "height": 800})  # fmt: skip
+    page = open_page(
+        planned(make_summary, *FOUR), color_scheme=scheme, viewport={"width": width, "height": 800}
+    )
 
     def examine(where: str) -> None:
         found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")

@@ -173,15 +173,16 @@ def test_equal_files_in_crowds_meet_across(library):
 @pytest.mark.parametrize("seed", range(2))
 def test_any_order_ends_like_a_full_scan(library, monkeypatch, seed):
     monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", "2")
-    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK", "16")
+    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
     shelf = library.folder.parent / "shelf"
     rng = np.random.default_rng(seed)
     places = ["new", "archive", "both"]
     for number in range(20):
         width = 160 - 16 * (number % 4)
         picture, kind = blobs(number % 7), ("png", "jpg", "webp")[number // 7]
-        library.write(f"{places[number % 3]}/{number:02}.{kind}",
-                      picture.resize((width, width * 3 // 4)))  # fmt: skip
+        library.write(
+            f"{places[number % 3]}/{number:02}.{kind}", picture.resize((width, width * 3 // 4))
+        )
     shutil.copytree(library.folder, shelf)
     names = sorted(path.relative_to(shelf) for path in shelf.rglob("*.*"))
     for name in names:
@@ -206,8 +207,11 @@ def test_any_order_ends_like_a_full_scan(library, monkeypatch, seed):
 def test_verdicts_count_across_and_make_no_group_inside_one_side(agency):
     outcome = agency.scan(where=NEW, across=ARCHIVE)
     settings = outcome.scan.settings
-    said = [("new/a0.jpg", "new/a9.png", "duplicate"), ("archive/2.png", "new/a2.png", "distinct"),
-            ("archive/1 small.jpg", "new/a9.jpg", "duplicate")]  # fmt: skip
+    said = [
+        ("new/a0.jpg", "new/a9.png", "duplicate"),
+        ("archive/2.png", "new/a2.png", "distinct"),
+        ("archive/1 small.jpg", "new/a9.jpg", "duplicate"),
+    ]
     record_verdicts(settings, [Verdict(*words) for words in said], by="anna", door="test")
     assert keys_of(agency.scan(where=NEW, across=ARCHIVE)) == [
         ["archive/0.png", "new/a0 again.webp", "new/a0.jpg"],
@@ -273,7 +277,7 @@ def test_the_command_takes_several(agency, monkeypatch, capsys):
 
     where = ["--where", f"{NEW} OR prefix = 'elsewhere/'", "--where", "size > 1"]
     fq = ["--fq", "-extension:webp", "--fq", "-prefix:else*"]
-    code, out = run(*where, *fq, "--across", ARCHIVE)
+    code, out = run(*where, *fq, "--reference-where", ARCHIVE)
     assert code == 0, out
     answer = json.loads(out)
     assert answer["coverage"]["scanned"] == 11

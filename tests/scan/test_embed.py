@@ -119,7 +119,7 @@ def test_a_reader_of_another_version_tries_failures_again(library, decoded, monk
     library.add("good.png", 1)
     library.scan()
     decoded.clear()
-    monkeypatch.setattr("tasks.scan.embed.READER_VERSION", 10_000)
+    monkeypatch.setattr("tasks.queries.readings.READER_VERSION", 10_000)
     library.scan()
     assert decoded == [b"\x89PNG\r\n\x1a\n cut"]
 

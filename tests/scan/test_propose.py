@@ -16,8 +16,9 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.progress import silent
 from tasks.queries import assignments as partition
+from tasks.queries.candidates import list_candidates
 from tasks.records import Kind, Scan, Space
-from tasks.scan.propose import list_candidates, refresh_lists
+from tasks.scan.propose import refresh_lists
 from tasks.settings import load_settings
 
 DIM = 16
@@ -42,9 +43,17 @@ class Bench:
             embedding={"device": "cpu"},
         )
         self.request = Scan(
-            "id", Kind.INCREMENTAL, "file:///x", "", "scope", 0.7, False, False,
-            datetime(2026, 11, 22, tzinfo=UTC), settings,
-        )  # fmt: skip
+            "id",
+            Kind.INCREMENTAL,
+            "file:///x",
+            "",
+            "scope",
+            0.7,
+            False,
+            False,
+            datetime(2026, 11, 22, tzinfo=UTC),
+            settings,
+        )
 
     def catalog(self) -> Catalog:
         self._made += 1
@@ -70,9 +79,13 @@ class Bench:
         names = sorted(sides)
         with catalog.writing():
             return refresh_lists(
-                catalog, request, SPACE, pl.Series("content", names, dtype=pl.String), silent,
+                catalog,
+                request,
+                SPACE,
+                pl.Series("content", names, dtype=pl.String),
+                silent,
                 pl.Series("side", [sides[name] for name in names], dtype=pl.UInt8),
-            )  # fmt: skip
+            )
 
     def fresh(self, here: set[str]) -> Lists:
         catalog = self.catalog()
@@ -283,10 +296,14 @@ def note(catalog: Catalog) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("count", "mode", "used"),
     [
-        (100_000, "auto", "exact"), (100_001, "auto", "balanced"), (10**6, "auto", "balanced"),
-        (10**6 + 1, "auto", "speed"), (5, "speed", "speed"), (10**8, "exact", "exact"),
+        (100_000, "auto", "exact"),
+        (100_001, "auto", "balanced"),
+        (10**6, "auto", "balanced"),
+        (10**6 + 1, "auto", "speed"),
+        (5, "speed", "speed"),
+        (10**8, "exact", "exact"),
     ],
-)  # fmt: skip
+)
 def test_the_scope_chooses_the_mode_unless_somebody_does(count, mode, used):
     assert partition.choose_scan_mode(count, mode) == used
 
@@ -366,9 +383,14 @@ def test_exact_lists_are_not_estimated(bench):
     catalog = bench.catalog()
     bench.refresh(catalog, set(NAMES))
     assert note(catalog) == {
-        "scan_id": "incremental90", "mode": "exact", "recall": 1.0, "best": 1.0, "sample": 0,
-        "ranked": 1.0, "neighbours": 4,
-    }  # fmt: skip
+        "scan_id": "incremental90",
+        "mode": "exact",
+        "recall": 1.0,
+        "best": 1.0,
+        "sample": 0,
+        "ranked": 1.0,
+        "neighbours": 4,
+    }
 
 
 def test_all_cells_find_what_exact_lists_hold(bench, small_cells, monkeypatch):

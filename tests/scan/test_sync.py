@@ -17,13 +17,15 @@ from PIL import Image
 
 from tasks.catalog import schema
 from tasks.errors import AssetGoneError, SourceError, TransientSourceError
-from tasks.records import Coverage, Probe, ScanRequest
+from tasks.records import Probe
 from tasks.reporting.summarize import measure_coverage
+from tasks.requests import ScanRequest
 from tasks.scan.begin import begin_scan
 from tasks.scan.sync import SyncCounts, diff, sync_assets
 from tasks.session import open_catalog, pa_table
 from tasks.settings import load_settings
 from tasks.sources.s3 import S3Source
+from tasks.summary import Coverage
 
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"
  xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:xmp="http://ns.adobe.com/xap/1.0/">

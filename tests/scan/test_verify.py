@@ -10,13 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+import tasks.queries.scan_verifier as verifier
 import tasks.scan.propose as propose
-import tasks.scan.verify as stage
 from reports.table import groups_json
 from tasks.dedup.evidence import Evidence
+from tasks.dedup.feature_cache import FeatureCache
+from tasks.queries.asset_pairs import list_pairs
+from tasks.queries.matches import read_pairs
 from tasks.records import Kind
-from tasks.reporting.summarize import last_scan, list_pairs, summarize_scan
-from tasks.scan.verify import read_pairs
+from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog
 from tests.conftest import blobs
 
@@ -40,9 +42,10 @@ def lists_of(outcome) -> dict[str, list[str]]:
     """The neighbours of each content of the scope."""
     scan, space = outcome.scan, outcome.summary.space
     rows = open_catalog(scan.settings).read(
-        "neighbours", ["content", "names", "scope", "space"],
+        "neighbours",
+        ["content", "names", "scope", "space"],
         f"scope = '{scan.scope}' AND space = '{space.id}'",
-    )  # fmt: skip
+    )
     assert rows["content"].is_unique().all()
     return dict(rows.select("content", "names").iter_rows())
 
@@ -69,13 +72,13 @@ def keys_of(outcome) -> list[list[str]]:
 @pytest.fixture
 def asked(monkeypatch) -> list[tuple[str, str]]:
     """The pairs whose pixels are looked at, as it happens."""
-    calls, real = [], stage._answer
+    calls, real = [], verifier._answer
 
-    def answer(shelf, left, right):
+    def answer(cache, jpegs, left, right):
         calls.append((left, right))
-        return real(shelf, left, right)
+        return real(cache, jpegs, left, right)
 
-    monkeypatch.setattr(stage, "_answer", answer)
+    monkeypatch.setattr(verifier, "_answer", answer)
     return calls
 
 
@@ -130,8 +133,10 @@ def test_what_was_done_is_told_from_the_original(library):
     library.write("b whole.png", picture)
     library.write("a part.png", picture.crop((0, 0, 130, 100)))
     library.write("c part.png", picture.crop((30, 20, 160, 120)))
-    pairs = {row["left"] + "|" + row["right"]: row
-             for row in library.scan().summary.pairs.iter_rows(named=True)}  # fmt: skip
+    pairs = {
+        row["left"] + "|" + row["right"]: row
+        for row in library.scan().summary.pairs.iter_rows(named=True)
+    }
     first, last = pairs["a part.png|b whole.png"], pairs["b whole.png|c part.png"]
     assert (first["original"], last["original"]) == ("right", "left")
     assert first["tier"] == last["tier"] == "near"
@@ -181,8 +186,11 @@ def test_refusals_are_kept_without_evidence(stocked):
 
 
 def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
+    real = verifier._answer
     with monkeypatch.context() as patch:
-        patch.setattr(stage._Shelf, "features", lambda shelf, content: None)
+        patch.setattr(
+            verifier, "_answer", lambda cache, jpegs, left, right: real(cache, {}, left, right)
+        )
         blind = stocked.scan()
     assert blind.summary.counts["verified"] == 0
     assert len(keys_of(blind)) == 1, "equal pixels need no look"
@@ -191,18 +199,17 @@ def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
     assert same(after, stocked.scan(Kind.FULL, catalog="fresh"))
 
 
-def test_few_features_held_give_the_same(stocked, monkeypatch):
+def test_a_small_feature_cache_gives_the_same(stocked, monkeypatch):
     usual = stocked.scan()
-    monkeypatch.setattr(stage, "_CHUNK", 6)
-    real = stage._Shelf
-    monkeypatch.setattr(stage, "_Shelf", lambda catalog, most: real(catalog, 2))
+    monkeypatch.setattr(verifier, "_CHUNK", 6)
+    monkeypatch.setattr(verifier, "FeatureCache", lambda most: FeatureCache(2))
     assert same(stocked.scan(catalog="fresh"), usual)
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_any_order_of_arrival_ends_like_a_full_scan(library, monkeypatch, seed):
     monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", "2")  # lists that are too short for all
-    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK", "16")
+    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
     shelf = library.folder.parent / "shelf"
     shelf.mkdir()
     for number in range(24):
@@ -302,7 +309,12 @@ def test_two_models_in_one_catalog_do_not_mix(stocked, make_model):
 
 def test_another_rule_verifies_everything_again(stocked, monkeypatch):
     stocked.scan()
-    for module in ("tasks.scan.verify", "tasks.reporting.summarize"):
+    modules = (
+        "tasks.queries.pair_answers",
+        "tasks.queries.scan_verifier",
+        "tasks.reporting.summarize",
+    )
+    for module in modules:
         monkeypatch.setattr(f"{module}.rule_id", lambda: "another")
     again = stocked.scan()
     assert (again.summary.counts["compared"], again.summary.counts["verified"]) == (0, 45)
@@ -311,17 +323,17 @@ def test_another_rule_verifies_everything_again(stocked, monkeypatch):
 
 def test_small_blocks_give_the_same(stocked, monkeypatch):
     usual = stocked.scan()
-    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK", "16")
+    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
     for seed in range(100, 130):
         stocked.add(f"x{seed}.png", seed)
     many = stocked.scan()
-    assert many.scan.settings.match.block == 16
+    assert many.scan.settings.match.block_rows == 16
     assert many.summary.counts["compared"] == 30
     assert groups_of(many) == groups_of(usual)
 
 
 def test_a_scan_killed_between_blocks_goes_on(stocked, monkeypatch):
-    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK", "16")
+    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
     for seed in range(100, 130):
         stocked.add(f"x{seed}.png", seed)
 
@@ -340,8 +352,8 @@ def test_a_scan_killed_between_blocks_goes_on(stocked, monkeypatch):
 
 
 def test_a_scan_killed_between_chunks_goes_on(stocked, asked, monkeypatch):
-    monkeypatch.setattr(stage, "_CHUNK", 8)
-    real = stage.Asker._verify
+    monkeypatch.setattr(verifier, "_CHUNK", 8)
+    real = verifier.ScanVerifier._verify
 
     def cut(self, pairs):
         chunks = real(self, pairs)
@@ -350,7 +362,7 @@ def test_a_scan_killed_between_chunks_goes_on(stocked, asked, monkeypatch):
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage.Asker, "_verify", cut)
+        patch.setattr(verifier.ScanVerifier, "_verify", cut)
         with pytest.raises(RuntimeError, match="power cut"):
             stocked.scan()
     after = stocked.scan()
@@ -390,9 +402,12 @@ def test_pairs_of_very_many_copies_are_listed_against_the_first(stocked):
             "sha256": [str(n % 2) for n in range(count)] + ["x"],
         }
     ).with_columns(
-        pl.lit(160).alias("width"), pl.lit(120).alias("height"), pl.lit(9).alias("size"),
-        pl.lit("png").alias("format"), pl.lit(None, pl.Int32).alias("quality"),
-    )  # fmt: skip
+        pl.lit(160).alias("width"),
+        pl.lit(120).alias("height"),
+        pl.lit(9).alias("size"),
+        pl.lit("png").alias("format"),
+        pl.lit(None, pl.Int32).alias("quality"),
+    )
     matches = pl.DataFrame(
         {"left": ["logo"], "right": ["x"], "score": [0.8], "evidence": matches["evidence"].head(1)},
         schema_overrides={"score": pl.Float32},
@@ -446,9 +461,13 @@ def test_the_mode_is_chosen_kept_and_told(stocked, monkeypatch):
     assert asked.summary.counts["compared"] == exact.summary.counts["compared"]
     search = asked.summary.search
     assert search == {
-        "mode": "speed", "recall": 1.0, "best": 1.0, "sample": exact.summary.counts["compared"],
-        "ranked": 1.0, "neighbours": 30,
-    }  # fmt: skip
+        "mode": "speed",
+        "recall": 1.0,
+        "best": 1.0,
+        "sample": exact.summary.counts["compared"],
+        "ranked": 1.0,
+        "neighbours": 30,
+    }
     assert groups_of(asked) == groups_of(exact)
     monkeypatch.setenv("DAM_DEDUP_MATCH__MODE", "balanced")
     chosen = stocked.scan()

@@ -143,8 +143,10 @@ def test_lists_across_hold_only_the_other_side(sides, share, k, block, seed, ord
     of = np.array(sorted(sides) if ordered else sides, np.uint8)
     vectors = unit(len(of), 8, seed)
     new = int(len(of) * share)
-    older = {row + new: {n + new: c for n, c in found.items()}
-             for row, found in brute(vectors[new:], of[new:], k).items()}  # fmt: skip
+    older = {
+        row + new: {n + new: c for n, c in found.items()}
+        for row, found in brute(vectors[new:], of[new:], k).items()
+    }
     whole = min(k, len(of) - 1)
     ends = [min(found.values()) if len(found) == whole > 0 else -1.0 for found in older.values()]
     found: Lists = {}

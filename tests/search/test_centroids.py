@@ -158,9 +158,12 @@ def test_cells_of_equal_vectors():
 
 @settings(deadline=None, max_examples=50)
 @given(
-    count=st.integers(2, 60), dim=st.integers(1, 70), seed=st.integers(0, 500),
-    fall=st.sampled_from([0.0, 0.5, 2.0]), same=st.booleans(),
-)  # fmt: skip
+    count=st.integers(2, 60),
+    dim=st.integers(1, 70),
+    seed=st.integers(0, 500),
+    fall=st.sampled_from([0.0, 0.5, 2.0]),
+    same=st.booleans(),
+)
 def test_a_sketch_never_says_less_than_the_cosine(count, dim, seed, fall, same):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(count, dim)) * np.arange(1, dim + 1) ** -fall

@@ -60,7 +60,7 @@ class Ingest(Part):
         return rules
 
 
-class Side(Part):
+class AlertSide(Part):
     """Some assets: of a source (empty: the scan's), and of these what a filter selects."""
 
     source: str = Field("", max_length=1000)
@@ -76,8 +76,8 @@ class AlertPair(Part):
     """
 
     name: Text
-    left: Side
-    right: Side
+    left: AlertSide
+    right: AlertSide
     tier: _Tiers = (Tier.EXACT, Tier.NEAR)
 
 

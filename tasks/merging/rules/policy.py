@@ -25,22 +25,41 @@ from pydantic import (
 from tasks.errors import PolicyError
 from tasks.merging.rules.ingest_policy import AlertPair, Ingest, IngestPolicy
 from tasks.merging.rules.plans import Action, FieldRule, Member
-from tasks.merging.rules.policy_errors import explain, shown_problems
+from tasks.merging.rules.policy_errors import list_problems, shown_problems
 from tasks.merging.rules.policy_parts import Part, Text, Texts, listed, unique_names
 from tasks.merging.rules.yaml_lines import read_yaml
 from tasks.records import Tier
 
 #: Formats a keeper criterion can name: those the catalog names.
-FORMATS = frozenset({
-    "jpeg", "png", "gif", "webp", "tiff", "bmp", "avif", "heif", "jpeg2000", "psd", "raw",
-})  # fmt: skip
+FORMATS = frozenset(
+    {
+        "jpeg",
+        "png",
+        "gif",
+        "webp",
+        "tiff",
+        "bmp",
+        "avif",
+        "heif",
+        "jpeg2000",
+        "psd",
+        "raw",
+    }
+)
 _ALIASES = {"jpg": "jpeg", "tif": "tiff", "heic": "heif", "jp2": "jpeg2000"}
 
 #: Criteria that are one word, and those that take a list.
 WORDS = (
-    "licence", "original", "resolution", "quality", "metadata",
-    "oldest", "newest", "size", "sidecar",
-)  # fmt: skip
+    "licence",
+    "original",
+    "resolution",
+    "quality",
+    "metadata",
+    "oldest",
+    "newest",
+    "size",
+    "sidecar",
+)
 LISTS = ("prefix", "format", "tags")
 
 _ROOMS = ("tags", "metadata", "xmp")
@@ -356,6 +375,6 @@ def load_policy(text: str, name: str) -> Policy:
             if not problems:
                 return policy
         except ValidationError as error:
-            problems = explain(error, found, Policy)
+            problems = list_problems(error, found, Policy)
     shown = [f"{name}:{problem}" for problem in shown_problems(problems)]
     raise PolicyError("the policy is wrong:\n  " + "\n  ".join(shown))

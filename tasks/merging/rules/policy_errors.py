@@ -15,7 +15,7 @@ from tasks.merging.rules.yaml_lines import Located, Path
 Problem = tuple[int, Path, str]
 
 
-def explain(error: ValidationError, found: Located, root: type[BaseModel]) -> list[Problem]:
+def list_problems(error: ValidationError, found: Located, root: type[BaseModel]) -> list[Problem]:
     """Everything that is wrong with a document, what could not be read of it included.
 
     Args:

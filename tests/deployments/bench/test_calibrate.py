@@ -108,8 +108,9 @@ def test_enough_labels_recommend_a_threshold():
     result = assess(rows, pairs)
     assert result["recommended"] == 0.5
     assert "DAM_DEDUP_MATCH__THRESHOLD=0.5" in result["advice"]
-    wrong = [label_of(row.pair_id, row.score, row.stratum, row.population, "distinct")
-             for row in rows]  # fmt: skip
+    wrong = [
+        label_of(row.pair_id, row.score, row.stratum, row.population, "distinct") for row in rows
+    ]
     assert "below 0.99 at all" in assess(wrong, pairs)["advice"]
 
 
@@ -151,10 +152,12 @@ def test_a_malformed_row_names_its_line(tmp_path, rows, line, says):
         (b"", "line 1: no column pair_id"),
         (b"pair_id;score;stratum;population;verdict\n", "separated by commas"),
         (b"\xff\xfe\x00", "not UTF-8"),
-        (b"pair_id,score,stratum,population,verdict\na,.7,0.70-0.80,1,\nb,.7,0.70-0.80,1,\n",
-         "2 rows of the stratum"),
+        (
+            b"pair_id,score,stratum,population,verdict\na,.7,0.70-0.80,1,\nb,.7,0.70-0.80,1,\n",
+            "2 rows of the stratum",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_file_of_another_kind_is_refused(tmp_path, body, says):
     path = tmp_path / "labels.csv"
     path.write_bytes(body)
@@ -185,10 +188,12 @@ def test_the_commands(library, tmp_path):
     assert isinstance(run("sample", "--out", str(out)).exception, SettingsError), "no overwriting"
 
     path = out / "labels.csv"
-    path.write_text("".join(
-        line if line.startswith("pair_id") else line.rstrip("\n") + "duplicate\n"
-        for line in path.read_text().splitlines(keepends=True)
-    ))  # fmt: skip
+    path.write_text(
+        "".join(
+            line if line.startswith("pair_id") else line.rstrip("\n") + "duplicate\n"
+            for line in path.read_text().splitlines(keepends=True)
+        )
+    )
     ids = []
     for _ in range(2):
         done = run("read", str(path), "--json")

@@ -8,7 +8,6 @@ import random
 import sys
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -94,8 +93,15 @@ def test_truth_names_every_picture_and_its_source(images: Path, tmp_path: Path) 
     copies = truth.filter(pl.col("edit").is_not_null())
     # broken.jpg is a photograph by its first bytes: the scan must say that it failed.
     assert sorted(originals["group"]) == [
-        "0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg", "b/0.jpg", "broken.jpg", "tiny.png",
-    ]  # fmt: skip
+        "0.jpg",
+        "1.jpg",
+        "2.jpg",
+        "3.jpg",
+        "4.jpg",
+        "b/0.jpg",
+        "broken.jpg",
+        "tiny.png",
+    ]
     assert copies.height == 54
     assert set(copies["group"]).isdisjoint({"broken.jpg", "tiny.png"})
     assert {name for name in contents(into) if "/" in name} == set(truth["file"])
@@ -199,8 +205,13 @@ def test_threshold_and_score_tables() -> None:
     assert (curve[0.5]["pairs"], curve[0.5]["precision"], curve[0.5]["recall"]) == (6, 0.6667, 0.75)
     assert (curve[0.9]["pairs"], curve[0.9]["precision"], curve[0.9]["recall"]) == (2, 1.0, 0.5)
     assert rows(found.calibration, "low", "pairs", "share") == [
-        (0.5, 1, 0.0), (0.6, 1, 1.0), (0.7, 1, 0.0), (0.8, 1, 1.0), (0.9, 1, 1.0), (0.95, 1, 1.0),
-    ]  # fmt: skip
+        (0.5, 1, 0.0),
+        (0.6, 1, 1.0),
+        (0.7, 1, 0.0),
+        (0.8, 1, 1.0),
+        (0.9, 1, 1.0),
+        (0.95, 1, 1.0),
+    ]
     assert found.levels["candidate_recall"].null_count() == 3
 
 
@@ -288,12 +299,16 @@ def report_of(quality: Quality) -> Report:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="not Linux")
 def test_memory_is_counted_for_each_stage() -> None:
-    stages = SimpleNamespace(
-        small=lambda: None, large=lambda: (b"x" * 200 * 1024**2).count(b"y"), after=lambda: None
-    )
-    clock = _Clock(stages)
-    for name in ("small", "large", "after"):
-        getattr(clock, name)()
+    def small() -> None: ...
+
+    def large() -> int:
+        return (b"x" * 200 * 1024**2).count(b"y")
+
+    def after() -> None: ...
+
+    clock = _Clock()
+    for stage in (small, large, after):
+        clock(stage)
     assert list(clock.peaks) == ["small", "large", "after"]
     assert clock.peaks["large"] > clock.peaks["small"] + 150
     assert clock.peaks["after"] < clock.peaks["large"] - 150, "not the most there ever was"

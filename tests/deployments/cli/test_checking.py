@@ -18,16 +18,24 @@ from tasks.records import Kind
 from tests.conftest import blobs
 
 
+@pytest.fixture(scope="module")
+def stock(make_stock):
+    def fill(library):
+        library.add("a.png", 1)
+        library.write("a.jpg", blobs(1), quality=60)
+        library.add("a small.jpg", 1, width=96)
+        library.add("b.png", 2)
+        library.scan(Kind.FULL)
+
+    return make_stock(fill)
+
+
 @pytest.fixture
-def shop(library, monkeypatch):
+def shop(stock, library, tmp_path, monkeypatch):
     """A library that was scanned, and an environment that leads to it."""
-    library.add("a.png", 1)
-    library.write("a.jpg", blobs(1), quality=60)
-    library.add("a small.jpg", 1, width=96)
-    library.add("b.png", 2)
-    settings = library.scan(Kind.FULL).scan.settings
+    library = stock.lend(tmp_path)
     for name, value in {
-        "CATALOG__URI": settings.catalog.uri,
+        "CATALOG__URI": str(tmp_path / "catalog"),
         "SOURCE__URI": str(library.folder),
         "EMBEDDING__MODEL": str(library.model),
         "EMBEDDING__POOLING": "cls",
@@ -42,7 +50,7 @@ def shop(library, monkeypatch):
 @pytest.fixture
 def new(shop):
     """A folder of images that the catalog does not have."""
-    folder = shop.folder.parent / "new"
+    folder = shop.place / "new"
     folder.mkdir()
     blobs(1).save(folder / "copy.webp", quality=70)
     blobs(9).save(folder / "other.png")
@@ -87,8 +95,12 @@ def test_every_kind_of_target_finds_the_same(shop, new, site, monkeypatch):
     assert keys(f"{site}/copy.webp") == COPIES
     (new / "copy.json").write_text(run("analyze", copy).stdout)
     assert keys(new / "copy.json") == COPIES
-    asset = {row["key"]: row["asset_id"] for row in json.loads(
-        run("check", copy, "--json", "--fields", "key,asset_id").stdout)["found"]}  # fmt: skip
+    asset = {
+        row["key"]: row["asset_id"]
+        for row in json.loads(run("check", copy, "--json", "--fields", "key,asset_id").stdout)[
+            "found"
+        ]
+    }
     assert keys("a.png") == keys(asset["a.png"]) == ["a small.jpg", "a.jpg"]
     monkeypatch.chdir(shop.folder)
     assert keys("a.png") == COPIES, "a file that exists is a file"
@@ -158,7 +170,10 @@ def test_many_images_are_lines_of_json_and_one_bad_one_does_not_hide_the_others(
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == 1
     assert [("analysis" in line, "error" in line) for line in lines] == [
-        (True, False), (False, True), (True, False)]  # fmt: skip
+        (True, False),
+        (False, True),
+        (True, False),
+    ]
     (new / "one.json").write_text(json.dumps(lines[0]))
     assert keys(new / "one.json") == COPIES
 
@@ -171,14 +186,27 @@ def test_a_document_under_another_secret_is_refused(new, monkeypatch):
 
 
 def test_an_update_is_found_by_the_next_check(new):
-    shown = run("update", "77", new / "other.png", "--source", "gate://shop", "--name", "Other",
-                "--tag", "label=shoes", "--metadata", "agency=north", "--json")  # fmt: skip
+    shown = run(
+        "update",
+        "77",
+        new / "other.png",
+        "--source",
+        "gate://shop",
+        "--name",
+        "Other",
+        "--tag",
+        "label=shoes",
+        "--metadata",
+        "agency=north",
+        "--json",
+    )
     asset = json.loads(shown.stdout)["asset_id"]
     found = json.loads(run("check", new / "other.png", "--source", "gate://shop", "--json").stdout)[
         "found"
     ]
     assert [(one["asset_id"], one["relation"], one["label"]) for one in found] == [
-        (asset, "equal bytes", "shoes")]  # fmt: skip
+        (asset, "equal bytes", "shoes")
+    ]
     assert keys(new / "other.png") == [], "the default source is another"
 
 

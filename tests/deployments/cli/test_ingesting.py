@@ -52,7 +52,10 @@ def test_an_upload_from_the_shell(run, library, tmp_path) -> None:
     run("ingest", "put", "list", one, "--source", "gate://shop")  # a key may have any name
     listed = json.loads(run("ingest", "list", "--all", "--json"))
     assert [(row["key"], row["decision"]) for row in listed] == [
-        ("4711", "add"), ("4712", "reject"), ("list", "add")]  # fmt: skip
+        ("4711", "add"),
+        ("4712", "reject"),
+        ("list", "add"),
+    ]
     assert "no question is open" in run("ingest", "list")
 
 
@@ -89,8 +92,10 @@ def test_events_from_the_shell(run, library, tmp_path) -> None:
     body = tmp_path / "body.json"
     body.write_text('{"Event": "s3:TestEvent"}')
     assert run("events", body, "--source", library.folder) == ""
-    record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "theirs"},
-              "object": {"key": "a.png"}}}  # fmt: skip
+    record = {
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": "theirs"}, "object": {"key": "a.png"}},
+    }
     body.write_text(json.dumps({"Records": [record]}))
     assert "refused: 1 of bucket theirs" in run("events", body, "--source", library.folder, code=1)
     run("events", code=2)

@@ -43,17 +43,33 @@ def jpeg(seed: int, width: int = 160, quality: int = 90) -> bytes:
     return found.getvalue()
 
 
+@pytest.fixture(scope="module")
+def stock(make_stock) -> Library:
+    """Ten pictures, and one again in another size and format."""
+
+    def fill(library: Library) -> None:
+        for seed in range(10):
+            library.add(f"p{seed}.png", seed)
+        library.add("copy of 3.jpg", 3, width=120)
+        library.scan()
+
+    return make_stock(fill)
+
+
 @pytest.fixture
-def make_settings(library: Library, tmp_path: Path):
+def make_settings(stock: Library, library: Library, tmp_path: Path):
     def make(**parts) -> Settings:
         values = {
             "catalog": {"uri": str(tmp_path / "catalog"), "busy_seconds": 5},
-            "source": {"uri": str(library.folder)},
+            "source": {"uri": str(stock.folder)},
             "embedding": {
-                "model": str(library.model), "pooling": "cls", "device": "cpu", "decoders": 1,
+                "model": str(library.model),
+                "pooling": "cls",
+                "device": "cpu",
+                "decoders": 1,
             },
             **parts,
-        }  # fmt: skip
+        }
         return load_settings(**values)
 
     return make
@@ -76,13 +92,9 @@ def opened(make_settings) -> Iterator:
 
 
 @pytest.fixture
-def filled(library: Library) -> Library:
-    """Ten pictures, and one again in another size and format."""
-    for seed in range(10):
-        library.add(f"p{seed}.png", seed)
-    library.add("copy of 3.jpg", 3, width=120)
-    library.scan()
-    return library
+def filled(stock: Library, library: Library, tmp_path: Path) -> Library:
+    """The stock's pictures are in the catalog."""
+    return stock.lend(tmp_path)
 
 
 def post_image(client: TestClient, path: str, data: bytes, **params):
@@ -145,21 +157,32 @@ def test_an_update_is_found_at_once(library, opened):
     client = opened()
     for _ in range(2):  # the same again changes nothing
         answer = client.post(
-            "/update", params={"source": "gate://new"},
-            files={"file": ("a.jpg", jpeg(5)), "id": (None, "five"),
-                   "tags": (None, '{"agency": "north"}')},
-        )  # fmt: skip
+            "/update",
+            params={"source": "gate://new"},
+            files={
+                "file": ("a.jpg", jpeg(5)),
+                "id": (None, "five"),
+                "tags": (None, '{"agency": "north"}'),
+            },
+        )
         assert answer.status_code == 200, answer.text
     found = post_image(client, "/duplicate", jpeg(5, 120), source="gate://new")
     assert keys_of(found) == ["five"]
     assert found.json()["total"] == 1
     document = post_image(client, "/analyze", jpeg(6)).json()
-    answer = client.post("/update", json={"id": "six", "source": "gate://new",
-                                          "analysis": document})  # fmt: skip
+    answer = client.post(
+        "/update", json={"id": "six", "source": "gate://new", "analysis": document}
+    )
     assert answer.status_code == 200, answer.text
     assert keys_of(post_image(client, "/duplicate", jpeg(6), source="gate://new")) == ["six"]
-    assert keys_of(post_image(client, "/duplicate", jpeg(6), source="gate://new",
-                              where="tags.agency = 'north'")) == []  # fmt: skip
+    assert (
+        keys_of(
+            post_image(
+                client, "/duplicate", jpeg(6), source="gate://new", where="tags.agency = 'north'"
+            )
+        )
+        == []
+    )
 
 
 def test_of_identical_uploads_at_once_one_comes_in(opened, make_settings, tmp_path):
@@ -167,14 +190,18 @@ def test_of_identical_uploads_at_once_one_comes_in(opened, make_settings, tmp_pa
     policy.write_text(REJECTING)
     client = opened(make_settings(merge={"policy": str(policy)}, gate={"queue": 4}))
 
+    images = [jpeg(seed) for seed in range(4)]
+
     def upload(number: int) -> dict:
         while True:
             answer = client.post(
-                "/update", content=jpeg(number % 4),
+                "/update",
+                content=images[number % 4],
                 params={"source": "gate://shop", "id": f"u{number}"},
-            )  # fmt: skip
+            )
             if answer.status_code != 429:
                 return {"status": answer.status_code, **answer.json()}
+            threading.Event().wait(0.05)  # 24 that ask without a pause leave the gate no time
 
     with ThreadPoolExecutor(24) as pool:
         answers = list(pool.map(upload, range(24)))
@@ -212,9 +239,15 @@ def test_images_at_urls(filled, opened, make_settings):
     url = f"http://127.0.0.1:{server.server_port}/secret-name.jpg?token=abc"
     try:
         client = opened()
-        for address in (url, url.replace("127.0.0.1", "localhost"), "http://[::1]:1/",
-                        "http://169.254.169.254/latest/meta-data", "file:///etc/passwd",
-                        "http://2130706433/", "gopher://127.0.0.1/"):  # fmt: skip
+        for address in (
+            url,
+            url.replace("127.0.0.1", "localhost"),
+            "http://[::1]:1/",
+            "http://169.254.169.254/latest/meta-data",
+            "file:///etc/passwd",
+            "http://2130706433/",
+            "gopher://127.0.0.1/",
+        ):
             for answer in (
                 client.get("/duplicate", params={"url": address}),
                 client.post("/duplicate", json={"url": address}),
@@ -247,13 +280,21 @@ def test_keys(filled, opened, make_settings):
         ("POST", "/analyze"),
     ]
     for method, path in asks:
-        for headers in ({}, {"x-api-key": "k" * 31}, {"x-api-key": KEY + "k"},
-                        {"x-api-key": hashed}, {"authorization": f"Basic {KEY}"}):  # fmt: skip
+        for headers in (
+            {},
+            {"x-api-key": "k" * 31},
+            {"x-api-key": KEY + "k"},
+            {"x-api-key": hashed},
+            {"authorization": f"Basic {KEY}"},
+        ):
             answer = client.request(method, path, headers=headers)
             assert answer.status_code == 401, (path, headers)
             assert KEY not in answer.text
-    for headers in ({"x-api-key": KEY}, {"x-api-key": "another key of some length"},
-                    {"authorization": f"Bearer {KEY}"}):  # fmt: skip
+    for headers in (
+        {"x-api-key": KEY},
+        {"x-api-key": "another key of some length"},
+        {"authorization": f"Bearer {KEY}"},
+    ):
         assert client.get("/duplicate?id=p3.png", headers=headers).status_code == 200
     assert client.get("/health").status_code == 200
 
@@ -275,8 +316,12 @@ def test_without_keys_only_this_machine(filled, opened, make_settings):
     for host in ("127.0.0.1", "localhost", "::1"):
         keys.check_address(host)
     client = opened()
-    for headers in ({"host": "evil.example"}, {"origin": "https://evil.example"},
-                    {"sec-fetch-site": "cross-site"}, {"origin": "null"}):  # fmt: skip
+    for headers in (
+        {"host": "evil.example"},
+        {"origin": "https://evil.example"},
+        {"sec-fetch-site": "cross-site"},
+        {"origin": "null"},
+    ):
         answer = client.get("/duplicate?id=p3.png", headers=headers)
         assert (answer.status_code, answer.json()["error"]) == (403, "foreign"), headers
     own = {"host": "127.0.0.1:8088", "origin": "http://127.0.0.1:8088"}
@@ -312,10 +357,15 @@ def test_a_stream_is_cut_off_at_the_limit(make_settings):
         sent.append(message)
 
     scope = {
-        "type": "http", "method": "POST", "path": "/analyze", "query_string": b"",
+        "type": "http",
+        "method": "POST",
+        "path": "/analyze",
+        "query_string": b"",
         "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"image/jpeg")],
-        "http_version": "1.1", "scheme": "http", "client": ("127.0.0.1", 1),
-    }  # fmt: skip
+        "http_version": "1.1",
+        "scheme": "http",
+        "client": ("127.0.0.1", 1),
+    }
     try:
         anyio.run(app, scope, receive, send)
         assert sent[0]["status"] == 413
@@ -326,9 +376,18 @@ def test_a_stream_is_cut_off_at_the_limit(make_settings):
 
 
 def test_a_full_line_says_when_to_come_back(opened, make_settings, monkeypatch):
-    client = opened(make_settings(gate={"queue": 1}, embedding={
-        "model": str(make_settings().embedding.model), "pooling": "cls", "device": "cpu",
-        "decoders": 1, "batch_size": 1}))  # fmt: skip
+    client = opened(
+        make_settings(
+            gate={"queue": 1},
+            embedding={
+                "model": str(make_settings().embedding.model),
+                "pooling": "cls",
+                "device": "cpu",
+                "decoders": 1,
+                "batch_size": 1,
+            },
+        )
+    )
     service = client.app.state.service
     post_image(client, "/analyze", jpeg(0))
     started, go = threading.Event(), threading.Event()
@@ -496,7 +555,5 @@ def test_health_metrics_and_docs(filled, opened):
 def test_without_a_merge_secret_there_are_no_approval_pages(filled, opened):
     client = opened()
     answer = client.get("/review/abc")
-    assert (answer.status_code, answer.headers["content-type"]) == (
-        404, "text/html; charset=utf-8"
-    )  # fmt: skip
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert client.get("/duplicate?id=p3.png").status_code == 200

@@ -82,9 +82,12 @@ def test_no_request_breaks_it(server, document, method, path, mode):
     cases = operation.as_strategy(generation_mode=schemathesis.GenerationMode[mode])
 
     @search(
-        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(case=cases)
     def ask(case):
         answer = case.call(base_url=server, timeout=30)

@@ -109,11 +109,16 @@ def three() -> Plan:
     )
     return plan_of(
         group("a" * 32, "masters/boots.tif", "web/boots.jpg", "web/boots-small.jpg"),
-        group("b" * 32, "masters/hat.tif", "web/hat.jpg", fields=(asked,),
-              questions=("tags.agency: north or south?",)),
+        group(
+            "b" * 32,
+            "masters/hat.tif",
+            "web/hat.jpg",
+            fields=(asked,),
+            questions=("tags.agency: north or south?",),
+        ),
         group("c" * 32, "masters/bag.tif", "web/bag.jpg", approvers=("legal@example.org",)),
         group("d" * 32, "masters/coat.tif", "web/coat.jpg", tier=Tier.EXACT),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -183,9 +188,10 @@ class Page(HTMLParser):
 
     def all(self, tag: str, **wanted: str) -> list[dict[str, str | None]]:
         return [
-            attributes for name, attributes in self.elements
+            attributes
+            for name, attributes in self.elements
             if name == tag and all(attributes.get(key) == value for key, value in wanted.items())
-        ]  # fmt: skip
+        ]
 
 
 # ---- looking ---------------------------------------------------------------------------------
@@ -240,7 +246,7 @@ def test_headers(settings, saved, client):
         send(client, path, "approve"),
         client.get("/health"),
     ):
-        headers = answer.headers  # fmt: skip
+        headers = answer.headers
         assert headers["content-security-policy"] == content_policy()
         assert headers["cache-control"] == "no-store"
         assert headers["referrer-policy"] == "no-referrer"
@@ -320,8 +326,9 @@ def test_rejected(settings, saved, client):
     path = path_of(settings, plan)
     send(client, path, "reject", ["a" * 32, "b" * 32])
     assert {key: row[0] for key, row in decisions(settings, plan).items()} == {
-        "a": "reject", "b": "reject"
-    }  # fmt: skip
+        "a": "reject",
+        "b": "reject",
+    }
     assert f"Rejected by {ANNA}" in Page(client.get(path).text).text
 
 
@@ -427,8 +434,10 @@ def test_another_keeper_makes_a_plan_and_decides_nothing(settings, saved):
     path = "/review/" + sign_link(settings, plan, ANNA, until=until).rsplit("/", 1)[-1]
     radios = Page(client.get(path).text).all("input", name="keeper-" + "a" * 32)
     assert [(radio["value"], "checked" in radio) for radio in radios] == [
-        ("0", True), ("1", False), ("2", False)
-    ]  # fmt: skip
+        ("0", True),
+        ("1", False),
+        ("2", False),
+    ]
     answer = send(client, path, "keeper", **{"keeper-" + "a" * 32: "1", "keeper-" + "b" * 32: "0"})
     assert asked == [(plan.id, {"a" * 32: "web/boots.jpg"})]
     assert answer.status_code == 303
@@ -439,8 +448,12 @@ def test_another_keeper_makes_a_plan_and_decides_nothing(settings, saved):
     assert (claim.hash, claim.reviewer, claim.until) == (other.hash, ANNA, until)
     assert not decisions(settings, plan)
     assert not decisions(settings, other)
-    for wrong in ({"keeper-" + "a" * 32: "3"}, {"keeper-" + "c" * 32: "1"},
-                  {"keeper-" + "a" * 32: "0"}, {"keeper-ffff": "1"}):  # fmt: skip
+    for wrong in (
+        {"keeper-" + "a" * 32: "3"},
+        {"keeper-" + "c" * 32: "1"},
+        {"keeper-" + "a" * 32: "0"},
+        {"keeper-ffff": "1"},
+    ):
         assert send(client, path, "keeper", **wrong).status_code == 409
     assert len(asked) == 1
     # What was picked is not what an approval would do.
@@ -488,11 +501,16 @@ def test_links_that_are_not_ours(settings, saved, client):
     body, stamp, signature = path.rsplit(".", 2)
     wrong = [
         "/review/" + sign_link(stranger, plan, ANNA).rsplit("/", 1)[-1],
-        path[:-1], path[:-9] + ("A" if path[-9] != "A" else "B") + path[-8:],
-        f"{body}.{stamp}x.{signature}", f"{body[:-2]}.{stamp}.{signature}",
+        path[:-1],
+        path[:-9] + ("A" if path[-9] != "A" else "B") + path[-8:],
+        f"{body}.{stamp}x.{signature}",
+        f"{body[:-2]}.{stamp}.{signature}",
         path_of(settings, plan, "bert")[:60] + path[60:],
-        "/review/x", "/review/..%2f", "/review/%00", "/review/" + "a." * 4000,
-    ]  # fmt: skip
+        "/review/x",
+        "/review/..%2f",
+        "/review/%00",
+        "/review/" + "a." * 4000,
+    ]
     for address in wrong:
         for answer in (client.get(address), send(client, address, "approve", ["a" * 32])):
             assert answer.status_code in {403, 404}, address
@@ -542,19 +560,27 @@ def test_hostile_names_stay_text(settings, saved):
     moves = group("a" * 32, HOSTILE[0], *HOSTILE[1:]).operations
     rewrite = Operation(OperationKind.REWRITE, evil, state(evil), evil, {evil: evil}, {evil: evil})
     first = group(
-        "a" * 32, HOSTILE[0], *HOSTILE[1:], fields=(merged,), questions=(evil,), reasons=(evil,),
-        rule=evil, operations=(*moves, rewrite),
-    )  # fmt: skip
+        "a" * 32,
+        HOSTILE[0],
+        *HOSTILE[1:],
+        fields=(merged,),
+        questions=(evil,),
+        reasons=(evil,),
+        rule=evil,
+        operations=(*moves, rewrite),
+    )
     plan = saved(
         plan_of(first, group("b" * 32, evil, "x", refused=evil), source="s3://dam", policy=evil)
     )
     client = TestClient(create_app(settings, replan=lambda *_: ""), follow_redirects=False)
     reviewer = "<script>alert(1)</script>\"'@example.org"
     path = path_of(settings, plan, reviewer)
-    for body in (client.get(path).text,
-                 send(client, path, "approve", ["a" * 32]).text,  # its problem names the keys
-                 send(client, path, "approve", ["a" * 32], accept="a" * 32, comment=evil).text,
-                 client.get(path).text):  # fmt: skip
+    for body in (
+        client.get(path).text,
+        send(client, path, "approve", ["a" * 32]).text,  # its problem names the keys
+        send(client, path, "approve", ["a" * 32], accept="a" * 32, comment=evil).text,
+        client.get(path).text,
+    ):
         page = Page(body)
         for tag, attributes in page.elements:
             assert tag not in {"script", "iframe", "object", "link", "base", "svg"}
@@ -587,9 +613,16 @@ def picture(seed: int) -> bytes:
 
 def asset(key: str, etag: str, content: str) -> dict:
     facts = ("tiff", 6000, 4000) if key.endswith(".tif") else ("jpeg", 1600, 1067)
-    return {"asset_id": digest(key), "source": "s3://dam", "key": key, "etag": etag,
-            "content": content, "format": facts[0], "width": facts[1],
-            "height": facts[2]}  # fmt: skip
+    return {
+        "asset_id": digest(key),
+        "source": "s3://dam",
+        "key": key,
+        "etag": etag,
+        "content": content,
+        "format": facts[0],
+        "width": facts[1],
+        "height": facts[2],
+    }
 
 
 def keep_assets(settings: Settings, rows: list[dict], pictures: dict[str, bytes]) -> None:
@@ -615,21 +648,43 @@ def rich() -> Plan:
         "tags.rights", "ask", "worldwide", "worldwide", {crop: "Europe until 2027"}, conflict=True
     )
     boots = group("3fa1" * 8, "masters/2026/boots-front.tif", web, agency)
-    tag = Operation(OperationKind.TAG, boots.keeper, boots.states[0], "takes over the duplicates' "
-                    "tags", tags={"campaign": "spring 2026"})  # fmt: skip
-    boots = group("3fa1" * 8, boots.keeper, *boots.duplicates, fields=fields,
-                  operations=(tag, *boots.operations))  # fmt: skip
+    tag = Operation(
+        OperationKind.TAG,
+        boots.keeper,
+        boots.states[0],
+        "takes over the duplicates' tags",
+        tags={"campaign": "spring 2026"},
+    )
+    boots = group(
+        "3fa1" * 8,
+        boots.keeper,
+        *boots.duplicates,
+        fields=fields,
+        operations=(tag, *boots.operations),
+    )
     return plan_of(
         boots,
-        group("51c0" * 8, "masters/2026/hat.tif", crop, fields=(asked,),
-              questions=("tags.rights: the keeper says 'worldwide', hat-crop.jpg says "
-                         "'Europe until 2027'",)),
+        group(
+            "51c0" * 8,
+            "masters/2026/hat.tif",
+            crop,
+            fields=(asked,),
+            questions=(
+                "tags.rights: the keeper says 'worldwide', hat-crop.jpg says 'Europe until 2027'",
+            ),
+        ),
         group("77b2" * 8, "masters/2026/lake.tif", "web/2026/lake.jpg", tier=Tier.EXACT, score=1.0),
-        group("9d0e" * 8, "masters/2026/bag.tif", "web/2026/bag.jpg",
-              approvers=("legal@example.org",)),
-        group("c4d5" * 8, "masters/2025/coat.tif", "web/2025/coat.jpg", operations=(),
-              refused="web/2025/coat.jpg is under legal hold"),
-    )  # fmt: skip
+        group(
+            "9d0e" * 8, "masters/2026/bag.tif", "web/2026/bag.jpg", approvers=("legal@example.org",)
+        ),
+        group(
+            "c4d5" * 8,
+            "masters/2025/coat.tif",
+            "web/2025/coat.jpg",
+            operations=(),
+            refused="web/2025/coat.jpg is under legal hold",
+        ),
+    )
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tasks.queries.verdicts import read_verdicts
 from tasks.records import ObjectState, Tier, digest
 from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog
-from tasks.settings import load_settings
+from tasks.settings import Settings, load_settings
 
 ANNA = "anna@example.org"
 CHROMIUM = Path("/usr/bin/chromium")
@@ -47,26 +47,53 @@ def planned(row: dict, keys: list[str], **changes) -> PlannedGroup:
         for one in states[1:]
     )
     values = {
-        "group_id": row["group_id"], "fingerprint": digest(*keys), "tier": Tier.EXACT,
-        "score": 1.0, "rule": "all", "action": Action.TAG, "keeper": keeper,
-        "duplicates": tuple(copies), "reasons": ("has the most pixels",), "fields": (),
-        "questions": (), "refused": "", "bytes": 9, "approvers": (), "automatic": False,
-        "operations": tags, "states": states,
-    }  # fmt: skip
+        "group_id": row["group_id"],
+        "fingerprint": digest(*keys),
+        "tier": Tier.EXACT,
+        "score": 1.0,
+        "rule": "all",
+        "action": Action.TAG,
+        "keeper": keeper,
+        "duplicates": tuple(copies),
+        "reasons": ("has the most pixels",),
+        "fields": (),
+        "questions": (),
+        "refused": "",
+        "bytes": 9,
+        "approvers": (),
+        "automatic": False,
+        "operations": tags,
+        "states": states,
+    }
     return PlannedGroup(**(values | changes))
 
 
-@pytest.fixture
-def site(library, tmp_path):
-    """A scan with four groups: two plain ones, one with a question, one that others decide on."""
-    for number in range(4):
-        library.add(f"p{number}.png", number)
-        library.add(f"copies/p{number}.jpg", number, quality=90)
-    library.scan()
-    settings = load_settings(
-        catalog={"uri": str(tmp_path / "catalog"), "busy_seconds": 2},
+def settings_of(place: Path) -> Settings:
+    return load_settings(
+        catalog={"uri": str(place / "catalog"), "busy_seconds": 2},
         merge={"gate_url": "https://dam.example.org/dedup/", "secret": "s" * 40},
     )
+
+
+@pytest.fixture(scope="module")
+def stock(make_stock):
+    """A scan with four groups: two plain ones, one with a question, one that others decide on.
+
+    Its library, the plan that is saved with it, its groups, and the assets' ids by their keys.
+    """
+    found = {}
+
+    def fill(library):
+        for number in range(4):
+            library.add(f"p{number}.png", number)
+            library.add(f"copies/p{number}.jpg", number, quality=90)
+        library.scan()
+        found.update(plan_all(settings_of(library.place)))
+
+    return SimpleNamespace(library=make_stock(fill), **found)
+
+
+def plan_all(settings):
     scan, space, counts, finished = last_scan(settings)
     summary = summarize_scan(scan, space, counts, finished)
     members = {
@@ -75,19 +102,39 @@ def site(library, tmp_path):
     }
     rows = sorted(summary.groups.iter_rows(named=True), key=lambda row: row["keeper"])
     changes = [{}, {}, {"questions": ("north or south?",)}, {"approvers": ("legal@example.org",)}]
-    groups = [planned(row, members[row["group_id"]], **more)
-              for row, more in zip(rows, changes, strict=True)]  # fmt: skip
+    groups = [
+        planned(row, members[row["group_id"]], **more)
+        for row, more in zip(rows, changes, strict=True)
+    ]
     plan = Plan(
-        form=PLAN_FORM, source=scan.source, scan_id=scan.id, scope=scan.scope, policy="p 1",
-        caps={"objects": 9.0, "bytes": 1e9, "share": 1.0}, quarantine_days=30, assets=8,
+        form=PLAN_FORM,
+        source=scan.source,
+        scan_id=scan.id,
+        scope=scan.scope,
+        policy="p 1",
+        caps={"objects": 9.0, "bytes": 1e9, "share": 1.0},
+        quarantine_days=30,
+        assets=8,
         groups=tuple(sorted(groups, key=lambda group: group.group_id)),
-    )  # fmt: skip
+    )
     catalog = open_catalog(settings)
     with catalog.writing(5):
         save_plan(catalog, plan)
     assets = dict(summary.members.select("key", "asset_id").iter_rows())
-    return SimpleNamespace(settings=settings, plan=plan, groups=groups, assets=assets,
-                           names=[group.group_id for group in groups])  # fmt: skip
+    return {"plan": plan, "groups": groups, "assets": assets}
+
+
+@pytest.fixture
+def site(stock, library, tmp_path):
+    """The stock with a catalog of its own."""
+    stock.library.lend(tmp_path)
+    return SimpleNamespace(
+        settings=settings_of(tmp_path),
+        plan=stock.plan,
+        groups=stock.groups,
+        assets=stock.assets,
+        names=[group.group_id for group in stock.groups],
+    )
 
 
 @pytest.fixture
@@ -100,8 +147,12 @@ def path_of(site, reviewer: str = ANNA) -> str:
 
 
 def said(site, *groups: dict, verdicts=(), **changes) -> dict:
-    return {"form": FORM, "plan_hash": site.plan.hash, "groups": list(groups),
-            "verdicts": list(verdicts)} | changes  # fmt: skip
+    return {
+        "form": FORM,
+        "plan_hash": site.plan.hash,
+        "groups": list(groups),
+        "verdicts": list(verdicts),
+    } | changes
 
 
 def word(name: str, decision: str = "approve", **more) -> dict:
@@ -110,14 +161,19 @@ def word(name: str, decision: str = "approve", **more) -> dict:
 
 def pair(site, number: int, verdict: str = "distinct") -> dict:
     group = site.groups[number]
-    return {"left": site.assets[group.keeper], "right": site.assets[group.duplicates[0]],
-            "verdict": verdict}  # fmt: skip
+    return {
+        "left": site.assets[group.keeper],
+        "right": site.assets[group.duplicates[0]],
+        "verdict": verdict,
+    }
 
 
 def held(site) -> dict[str, tuple[str, str, str]]:
     found = read_decisions(open_catalog(site.settings), site.plan)
-    return {row["group_id"]: (row["decision"], row["by"], row["door"])
-            for row in found.iter_rows(named=True)}  # fmt: skip
+    return {
+        row["group_id"]: (row["decision"], row["by"], row["door"])
+        for row in found.iter_rows(named=True)
+    }
 
 
 def verdicts(site) -> list[tuple[str, str]]:
@@ -145,17 +201,25 @@ def test_looking_shows_the_plans_scan_and_changes_nothing(site, client):
 
 def test_decisions_are_recorded_in_the_reviewers_name(site, client):
     one, two, asked, _ = site.names
-    body = said(site, word(one), word(two, "reject"), word(asked, accept_questions=True),
-                verdicts=[pair(site, 1)])  # fmt: skip
+    body = said(
+        site,
+        word(one),
+        word(two, "reject"),
+        word(asked, accept_questions=True),
+        verdicts=[pair(site, 1)],
+    )
     answer = client.post(path_of(site) + "/decisions", json=body)
     assert answer.status_code == 200, answer.text
     assert {name: row[0] for name, row in answer.json()["decided"].items()} == {
-        one: "approve", two: "reject", asked: "approve",
-    }  # fmt: skip
+        one: "approve",
+        two: "reject",
+        asked: "approve",
+    }
     assert held(site) == {
-        one: ("approve", ANNA, "page"), two: ("reject", ANNA, "page"),
+        one: ("approve", ANNA, "page"),
+        two: ("reject", ANNA, "page"),
         asked: ("approve", ANNA, "page"),
-    }  # fmt: skip
+    }
     assert verdicts(site) == [("distinct", "page")]
     page = client.get(path_of(site) + "/report").text
     assert f'"{one}":["approve","{ANNA}"' in page, "what was decided is shown as decided"
@@ -179,8 +243,10 @@ def test_questions_and_others_groups_stay_open(site, client):
     strange = said(site, verdicts=[pair(site, 3)])
     assert client.post(path_of(site) + "/decisions", json=strange).status_code == 409
     mixed = {"left": pair(site, 0)["left"], "right": pair(site, 1)["left"], "verdict": "distinct"}
-    assert client.post(path_of(site) + "/decisions",
-                       json=said(site, verdicts=[mixed])).status_code == 409  # fmt: skip
+    assert (
+        client.post(path_of(site) + "/decisions", json=said(site, verdicts=[mixed])).status_code
+        == 409
+    )
     assert verdicts(site) == []
 
 
@@ -269,16 +335,25 @@ def test_a_files_decisions_are_recorded(site, tmp_path):
     one, two, asked, others = site.names
     kept = site.groups[3].duplicates[0]
     file = tmp_path / "decisions.json"
-    file.write_text(json.dumps(said(
-        site, word(one), word(two, "reject"), word(asked, accept_questions=True),
-        word(others, keeper=kept), verdicts=[pair(site, 1)],
-    )))  # fmt: skip
+    file.write_text(
+        json.dumps(
+            said(
+                site,
+                word(one),
+                word(two, "reject"),
+                word(asked, accept_questions=True),
+                word(others, keeper=kept),
+                verdicts=[pair(site, 1)],
+            )
+        )
+    )
     answer = approve(site, file)
     assert answer.exit_code == 0, answer.output
     assert held(site) == {
-        one: ("approve", "anna", "cli"), two: ("reject", "anna", "cli"),
+        one: ("approve", "anna", "cli"),
+        two: ("reject", "anna", "cli"),
         asked: ("approve", "anna", "cli"),
-    }  # fmt: skip
+    }
     assert verdicts(site) == [("distinct", "cli")]
     assert f"--keeper {others}={kept}" in answer.output
 
@@ -330,6 +405,7 @@ def test_review_by_keyboard_is_recorded_by_the_gate(site, gate):
             playwright.expect(page.locator("#act-accept")).to_be_disabled()
         browser.close()
     assert held(site) == {
-        site.names[0]: ("approve", ANNA, "page"), site.names[1]: ("reject", ANNA, "page"),
-    }  # fmt: skip
+        site.names[0]: ("approve", ANNA, "page"),
+        site.names[1]: ("reject", ANNA, "page"),
+    }
     assert problems == []

@@ -47,11 +47,17 @@ def merge(name, rule, mine, *theirs, **how):
         ("tags.use", "restrictive", None, ["open"], {"order": ("none", "open")}, "open"),
         ("xmp.d", "earliest", "2024-05-01", ["2023-12-31T23:59:59"], {}, "2023-12-31T23:59:59"),
         ("xmp.d", "latest", "2024-05-01", ["2023-12-31"], {}, "2024-05-01"),
-        ("xmp.d", "earliest", "2024-05-01T00:00:00", ["2024-05-01T01:00+02:00"], {},
-         "2024-05-01T01:00+02:00"),
+        (
+            "xmp.d",
+            "earliest",
+            "2024-05-01T00:00:00",
+            ["2024-05-01T01:00+02:00"],
+            {},
+            "2024-05-01T01:00+02:00",
+        ),
         ("xmp.d", "earliest", "2024-05-01", ["2024-05-01T00:00Z"], {}, "2024-05-01"),
     ],
-)  # fmt: skip
+)
 def test_a_rule_decides(name, rule, mine, theirs, how, kept):
     found, value = merge(name, rule, mine, *theirs, **how)
     assert value == kept
@@ -142,9 +148,13 @@ def test_identities_and_our_own_tags_are_nobody_elses():
     other = member(
         "b.jpg",
         tags={"dam-dedup-group": "g"},
-        xmp={"document_id": "1", "instance_id": "2", "original_document_id": "3",
-             "derived_from": "4"},
-    )  # fmt: skip
+        xmp={
+            "document_id": "1",
+            "instance_id": "2",
+            "original_document_id": "3",
+            "derived_from": "4",
+        },
+    )
     found = merge_metadata(member(tags={"dam-dedup-x": "1"}), [other], [])
     assert (found.fields, found.tags, found.xmp) == ((), {"dam-dedup-x": "1"}, {})
 

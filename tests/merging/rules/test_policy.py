@@ -303,9 +303,18 @@ def test_the_first_pattern_that_matches_decides_and_defaults_follow():
 
 def test_fields_of_a_member():
     member = Member(
-        "i", "k", "c", 1, 1, 1, "png", datetime(2026, 1, 1, tzinfo=UTC),
-        tags={"Owner": "north"}, metadata={"owner": "south"}, xmp={"rights": ""},
-    )  # fmt: skip
+        "i",
+        "k",
+        "c",
+        1,
+        1,
+        1,
+        "png",
+        datetime(2026, 1, 1, tzinfo=UTC),
+        tags={"Owner": "north"},
+        metadata={"owner": "south"},
+        xmp={"rights": ""},
+    )
     assert field_value(member, "tags.Owner") == "north"
     assert field_value(member, "tags.owner") is None  # tags keep their case
     assert field_value(member, "metadata.Owner") == "south"  # user metadata has none

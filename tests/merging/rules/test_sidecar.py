@@ -110,8 +110,10 @@ def test_the_keepers_own_stays_and_what_it_lacks_is_added():
         '<rdf:Description rdf:about="" xmpMM:DocumentID="keeper"/>',
     )
     first = packet(alt("dc:title", x_default="Theirs") + bag("sun", "sand"), 'shop:shelf="7"')
-    second = packet("<shop:box rdf:parseType='Resource'><shop:w>3</shop:w></shop:box>",
-                    'shop:shelf="8" shop:sku="B"')  # fmt: skip
+    second = packet(
+        "<shop:box rdf:parseType='Resource'><shop:w>3</shop:w></shop:box>",
+        'shop:shelf="8" shop:sku="B"',
+    )
     found = merge_sidecar(mine, [first, second], {"label": "green"})
     before, after = properties(mine), properties(found)
     assert {name: after[name] for name in before if name != DC + "subject"} == {
@@ -373,8 +375,10 @@ def test_merging_again_gives_the_same_bytes(mine, others, values):
     assert merge_sidecar(once, [], {}) == once
 
 
-@given(st.binary(max_size=200) | SIDECARS.flatmap(
-    lambda data: st.integers(0, len(data)).map(lambda at: data[:at])))  # fmt: skip
+@given(
+    st.binary(max_size=200)
+    | SIDECARS.flatmap(lambda data: st.integers(0, len(data)).map(lambda at: data[:at]))
+)
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_are_merged_or_refused(data):
     try:

@@ -1,0 +1,117 @@
+"""A scan's verified pairs and its matches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+
+from tasks.catalog.catalog import Catalog
+from tasks.dedup.cross_filter import content_sides
+from tasks.dedup.groups import bridging_pairs
+from tasks.dedup.keepers import rank_keepers
+from tasks.dedup.verify import tiers_of
+from tasks.queries.candidates import list_candidates
+from tasks.queries.pair_answers import KnownAnswers
+from tasks.queries.scope_assets import embedded_assets
+from tasks.records import Scan, Space
+
+#: How often members may be offered to the keeper of a neighbouring group. Three rounds are the
+#: rule; a ring of 3,000 copies, each like its neighbours only, takes 17.
+_ROUNDS = 30
+
+
+def read_pairs(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
+    """All verified pairs of a scope, refusals included, as the verify stage left them.
+
+    Returns:
+        left, right (contents, left < right), score, tier, evidence (JSON or null); sorted by left
+        and right.
+    """
+    assets = embedded_assets(catalog, scan, space)
+    pairs = settled_pairs(catalog, scan, space, assets, KnownAnswers(catalog).of)
+    tiers = tiers_of(pairs["score"])
+    return pairs.with_columns(pl.Series("tier", tiers, dtype=pl.String)).sort("left", "right")
+
+
+def settled_pairs(
+    catalog: Catalog,
+    scan: Scan,
+    space: Space,
+    assets: pl.DataFrame,
+    ask: Callable[[pl.DataFrame], pl.DataFrame],
+) -> pl.DataFrame:
+    """Candidates with their answers, and those of members with the keepers of nearby groups.
+
+    A pure function of what is in scope and of the pairs' answers: it does not matter in which
+    order the assets came, nor which scans there were before.
+    """
+    sides = content_sides(assets)
+    contents = assets.select("content", "phash").unique("content", keep="first")
+    contents = contents.join(sides, on="content")
+    pairs = ask(list_candidates(catalog, scan, space, contents))
+    ranks = (
+        rank_keepers(assets).with_row_index("rank").group_by("content").agg(pl.col("rank").min())
+    ).join(sides, on="content")
+    for _ in range(_ROUNDS):
+        missing = bridging_pairs(ranks, pairs)
+        if missing.is_empty():
+            break
+        pairs = pl.concat([pairs, ask(missing)])
+    return pairs
+
+
+def read_matches(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
+    """The scope's pairs that are copies, or alike, at or above the threshold, with evidence.
+
+    Grouping, planning and summarizing need the same matches, which take a join over all
+    candidates. So those of one scan are derived once in a process, and again only when a table
+    they come from has a new version.
+
+    Returns:
+        As :func:`~tasks.queries.matches.read_pairs`, and box_left, box_right: where the two meet.
+    """
+    derived = _latest.of(catalog, scan, space)
+    if derived is not None:
+        return derived
+    # Before they are read: what is written meanwhile makes them be derived again, not kept.
+    state = _state(catalog, scan, space)
+    boxes = pl.Struct({"box_left": pl.List(pl.Float64), "box_right": pl.List(pl.Float64)})
+    matches = (
+        read_pairs(catalog, scan, space)
+        .filter(pl.col("score") >= scan.threshold)
+        .with_columns(pl.col("evidence").str.json_decode(boxes).alias("boxes"))
+        .unnest("boxes")
+    )
+    _latest.keep(state, matches)
+    return matches
+
+
+_State = tuple[str, str, str, tuple[int, ...]]
+
+
+class _Latest:
+    """The matches derived last, with the state of the catalog that they were derived from."""
+
+    def __init__(self) -> None:
+        self._held: tuple[_State, pl.DataFrame] | None = None
+
+    def of(self, catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame | None:
+        """A scan's matches; None when others were derived since, or a table has changed."""
+        held = self._held  # read once: another thread may keep others
+        if held is None or held[0][1] != scan.id:
+            return None
+        return held[1] if held[0] == _state(catalog, scan, space) else None
+
+    def keep(self, state: _State, matches: pl.DataFrame) -> None:
+        """Keep a scan's matches instead of those kept before."""
+        self._held = state, matches
+
+
+_latest = _Latest()
+
+
+def _state(catalog: Catalog, scan: Scan, space: Space) -> _State:
+    tables = ("assets", "neighbours", "pairs", f"vectors_{space.id}")
+    versions = tuple(catalog.versions(tables).values())
+    return catalog.uri, scan.id, space.id, versions

@@ -1,0 +1,98 @@
+"""What reading an image's pixels leaves in the catalog."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog
+from tasks.embedding.images import READER_VERSION
+from tasks.records import Picture, Space, digest
+from tasks.session import pa_table
+from tasks.settings import Settings
+
+#: Stands for a picture's pixels once the model has seen them.
+NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
+
+#: Filter columns that only a reading fills. Found in a text value too, it costs readings, no more.
+_READING_COLUMN = re.compile(r"\b(width|height|mode|sha256)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one attempt to read an image gave: a picture, or why there is none.
+
+    Attributes:
+        revision: names the bytes that were read (see :func:`tasks.queries.objects.revision_of`).
+        failed: reason word of a failure.
+        message: the failure in a sentence.
+    """
+
+    key: str
+    asset_id: str
+    revision: str
+    picture: Picture | None
+    failed: str | None = None
+    message: str | None = None
+
+
+def names_reading_column(where: str) -> bool:
+    """Whether a filter asks for what only a reading tells."""
+    return bool(_READING_COLUMN.search(where))
+
+
+def reader_of(settings: Settings) -> str:
+    """Names how images are read: a failure is tried again once the program or a limit differs."""
+    limits = settings.limits.model_dump_json(exclude={"inflight_bytes"})
+    return digest(str(READER_VERSION), limits)[:16]
+
+
+def record_space(catalog: Catalog, space: Space) -> None:
+    """Write down what a space is."""
+    row = {
+        "space": space.id,
+        "model": space.model,
+        "revision": space.revision,
+        "preprocessing": space.preprocessing,
+        "dim": space.dim,
+    }
+    catalog.upsert("spaces", pa_table([row], schema.SPACES), only_new=True)
+
+
+def picture_row(asset: str, revision: str, picture: Picture, settings: Settings) -> dict[str, Any]:
+    """What is kept of a picture that was read elsewhere, for the table of assets."""
+    return reading_row(Reading("", asset, revision, picture), reader_of(settings))
+
+
+def reading_row(reading: Reading, reader: str) -> dict[str, Any]:
+    """A reading as columns of the assets table; ``reader`` names how images are read."""
+    row: dict[str, Any] = {
+        "asset_id": reading.asset_id,
+        "read_revision": reading.revision,
+        "reader": reader,
+        "failed": reading.failed,
+        "message": reading.message,
+        "flags": [],
+        "exif": "{}",
+        "xmp": "{}",
+    }
+    picture = reading.picture
+    if picture is None:
+        return row
+    return row | {
+        "sha256": picture.sha256,
+        "content": picture.content,
+        "phash": picture.phash,
+        "width": picture.width,
+        "height": picture.height,
+        "mode": picture.mode,
+        "quality": picture.quality,
+        "flags": list(picture.flags),
+        "exif": json.dumps(picture.exif),
+        "xmp": json.dumps(picture.xmp),
+    }

@@ -1,0 +1,115 @@
+"""The house keeps its order: what import-linter cannot say of it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("flows", "reports", "tasks", "deployments")
+
+
+def modules(folder: Path = ROOT) -> dict[str, Path]:
+    """Dotted name to file, of the product's modules."""
+    return {
+        ".".join(path.relative_to(folder).with_suffix("").parts): path
+        for package in PACKAGES
+        for path in sorted((folder / package).rglob("*.py"))
+    }
+
+
+def imports_of(path: Path, *, running: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Module and names of each ``from ... import`` of a file; only those that run at import."""
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = tree.body if running else list(ast.walk(tree))
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, []) for alias in node.names)
+
+
+def targets(path: Path, known: dict[str, Path], *, running: bool = False) -> set[str]:
+    """The product's modules that a file imports."""
+    found = set()
+    for module, names in imports_of(path, running=running):
+        found |= {f"{module}.{name}" for name in names if f"{module}.{name}" in known}
+        found |= {module} & known.keys()
+    return found
+
+
+def stage_files() -> set[str]:
+    """The files of the scan's own wing whose verb ``flows/order.py`` runs."""
+    return {
+        module
+        for module, _ in imports_of(ROOT / "flows" / "order.py")
+        if module.startswith("tasks.scan.")
+    }
+
+
+def test_a_stage_imports_no_other_stage():
+    """So that none can lean on one that runs after it; what two share is below both."""
+    stages, known = stage_files(), modules()
+    assert len(stages) >= 7
+    leaning = {
+        name: sorted(targets(known[name], known) & (stages - {name}))
+        for name in stages
+        if targets(known[name], known) & (stages - {name})
+    }
+    assert leaning == {}
+
+
+def test_the_scan_wing_holds_stages_and_nothing_else():
+    files = {name for name in modules() if name.startswith("tasks.scan.")}
+    assert files - {"tasks.scan.__init__"} == stage_files()
+
+
+def test_few_files_lie_directly_in_tasks():
+    assert len(list((ROOT / "tasks").glob("*.py"))) <= 12
+
+
+def test_the_formatter_wins():
+    here = [*modules().values(), *(ROOT / "tests").rglob("*.py")]
+    mark = "fmt: " + "skip"
+    assert [str(path) for path in here if mark in path.read_text("utf-8")] == []
+
+
+def test_no_private_name_is_imported_across_files():
+    private = [
+        f"{name} takes {wanted} from {module}"
+        for name, path in modules().items()
+        for module, names in imports_of(path)
+        for wanted in names
+        if module.split(".")[0] in PACKAGES and wanted.startswith("_")
+    ]
+    assert private == []
+
+
+def test_no_two_modules_import_one_another():
+    """Not even for their types: a circle is one room with two doors."""
+    known = modules()
+    arrows = {name: targets(path, known) for name, path in known.items()}
+    circles = [
+        (one, other)
+        for one, others in arrows.items()
+        for other in others
+        if one < other and one in arrows[other]
+    ]
+    assert circles == []
+
+
+@pytest.mark.parametrize("room", ["catalog", "dedup", "delivery", "embedding", "search", "sources"])
+def test_rooms_do_not_import_one_another(room):
+    known = modules()
+    rooms = {"catalog", "dedup", "delivery", "embedding", "search", "sources"} - {room}
+    wrong = [
+        (name, target)
+        for name, path in known.items()
+        if name.startswith(f"tasks.{room}.")
+        for target in targets(path, known)
+        if target.split(".")[1] in rooms
+    ]
+    assert wrong == []
