@@ -82,9 +82,7 @@ class Store(Bucket):
         self.lease: Lease | None = None
         keep_order(self.client)
         for operation in _DESTROYING:
-            self.client.meta.events.register_last(
-                f"before-send.s3.{operation}", self._may_send, unique_id=f"lease-{operation}"
-            )
+            self.client.meta.events.register_last(f"before-send.s3.{operation}", self._may_send)
 
     # ---- writing -----------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from tasks.scan.group import group_assets
 from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings, load_settings
+from tests.merging.world import NOTES
 
 POLICY = """
 version: 1
@@ -48,9 +49,6 @@ rules:
   - name: all
     action: %s
 """
-
-#: What merges write about themselves: the lease, the list of quarantines, the journal.
-NOTES = (".dam-dedup/.merge.lease", ".dam-dedup/quarantine-places.json", ".dam-dedup/journal/")
 
 Snapshot = dict[str, tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, str], ...], str]]
 
