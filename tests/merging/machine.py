@@ -115,7 +115,24 @@ class Merges(BucketWorld):
 
     # ---- other catalogs, other clocks, other places -------------------------------------------
 
-    @rule()
+    @rule(
+        what=st.sampled_from(
+            ["nothing", "nothing", "nothing", "catalog", "clock", "place", "lost"]
+        ),
+        seconds=st.sampled_from([-86_400, -90, 90, 86_400, 0]),
+        prefix=st.sampled_from(["trash/", "c/aside/", ""]),
+    )
+    def all_is_otherwise(self, what: str, seconds: int, prefix: str) -> None:
+        """One rule for all of it: rules of their own would leave no steps for merges."""
+        if what == "catalog":
+            self.go_on_with_the_other_catalog()
+        elif what == "clock":
+            self.set_the_clock(seconds)
+        elif what == "place":
+            self.move_the_quarantine(prefix)
+        elif what == "lost":
+            self.lose_the_catalog()
+
     def go_on_with_the_other_catalog(self) -> None:
         """Whoever works here knows nothing of what the other catalog did."""
         STEPS["other catalog"] += 1
@@ -127,19 +144,16 @@ class Merges(BucketWorld):
         self.settings, self.plans, self.words, self.audit, self.begun = self.other
         self.other, self.elsewhere = mine, mine[-1]
 
-    @rule(seconds=st.sampled_from([-86_400, -90, 0, 90, 86_400]))
     def set_the_clock(self, seconds: int) -> None:
         """From now on the machine that works is ahead of the others, or behind."""
         STEPS["clock"] += 1
         for module in (journal, merge_module, undo_module):
             module.now = lambda: now() + timedelta(seconds=seconds)  # type: ignore[attr-defined]
 
-    @rule(prefix=st.sampled_from(["", "trash/", "c/aside/"]))
     def move_the_quarantine(self, prefix: str) -> None:
         STEPS["quarantine elsewhere"] += 1
         self.quarantine = f"quarantine: {{prefix: {prefix}}}\n" if prefix else ""
 
-    @rule()
     def lose_the_catalog(self) -> None:
         """All that was done is known from the bucket again, and can be undone."""
         STEPS["catalog lost"] += 1
