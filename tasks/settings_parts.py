@@ -358,6 +358,12 @@ class GateSettings(_Part):
     )
     request_seconds: float = Field(60, gt=0, description="Seconds that one request may take in all")
     upload_seconds: float = Field(60, gt=0, description="Seconds that sending one request may take")
+    header_seconds: float = Field(
+        10, gt=0, description="Seconds that sending the header of one request may take"
+    )
+    connections: int = Field(
+        512, ge=8, le=65_536, description="Connections at once; one more closes the oldest idle one"
+    )
     page_rows: int = Field(1000, ge=1, le=100_000, description="Most results of one answer")
     allow_private_addresses: bool = Field(
         False, description="Fetch image URLs from private networks too"

@@ -114,8 +114,8 @@ def analyze(
 
         dam-dedup analyze *.jpg > all.jsonl
 
-    The document is sealed: set DAM_DEDUP_GATE__SECRET where it leaves your hands. It is good for
-    as long as the model and its settings stay what they are.
+    The document is sealed with DAM_DEDUP_GATE__SECRET, or with a key kept beside the catalog. It
+    is good for as long as the key, the model and its settings stay what they are.
     """
     settings = read_settings(catalog)
     for name in files:
@@ -152,9 +152,7 @@ def update(
     name: Annotated[str, typer.Option(help="What people call it (gate:// only).")] = "",
     tag: NamedValues = None,
     metadata: NamedValues = None,
-    etag: Annotated[
-        str, typer.Option(help="The object's ETag when it was analysed; saves reading it again.")
-    ] = "",
+    etag: Annotated[str, typer.Option(help="The ETag that the object must have.")] = "",
     catalog: CatalogUri = None,
     as_json: Json = False,
 ) -> None:
@@ -178,9 +176,17 @@ def update(
 
     with Analyzer(settings) as analyzer:
         analysis = _analysis(image, settings, analyzer)
-    asset = update_asset(
-        settings, analysis, key, source=source, tags=tags, metadata=texts, name=name, etag=etag
-    )
+        asset = update_asset(
+            settings,
+            analysis,
+            key,
+            source=source,
+            tags=tags,
+            metadata=texts,
+            name=name,
+            etag=etag,
+            analyzer=analyzer,
+        )
     if as_json:
         print_json({"asset_id": asset, "key": key})
     else:

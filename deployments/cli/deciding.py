@@ -24,7 +24,7 @@ from deployments.cli.options import (
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program's."""
-    add(app, MERGE, approve, reject, verdict)
+    add(app, MERGE, approve, reject, withdraw, verdict)
 
 
 def approve(
@@ -74,6 +74,37 @@ def reject(
     dam-dedup reject 4f1c --by anna --groups g41c --comment "two views of one shoe"
     """
     _decide("reject", plan_id, by, groups, comment, True, catalog, as_json)
+
+
+def withdraw(
+    plan_id: PlanId,
+    by: By,
+    groups: Groups = None,
+    comment: Comment = "",
+    catalog: CatalogUri = None,
+    as_json: Json = False,
+) -> None:
+    """Take approvals back, of groups that nothing was done to yet; they wait for a decision again.
+
+    dam-dedup withdraw 4f1c --by anna --groups g41c
+    """
+    settings, chosen = read_settings(catalog), split(groups)
+
+    from deployments.cli.output import print_json
+    from reports.words import shown_key
+    from tasks.merging.decide import withdraw as take_back
+    from tasks.merging.rules.plans import as_data
+
+    outcome = take_back(settings, plan_id, by=by, groups=chosen, comment=comment)
+    if as_json:
+        print_json([as_data(one) for one in outcome])
+    for one in () if as_json else outcome:
+        said = f"stays approved: {one.why}" if one.decision else "is no longer approved"
+        typer.echo(f"{one.group_id[:8]} {shown_key(one.keeper)} {said}")
+    if not outcome and not as_json:
+        typer.echo("nothing was approved")
+    if any(one.decision for one in outcome):
+        raise typer.Exit(1)
 
 
 def verdict(

@@ -88,6 +88,7 @@ def put(
             source=source,
             policy=rules,
             tags=tags,
+            analyzer=analyzer,
         )
     if as_json:
         print_json(

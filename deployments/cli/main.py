@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from typing import Annotated, Any, TextIO, cast
@@ -69,6 +70,7 @@ app.add_typer(bench_app, name="bench", rich_help_panel=MEASURE)
 def main() -> None:
     """Run the command; errors raised on purpose become one clear message."""
     warnings.formatwarning = _one_line
+    os.umask(0o077)  # catalog, reports and state are for nobody else of this machine
     stream = sys.stdout
     output = Output(stream)
     sys.stdout = cast(TextIO, output)

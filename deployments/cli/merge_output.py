@@ -15,6 +15,7 @@ from tasks.merging.decide import Decided
 from tasks.merging.journal import group_state, last_events
 from tasks.merging.merge import MergeOutcome
 from tasks.merging.quarantine import Quarantined
+from tasks.merging.rules.caps import caps_note
 from tasks.merging.rules.plans import Plan, PlannedGroup, as_data
 from tasks.merging.undo import UndoOutcome
 
@@ -53,6 +54,8 @@ def show_plan(plan: Plan, data: dict[str, Any], *, operations: bool) -> None:
         f"  {counted(len(plan.groups), 'group')}, {len(acting)} to be acted on, "
         f"{human_bytes(size)} of duplicates in them"
     )
+    if note := caps_note(plan):
+        typer.echo(f"  {note}")
     for group, row in zip(plan.groups, data["groups"], strict=True):
         typer.echo("")
         show_group(

@@ -1,4 +1,4 @@
-"""The commands that write to the bucket: ``merge`` and ``undo``."""
+"""The commands ``merge`` and ``undo``, which write to the bucket, and ``recover``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deployments.cli.options import By, CatalogUri, Groups, Json, PlanId, read_s
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program's."""
-    add(app, MERGE, merge, undo)
+    add(app, MERGE, merge, undo, recover)
 
 
 def merge(
@@ -29,9 +29,9 @@ def merge(
 
     Exit code 1 when a group was refused or failed.
 
-        dam-dedup merge latest --dry-run
+        dam-dedup merge 4f1c --dry-run
 
-        dam-dedup merge latest --by anna
+        dam-dedup merge 4f1c --by anna
     """
     settings, chosen = read_settings(catalog), split(groups)
 
@@ -79,4 +79,36 @@ def undo(
     else:
         show_undo(outcomes)
     if any(one.state in {"left", "failed"} for one in outcomes):
+        raise typer.Exit(1)
+
+
+def recover(
+    source: Annotated[str, typer.Option("--source", help="s3://bucket that was merged in.")],
+    catalog: CatalogUri = None,
+    as_json: Json = False,
+) -> None:
+    """Rebuild plans, quarantine and undo from the bucket alone, when the catalog was lost.
+
+    Every merge keeps its plan and its steps below .dam-dedup/journal/ in the bucket. What the
+    catalog knows stays as it is.
+
+        dam-dedup recover --source s3://photos
+    """
+    settings = read_settings(catalog)
+
+    from deployments.cli.output import print_json
+    from tasks.merging.recover import recover as rebuild
+    from tasks.merging.rules.plans import as_data
+
+    found = rebuild(settings, source)
+    if as_json:
+        print_json(as_data(found))
+    else:
+        typer.echo(
+            f"{len(found.plans)} plans with {found.events} events: undo and quarantine work as "
+            "before; scan to know the assets again"
+        )
+        for text in found.unreadable:
+            typer.echo(f"  not read: {text}")
+    if found.unreadable:
         raise typer.Exit(1)

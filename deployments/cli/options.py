@@ -27,7 +27,10 @@ SourceUri = Annotated[
 ]
 By = Annotated[str, typer.Option("--by", help="Who; kept on record in the audit.")]
 Comment = Annotated[str, typer.Option(help="Why; kept on record in the audit.")]
-PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="A plan's id, or `latest`.")]
+PlanId = Annotated[str, typer.Argument(metavar="PLAN", help="A plan's id, or how it begins.")]
+ShownPlan = Annotated[
+    str, typer.Argument(metavar="PLAN", help="A plan's id, how it begins, or `latest`.")
+]
 PlanOnly = Annotated[str, typer.Argument(metavar="[PLAN]", help="Of this plan only.")]
 Groups = Annotated[
     list[str] | None,

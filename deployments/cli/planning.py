@@ -10,8 +10,8 @@ from deployments.cli.help_pages import MERGE, Command, Group
 from deployments.cli.options import (
     CatalogUri,
     Json,
-    PlanId,
     PolicyFile,
+    ShownPlan,
     policy_of,
     read_settings,
 )
@@ -90,7 +90,7 @@ def make(
 
 @plan_app.command("show", cls=Command)
 def show(
-    plan_id: PlanId,
+    plan_id: ShownPlan,
     catalog: CatalogUri = None,
     as_json: Json = False,
     full: Annotated[bool, typer.Option("--full", help="Every operation as well.")] = False,

@@ -55,6 +55,7 @@ def gate(
     import uvicorn
 
     from deployments.gate.app import create_app
+    from deployments.gate.connections import guarded
     from deployments.gate.keys import Keys
 
     keys = Keys(settings, anybody=no_keys)
@@ -74,7 +75,7 @@ def gate(
         backlog=512,
         timeout_graceful_shutdown=30,
         h11_max_incomplete_event_size=_HEAD_BYTES,
-        http="h11",
+        http=guarded(header_seconds=settings.gate.header_seconds, most=settings.gate.connections),
     )
 
 

@@ -48,6 +48,15 @@ async def _guard(request: Request, follow: Callable[[Request], Awaitable[Respons
     service: Service = request.app.state.service
     started = time.perf_counter()
     try:
+        if {"transfer-encoding", "content-length"} <= set(request.headers):
+            # Two lengths: a proxy may go by the other one, and take the rest for another request.
+            raise Problem(
+                400,
+                "wrong_request",
+                "the request says its length twice",
+                "Send Content-Length or Transfer-Encoding",
+                {"Connection": "close"},
+            )
         async with asyncio.timeout(_seconds(request, service.settings)):
             response = await follow(request)
     except Exception as error:  # nothing further out turns an error into an answer

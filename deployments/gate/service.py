@@ -24,6 +24,7 @@ from deployments.gate.problems import Problem
 from tasks.errors import DamDedupError, ImageError, SettingsError, SourceError
 from tasks.intake.analyze import Analyzer, analysis_json, read_analysis
 from tasks.intake.check import Checker
+from tasks.intake.seal import sealing_key
 from tasks.merging.policy_file import read_policy
 from tasks.merging.rules.policy import default_policy
 from tasks.records import Analysis, Checked, CheckQuestion
@@ -53,7 +54,7 @@ class Service:
         self.settings = impatient(settings)
         self.metrics = Metrics()
         self.inflight = Inflight(settings.gate.inflight_bytes)
-        self._analyzer = Analyzer(self.settings)
+        self.analyzer = Analyzer(self.settings)
         self.checker = Checker(self.settings, _WRITE_SECONDS)
         self._images: Batcher[bytes, Analysis] = Batcher(
             self._analyze, settings.embedding.batch_size, settings.gate.queue
@@ -96,7 +97,7 @@ class Service:
         self._crowd.close()
         self._writer.close()
         self.checker.close()
-        self._analyzer.__exit__(None, None, None)
+        self.analyzer.__exit__(None, None, None)
 
     # ---- what routes do ----------------------------------------------------------------------
 
@@ -188,13 +189,13 @@ class Service:
                 "the analysis is not a JSON object",
                 "Send what /analyze answered, unchanged",
             )
-        return await self.run(lambda: read_analysis(document, self.settings, self._analyzer.space))
+        return await self.run(lambda: read_analysis(document, self.settings, self.analyzer.space))
 
     # ---- inside ------------------------------------------------------------------------------
 
     def _analyze(self, images: Sequence[bytes]) -> Sequence[Analysis | Exception]:
         started = time.perf_counter()
-        found: list[Analysis | ImageError] = self._analyzer.analyze(images)
+        found: list[Analysis | ImageError] = self.analyzer.analyze(images)
         self.metrics.analysis_seconds.observe(time.perf_counter() - started)
         self.metrics.batches.observe(len(images))
         return found
@@ -209,8 +210,9 @@ class Service:
         picture = io.BytesIO()
         Image.effect_noise((64, 64), 64).save(picture, "PNG")
         try:
-            space = self._analyzer.space
-            self._analyzer.analyze([picture.getvalue()])
+            sealing_key(self.settings)  # made at the first start
+            space = self.analyzer.space
+            self.analyzer.analyze([picture.getvalue()])
         except DamDedupError as error:
             log.error("the gate is not ready: %s", error)
             return

@@ -10,11 +10,11 @@ from deployments.gate.service import Service
 from tasks.intake.alerts import Alert, save_alerts
 from tasks.intake.blocklist import find_alerts, suspect_of
 from tasks.intake.ingest import Admission, admit
-from tasks.intake.update import update_asset
+from tasks.intake.update import ReadObject, enter_object, read_object, update_asset
 from tasks.merging.rules.ingest_policy import Admit
 from tasks.records import Analysis
-from tasks.session import default_source, open_catalog
-from tasks.settings import Settings
+from tasks.session import default_source, open_catalog, open_source
+from tasks.sources.collection import is_collection
 
 _CHANNEL = "gate"
 
@@ -46,6 +46,7 @@ async def update(service: Service, analysis: Analysis, wanted: Update) -> dict[s
             name=wanted.name,
             etag=wanted.etag,
             channel=_CHANNEL,
+            analyzer=service.analyzer,
         )
     )
     service.metrics.updates.labels(admission.decision).inc()
@@ -60,28 +61,42 @@ async def enter(service: Service, analysis: Analysis, wanted: Update) -> dict[st
     """
     if service.settings.merge.policy is not None:
         return await update(service, analysis, wanted)
-    alerts = await service.write(lambda: _enter(service.settings, analysis, wanted))
+    alerts = await service.write(lambda: _enter(service, analysis, wanted))
     service.metrics.updates.labels(Admit.ADD.value).inc()
     return {"decision": Admit.ADD.value, "alerts": [alert.as_text() for alert in alerts]}
 
 
-def _enter(settings: Settings, analysis: Analysis, wanted: Update) -> tuple[Alert, ...]:
+def _enter(service: Service, analysis: Analysis, wanted: Update) -> tuple[Alert, ...]:
+    settings = service.settings
     catalog = open_catalog(settings)
     source = wanted.source or default_source(catalog, settings)
+    seen: ReadObject | None = None
+    if not is_collection(source):  # what an object shows is read from the object
+        seen = read_object(
+            settings,
+            open_source(source, settings),
+            wanted.key,
+            etag=wanted.etag,
+            sha256=analysis.picture.sha256,
+            analyzer=service.analyzer,
+        )
+        analysis = seen.analysis
     with catalog.writing(settings.catalog.busy_seconds):
         suspect = suspect_of(analysis, wanted.key, source)
         alerts = tuple(find_alerts(catalog, [suspect], analysis.space.id))
         save_alerts(catalog, alerts, channel=_CHANNEL)
-        update_asset(
-            settings,
-            analysis,
-            wanted.key,
-            source=source,
-            tags=wanted.tags,
-            metadata=wanted.metadata,
-            name=wanted.name,
-            etag=wanted.etag,
-        )
+        if seen:
+            enter_object(settings, seen)
+        else:
+            update_asset(
+                settings,
+                analysis,
+                wanted.key,
+                source=source,
+                tags=wanted.tags,
+                metadata=wanted.metadata,
+                name=wanted.name,
+            )
     return alerts
 
 

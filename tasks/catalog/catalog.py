@@ -11,7 +11,7 @@ import copy
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ import pyarrow as pa
 from lancedb.index import Bitmap, BTree
 
 from tasks.catalog import schema
-from tasks.catalog.lease import Held, file_lease, held, s3_lease
+from tasks.catalog.lease import Held, Lease, file_lease, held, s3_lease
 from tasks.catalog.migrations import run as migrations
 from tasks.catalog.vector_index import index_due, index_vectors
 from tasks.errors import CatalogBusyError, CatalogError
@@ -79,7 +79,7 @@ class Catalog:
         self._tables: dict[str, Any] = {}
         try:
             if not self.on_s3:
-                Path(uri).mkdir(parents=True, exist_ok=True)
+                Path(uri).mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = lancedb.connect(
                 uri,
                 storage_options=storage_options or None,
@@ -169,9 +169,7 @@ class Catalog:
                 stack.enter_context(self._lease(wait, "scan"))
             yield
 
-    def _lease(
-        self, wait: float, name: str
-    ) -> contextlib.AbstractContextManager[Callable[[], None]]:
+    def _lease(self, wait: float, name: str) -> contextlib.AbstractContextManager[Lease]:
         if not self.on_s3:
             return file_lease(Path(self.uri), wait, name)
         if self._client is None:
@@ -212,7 +210,7 @@ class Catalog:
         if not self._held.mine:
             raise CatalogError("delete outside of Catalog.writing()")
         self._held.check()
-        if name not in self._names:
+        if not self._there(name):
             return
         column = schema.key_of(self.table(name).schema)
         for start in range(0, len(keys), _KEYS_PER_QUERY):
@@ -224,7 +222,7 @@ class Catalog:
         if not self._held.mine:
             raise CatalogError("delete outside of Catalog.writing()")
         self._held.check()
-        if name in self._names:
+        if self._there(name):
             with self._engine(f"remove rows of {name} in"):
                 self.table(name).delete(where)
 
@@ -237,29 +235,49 @@ class Catalog:
             text = re.sub(r",? ?/\S+\.rs:\d+:\d+", "", str(error))
             raise CatalogError(
                 f"cannot {action} the catalog {self.uri}: {text[:500]}; check the disk's free "
-                "space and permissions. A damaged catalog can be left and a new one scanned into"
+                "space and permissions, and run it again: what was written before is still there"
             ) from error
 
     # ---- reading -----------------------------------------------------------------------------
 
     def table(self, name: str) -> Any:
         """A table's handle, the table made when missing."""
-        if name not in self._tables:
-            if name in self._names:
-                with self._engine(f"open {name} of"):
-                    self._tables[name] = self._db.open_table(name)
-            else:
-                self._tables[name] = self._db.create_table(name, schema=schema.TABLES[name])
-                self._names.add(name)
+        if not self._there(name):
+            self._make(name, schema.TABLES[name])
         return self._tables[name]
 
     def vectors_table(self, space: str, dim: int) -> str:
         """The name of a space's vector table, made when missing."""
         name = f"vectors_{space}"
-        if name not in self._names:
-            self._tables[name] = self._db.create_table(name, schema=schema.embeddings(dim))
-            self._names.add(name)
+        if not self._there(name):
+            self._make(name, schema.embeddings(dim))
         return name
+
+    def _there(self, name: str) -> bool:
+        """Whether there is such a table, which is then open.
+
+        A process that died, or ran out of disk, while it made a table leaves a folder without any
+        version in it. That is no table: it holds no row, and the next writer makes it whole.
+        """
+        if name not in self._names:
+            return False
+        if name in self._tables:
+            return True
+        with self._engine(f"open {name} of"):
+            try:
+                self._tables[name] = self._db.open_table(name)
+            except ValueError as error:
+                if "not found" not in str(error):
+                    raise
+                log.warning("%s of %s was not made to its end; it holds nothing", name, self.uri)
+                self._names.discard(name)
+                return False
+        return True
+
+    def _make(self, name: str, kind: pa.Schema) -> None:
+        with self._engine(f"make {name} in"):
+            self._tables[name] = self._db.create_table(name, schema=kind, exist_ok=True)
+        self._names.add(name)
 
     def read(
         self, name: str, columns: Sequence[str], where: str = "", order: str | None = None
@@ -271,7 +289,7 @@ class Catalog:
 
     def read_arrow(self, name: str, columns: Sequence[str], where: str = "") -> pa.Table:
         """As :meth:`read`, unsorted, as Arrow; JSON columns come as text."""
-        if name not in self._names:
+        if not self._there(name):
             known = schema.TABLES[name]
             return plain(known.empty_table().select(list(columns)))
         query = self.table(name).search()
@@ -283,7 +301,7 @@ class Catalog:
     def read_keys(self, name: str, columns: Sequence[str], keys: Iterable[str]) -> pl.DataFrame:
         """Rows by key; missing keys give no row."""
         wanted = sorted(set(keys))
-        if name not in self._names or not wanted:
+        if not self._there(name) or not wanted:
             return self.read(name, columns, "false") if name in schema.TABLES else pl.DataFrame()
         column = schema.key_of(self.table(name).schema)
         parts = [
@@ -300,19 +318,19 @@ class Catalog:
 
     def version(self, name: str) -> int:
         """A number that every write to a table raises; 0 where there is no table yet."""
-        if name not in self._names:
+        if not self._there(name):
             return 0
         with self._engine(f"read {name} from"):
             return int(self.table(name).version)
 
     def count(self, name: str, where: str | None = None) -> int:
         """How many rows match."""
-        return int(self.table(name).count_rows(where)) if name in self._names else 0
+        return int(self.table(name).count_rows(where)) if self._there(name) else 0
 
     def known_contents(self, space: str) -> pl.Series:
         """The contents that have a vector in a space."""
         name = f"vectors_{space}"
-        if name not in self._names:
+        if not self._there(name):
             return pl.Series("content", [], dtype=pl.String)
         return self.read(name, ["content"])["content"]
 
@@ -329,7 +347,7 @@ class Catalog:
         self, name: str, columns: Sequence[str], where: str, rows: int
     ) -> Iterator[pa.RecordBatch]:
         """As :meth:`read_arrow`, so many rows at a time."""
-        if name not in self._names:
+        if not self._there(name):
             return
         query = self.table(name).search()
         if where:
@@ -355,7 +373,7 @@ class Catalog:
         """The present version of each of these tables; 0 where there is no such table yet."""
         with self._engine("look up the versions of"):
             return {
-                name: int(self.table(name).version) if name in self._names else 0 for name in names
+                name: int(self.table(name).version) if self._there(name) else 0 for name in names
             }
 
     def at(self, versions: dict[str, int]) -> tuple[Catalog, list[str]]:
@@ -388,7 +406,7 @@ class Catalog:
     def duplicate_keys(self) -> dict[str, int]:
         """How many surplus rows each table has; empty when every key is unique, as it must be."""
         surplus = {}
-        for name in sorted(self._names):
+        for name in filter(self._there, sorted(self._names)):
             keys = self.read(name, [schema.key_of(self.table(name).schema)]).to_series()
             if keys.n_unique() < len(keys):
                 surplus[name] = len(keys) - keys.n_unique()
@@ -401,7 +419,7 @@ class Catalog:
         """
         done = []
         with self._engine("tidy"):
-            for name in sorted(self._names):
+            for name in filter(self._there, sorted(self._names)):
                 table = self.table(name)
                 if rebuild:
                     for column, kind in schema.INDEXES.get(name, {}).items():
@@ -440,7 +458,10 @@ class Catalog:
                 self._names = self._list()
                 return self._check_version()
             time.sleep(pause)
+        # Nobody makes ``about`` any more: whoever began it has died.
         self._names = self._list()
+        for name in sorted(self._names):
+            self._there(name)  # forgets what was not made to its end
         return self._check_version()
 
     def _check_version(self) -> None:

@@ -1,16 +1,15 @@
 """Analyze: everything a check or an update needs to know of an image, once.
 
 An analysis travels as a JSON document, so that an image that was analysed where it came in is not
-sent again. A document says in which space and by which reader it was made, and carries a seal.
-The seal is an HMAC-SHA256 under ``DAM_DEDUP_GATE__SECRET``. Without a secret it is a plain
-SHA-256: that finds damage, and no malice; set the secret where strangers send documents.
+sent again. A document says in which space and by which reader it was made, and carries a seal: an
+HMAC-SHA256 under the key of :mod:`tasks.intake.seal`. A sealed document proves that we analysed
+some bytes once, and nothing about any object: what an object shows is read from the object.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import io
 import json
@@ -31,6 +30,7 @@ from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import READER_VERSION
 from tasks.embedding.sniff import PILLOW_FORMATS
 from tasks.errors import AnalysisError, ImageError
+from tasks.intake.seal import sealing_key
 from tasks.queries.readings import NO_PIXELS
 from tasks.records import THUMBNAIL_SIDE, Analysis, Picture, Space
 from tasks.session import open_embedder
@@ -218,10 +218,7 @@ def _seal(document: dict[str, Any], settings: Settings) -> str:
     body = {name: value for name, value in document.items() if name != "seal"}
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     text = f"dam-dedup analysis {VERSION}\n".encode() + text
-    secret = settings.gate.secret
-    if secret is None:
-        return "sha256:" + hashlib.sha256(text).hexdigest()
-    return "hmac:" + hmac.new(secret.get_secret_value().encode(), text, "sha256").hexdigest()
+    return "hmac:" + hmac.new(sealing_key(settings), text, "sha256").hexdigest()
 
 
 def _check_seal(document: dict[str, Any], settings: Settings) -> None:
@@ -234,10 +231,6 @@ def _check_seal(document: dict[str, Any], settings: Settings) -> None:
         given.encode("utf-8", "replace"), expected.encode()
     ):
         return
-    if settings.gate.secret and isinstance(given, str) and given.startswith("sha256:"):
-        raise AnalysisError(
-            "the analysis was not sealed with this gate's secret; analyse the image again here"
-        )
     raise AnalysisError(
         "the analysis was changed after it was made, or sealed with another "
         "DAM_DEDUP_GATE__SECRET; analyse the image again"

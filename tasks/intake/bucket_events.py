@@ -24,7 +24,7 @@ from tasks.intake.alerts import Alert, save_alerts
 from tasks.intake.analyze import Analyzer
 from tasks.intake.blocklist import find_alerts, suspect_of
 from tasks.intake.check import Checker
-from tasks.intake.update import update_asset
+from tasks.intake.update import ReadObject, enter_object
 from tasks.merging.journal import DONE, UNDONE
 from tasks.queries.objects import is_wanted, look_at, own_places
 from tasks.records import Analysis, Checked, CheckQuestion, asset_id, now
@@ -351,7 +351,7 @@ def _analysed(
 
 def _checked(site: _Site, row: dict[str, Any], analysis: Analysis, checker: Checker) -> KeyFound:
     key = row["key"]
-    entered = update_asset(site.settings, analysis, key, source=site.uri, etag=row["etag"])
+    entered = enter_object(site.settings, ReadObject(row, analysis))
     with site.catalog.writing(site.settings.catalog.busy_seconds):
         suspect = suspect_of(analysis, key, site.source.id)
         alerts = find_alerts(site.catalog, [suspect], analysis.space.id)

@@ -13,8 +13,11 @@ from tasks.embedding.sniff import PILLOW_FORMATS, sniff
 from tasks.embedding.xmp import parse_xmp
 from tasks.errors import AssetGoneError, SourceError
 from tasks.records import asset_id, digest
+from tasks.session import open_catalog
 from tasks.settings import Settings
 from tasks.sources.base import Source
+from tasks.sources.places import OUR_PREFIX, read_places
+from tasks.sources.s3 import S3Source, client_for
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +57,37 @@ def revision_of(etag: str, size: int) -> str:
 
 
 def own_places(settings: Settings, source: Source) -> tuple[str, ...]:
-    """Prefixes of the source that hold our own reports and catalog: never assets."""
+    """Prefixes of the source that hold our own reports, catalog and quarantines: never assets."""
     delivery = settings.delivery
     mine = [settings.catalog.uri, delivery.bucket, delivery.folder]
     start = f"{source.id}/"
-    places = [".dam-dedup/"]  # quarantine and probes; the demo puts its reports there too
+    places = [OUR_PREFIX]  # quarantine and probes; the demo puts its reports there too
     for place in mine:
         uri = str(place or "")
         uri = uri if "://" in uri else f"file://{Path(uri).resolve()}"
         if place and uri.startswith(start) and uri != start:
             places.append(uri.removeprefix(start).rstrip("/") + "/")
-    return tuple(places)
+    return (*places, *_quarantines(settings, source))
+
+
+def _quarantines(settings: Settings, source: Source) -> set[str]:
+    """Every place that a merge ever used as quarantine, whatever the policy says now."""
+    # Of merges of releases that did not keep the list in the bucket.
+    moved = open_catalog(settings).read("journal", ["key", "detail"], "kind = 'copy'")
+    targets = moved["detail"].str.json_path_match("$.to")
+    found = {
+        to.removesuffix(key)
+        for key, to in zip(moved["key"], targets, strict=True)
+        if to and to.endswith(key) and to != key
+    }
+    if isinstance(source, S3Source):
+        try:
+            found.update(read_places(client_for(settings.s3), source.bucket))
+        except SourceError as error:
+            log.warning(
+                "%s: where quarantines were is known of this catalog alone: %s", source.id, error
+            )
+    return found
 
 
 def is_wanted(key: str, include: list[str], exclude: list[str]) -> bool:

@@ -6,8 +6,9 @@ taken for no tags, or a merge would lose them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -31,7 +32,12 @@ _HEADERS = (
     "ContentEncoding",
     "ContentLanguage",
     "StorageClass",
+    "WebsiteRedirectLocation",
+    "ServerSideEncryption",
+    "SSEKMSKeyId",
 )
+#: Checksums that somebody chose; the CRCs are what stores and SDKs add by themselves.
+_CHECKSUMS = {"ChecksumSHA256": "SHA256", "ChecksumSHA1": "SHA1"}
 _NO_LOCK = {
     "NoSuchObjectLegalHold",
     "NoSuchObjectLockConfiguration",
@@ -86,7 +92,9 @@ class Bucket:
         locks = self._has_locks()
         try:
             with self._explained(f"look at {key!r}", "s3:GetObject" + _NO_LISTING):
-                found: Any = self.client.head_object(Bucket=self.bucket, Key=key)
+                found: Any = self.client.head_object(
+                    Bucket=self.bucket, Key=key, ChecksumMode="ENABLED"
+                )
             tags = self._tags(key)
             held = self._held(key) if locks else ""
         except AssetGoneError:
@@ -94,6 +102,11 @@ class Bucket:
         headers = {name: found[name] for name in _HEADERS if found.get(name)}
         if expires := found.get("ExpiresString"):
             headers["Expires"] = expires
+        if found.get("BucketKeyEnabled"):
+            headers["BucketKeyEnabled"] = "true"
+        for name, algorithm in _CHECKSUMS.items():
+            if found.get(name):
+                headers["ChecksumAlgorithm"] = algorithm
         return ObjectState(
             key=key,
             etag=found["ETag"],
@@ -110,6 +123,30 @@ class Bucket:
         wanted = list(dict.fromkeys(keys))
         with ThreadPoolExecutor(max(1, workers)) as pool:
             return dict(zip(wanted, pool.map(self.state, wanted), strict=True))
+
+    def listed(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Keys below a prefix with the time of their last change, in order.
+
+        Raises:
+            StoreRefusedError: when s3:ListBucket is not allowed.
+        """
+        with self._explained(f"list {prefix!r}", "s3:ListBucket"):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix
+            )
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield item["Key"], item["LastModified"]
+
+    def beside(self, stem: str) -> list[str]:
+        """Keys of the first 1,000 objects that are named as a stem, a dot and something.
+
+        Raises:
+            StoreRefusedError: when s3:ListBucket is not allowed.
+        """
+        with self._explained(f"list {stem + '.'!r}", "s3:ListBucket"):
+            found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{stem}.")
+        return [item["Key"] for item in found.get("Contents", [])]
 
     def read(self, key: str, etag: str, limit: int) -> bytes:
         """The bytes of an object, as long as it still has this ETag.

@@ -75,6 +75,8 @@ class Member:
         original: whether the pixels' evidence makes it the original of the group.
         held: why it may not be touched (``legal hold``, ``retained until ...``), or nothing.
         sidecar: key of its XMP sidecar, if it has one.
+        sha256: of its bytes.
+        holds: what the file holds that a merge does not take over, in words, or nothing.
     """
 
     asset_id: str
@@ -95,6 +97,8 @@ class Member:
     original: bool = False
     held: str = ""
     sidecar: str | None = None
+    sha256: str = ""
+    holds: str = ""
 
 
 @dataclass(frozen=True, slots=True)
