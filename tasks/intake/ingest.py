@@ -158,8 +158,9 @@ def admit(
         )
     seen: ReadObject | None = None
     if not is_collection(place.id):
-        seen = read_object(settings, place, key, etag=etag, analyzer=analyzer,
-                           sha256=analysis.picture.sha256)  # fmt: skip
+        seen = read_object(
+            settings, place, key, etag=etag, analyzer=analyzer, sha256=analysis.picture.sha256
+        )
         analysis = seen.analysis
     own = asset_id(place.id, key)
     with catalog.writing(settings.catalog.busy_seconds):

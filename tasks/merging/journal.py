@@ -171,8 +171,11 @@ def save_decision(
     comment: str = "",
 ) -> None:
     """Keep a decision about a group: of a plan's group the first holds until it is withdrawn."""
-    said = [row for row in read_decisions(catalog, plan).iter_rows(named=True)
-            if row["group_id"] == group.group_id]  # fmt: skip
+    said = [
+        row
+        for row in read_decisions(catalog, plan).iter_rows(named=True)
+        if row["group_id"] == group.group_id
+    ]
     if said and decision != WITHDRAWN:
         return
     row = {
