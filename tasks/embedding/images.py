@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, ImageOps, ImageStat
 
+from tasks.embedding.blocks import held_blocks
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
 from tasks.embedding.xmp import parse_xmp
 from tasks.errors import ImageError
@@ -129,7 +130,7 @@ def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, sid
     animated = bool(getattr(image, "is_animated", False))
     if animated:
         image.seek(0)
-    exif = _exif(image)
+    exif = _exif(image) | held_blocks(image, data, _bytes(info.get("xmp")))
     quality = _jpeg_quality(getattr(image, "quantization", None)) if name == "jpeg" else None
     deep = _loses_depth(image, data, name)
     image.load()

@@ -140,7 +140,7 @@ def question(place: Place, prefect: Prefect) -> Question:
     prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
     text = mails(place)[-1].get_body(("plain",)).get_content()
     plan = re.search(r"Plan ([0-9a-f]{12})", text)[1]
-    decide(load_settings(), plan, "approve", by="anna", door="page")
+    decide(load_settings(), plan, "approve", by="anna", channel="page")
     found = prefect.http.get("/deployments/name/merge-approved/scheduled").json()
     run = prefect.post(f"/deployments/{found['id']}/create_flow_run", {})["id"]
     merge = prefect.wait(run, "Completed", "Failed")

@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from time import time_ns
 from typing import Any
@@ -18,9 +19,11 @@ from PIL import Image
 
 from flows.order import Outcome, run_scan
 from tasks.catalog import schema
+from tasks.merging import quarantine
 from tasks.merging.decide import Decided, decide
 from tasks.merging.merge import MergeOutcome, merge_plan
 from tasks.merging.plan import plan_merges
+from tasks.merging.quarantine import empty_quarantine
 from tasks.merging.rules.plans import Plan
 from tasks.merging.rules.policy import load_policy
 from tasks.merging.undo import UndoOutcome, undo_merge
@@ -34,6 +37,7 @@ from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings, load_settings
 from tests.conftest import cheaply
+from tests.merging.world import NOTES
 
 POLICY = """
 version: 1
@@ -109,12 +113,24 @@ class Site:
     def merge(self, plan: Plan, **options: Any) -> MergeOutcome:
         return merge_plan(self.settings, plan.id, **({"by": "anna"} | options))
 
-    def undo(self, target: str, **options: Any) -> list[UndoOutcome]:
-        return undo_merge(self.settings, target, **({"by": "anna"} | options))
+    def undo(self, target: str, *, settle: bool = True, **options: Any) -> list[UndoOutcome]:
+        """Undo; and let two hours pass, after which the copies are gone."""
+        outcome = undo_merge(self.settings, target, **({"by": "anna"} | options))
+        if settle:
+            self.settle()
+        return outcome
+
+    def settle(self) -> None:
+        """Two hours later, when the copies of what an undo put back are removed."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(quarantine, "now", lambda: now() + timedelta(hours=2))
+            empty_quarantine(self.settings, by="schedule")
 
     def keys(self, *, ours: bool = False) -> list[str]:
+        """Keys of all objects; with ``ours`` quarantine and probes too, never what merges note."""
         pages = self.s3.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        keys = [key for key in keys if not key.startswith(NOTES)]
         return sorted(key for key in keys if ours or not key.startswith(".dam-dedup/"))
 
     def body(self, key: str) -> bytes:
@@ -155,7 +171,7 @@ def make_settings(
 
     def make(catalog: Path) -> Settings:
         settings = load_settings(
-            catalog={"uri": str(catalog), "busy_seconds": 30, "turn_seconds": 30},
+            catalog={"uri": str(catalog), "busy_seconds": 30, "scan_wait_seconds": 30},
             delivery={"folder": tmp_path / "reports"},
             embedding={"model": str(tiny_model), "pooling": "cls", "device": "cpu", "decoders": 1},
         )

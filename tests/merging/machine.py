@@ -3,22 +3,30 @@
 A state machine uploads, overwrites, deletes, tags, scans, plans, decides, merges and undoes. It
 kills the product between any two requests and any two writes of the journal, lets somebody else
 change the bucket between any two requests, and has the store let an upload slip in under a delete
-marker. After every step every content that was ever there, and that nobody but us could have lost,
-can be got back; what others changed is never touched; what is undone is as it was.
+marker. Two catalogs work on the bucket, clocks go ahead and behind, quarantines are in other
+places, and a catalog is lost and rebuilt from the bucket. After every step every content that was
+ever there, and that nobody but us could have lost, can be got back; what others changed is never
+touched; what is undone is as it was.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
 from tasks.catalog import schema
 from tasks.errors import DamDedupError
+from tasks.merging import journal, quarantine
+from tasks.merging import merge as merge_module
+from tasks.merging import undo as undo_module
 from tasks.merging.decide import decide
 from tasks.merging.journal import (
     DONE,
@@ -31,6 +39,8 @@ from tasks.merging.journal import (
 )
 from tasks.merging.merge import merge_plan
 from tasks.merging.plan import plan_merges
+from tasks.merging.quarantine import empty_quarantine
+from tasks.merging.recover import recover
 from tasks.merging.rules.plans import Operation, OperationKind, Plan, PlannedGroup
 from tasks.merging.rules.policy import load_policy
 from tasks.merging.undo import undo_merge
@@ -86,9 +96,90 @@ class Merges(BucketWorld):
         self.ours: dict[str, Thing | None] = {}
         self.audit: set[str] = set()
         self.slips = 0
+        #: The other catalog of the bucket: settings, plans, words, audit, begun.
+        other = f"{self.settings.catalog.uri}-other"
+        catalog = self.settings.catalog.model_copy(update={"uri": other})
+        self.other: tuple[Any, ...] = (
+            self.settings.model_copy(update={"catalog": catalog}),
+            [],
+            {},
+            set(),
+            [],
+        )
+        self.elsewhere: list[Plan] = []
 
     def look(self) -> None:
+        self.quarantine = ""
+        self.set_the_clock(0)
         self._scan()
+
+    # ---- other catalogs, other clocks, other places -------------------------------------------
+
+    @rule(
+        what=st.sampled_from(
+            ["nothing", "nothing", "nothing", "catalog", "clock", "place", "lost"]
+        ),
+        seconds=st.sampled_from([-86_400, -90, 90, 86_400, 0]),
+        prefix=st.sampled_from(["trash/", "c/aside/", ""]),
+    )
+    def all_is_otherwise(self, what: str, seconds: int, prefix: str) -> None:
+        """One rule for all of it: rules of their own would leave no steps for merges."""
+        if what == "catalog":
+            self.go_on_with_the_other_catalog()
+        elif what == "clock":
+            self.set_the_clock(seconds)
+        elif what == "place":
+            self.move_the_quarantine(prefix)
+        elif what == "lost":
+            self.lose_the_catalog()
+
+    def go_on_with_the_other_catalog(self) -> None:
+        """Whoever works here knows nothing of what the other catalog did."""
+        STEPS["other catalog"] += 1
+        self._switch()
+        self._scan()
+
+    def _switch(self) -> None:
+        mine = self.settings, self.plans, self.words, self.audit, self.begun
+        self.settings, self.plans, self.words, self.audit, self.begun = self.other
+        self.other, self.elsewhere = mine, mine[-1]
+
+    def set_the_clock(self, seconds: int) -> None:
+        """From now on the machine that works is ahead of the others, or behind."""
+        STEPS["clock"] += 1
+        for module in (journal, merge_module, undo_module):
+            module.now = lambda: now() + timedelta(seconds=seconds)  # type: ignore[attr-defined]
+
+    def move_the_quarantine(self, prefix: str) -> None:
+        STEPS["quarantine elsewhere"] += 1
+        self.quarantine = f"quarantine: {{prefix: {prefix}}}\n" if prefix else ""
+
+    def lose_the_catalog(self) -> None:
+        """All that was done is known from the bucket again, and can be undone."""
+        STEPS["catalog lost"] += 1
+        shutil.rmtree(self.settings.catalog.uri, ignore_errors=True)
+        found = recover(self.settings, self.source)
+        assert not found.unreadable
+        known = set(found.plans)
+        assert {plan.id for plan in self.begun} <= known, "a plan that was begun is forgotten"
+        self.plans, self.words, self.audit = [], {}, set()
+        self._scan()
+
+    def _settle(self, plan: Plan, kill: tuple[str, int] | None) -> None:
+        def later() -> Any:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(quarantine, "now", lambda: now() + timedelta(days=3))
+                return empty_quarantine(self.settings, by="anna", plan_id=plan.id)
+
+        found, _, _ = self._run("settle", plan, later, kill)
+        for entry in found or ():
+            STEPS[f"  settled {entry.state}"] += 1
+
+    @rule(which=st.integers(0, 3), kill=KILLS)
+    def settle(self, which: int, kill: tuple[str, int] | None) -> None:
+        """The time is over for which copies of what was put back are kept."""
+        if self.begun:
+            self._settle(self.begun[-1 - which % len(self.begun)], kill)
 
     # ---- scanning, planning, deciding --------------------------------------------------------
 
@@ -153,7 +244,7 @@ class Merges(BucketWorld):
 
     def _plan(self, action: str, again: bool, keeper: int | None = None) -> Plan:
         scan, space, _, _ = last_scan(self.settings)
-        policy = load_policy(POLICY % action, "p")
+        policy = load_policy(POLICY % action + self.quarantine, "p")
         plan = plan_merges(scan, space, policy, again=again)
         if keeper is not None and plan.groups:  # another keeper than the best
             group = plan.groups[keeper % len(plan.groups)]
@@ -440,16 +531,21 @@ class Merges(BucketWorld):
         self._undo("undo at once", plan, plan.id, kill_undo)
         left = self._undo("undo at once", plan, plan.id, None)
         assert all(one.state == "undone" for one in left), left
+        self._settle(plan, None)
         assert self._world() == before
         assert self._undo("undo at once", plan, plan.id, None) == [], "twice is once"
 
     @rule()
     def undo_everything(self) -> None:
         """What nobody else changed meanwhile is as they left it."""
-        for _ in range(3):  # what lay below another merge's work comes back the next time
-            left = [
-                self._undo("undo everything", plan, plan.id, None) for plan in reversed(self.begun)
-            ]
+        for _ in range(4):  # what lay below another merge's work comes back the next time
+            left = []
+            for _ in range(2):
+                left += [
+                    self._undo("undo everything", plan, plan.id, None)
+                    for plan in reversed(self.begun)
+                ]
+                self._switch()
             if not any(left):
                 break
         here = self._world()

@@ -22,8 +22,9 @@ from PIL.PngImagePlugin import PngInfo
 import tasks.sources.bucket
 import tasks.sources.s3
 from tasks.catalog.catalog import Catalog
-from tasks.merging import merge, undo
+from tasks.merging import journal, merge, quarantine, undo
 from tasks.merging.rules.plans import Plan
+from tasks.records import now
 from tasks.settings import Settings
 from tasks.sources.capabilities import Capabilities
 
@@ -36,6 +37,8 @@ XMP = (
     'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag><rdf:li>%s</rdf:li>'
     "</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
 )
+#: What merges write about themselves: the lease, the list of quarantines, the journal.
+NOTES = (".dam-dedup/.merge.lease", ".dam-dedup/quarantine-places.json", ".dam-dedup/journal/")
 #: What was run, over all machines of a test.
 STEPS: Counter[str] = Counter()
 
@@ -124,6 +127,9 @@ def watched(patch: pytest.MonkeyPatch, given: Any) -> Iterator[None]:
     patch.setattr(Catalog, "upsert", write)
     patch.setattr(merge, "probe", trusted)
     patch.setattr(undo, "probe", trusted)
+    patch.setattr(quarantine, "probe", trusted)
+    for module in (journal, merge, undo):  # whose clocks the machine sets
+        patch.setattr(module, "now", now)
     patch.setattr(merge, "_SETTLED", 0.0)  # our slips are over before the delete is sent
     yield
 
@@ -164,6 +170,7 @@ class BucketWorld(RuleBasedStateMachine):
         self.mixed: set[str] = set()
         self.touching: set[str] = set()  # by others, since the product began its last run
         self.begun: list[Plan] = []
+        self.elsewhere: list[Plan] = []  # begun by another catalog
         self.fresh = itertools.count()
         self.stale = True  # the last scan does not know all
 
@@ -177,7 +184,7 @@ class BucketWorld(RuleBasedStateMachine):
 
     def _listed(self) -> dict[str, str]:
         listed = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
-        return {item["Key"]: item["ETag"] for item in listed}
+        return {item["Key"]: item["ETag"] for item in listed if not item["Key"].startswith(NOTES)}
 
     def _thing(self, key: str) -> Thing | None:
         try:
@@ -201,7 +208,7 @@ class BucketWorld(RuleBasedStateMachine):
         that its merge wrote over."""
         kept = {
             digest_of(base64.b64decode(operation.had))
-            for plan in self.begun
+            for plan in (*self.begun, *self.elsewhere)
             for group in plan.groups
             for operation in group.operations
             if operation.had is not None

@@ -391,14 +391,14 @@ def test_a_full_line_says_when_to_come_back(opened, make_settings, monkeypatch):
     service = client.app.state.service
     post_image(client, "/analyze", jpeg(0))
     started, go = threading.Event(), threading.Event()
-    real = service._analyzer.analyze
+    real = service.analyzer.analyze
 
     def slow(images):
         started.set()
         go.wait(30)
         return real(images)
 
-    monkeypatch.setattr(service._analyzer, "analyze", slow)
+    monkeypatch.setattr(service.analyzer, "analyze", slow)
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(post_image, client, "/analyze", jpeg(1))
         assert started.wait(30)
@@ -427,7 +427,7 @@ def test_what_waits_is_analysed_in_one_call(opened, monkeypatch):
     client = opened()
     service = client.app.state.service
     post_image(client, "/analyze", jpeg(0))
-    real, sizes, started, go = service._analyzer.analyze, [], threading.Event(), threading.Event()
+    real, sizes, started, go = service.analyzer.analyze, [], threading.Event(), threading.Event()
 
     def slow(images):
         sizes.append(len(images))
@@ -435,7 +435,7 @@ def test_what_waits_is_analysed_in_one_call(opened, monkeypatch):
         go.wait(30)
         return real(images)
 
-    monkeypatch.setattr(service._analyzer, "analyze", slow)
+    monkeypatch.setattr(service.analyzer, "analyze", slow)
     with ThreadPoolExecutor(12) as pool:
         first = pool.submit(post_image, client, "/analyze", jpeg(1))
         assert started.wait(30)
