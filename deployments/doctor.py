@@ -38,27 +38,27 @@ class Finding:
         return "\n".join([*lines, f"              {self.remedy}"] if self.remedy else lines)
 
 
-def examine(source: str | None, catalog: str | None) -> list[Finding]:
-    """All checks, in the order in which their remedies make sense."""
+def examine(source: str | None, catalog: str | None) -> Iterator[Finding]:
+    """All checks, each told as soon as it is done: the quick ones first, the model last."""
     try:
         settings = read_settings(catalog)
     except DamDedupError as error:
-        return [Finding("settings", "bad", str(error), "correct the variables named above")]
+        yield Finding("settings", "bad", str(error), "correct the variables named above")
+        return
+    yield Finding("settings", "good", f"collection {settings.collection}")
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("prefect", _prefect),
+        ("mail", lambda: _mail(settings)),
         ("source", lambda: _source(settings, source)),
         ("catalog", lambda: _catalog(settings)),
         ("model", lambda: _model(settings)),
-        ("mail", lambda: _mail(settings)),
-        ("prefect", _prefect),
     ]
-    findings = [Finding("settings", "good", f"collection {settings.collection}")]
     for name, check in checks:
         try:
-            findings += check()
+            yield from check()
         except Exception as error:  # a doctor that dies of what it finds helps nobody
             told = DamDedupError(f"{type(error).__name__}: {error}")  # without memory addresses
-            findings.append(Finding(name, "bad", str(told), "see the log; the check itself failed"))
-    return findings
+            yield Finding(name, "bad", str(told), "this check itself failed; see the message")
 
 
 def _source(settings: Settings, given: str | None) -> Iterator[Finding]:
@@ -85,7 +85,11 @@ def _catalog(settings: Settings) -> Iterator[Finding]:
 
     uri = settings.catalog.uri
     try:
-        catalog = open_catalog(settings)
+        catalog = open_catalog(settings, migrate=False)
+        if not catalog.up_to_date:
+            due = f"{uri}: schema {catalog.standing.version}; the next scan migrates it"
+            yield Finding("catalog", "good", due, "see dam-dedup catalog migrate --dry-run")
+            return
         with catalog.writing(wait=5):
             assets = catalog.count("assets")
         surplus = catalog.duplicate_keys()

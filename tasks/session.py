@@ -25,12 +25,18 @@ if TYPE_CHECKING:
     from tasks.embedding.base import Embedder
 
 
-def open_catalog(settings: Settings) -> Catalog:
-    """The catalog of the settings, made when missing."""
+def open_catalog(settings: Settings, *, migrate: bool = True) -> Catalog:
+    """The catalog of the settings, made when missing.
+
+    Args:
+        settings: the settings.
+        migrate: bring the catalog of an older release into this one's form first.
+    """
     uri = settings.catalog.uri
     if uri.startswith("s3://"):
-        return Catalog(uri.rstrip("/"), storage_options(settings.s3), client_for(settings.s3))
-    return Catalog(uri)
+        options, client = storage_options(settings.s3), client_for(settings.s3)
+        return Catalog(uri.rstrip("/"), options, client, migrate=migrate)
+    return Catalog(uri, migrate=migrate)
 
 
 def open_source(uri: str, settings: Settings) -> Source:

@@ -121,6 +121,6 @@ def alerts(catalog: CatalogUri = None, as_json: Json = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        say(f"{row['at']:%Y-%m-%d %H:%M} {row['door']} {alert_of(row).as_text()}")
+        say(f"{row['at']:%Y-%m-%d %H:%M} {row['channel']} {alert_of(row).as_text()}")
     if not rows:
         say("no alert was raised")

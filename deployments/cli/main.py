@@ -15,6 +15,7 @@ from deployments.bench.command import bench_app
 from deployments.cli import (
     auditing,
     blocklist,
+    catalog,
     checking,
     deciding,
     events,
@@ -58,6 +59,7 @@ for part in (
     events,
     auditing,
     operating,
+    catalog,
     local,
 ):
     part.register(app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -58,13 +57,14 @@ def doctor(
     """
     from deployments.doctor import examine
 
-    findings = examine(source, catalog)
-    if as_json:
-        typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=1))
-    else:
-        for finding in findings:
+    findings = []
+    for finding in examine(source, catalog):
+        findings.append(finding)
+        if not as_json:
             for line in finding.as_text().split("\n"):
                 say(line)
+    if as_json:
+        print_json([finding.as_dict() for finding in findings])
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)
 

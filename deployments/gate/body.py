@@ -1,4 +1,4 @@
-"""Reads what a caller sends: within limits while it comes, and as nothing but bytes and text."""
+"""Reads the bodies of requests: within limits while they arrive, as bytes and text alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from python_multipart.multipart import MultipartParser
 from deployments.gate.problems import Problem, busy, wrong
 from tasks.settings import GateSettings
 
-#: Of JSON, which takes many times its size once it is read; an analysis has some 100 kB.
+#: The most bytes of a JSON body. Read, JSON takes many times its size; an analysis has some 100 kB.
 JSON_BYTES = 8 * 1024**2
 _PARTS = 64
 #: Bytes of one header of a part, and headers of a part.
@@ -30,7 +30,7 @@ _FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a request brought.
+    """The content of a request's body.
 
     Attributes:
         file: an image's bytes.
@@ -49,17 +49,17 @@ class Body:
 
 
 class Inflight:
-    """The bytes of all requests under way; used by the event loop's thread alone."""
+    """Counts the bytes of all requests under way. Only for the event loop's thread."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.held = 0
 
     def take(self, size: int) -> None:
-        """Count bytes that came.
+        """Count bytes that arrived.
 
         Raises:
-            Problem: 429, when they do not fit any more.
+            Problem: 429, when more would be under way than is allowed.
         """
         if self.held and self.held + size > self._most:
             raise busy("too many uploads are under way")
@@ -70,7 +70,7 @@ class Inflight:
 async def read_body(
     request: Request, limits: GateSettings, inflight: Inflight
 ) -> AsyncIterator[Body]:
-    """What the request brings; counted as under way until the block ends.
+    """The body of a request; its bytes count as under way until the block ends.
 
     Raises:
         Problem: 400, 408, 413, 415 or 429.

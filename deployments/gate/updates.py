@@ -1,4 +1,4 @@
-"""What an update does: the policy decides, and the caller is told why."""
+"""Updates: the policy decides whether an image comes in, and the caller is told why."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tasks.records import Analysis
 from tasks.session import default_source, open_catalog, open_source
 from tasks.sources.collection import is_collection
 
-_DOOR = "gate"
+_CHANNEL = "gate"
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An image's place in a collection."""
+    """The id under which an image is to be entered, where, and with which facts."""
 
     key: str
     source: str = ""
@@ -45,7 +45,7 @@ async def update(service: Service, analysis: Analysis, wanted: Update) -> dict[s
             metadata=wanted.metadata,
             name=wanted.name,
             etag=wanted.etag,
-            door=_DOOR,
+            channel=_CHANNEL,
             analyzer=service.analyzer,
         )
     )
@@ -54,10 +54,10 @@ async def update(service: Service, analysis: Analysis, wanted: Update) -> dict[s
 
 
 async def enter(service: Service, analysis: Analysis, wanted: Update) -> dict[str, Any]:
-    """As :func:`update`; but where no policy was set nothing is compared.
+    """Enter an image for a compatible client: as :func:`update`, but compared only under a policy.
 
-    So callers expect who enter a whole collection first and ask later. The blocklist is looked
-    at all the same.
+    Such clients enter a whole collection first and ask later. The blocklist is looked at in any
+    case.
     """
     if service.settings.merge.policy is not None:
         return await update(service, analysis, wanted)
@@ -84,7 +84,7 @@ def _enter(service: Service, analysis: Analysis, wanted: Update) -> tuple[Alert,
     with catalog.writing(settings.catalog.busy_seconds):
         suspect = suspect_of(analysis, wanted.key, source)
         alerts = tuple(find_alerts(catalog, [suspect], analysis.space.id))
-        save_alerts(catalog, alerts, door=_DOOR)
+        save_alerts(catalog, alerts, channel=_CHANNEL)
         if seen:
             enter_object(settings, seen)
         else:

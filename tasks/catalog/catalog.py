@@ -25,6 +25,7 @@ from lancedb.index import Bitmap, BTree
 
 from tasks.catalog import schema
 from tasks.catalog.lease import Held, Lease, file_lease, held, s3_lease
+from tasks.catalog.migrations import run as migrations
 from tasks.catalog.vector_index import index_due, index_vectors
 from tasks.errors import CatalogBusyError, CatalogError
 
@@ -54,9 +55,14 @@ class Catalog:
         uri: a folder, or ``s3://bucket/prefix``.
         storage_options: for S3: endpoint, credentials, region (Lance's names).
         client: a boto3 S3 client, needed for a catalog on S3 (the writer's lease).
+        migrate: bring the catalog of an older release into this one's form; without, such a
+            catalog is opened to be looked at only.
+
+    Attributes:
+        standing: the version of its schema when it was opened.
 
     Raises:
-        CatalogError: when it cannot be opened, or was written by another schema version.
+        CatalogError: when it cannot be opened or migrated, or was written by a newer release.
     """
 
     def __init__(
@@ -64,6 +70,8 @@ class Catalog:
         uri: str,
         storage_options: dict[str, str] | None = None,
         client: S3Client | None = None,
+        *,
+        migrate: bool = True,
     ) -> None:
         self.uri = uri
         self._client = client
@@ -82,6 +90,8 @@ class Catalog:
                 ),
             )
             self._open()
+            if migrate and not self.up_to_date:
+                self.migrate()
         except CatalogError:
             raise
         except Exception as error:
@@ -92,6 +102,41 @@ class Catalog:
         """Whether the catalog lies on S3."""
         return self.uri.startswith("s3://")
 
+    @property
+    def up_to_date(self) -> bool:
+        """Whether its tables have this release's form."""
+        return self.standing.at_rest and self.standing.version == schema.SCHEMA_VERSION
+
+    @property
+    def target(self) -> int:
+        """The version of the schema that this release writes."""
+        return schema.SCHEMA_VERSION
+
+    def tables(self) -> dict[str, int]:
+        """Every table with its rows."""
+        with self._engine("count the rows of"):
+            return {
+                name: int(self._db.open_table(name).count_rows()) for name in sorted(self._names)
+            }
+
+    def pending(self) -> list[str]:
+        """What :meth:`migrate` would do, one line a change."""
+        return migrations.pending(self._db, self.standing, schema.SCHEMA_VERSION)
+
+    def migrate(self, wait: float = 600.0) -> list[str]:
+        """Bring the tables into this release's form; returns a line for each migration.
+
+        Raises:
+            CatalogBusyError: when a scan or another writer is at work for longer than ``wait``
+                seconds.
+            CatalogError: when it could not be finished; the next to open the catalog goes on.
+        """
+        with self.turn(wait), self.writing(wait):
+            done = migrations.migrate(self._db, self.uri, schema.SCHEMA_VERSION, self._held.check)
+            self.standing = migrations.read_standing(self._db, self.uri)
+            self._tables, self._names = {}, self._list()
+        return done
+
     # ---- writing -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -100,9 +145,13 @@ class Catalog:
 
         Raises:
             CatalogBusyError: when somebody else writes for longer than ``wait`` seconds.
+            CatalogError: when a newer release has migrated the catalog since it was opened.
         """
-        with self._held.hold(self.uri, wait, lambda left: self._lease(left, "writer")):
+        with self._held.hold(self.uri, wait, lambda left: self._lease(left, "writer")) as first:
             self._names |= self._list()  # the writer before us may have made some
+            if first:
+                now = migrations.read_standing(self._db, self.uri)
+                migrations.refuse_unknown(now, schema.SCHEMA_VERSION, self.uri)
             yield
 
     @contextlib.contextmanager
@@ -417,25 +466,16 @@ class Catalog:
 
     def _check_version(self) -> None:
         if "about" in self._names:
-            about = self._db.open_table("about").to_arrow()
-            if "schema_version" not in about.schema.names:
-                raise CatalogError(f"{self.uri} holds tables that are not a dam-dedup catalog")
-            found = about["schema_version"][0].as_py()
-            if found != schema.SCHEMA_VERSION:
-                raise CatalogError(
-                    f"the catalog {self.uri} has schema {found}, this program "
-                    f"{schema.SCHEMA_VERSION}; use the program that wrote it, or scan into a new "
-                    "catalog"
-                )
+            self.standing = migrations.read_standing(self._db, self.uri)
+            migrations.refuse_unknown(self.standing, schema.SCHEMA_VERSION, self.uri)
             return
         if self._names:
             raise CatalogError(f"{self.uri} holds tables that are not a dam-dedup catalog")
-        about = pa.schema(
-            [pa.field("name", pa.string(), nullable=False), pa.field("schema_version", pa.int32())]
-        )
-        rows = pa.table({"name": ["dam-dedup"], "schema_version": [schema.SCHEMA_VERSION]}, about)
-        self._db.create_table("about", rows, exist_ok=True)
+        release = migrations.this_release()
+        row = {"name": "dam-dedup", "schema_version": schema.SCHEMA_VERSION, "release": release}
+        self._db.create_table("about", pa.Table.from_pylist([row], schema.ABOUT), exist_ok=True)
         self._names.add("about")
+        self.standing = migrations.Standing(schema.SCHEMA_VERSION, release=release)
 
 
 def plain(table: pa.Table) -> pa.Table:

@@ -295,8 +295,12 @@ class S3Lease:
             elif begun - since > found.term * _MARGIN and self._took(
                 begun, found.fence + 1, IfMatch=found.etag
             ):
-                log.warning("took over %s: %s did not renew it for %.0f s", self.place,
-                            found.holder, found.term)  # fmt: skip
+                log.warning(
+                    "took over %s: %s did not renew it for %.0f s",
+                    self.place,
+                    found.holder,
+                    found.term,
+                )
                 return
             if elapsed() > deadline:
                 raise CatalogBusyError(

@@ -36,13 +36,14 @@ from tasks.records import THUMBNAIL_SIDE, Analysis, Picture, Space
 from tasks.session import open_embedder
 from tasks.settings import Settings
 
-#: Of the document's form.
+#: The version of the document's form.
 VERSION = 1
-#: Far above what a 384 px JPEG, or the metadata that a reading keeps, ever takes.
+#: The largest thumbnail and the largest text in a document: far above what a JPEG of 384 px, or the
+#: metadata that a reading keeps, ever takes.
 _THUMBNAIL_BYTES = 1024**2
 _TEXT_BYTES = 256 * 1024
 _MOST_FLAGS = 16
-#: How far float16 may leave a unit vector from unit length.
+#: By how much the length of a unit vector may differ from 1 after rounding to float16.
 _LENGTH_ERROR = 0.02
 _HEX = {
     "sha256": re.compile(r"[0-9a-f]{64}"),
@@ -125,7 +126,7 @@ class Analyzer:
     ) -> Iterator[npt.NDArray[np.float32]]:
         size = self._settings.embedding.batch_size
         for start in range(0, len(pixels), size):
-            with self._model:  # two runs at once would only share the same cores
+            with self._model:  # one run at a time: two would only share the same cores
                 vectors = embedder.embed(np.stack(pixels[start : start + size]))
             yield from vectors
 
@@ -144,9 +145,9 @@ def _analysis(
 
 
 def analysis_json(analysis: Analysis, settings: Settings) -> dict[str, Any]:
-    """An analysis as a sealed JSON document; only texts, whole numbers, lists and objects.
+    """An analysis as a sealed JSON document of texts, whole numbers, lists and objects.
 
-    The perceptual hash is hex: 64 bits do not survive as a number in every JSON library.
+    The perceptual hash is written in hex, because many JSON libraries round 64-bit numbers.
     """
     picture, space = analysis.picture, analysis.space
     document: dict[str, Any] = {
@@ -277,7 +278,7 @@ def _bytes(text: Any, name: str, most: int) -> bytes:
 
 
 def _thumbnail(text: Any) -> bytes:
-    """A JPEG no larger than thumbnails are: its pixels are decoded in this process later."""
+    """A JPEG thumbnail, checked for its size, since this process decodes its pixels later."""
     jpeg = _bytes(text, "thumbnail", _THUMBNAIL_BYTES)
     size = (0, 0)
     with suppress(Exception), Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:

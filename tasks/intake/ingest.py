@@ -62,9 +62,9 @@ _COLUMNS = [
     "score",
     "tier",
     "alerts",
-    "answers",
+    "answer_to",
     "by",
-    "door",
+    "channel",
     "at",
 ]
 
@@ -120,7 +120,7 @@ def admit(
     metadata: Mapping[str, str] = _NONE,
     name: str = "",
     etag: str = "",
-    door: str = "cli",
+    channel: str = "cli",
     analyzer: Analyzer | None = None,
 ) -> Admission:
     """Check an upload, decide, enter it or not, and record that.
@@ -140,7 +140,7 @@ def admit(
         metadata: likewise.
         name: likewise.
         etag: that an object of a bucket must have, where the caller knows it.
-        door: where the upload came in, for the record.
+        channel: where the upload came in, for the record.
         analyzer: to read an object with; none: one is made, which loads the model.
 
     Raises:
@@ -158,8 +158,9 @@ def admit(
         )
     seen: ReadObject | None = None
     if not is_collection(place.id):
-        seen = read_object(settings, place, key, etag=etag, analyzer=analyzer,
-                           sha256=analysis.picture.sha256)  # fmt: skip
+        seen = read_object(
+            settings, place, key, etag=etag, analyzer=analyzer, sha256=analysis.picture.sha256
+        )
         analysis = seen.analysis
     own = asset_id(place.id, key)
     with catalog.writing(settings.catalog.busy_seconds):
@@ -173,7 +174,7 @@ def admit(
         suspect = suspect_of(analysis, key, place.id)
         alerts = tuple(find_alerts(catalog, [suspect], analysis.space.id))
         said = decide(policy, checked.found, _allowed(catalog, policy, checked.found), alerts)
-        save_alerts(catalog, alerts, door=door)
+        save_alerts(catalog, alerts, channel=channel)
         entered = ""
         if said.action in (Admit.ADD, Admit.LINK, Admit.OVERWRITE):
             instead = said.match.key if said.match and said.action is Admit.OVERWRITE else key
@@ -192,7 +193,7 @@ def admit(
             )
         if said.action is Admit.LINK and said.match:
             linked = Verdict(entered, said.match.asset_id, "linked", said.reason)
-            record_verdicts(settings, [linked], by=f"policy {policy.label}", door=door)
+            record_verdicts(settings, [linked], by=f"policy {policy.label}", channel=channel)
         asked = said.action is Admit.ASK
         row = {
             "source": question.source,
@@ -210,7 +211,7 @@ def admit(
             "tier": said.match.tier if said.match else None,
             "alerts": [alert.id for alert in alerts],
             "by": f"policy {policy.label}",
-            "door": door,
+            "channel": channel,
             "detail": json.dumps(
                 {"tags": dict(tags), "metadata": dict(metadata), "name": name} if asked else {}
             ),
@@ -264,7 +265,7 @@ def decide(
 def list_questions(settings: Settings) -> pl.DataFrame:
     """The uploads that wait for an answer, the oldest first."""
     rows = read_admissions(settings)
-    answered = rows["answers"].drop_nulls()
+    answered = rows["answer_to"].drop_nulls()
     return rows.filter(
         (pl.col("decision") == Admit.ASK.value) & ~pl.col("admission_id").is_in(answered.implode())
     )
@@ -276,7 +277,12 @@ def read_admissions(settings: Settings) -> pl.DataFrame:
 
 
 def answer(
-    settings: Settings, question: str, word: Literal["add", "reject"], *, by: str, door: str = "cli"
+    settings: Settings,
+    question: str,
+    word: Literal["add", "reject"],
+    *,
+    by: str,
+    channel: str = "cli",
 ) -> str:
     """Settle a question; returns the id of the asset, or nothing where the upload stays out.
 
@@ -285,7 +291,7 @@ def answer(
         question: its id, or how that begins.
         word: ``add`` or ``reject``.
         by: who says so.
-        door: where.
+        channel: where.
 
     Raises:
         CatalogError: when no open question, or several, begin so.
@@ -346,9 +352,9 @@ def answer(
                 "asset_id": entered,
                 "decision": word,
                 "reason": f"answered by {by.strip()}",
-                "answers": asked["admission_id"],
+                "answer_to": asked["admission_id"],
                 "by": " ".join(by.split()),
-                "door": door,
+                "channel": channel,
                 "detail": "{}",
             },
         )

@@ -88,8 +88,9 @@ def update_asset(
     catalog = open_catalog(settings)
     place = open_source(source or default_source(catalog, settings), settings)
     if not is_collection(place.id):
-        found = read_object(settings, place, key, etag=etag, analyzer=analyzer,
-                            sha256=analysis.picture.sha256)  # fmt: skip
+        found = read_object(
+            settings, place, key, etag=etag, analyzer=analyzer, sha256=analysis.picture.sha256
+        )
         return enter_object(settings, found)
     return _enter(
         settings, _handed_in(place, analysis, key, tags, metadata, name, settings), analysis

@@ -11,14 +11,14 @@ from tasks.queries.verdicts import read_verdicts
 from tasks.session import open_catalog
 from tasks.settings import Settings
 
-_COLUMNS = ["at", "what", "by", "door", "plan_id", "group_id", "number", "key", "detail"]
+_COLUMNS = ["at", "what", "by", "channel", "plan_id", "group_id", "number", "key", "detail"]
 
 
 def read_audit(settings: Settings) -> pl.DataFrame:
     """Every decision, verdict and event, in order.
 
     Returns:
-        at, what, by, door, plan_id, group_id, number, key, detail; all text but at and number.
+        at, what, by, channel, plan_id, group_id, number, key, detail; all text but at and number.
     """
     catalog = open_catalog(settings)
     empty = pl.lit("", pl.String)
@@ -26,7 +26,7 @@ def read_audit(settings: Settings) -> pl.DataFrame:
         "at",
         pl.col("decision").alias("what"),
         "by",
-        "door",
+        "channel",
         "plan_id",
         "group_id",
         pl.lit(None, pl.Int32).alias("number"),
@@ -38,7 +38,7 @@ def read_audit(settings: Settings) -> pl.DataFrame:
         "at",
         pl.format("verdict {}", "verdict").alias("what"),
         "by",
-        "door",
+        "channel",
         empty.alias("plan_id"),
         empty.alias("group_id"),
         pl.lit(None, pl.Int32).alias("number"),
@@ -53,7 +53,7 @@ def read_audit(settings: Settings) -> pl.DataFrame:
             "at",
             pl.format("{} {}", "event", "kind").alias("what"),
             "by",
-            pl.lit("run").alias("door"),
+            pl.lit("run").alias("channel"),
             "plan_id",
             "group_id",
             pl.when(pl.col("number") >= 0).then("number").alias("number"),

@@ -1,8 +1,8 @@
-"""Decide: a person's word about a plan, whatever door it came through.
+"""Decide: a person's word about a plan, whatever channel it came through.
 
-One record whichever door: the command line, the signed page, the Prefect UI, a policy's rule. The
-first decision about a group of a plan holds; an approval may be taken back until its group is
-carried out, and whoever thinks again about a rejection plans again.
+There is one record for all channels: the command line, the signed page, the Prefect UI, a policy's
+rule. The first decision about a group of a plan holds; an approval may be taken back until its
+group is carried out, and whoever thinks again about a rejection plans again.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def decide(
     by: str,
     groups: Sequence[str] = (),
     comment: str = "",
-    door: str = "cli",
+    channel: str = "cli",
     accept_questions: bool = False,
     expected_hash: str | None = None,
 ) -> list[Decided]:
@@ -72,7 +72,7 @@ def decide(
         groups: ids; none: all on which nothing was decided, but for those with questions, which
             have to be named or accepted.
         comment: why, for the audit.
-        door: ``cli``, ``page`` or ``prefect``.
+        channel: ``cli``, ``page`` or ``prefect``.
         accept_questions: approve groups with open questions too; conflicts keep the keeper's value.
         expected_hash: the plan the decision was shown for, where it was shown elsewhere.
 
@@ -98,7 +98,7 @@ def decide(
                     group,
                     decision=decision,
                     by=name,
-                    door=door,
+                    channel=channel,
                     comment=comment.strip()[:2000],
                 )
             made[group.group_id] = why
@@ -115,7 +115,7 @@ def withdraw(
     by: str,
     groups: Sequence[str] = (),
     comment: str = "",
-    door: str = "cli",
+    channel: str = "cli",
 ) -> list[Decided]:
     """Take approvals back, of groups that nothing was done to yet.
 
@@ -125,7 +125,7 @@ def withdraw(
         by: who takes them back; required.
         groups: ids; none: all that are approved.
         comment: why, for the audit.
-        door: ``cli``, ``page`` or ``prefect``.
+        channel: ``cli``, ``page`` or ``prefect``.
 
     Returns:
         One for each group that was approved; ``why`` says what is in the way, where it is too late.
@@ -155,7 +155,7 @@ def withdraw(
                 group,
                 decision=WITHDRAWN,
                 by=name,
-                door=door,
+                channel=channel,
                 comment=comment.strip()[:2000],
             )
             outcome.append(Decided(group.group_id, group.keeper, "", name, "", True))
@@ -227,7 +227,7 @@ def _decided(
 
 
 def decide_each(
-    settings: Settings, plan: Plan, words: Sequence[GroupDecision], *, by: str, door: str = "cli"
+    settings: Settings, plan: Plan, words: Sequence[GroupDecision], *, by: str, channel: str = "cli"
 ) -> list[Decided]:
     """Record decisions made group by group, for exactly this plan.
 
@@ -254,7 +254,7 @@ def decide_each(
                 decision,
                 by=by,
                 groups=groups,
-                door=door,
+                channel=channel,
                 accept_questions=accept,
                 expected_hash=plan.hash,
             )

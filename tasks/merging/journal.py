@@ -21,7 +21,7 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import MergeError
 from tasks.merging.bucket_journal import BucketJournal
-from tasks.merging.rules.plans import PLAN_FORM, Operation, Plan, PlannedGroup
+from tasks.merging.rules.plans import Operation, Plan, PlannedGroup
 from tasks.records import digest, now
 from tasks.session import pa_table
 
@@ -116,8 +116,6 @@ def read_plan(catalog: Catalog, plan_id: str) -> Plan:
         plan = Plan.from_json(row["body"])
     except ValueError as error:
         raise MergeError(f"plan {row['plan_id']} cannot be read: {error}; plan again") from error
-    if plan.form != PLAN_FORM:
-        raise MergeError(f"plan {row['plan_id']} is of another release; plan again")
     if plan.hash != row["hash"]:
         raise MergeError(
             f"plan {row['plan_id']} was changed since it was made: its hash is {plan.hash[:12]}. "
@@ -169,12 +167,15 @@ def save_decision(
     *,
     decision: str,
     by: str,
-    door: str,
+    channel: str,
     comment: str = "",
 ) -> None:
     """Keep a decision about a group: of a plan's group the first holds until it is withdrawn."""
-    said = [row for row in read_decisions(catalog, plan).iter_rows(named=True)
-            if row["group_id"] == group.group_id]  # fmt: skip
+    said = [
+        row
+        for row in read_decisions(catalog, plan).iter_rows(named=True)
+        if row["group_id"] == group.group_id
+    ]
     if said and decision != WITHDRAWN:
         return
     row = {
@@ -187,7 +188,7 @@ def save_decision(
         "fingerprint": group.fingerprint,
         "decision": decision,
         "by": by,
-        "door": door,
+        "channel": channel,
         "comment": comment,
         "at": now(),
     }
@@ -195,7 +196,7 @@ def save_decision(
     sequence = _next_sequence(catalog)
     # A run of its own: the same word said twice are two rows.
     run = Run(f"decided-{sequence}", plan, by)
-    write_group_event(catalog, run, group, DECIDED, f"{decision} ({door}) {comment}".strip())
+    write_group_event(catalog, run, group, DECIDED, f"{decision} ({channel}) {comment}".strip())
 
 
 #: A decision that was taken back: the group is as if nobody had decided about it.
@@ -205,11 +206,11 @@ WITHDRAWN = "withdrawn"
 def read_decisions(
     catalog: Catalog, plan: Plan | None = None, *, withdrawn: bool = False
 ) -> pl.DataFrame:
-    """at, plan_id, group_id, fingerprint, decision, by, door, comment; of one plan, or of all.
+    """at, plan_id, group_id, fingerprint, decision, by, channel, comment; of one plan, or of all.
 
     Those that were taken back are left out, unless they are asked for.
     """
-    columns = ["at", "plan_id", "group_id", "fingerprint", "decision", "by", "door", "comment"]
+    columns = ["at", "plan_id", "group_id", "fingerprint", "decision", "by", "channel", "comment"]
     found = catalog.read("decisions", columns, f"hash = {quote(plan.hash)}" if plan else "")
     return found if withdrawn else found.filter(pl.col("decision") != WITHDRAWN)
 

@@ -176,7 +176,7 @@ def decide_and_merge(
             by=request.approved_by,
             groups=request.groups,
             comment=request.comment,
-            door="prefect",
+            channel="prefect",
             accept_questions=request.accept_questions,
         )
         open_still = [one for one in decided if not one.decision]

@@ -571,6 +571,6 @@ def _approve_by_rule(catalog: Catalog, plan: Plan, policy: Policy) -> None:
                 group,
                 decision="approve",
                 by=f"policy {plan.policy}",
-                door="policy",
+                channel="policy",
                 comment=f"rule {rule.name}",
             )

@@ -21,15 +21,15 @@ from tasks.sources.s3 import S3Source, client_for
 
 log = logging.getLogger(__name__)
 
-#: The storage refused to show an object that it lists: a failure, tried again by the next scan.
+#: Why an object is left out that the storage lists but refused to show. The next scan tries again.
 UNREADABLE = "unreadable"
 
-#: A sidecar is read up to so many bytes; larger ones are no XMP.
+#: The largest sidecar that is read, in bytes; a larger file is no XMP.
 _SIDECAR_BYTES = 4 * 1024**2
 
 
 def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
-    """The listing of one object as a sync of the whole source would write it.
+    """One object's row in the table of assets, as a sync of the whole source would write it.
 
     Raises:
         AssetGoneError: when it is not there.
@@ -52,7 +52,7 @@ def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
 
 
 def revision_of(etag: str, size: int) -> str:
-    """Names the bytes of an object as far as its listing knows them."""
+    """A name for the bytes of an object, made of what a listing tells of them."""
     return digest(etag, str(size))
 
 
@@ -61,7 +61,7 @@ def own_places(settings: Settings, source: Source) -> tuple[str, ...]:
     delivery = settings.delivery
     mine = [settings.catalog.uri, delivery.bucket, delivery.folder]
     start = f"{source.id}/"
-    places = [OUR_PREFIX]  # where the demo, and whoever follows it, puts reports
+    places = [OUR_PREFIX]  # quarantine and probes; the demo puts its reports there too
     for place in mine:
         uri = str(place or "")
         uri = uri if "://" in uri else f"file://{Path(uri).resolve()}"
@@ -91,7 +91,7 @@ def _quarantines(settings: Settings, source: Source) -> set[str]:
 
 
 def is_wanted(key: str, include: list[str], exclude: list[str]) -> bool:
-    """Whether the patterns of the settings let a key in."""
+    """Whether a key passes the settings' include and exclude patterns."""
     if include and not any(fnmatchcase(key, pattern) for pattern in include):
         return False
     return not any(fnmatchcase(key, pattern) for pattern in exclude)
@@ -148,14 +148,14 @@ def asset_row(
     except AssetGoneError:
         return row | {"skipped": "gone", "etag": ""}
     except SourceError as error:
-        # An ETag that no listing has makes the next scan look again.
+        # No listing has an empty ETag, so the next scan finds the object changed and looks again.
         log.warning("%r is left out of this scan: %s", key, error)
         return row | {"skipped": UNREADABLE, "etag": ""}
     attached = sidecars_of(key, sidecars)
     kind = sniff(probe.head) if probe.head else None
     if probe.etag != item["etag"]:
-        # Replaced since it was listed: what the probe saw is what will be read. Otherwise the
-        # listing's time stays, which on some stores is finer than the header's.
+        # The object was replaced since it was listed: what the probe saw is what will be read. In
+        # all other cases the listing's time stays, which on some stores is finer than the header's.
         row |= {
             "etag": probe.etag,
             "size": probe.size,
@@ -199,6 +199,6 @@ def _read_sidecars(source: Source, keys: list[str]) -> dict[str, str]:
     for key in keys:
         try:
             found |= parse_xmp(source.read(key, source.probe(key).etag, _SIDECAR_BYTES))
-        except SourceError as error:  # the asset itself is fine
+        except SourceError as error:  # a sidecar that cannot be read is no failure of its asset
             log.warning("sidecar %r is left out: %s", key, error)
     return found

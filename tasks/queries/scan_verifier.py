@@ -1,4 +1,4 @@
-"""Answers pairs of contents: from the catalog, and by verification where it has none."""
+"""Answers pairs of contents from the catalog, and verifies those that it has no answer for."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class ScanVerifier:
             return
         use_one_thread()
         cache = FeatureCache(self._held)
-        # The pairs are spread over the cores; products that spread as well double the cost.
+        # Each pair is verified by one thread. If the matrix products inside were spread over the
+        # cores as well, the threads would get in each other's way, at twice the cost.
         with (
             threadpool_limits(1),
             ThreadPoolExecutor(self._workers, "verify") as pool,
@@ -71,8 +72,8 @@ class ScanVerifier:
             for start in range(0, pairs.height, _CHUNK):
                 chunk = pairs.slice(start, _CHUNK)
                 sides = chunk.select("left", "right").rows()
-                # Also of contents whose features are held: they may have to make room before
-                # their turn comes.
+                # The thumbnails of contents whose features are in the cache are read as well: they
+                # may be pushed out before their pair's turn comes.
                 names = {name for pair in sides for name in pair}
                 read = self._catalog.read_keys("thumbnails", ["content", "jpeg"], names)
                 answer = partial(_answer, cache, dict(read.iter_rows()))
@@ -94,7 +95,7 @@ def _answer(cache: FeatureCache, jpegs: dict[str, bytes], left: str, right: str)
 
 
 def _rows(pairs: pl.DataFrame, found: list[Verified | None]) -> pa.Table:
-    # A pair without an answer is asked again by the next scan.
+    # A pair without an answer is not written, so the next scan verifies it.
     pairs = pairs.filter(pl.Series([answer is not None for answer in found], dtype=pl.Boolean))
     answers = [answer for answer in found if answer is not None]
     texts = [

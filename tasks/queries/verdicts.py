@@ -30,7 +30,7 @@ _COLUMNS = [
     "right",
     "verdict",
     "by",
-    "door",
+    "channel",
     "comment",
     "at",
 ]
@@ -47,7 +47,7 @@ class Verdict:
 
 
 def record_verdicts(
-    settings: Settings, verdicts: Iterable[Verdict], *, by: str, door: str = "cli"
+    settings: Settings, verdicts: Iterable[Verdict], *, by: str, channel: str = "cli"
 ) -> int:
     """Add verdicts; all of them or, when one is wrong, none.
 
@@ -70,7 +70,7 @@ def record_verdicts(
                 row
                 | {
                     "by": " ".join(by.split()),
-                    "door": door,
+                    "channel": channel,
                     "at": now(),
                     "sequence": time.time_ns() + number,
                 }
@@ -87,9 +87,9 @@ def record_verdicts(
 
 
 def give_verdict(settings: Settings, request: VerdictRequest) -> int:
-    """Add the verdict of a form."""
+    """Record the verdict of a form of the Prefect UI."""
     one = Verdict(request.left, request.right, request.verdict.value, request.comment)
-    return record_verdicts(settings, [one], by=request.given_by, door="prefect")
+    return record_verdicts(settings, [one], by=request.given_by, channel="prefect")
 
 
 def read_verdicts(catalog: Catalog, source: str = "") -> pl.DataFrame:
@@ -124,7 +124,7 @@ def parse_verdicts(data: bytes | str) -> list[Verdict]:
 
 
 def _assets(catalog: Catalog, names: set[str]) -> dict[str, list[tuple[str, str, str, str]]]:
-    """Name (key or asset id) to the assets it means: id, source, key, content."""
+    """From each name (key or asset id) to the assets that have it: id, source, key, content."""
     columns = ["asset_id", "source", "key", "content", "removed_at"]
     ordered = sorted(names)
     found: dict[str, list[tuple[str, str, str, str]]] = {}

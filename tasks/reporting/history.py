@@ -102,9 +102,9 @@ def keep_report(scan: Scan, summary: Summary, totals: dict[str, int]) -> None:
         "started": scan.started,
         "finished": summary.finished,
         "totals": json.dumps(numbers),
-        "facts": json.dumps(facts),
-        "notes": _packed(summary.plan),
-        "tables": json.dumps(summary.tables),
+        "provenance": json.dumps(facts),
+        "plan_notes": _packed(summary.plan),
+        "table_versions": json.dumps(summary.tables),
         "mailed": False,
     }
     catalog = open_catalog(scan.settings)
@@ -122,17 +122,17 @@ def keep_mailed(scan: Scan) -> None:
 
 def read_kept(catalog: Catalog, scan_id: str) -> KeptReport | None:
     """What was kept of a scan's report; None for a scan by an older program."""
-    columns = ["scan_id", "finished", "facts", "notes", "tables"]
+    columns = ["scan_id", "finished", "provenance", "plan_notes", "table_versions"]
     found = catalog.read("reports", columns, f"scan_id = {quote(scan_id)}")
     if found.is_empty():
         return None
     row = found.row(0, named=True)
-    facts = json.loads(row["facts"])
+    facts = json.loads(row["provenance"])
     return KeptReport(
         row["finished"],
         facts["versions"],
-        _plan_note(facts["plan"], row["notes"]),
-        json.loads(row["tables"]),
+        _plan_note(facts["plan"], row["plan_notes"]),
+        json.loads(row["table_versions"]),
     )
 
 

@@ -1,6 +1,7 @@
 """A bucket as a merge sees it: an object with all that belongs to it, tags and locks too.
 
-What cannot be read is an error here and never an empty answer: unknown tags are not no tags.
+What cannot be read is an error here, never an empty answer: tags that may not be read must not be
+taken for no tags, or a merge would lose them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-#: What a HEAD tells that a copy must keep.
+#: The properties in the answer to a HEAD request that a copy must keep.
 _HEADERS = (
     "ContentType",
     "CacheControl",
@@ -63,7 +64,7 @@ class Bucket:
 
     @property
     def versioned(self) -> bool:
-        """Whether versioning is enabled now: asked each time, for it may be suspended any time.
+        """Whether versioning is enabled; asked each time, because it may be suspended at any time.
 
         Raises:
             StoreRefusedError: when s3:GetBucketVersioning is not allowed.
@@ -72,7 +73,7 @@ class Bucket:
 
     @property
     def suspended(self) -> bool:
-        """Whether the bucket kept versions once and does not now: a delete destroys data then.
+        """Whether versioning is suspended; then a delete may destroy the only copy of the data.
 
         Raises:
             StoreRefusedError: when s3:GetBucketVersioning is not allowed.
@@ -87,7 +88,8 @@ class Bucket:
             TransientSourceError: when the store did not answer.
             SourceError: when there is no such bucket.
         """
-        locks = self._has_locks()  # first: a HEAD does not tell a missing bucket
+        # Asked first, for it fails when the bucket is missing; a HEAD only says 404 for either.
+        locks = self._has_locks()
         try:
             with self._explained(f"look at {key!r}", "s3:GetObject" + _NO_LISTING):
                 found: Any = self.client.head_object(
@@ -174,7 +176,7 @@ class Bucket:
             return bytes(found["Body"].read())
 
     def check_readable(self, state: ObjectState) -> None:
-        """Read an object to its end, and raise as `read` does if it cannot be."""
+        """Read an object to its end to see that it can be read; raises as `read` does."""
         with self._explained(f"read {state.key!r}", "s3:GetObject" + _NO_LISTING):
             found = self.client.get_object(Bucket=self.bucket, Key=state.key, IfMatch=state.etag)
             size = sum(len(part) for part in found["Body"].iter_chunks(1 << 20))
@@ -197,7 +199,7 @@ class Bucket:
             return self.client.get_bucket_versioning(Bucket=self.bucket).get("Status", "")
 
     def _has_locks(self) -> bool:
-        """Whether objects may be locked; asked once, and yes where it may not be asked."""
+        """Whether objects may be locked; asked once. Assumed where we may not ask."""
         if self._lockable is None:
             self._lockable = self._ask_locks()
         return self._lockable

@@ -245,14 +245,6 @@ def test_vectors_have_a_table_of_their_own(catalog: Catalog) -> None:
     assert Catalog(catalog.uri).known_contents("s1").to_list() == ["c1", "c2"]
 
 
-def test_another_schema_version_is_refused(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
-    with pytest.raises(CatalogError, match=r"schema 2, this program 3; .*new catalog"):
-        Catalog(catalog.uri)
-
-
 @pytest.mark.parametrize("name", ["images", "about"])
 def test_a_foreign_lancedb_folder_is_refused(tmp_path: Path, name: str) -> None:
     db = lancedb.connect(tmp_path)

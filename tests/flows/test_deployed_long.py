@@ -140,7 +140,7 @@ def question(place: Place, prefect: Prefect) -> Question:
     prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
     text = mails(place)[-1].get_body(("plain",)).get_content()
     plan = re.search(r"Plan ([0-9a-f]{12})", text)[1]
-    decide(load_settings(), plan, "approve", by="anna", door="page")
+    decide(load_settings(), plan, "approve", by="anna", channel="page")
     found = prefect.http.get("/deployments/name/merge-approved/scheduled").json()
     run = prefect.post(f"/deployments/{found['id']}/create_flow_run", {})["id"]
     merge = prefect.wait(run, "Completed", "Failed")
@@ -184,6 +184,14 @@ def test_a_notification_has_its_keys_checked_once(place: Place, prefect: Prefect
         assert expected in prefect.artifacts(run)["keys"]["data"]
 
 
+def test_one_asset_is_checked_from_the_form(place: Place, prefect: Prefect) -> None:
+    run = prefect.trigger("check-asset/on-demand", asset="5001.jpg")
+    assert prefect.wait(run, "Completed", "Failed") == "Completed", prefect.logs(run)
+    shown = "\n".join(str(found["data"]) for found in prefect.artifacts(run).values())
+    assert "web/5001.jpg" in shown
+    assert "scaled" in shown, "the evidence in words"
+
+
 def test_a_question_waits_for_its_answer_and_no_leaves_everything(
     prefect: Prefect, question: Question
 ) -> None:
@@ -196,6 +204,22 @@ def test_a_question_waits_for_its_answer_and_no_leaves_everything(
         Bucket=BUCKET, Prefix=".dam-dedup/quarantine/"
     )
     assert [item["Key"].rpartition("/")[2] for item in kept["Contents"]] == ["3001.jpg"]
+
+
+def test_a_form_sent_unread_does_nothing(prefect: Prefect, mailed_plan: tuple[str, str]) -> None:
+    before = assets()
+    found = prefect.http.get("/deployments/name/merge-plan/on-demand").json()
+    answer = prefect.http.post(
+        f"/deployments/{found['id']}/create_flow_run",
+        json={"parameters": {"request": {"plan_id": mailed_plan[0]}}},
+    )
+    assert answer.status_code == 409
+    assert "is a required property" in answer.text
+    wanted = {"plan_id": mailed_plan[0], "decision": "approve", "approved_by": "anna"}
+    run = prefect.trigger("merge-plan/on-demand", **wanted)
+    assert prefect.wait(run, "Completed", "Failed") == "Completed"
+    assert "dry run" in prefect.artifacts(run)["merge"]["data"]
+    assert assets() == before
 
 
 def test_deploying_again_renews_an_automation_of_before(prefect: Prefect) -> None:

@@ -50,6 +50,7 @@ rules:
     action: %s
 """
 
+KINDS = ["plain", "versioned"]  # of buckets
 Snapshot = dict[str, tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, str], ...], str]]
 
 
@@ -154,8 +155,9 @@ class Site:
         return found
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "versioned"])
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.long)], ids=KINDS)
 def versioned(request: pytest.FixtureRequest) -> bool:
+    """Whether the bucket keeps versions; with them a whole test again, in ``make test-all``."""
     return bool(request.param)
 
 

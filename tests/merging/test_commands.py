@@ -167,7 +167,7 @@ def test_from_plan_to_undo(run: Run, site: Any) -> None:
     _, out, _ = run("audit")
     assert len(out.splitlines()) == len(events), "a line each, whatever the keys and comments"
     _, out, _ = run("audit", "--csv", safe=False)  # for programs
-    assert out.startswith("at,what,by,door,plan_id,group_id,number,key,detail\n")
+    assert out.startswith("at,what,by,channel,plan_id,group_id,number,key,detail\n")
 
     # undo
     assert run("undo", plan)[0] == 2

@@ -159,7 +159,7 @@ def test_automatic_approval(site: Any, most: int, expected: int) -> None:
     plan = site.plan(policy=policy(f"automatic: {{groups: {most}}}"))
     decided = read_decisions(open_catalog(site.settings), plan)
     assert decided.height == expected
-    assert set(decided["door"]) <= {"policy"}
+    assert set(decided["channel"]) <= {"policy"}
     assert named(plan, 2).group_id not in set(decided["group_id"])
     if expected:
         assert site.merge(plan).complete
@@ -216,7 +216,7 @@ def test_through_the_prefect_page(site: Any) -> None:
     assert {one.group_id: one.state for one in tried.groups} == {ids[1]: "would merge"}
     outcome = ask(decision="approve")
     assert {one.group_id: one.state for one in outcome.groups} == {ids[1]: "merged"}
-    assert set(read_decisions(open_catalog(site.settings))["door"]) == {"prefect"}
+    assert set(read_decisions(open_catalog(site.settings))["channel"]) == {"prefect"}
 
 
 def test_a_policy_for_another_collection(site: Any) -> None:

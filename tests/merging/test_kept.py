@@ -27,8 +27,17 @@ def png(seed: int) -> bytes:
 
 def described(site: Any, key: str) -> dict[str, Any]:
     found = site.s3.client.head_object(Bucket=site.bucket, Key=key, ChecksumMode="ENABLED")
-    names = ("ServerSideEncryption", "ChecksumSHA256", "CacheControl", "ContentType", "Expires",
-             "ContentLanguage", "ContentDisposition", "ContentEncoding", "Metadata")  # fmt: skip
+    names = (
+        "ServerSideEncryption",
+        "ChecksumSHA256",
+        "CacheControl",
+        "ContentType",
+        "Expires",
+        "ContentLanguage",
+        "ContentDisposition",
+        "ContentEncoding",
+        "Metadata",
+    )
     return {name: found.get(name) for name in names} | {"tags": site.tags(key)}
 
 
@@ -38,11 +47,18 @@ def test_encryption_checksum_and_headers_stay_with_the_object(make_site: Any, ki
     site = make_site(kind)
     for key, shot in (("k/a.png", "7"), ("d/a.png", "8")):
         site.put(
-            key, png(1), {"owner": key[0]}, {f"shot{shot}": shot}, ContentType="image/png",
-            ServerSideEncryption="AES256", CacheControl="max-age=1", ContentLanguage="de",
-            ContentDisposition="inline", Expires="Thu, 01 Jan 2037 00:00:00 GMT",
+            key,
+            png(1),
+            {"owner": key[0]},
+            {f"shot{shot}": shot},
+            ContentType="image/png",
+            ServerSideEncryption="AES256",
+            CacheControl="max-age=1",
+            ContentLanguage="de",
+            ContentDisposition="inline",
+            Expires="Thu, 01 Jan 2037 00:00:00 GMT",
             ChecksumSHA256=base64.b64encode(hashlib.sha256(png(1)).digest()).decode(),
-        )  # fmt: skip
+        )
     before = {key: described(site, key) for key in ("k/a.png", "d/a.png")}
     assert before["k/a.png"]["ServerSideEncryption"] == "AES256"
     assert before["k/a.png"]["ChecksumSHA256"]

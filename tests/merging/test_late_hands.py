@@ -54,8 +54,10 @@ def test_two_catalogs_never_remove_both_copies(make_site: Any, tmp_path: Path, k
     site.list()
     other.list()
     action = "delete" if kind == "versioned" else "quarantine"
-    plans = [(site, site.plan(policy=POLICY % ("a/", action))),
-             (other, other.plan(policy=POLICY % ("b/", action)))]  # fmt: skip
+    plans = [
+        (site, site.plan(policy=POLICY % ("a/", action))),
+        (other, other.plan(policy=POLICY % ("b/", action))),
+    ]
     for where, plan in plans:
         where.approve(plan)
     threads = [threading.Thread(target=where.merge, args=(plan,)) for where, plan in plans]
@@ -205,8 +207,12 @@ def stopped(make_site: Any, tmp_path: Path) -> Callable[..., Any]:
         flag = tmp_path / "flag"
         process = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(flag), plan.id, where],
-            env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            env=env,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         deadline = time.monotonic() + 120
         while not flag.exists() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)

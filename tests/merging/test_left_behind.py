@@ -85,8 +85,16 @@ def test_a_broken_block_is_no_block(broken: bytes) -> None:
 
 
 def member(key: str, **more: Any) -> Member:
-    base = Member(asset_id=key, key=key, content="c", size=1, width=1, height=1, format="jpeg",
-                  last_modified=datetime(2020, 1, 1, tzinfo=UTC))  # fmt: skip
+    base = Member(
+        asset_id=key,
+        key=key,
+        content="c",
+        size=1,
+        width=1,
+        height=1,
+        format="jpeg",
+        last_modified=datetime(2020, 1, 1, tzinfo=UTC),
+    )
     return replace(base, **more)
 
 
@@ -107,9 +115,17 @@ def test_only_what_others_do_not_hold_is_asked_about() -> None:
 
 @pytest.mark.parametrize(
     ("key", "belongs"),
-    [("a/1.MOV", True), ("a/1.aae", True), ("a/1.xmp", True), ("a/1.heic.xmp", True),
-     ("a/1.jpg.xmp", False), ("a/1.jpg", False), ("a/1.b.mov", False), ("a/10.mov", False)],
-)  # fmt: skip
+    [
+        ("a/1.MOV", True),
+        ("a/1.aae", True),
+        ("a/1.xmp", True),
+        ("a/1.heic.xmp", True),
+        ("a/1.jpg.xmp", False),
+        ("a/1.jpg", False),
+        ("a/1.b.mov", False),
+        ("a/10.mov", False),
+    ],
+)
 def test_what_belongs_to_a_picture(key: str, belongs: bool) -> None:
     assert belongs_to(key, "a/1.heic") is belongs
 

@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tasks.settings import Settings
+from tests.merging.conftest import KINDS
 from tests.merging.machine import Merges
 from tests.merging.world import STEPS, watched
 
 STEPS_EACH = 40  # of an example; some end early
 Counts = dict[str, int]
+BOTH_KINDS = pytest.mark.parametrize("versioned", [False, True], ids=KINDS)
 
 
 @pytest.fixture
@@ -64,6 +66,7 @@ def run_machine(
     return run
 
 
+@BOTH_KINDS
 @pytest.mark.timeout(1200)  # against a hang, on a machine that is busy with other things
 def test_nothing_is_lost_in_a_few_steps(run_machine: Any) -> None:
     done = run_machine(0, 3)
@@ -75,6 +78,7 @@ def test_nothing_is_lost_in_a_few_steps(run_machine: Any) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(2700)  # against a hang
 @pytest.mark.parametrize("number", [1, 2])
+@BOTH_KINDS
 def test_nothing_is_ever_lost(run_machine: Any, number: int) -> None:
     done = run_machine(number, 11)
     assert done["steps"] >= 250, "with two seeds and both kinds of buckets: 1,000"
@@ -85,6 +89,7 @@ def test_nothing_is_ever_lost(run_machine: Any, number: int) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(24 * 3600)
 @pytest.mark.parametrize("number", range(100, 110))
+@BOTH_KINDS
 def test_nothing_is_lost_in_many_thousand_steps(run_machine: Any, number: int) -> None:
     """SOAK_EXAMPLES of 40 steps for each of ten seeds and both kinds of buckets."""
     done = run_machine(number, int(os.environ.get("SOAK_EXAMPLES", "50")))

@@ -38,8 +38,13 @@ def test_three_plans_are_undone_without_the_catalog(make_site: Any, kind: str) -
     plans = []
     for seed, action in enumerate(("quarantine", "replace", "metadata")):
         for prefix in "kd":
-            site.put(f"{prefix}/{seed}.png", png(seed), {"word": prefix}, {prefix: "1"},
-                     ContentType="image/png")  # fmt: skip
+            site.put(
+                f"{prefix}/{seed}.png",
+                png(seed),
+                {"word": prefix},
+                {prefix: "1"},
+                ContentType="image/png",
+            )
         before |= {key: what for key, what in site.snapshot().items() if f"/{seed}." in key}
         site.list()
         plan = site.plan(policy=POLICY % action)
@@ -103,8 +108,12 @@ def test_nothing_is_done_where_the_journal_cannot_be_written(make_site: Any) -> 
     site.list()
     plan = site.plan(policy=POLICY % "quarantine")
     site.approve(plan)
-    denied = {"Effect": "Deny", "Principal": "*", "Action": ["s3:PutObject"],
-              "Resource": [f"arn:aws:s3:::{site.bucket}/{JOURNAL_PREFIX}*"]}  # fmt: skip
+    denied = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": ["s3:PutObject"],
+        "Resource": [f"arn:aws:s3:::{site.bucket}/{JOURNAL_PREFIX}*"],
+    }
     site.s3.client.put_bucket_policy(
         Bucket=site.bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [denied]})
     )

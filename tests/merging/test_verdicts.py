@@ -206,7 +206,7 @@ def test_csv_of_hostile_keys(two: Any) -> None:
         'why not, Distinct ,"new\nline.png",b.png\r\n'
         ',LINKED,"quo""te, comma.png",=1+1.png\r\n'
     )
-    assert record_verdicts(two.settings, parse_verdicts(text), by=" anna  b ", door="csv") == 2
+    assert record_verdicts(two.settings, parse_verdicts(text), by=" anna  b ", channel="csv") == 2
     last = read_verdicts(open_catalog(two.settings)).tail(2)
     assert [{row["left_key"], row["right_key"]} for row in last.to_dicts()] == [
         {"b.png", "new\nline.png"},
@@ -404,7 +404,7 @@ def test_the_form_writes_what_the_command_writes(quick: Any) -> None:
     request = VerdictRequest(left="b.png", right="a.png", verdict="distinct", given_by=" anna ")
     assert give_verdict(quick.settings, request) == 1
     row = read_verdicts(open_catalog(quick.settings)).row(0, named=True)
-    assert (row["verdict"], row["by"], row["door"]) == ("distinct", "anna", "prefect")
+    assert (row["verdict"], row["by"], row["channel"]) == ("distinct", "anna", "prefect")
     quick.list()
     assert groups(quick) == set()
 

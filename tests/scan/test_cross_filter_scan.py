@@ -212,7 +212,7 @@ def test_verdicts_count_across_and_make_no_group_inside_one_side(agency):
         ("archive/2.png", "new/a2.png", "distinct"),
         ("archive/1 small.jpg", "new/a9.jpg", "duplicate"),
     ]
-    record_verdicts(settings, [Verdict(*words) for words in said], by="anna", door="test")
+    record_verdicts(settings, [Verdict(*words) for words in said], by="anna", channel="test")
     assert keys_of(agency.scan(where=NEW, across=ARCHIVE)) == [
         ["archive/0.png", "new/a0 again.webp", "new/a0.jpg"],
         ["archive/3.png", "new/a3.png"],

@@ -171,14 +171,14 @@ def pair(site, number: int, verdict: str = "distinct") -> dict:
 def held(site) -> dict[str, tuple[str, str, str]]:
     found = read_decisions(open_catalog(site.settings), site.plan)
     return {
-        row["group_id"]: (row["decision"], row["by"], row["door"])
+        row["group_id"]: (row["decision"], row["by"], row["channel"])
         for row in found.iter_rows(named=True)
     }
 
 
 def verdicts(site) -> list[tuple[str, str]]:
     rows = read_verdicts(open_catalog(site.settings))
-    return [(row["verdict"], row["door"]) for row in rows.iter_rows(named=True)]
+    return [(row["verdict"], row["channel"]) for row in rows.iter_rows(named=True)]
 
 
 def test_looking_shows_the_plans_scan_and_changes_nothing(site, client):
