@@ -29,12 +29,19 @@ _JSON = "application/json"
 _MOST = 1024**3
 
 
-@dataclass(frozen=True, slots=True)
 class BucketJournal:
-    """Where one plan's steps are written."""
+    """Where one plan's steps are written.
 
-    store: Store
-    plan: Plan
+    Args:
+        store: the bucket.
+        plan: the plan.
+    """
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self._store = store
+        self._plan = plan
+        # Once: it is the digest of the whole plan, which may have some 50 MB.
+        self._folder = f"{JOURNAL_PREFIX}{plan.id}/"
 
     def open(self) -> None:
         """Keep the plan, unless it is there.
@@ -43,9 +50,9 @@ class BucketJournal:
             SourceError: when it cannot be written; nothing may be done then.
         """
         key = self._key(_PLAN)
-        if not self.store.state(key).exists:
-            body = self.plan.as_json().encode()
-            self.store.put(key, body, expected="", content_type=_JSON)
+        if not self._store.state(key).exists:
+            body = self._plan.as_json().encode()
+            self._store.put(key, body, expected="", content_type=_JSON)
 
     def write(self, rows: Sequence[dict[str, Any]], *, required: bool) -> None:
         """Add the rows of one step.
@@ -64,7 +71,7 @@ class BucketJournal:
         name = f"{first['sequence']:020}-{first['event']}-{secrets.token_hex(4)}.json"
         data = [{**row, "at": row["at"].isoformat()} for row in rows]
         try:
-            self.store.put(
+            self._store.put(
                 self._key(name),
                 json.dumps(data, ensure_ascii=False).encode(),
                 expected="",
@@ -76,7 +83,7 @@ class BucketJournal:
             log.error("the bucket's journal lacks %s: %s", name, error)
 
     def _key(self, name: str) -> str:
-        return f"{JOURNAL_PREFIX}{self.plan.id}/{name}"
+        return f"{self._folder}{name}"
 
 
 @dataclass(frozen=True, slots=True)
