@@ -40,10 +40,11 @@ def publish(outcome: Outcome) -> dict[str, int]:
     The keys are stable, so that the UI shows their history from run to run.
     """
     summary = outcome.summary
+    unsent = "THE MAIL WAS NOT SENT. " if outcome.failed else ""
     create_markdown_artifact(
-        summary_markdown(summary, outcome.receipts, outcome.refused),
+        summary_markdown(summary, outcome.receipts, outcome.refused, outcome.failed),
         key="scan-summary",
-        description=headline(summary),
+        description=unsent + headline(summary),
     )
     rows = group_rows(summary, _ROWS)
     create_table_artifact(
@@ -63,7 +64,7 @@ def publish(outcome: Outcome) -> dict[str, int]:
             create_image_artifact(
                 str(receipt.link),
                 key="overview",
-                description="The first groups: keeper left, duplicate right",
+                description="The first groups: left the file that stays, right a duplicate",
             )
     return totals(summary)
 

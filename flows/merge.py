@@ -12,7 +12,7 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 
 from flows.scan import settings
-from reports.merge import merge_markdown, undo_markdown
+from reports.merge import merge_headline, merge_markdown, undo_headline, undo_markdown
 from tasks import steps
 from tasks.errors import MergeError
 from tasks.merging import merge, quarantine, undo
@@ -23,6 +23,8 @@ from tasks.requests import EmptyRequest, MergeRequest, UndoRequest, VerdictReque
 #: The event with which a run says that it waits for a person. The automation that marks runs
 #: without a heartbeat as crashed leaves such a run alone.
 ASKING = "dam-dedup.flow-run.asking"
+#: What a run says that found nothing to carry out.
+NOTHING = "Nothing was merged: no plan holds a group that is approved and not yet done"
 
 
 class Confirmation(RunInput):
@@ -39,7 +41,9 @@ def merge_plan(request: MergeRequest) -> dict[str, Any]:
         request: which plan, what is decided, and by whom. A dry run decides and writes nothing.
     """
     outcome = merge.decide_and_merge(request, settings(), progress=steps.progress_bar())
-    create_markdown_artifact(merge_markdown(outcome), key="merge", description="What was merged")
+    create_markdown_artifact(
+        merge_markdown(outcome), key="merge", description=merge_headline(outcome)
+    )
     return as_data(outcome)  # type: ignore[no-any-return]
 
 
@@ -49,8 +53,10 @@ def merge_approved() -> list[dict[str, Any]]:
     outcomes = merge.merge_approved(settings(), by="schedule", progress=steps.progress_bar())
     for outcome in outcomes:
         create_markdown_artifact(
-            merge_markdown(outcome), key="merge", description="What was merged"
+            merge_markdown(outcome), key="merge", description=merge_headline(outcome)
         )
+    if not outcomes:
+        create_markdown_artifact(NOTHING, key="merge", description=NOTHING)
     return [as_data(outcome) for outcome in outcomes]
 
 
@@ -68,7 +74,9 @@ def undo_merge(request: UndoRequest) -> list[dict[str, Any]]:
         dry_run=request.dry_run,
         progress=steps.progress_bar(),
     )
-    create_markdown_artifact(undo_markdown(outcomes), key="undo", description="What was undone")
+    create_markdown_artifact(
+        undo_markdown(outcomes), key="undo", description=undo_headline(outcomes)
+    )
     return [as_data(outcome) for outcome in outcomes]
 
 

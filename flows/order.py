@@ -72,6 +72,7 @@ class Outcome:
     Attributes:
         mailed: whether there were mails, and all went out.
         refused: addresses that got none, while others of the same mail did.
+        failed: of each mail that nobody got, to whom it was and why it failed.
     """
 
     scan: Scan
@@ -79,6 +80,7 @@ class Outcome:
     receipts: list[Receipt]
     mailed: bool
     refused: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 def run_scan(
@@ -128,9 +130,9 @@ def _scan(
         screened = clock.lap("screen", run(screen_assets, scan, space, progress))
         plan = clock.lap("plan", run(plan_scan, scan, space))
         counts = count(synced, embedded, proposed, verified, grouped, screened) | clock.laps
-        summary = run(summarize_scan, scan, space, counts)
         if plan is not None:
-            summary = replace(summary, plan=replace(plan, form=form_link(plan.id)))
+            plan = replace(plan, form=form_link(plan.id))
+        summary = run(summarize_scan, scan, space, counts, plan=plan)
         run(keep_report, scan, summary, totals(summary))
         receipts = run(deliver_documents, scan, render(summary), folder)
         post = tell(run, scan, compose(summary, receipts, settings))
@@ -139,7 +141,8 @@ def _scan(
     except Exception as error:
         fail_scan(scan, error)
         raise
-    return Outcome(scan, summary, receipts, post.sent > 0 and post.whole, post.refused)
+    mailed = post.sent > 0 and post.whole
+    return Outcome(scan, summary, receipts, mailed, post.refused, post.failed)
 
 
 class Clock:
@@ -169,26 +172,29 @@ class Post:
         sent: how many went out.
         whole: whether all of them did; also where there was none.
         refused: addresses that were refused while others of the same mail were not.
+        failed: of each mail that nobody got, to whom it was and why it failed.
     """
 
     sent: int
     whole: bool
     refused: tuple[str, ...]
+    failed: tuple[str, ...] = ()
 
 
 def tell(run: Runner, scan: Scan, mails: list[EmailMessage]) -> Post:
     """Send the mails; a mail server that is down must not lose the scan, whose report is kept."""
-    sent, refused = 0, list[str]()
+    sent, refused, failed = 0, list[str](), list[str]()
     for mail in [] if scan.dry_run else mails:
         try:
             refused += run(send_mail, scan, mail)
             sent += 1
         except DeliveryError as error:
             log.error("the report is delivered, the mail to %s is not: %s", mail["To"], error)
+            failed.append(f"to {mail['To']}: {error}")
     whole = scan.dry_run or sent == len(mails)
     if sent and whole:
         run(keep_mailed, scan)
-    return Post(sent, whole, tuple(refused))
+    return Post(sent, whole, tuple(refused), tuple(failed))
 
 
 def count(

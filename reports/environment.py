@@ -29,8 +29,9 @@ def environment() -> jinja2.Environment:
         "key": words.shown_key,
         "moment": words.moment,
         "reason": words.reason_words,
+        "tier": words.tier_words,
     }
-    made.globals["counted"] = words.counted
+    made.globals |= {"counted": words.counted, "text": words.text}
     return made
 
 

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
 from reports import words
+from reports.proposals import proposals
 from tasks.merging.rules.plan_note import GroupNote
 from tasks.records import Role
 from tasks.summary import Summary
-
-#: What the policy does, for people who have not read it; ``{files}``: ``2 files``.
-_ACTIONS = {
-    "quarantine": "move {files} into quarantine",
-    "replace": "move {files} into quarantine and leave a link record",
-    "delete": "remove {files} from the bucket",
-    "tag": "tag the duplicates; nothing is moved",
-    "link": "write into the duplicates' sidecars that the keeper is the original",
-    "metadata": "give the keeper what the duplicates know; the duplicates stay",
-}
 
 
 def theirs(summary: Summary, person: str) -> list[str]:
@@ -72,14 +64,16 @@ def top_groups(
         people: who reads: groups on which nobody else was asked come first.
 
     Returns:
-        A group's columns, ``members``, ``more`` (not shown members), ``proposal`` and
-        ``questions``; a member's columns, ``is_keeper`` and ``evidence``.
+        A group's columns, ``members``, ``more`` (not shown members), ``proposal``
+        (:class:`~reports.proposals.Proposal`), ``questions`` and ``decidable``; a member's columns,
+        ``is_keeper`` and ``evidence``.
     """
     chosen = _ordered(summary, people).head(number)
     said = evidence(summary, chosen)
     rows = summary.members.join(chosen.select("group_id"), on="group_id", how="semi")
     by_group = rows.partition_by("group_id", as_dict=True)
     notes = summary.plan.groups if summary.plan else {}
+    proposed = proposals(summary, chosen["group_id"].to_list())
     found = []
     for group in chosen.iter_rows(named=True):
         mine = by_group[(group["group_id"],)]
@@ -96,7 +90,7 @@ def top_groups(
                     for row in mine.head(members).iter_rows(named=True)
                 ],
                 "more": max(0, mine.height - members),
-                "proposal": proposal(note) if note else "",
+                "proposal": proposed[group["group_id"]],
                 "questions": note.questions if note else (),
                 "decidable": bool(note and _open(note, people)),
             }
@@ -117,38 +111,70 @@ def evidence(summary: Summary, groups: pl.DataFrame) -> dict[tuple[str, str], st
     return found
 
 
-def proposal(note: GroupNote) -> str:
-    """What the plan would do to a group."""
-    if note.refused:
-        return f"nothing: {note.refused}"
-    if not note.acting:
-        return "nothing: it is only reported"
-    said = _ACTIONS.get(note.action, note.action).format(files=words.counted(note.files, "file"))
-    return said + (" (approved by the policy)" if note.approved else "")
-
-
-def decisions(summary: Summary, people: Collection[str] = ()) -> dict[str, int]:
+def decisions(
+    summary: Summary, people: Collection[str] = (), decided: Collection[str] = ()
+) -> dict[str, int]:
     """What of the plan concerns the groups of this summary.
 
     Args:
         summary: the scan.
         people: who reads; nobody: for anybody.
+        decided: ids of the groups that a person has decided on.
 
     Returns:
         ``acting``, ``waiting`` (of these, for a person), ``asking`` (of these, with questions),
-        ``approved``, ``refused`` and ``bytes`` (of what acts).
+        ``approved``, ``refused``; ``files`` and ``bytes`` that would leave their place;
+        ``open_files``, ``open_bytes`` (of these, of groups that wait for a person), and of the open
+        ones how many would be ``removed`` instead of moved to quarantine.
     """
     notes = summary.plan.groups if summary.plan else {}
-    mine = [notes[name] for name in summary.groups["group_id"] if name in notes]
+    ids = set(summary.groups["group_id"])
+    mine = [note for name, note in notes.items() if name in ids]
     acting = [note for note in mine if note.acting and not note.refused]
+    waiting = [
+        note
+        for name, note in notes.items()
+        if name in ids and name not in decided and _open(note, people)
+    ]
     return {
         "acting": len(acting),
-        "waiting": sum(_open(note, people) for note in mine),
-        "asking": sum(1 for note in mine if _open(note, people) and note.questions),
+        "waiting": len(waiting),
+        "asking": sum(1 for note in waiting if note.questions),
         "approved": sum(1 for note in acting if note.approved),
         "refused": sum(1 for note in mine if note.refused),
+        "files": sum(note.files for note in acting),
         "bytes": sum(note.bytes for note in acting),
+        "open_files": sum(note.files for note in waiting),
+        "open_bytes": sum(note.bytes for note in waiting),
+        "removed": sum(note.files for note in waiting if note.action == "delete"),
     }
+
+
+def openings(summary: Summary) -> tuple[int, datetime | None]:
+    """How many groups only time speaks against, and when the first of them may be decided on."""
+    times = [one.opens for one in proposals(summary).values() if one.opens]
+    return len(times), min(times, default=None)
+
+
+def merged_words(summary: Summary) -> list[str]:
+    """Where the bytes of earlier merges are: in quarantine, kept as old versions, freed."""
+    found, said = summary.merged, []
+    if found.quarantined and found.until:
+        size = words.human_bytes(found.quarantined)
+        said.append(words.text("merged.quarantined", bytes=size, date=f"{found.until:%Y-%m-%d}"))
+    elif found.quarantined:
+        size = words.human_bytes(found.quarantined)
+        said.append(words.text("merged.quarantined.open", bytes=size))
+    if found.noncurrent:
+        said.append(words.text("merged.noncurrent", bytes=words.human_bytes(found.noncurrent)))
+    if found.freed:
+        said.append(words.text("merged.freed", bytes=words.human_bytes(found.freed)))
+    return said
+
+
+def above_words(summary: Summary) -> list[str]:
+    """The caps that one merge of the whole plan would be stopped by, as one sentence or none."""
+    return words.cap_words("plan", summary.plan.above if summary.plan else {})
 
 
 def _open(note: GroupNote, people: Collection[str]) -> bool:

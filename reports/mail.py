@@ -12,7 +12,16 @@ import jinja2
 from markupsafe import Markup, escape
 
 from reports import words
-from reports.highlights import decisions, narrow, others, theirs, top_groups
+from reports.highlights import (
+    above_words,
+    decisions,
+    merged_words,
+    narrow,
+    openings,
+    others,
+    theirs,
+    top_groups,
+)
 from reports.page import environment, headline, news, totals
 from tasks.records import Receipt, digest
 from tasks.settings import MailSettings
@@ -101,6 +110,7 @@ def _values(
     summary: Summary, receipts: Sequence[Receipt], to: Sequence[str], *, part: bool
 ) -> dict[str, Any]:
     pages = summary.plan.pages if summary.plan else {}
+    later, first = openings(summary)
     return {
         "summary": summary,
         "headline": headline(summary),
@@ -108,7 +118,12 @@ def _values(
         "totals": totals(summary),
         "receipts": receipts,
         "report": next((r for r in receipts if r.name == "report.html" and r.link), None),
-        "plan": summary.plan if summary.plan and summary.plan.acting else None,
+        "plan": summary.plan,
+        "later": later,
+        "first": words.soon(first, summary.finished) if first else "",
+        "above": above_words(summary),
+        # A reviewer's part has no share in what merges of the whole collection did.
+        "merged": [] if part else merged_words(summary),
         "decisions": decisions(summary, to),
         # The signed page of a mail's only reader; nobody gets another's.
         "page": pages.get(to[0]) if len(to) == 1 else None,

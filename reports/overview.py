@@ -67,8 +67,8 @@ def _scores(summary: Summary) -> Chart | None:
         tier = "exact" if start >= EXACT_SCORE - 1e-6 else "near"
         kinds.append(f"bar {tier if start >= NEAR_SCORE - 1e-6 else 'similar'}")
     lines = [
-        (NEAR_SCORE, f"near from {NEAR_SCORE:g}"),
-        (EXACT_SCORE, f"exact from {EXACT_SCORE:g}"),
+        (NEAR_SCORE, f"{words.tier_words('near')} from {NEAR_SCORE:g}"),
+        (EXACT_SCORE, f"{words.tier_words('exact')} from {EXACT_SCORE:g}"),
     ]
     if abs(summary.threshold - NEAR_SCORE) > 1e-6:
         lines.insert(0, (summary.threshold, f"threshold {summary.threshold:g}"))

@@ -13,6 +13,7 @@ import polars as pl
 
 from reports import overview, words
 from reports.environment import data_json, environment, hashed, part
+from reports.highlights import above_words, decisions, merged_words
 from reports.page_groups import PICTURES_PER_PART, Pictures, groups_data
 from tasks.records import Document, Role
 from tasks.summary import Summary
@@ -73,6 +74,7 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
         "threshold": summary.threshold,
         "price": summary.cost_per_gb_month,
         "perPart": PICTURES_PER_PART,
+        "words": words.texts(),
         "plan": {"id": plan.id, "hash": plan.hash, "policy": plan.policy} if plan else None,
         "gate": asdict(gate) if gate else None,
         "groups": groups,
@@ -87,6 +89,11 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
             news=news(summary),
             totals=totals(summary),
             money=overview.money(summary),
+            decisions=decisions(
+                summary, [gate.reviewer] if gate else [], gate.decided if gate else ()
+            ),
+            above=above_words(summary),
+            merged=merged_words(summary),
             labels=words.label_words(summary.calibrated),
             search=words.search_words(summary.search),
             outcomes=overview.outcomes(summary),

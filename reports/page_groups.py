@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reports.review import action_words, can_decide
+from reports.proposals import Proposal, proposals
+from reports.review import can_decide
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.placement import Affine, inverse, placement
 from tasks.merging.rules.plans import FieldMerge, PlannedGroup
@@ -40,7 +41,8 @@ def groups_data(summary: Summary, pictures: Pictures, reviewer: str = "") -> lis
     """
     plan = summary.planned
     planned = {group.group_id: group for group in plan.groups} if plan else {}
-    days = plan.quarantine_days if plan else 0
+    proposed = proposals(summary)
+    notes = summary.plan.groups if summary.plan else {}
     described = _described(summary)
     edges, related = _edges(summary)
     members = summary.members.partition_by("group_id", as_dict=True)
@@ -49,8 +51,6 @@ def groups_data(summary: Summary, pictures: Pictures, reviewer: str = "") -> lis
         name = group["group_id"]
         act = planned.get(name)
         rows = members[(name,)].head(_MEMBERS).to_dicts()
-        if act is not None:  # the policy's keeper, which need not be the one the group is named by
-            rows.sort(key=lambda row: row["key"] != act.keeper)
         at = {row["key"]: number for number, row in enumerate(rows)}
         made: dict[str, Any] = {
             "i": name,
@@ -68,7 +68,8 @@ def groups_data(summary: Summary, pictures: Pictures, reviewer: str = "") -> lis
         if name in related:
             made["r"] = sorted(related[name])[:_RELATED]
         if act is not None:
-            made["p"] = _planned(act, days, reviewer)
+            files = notes[name].files if name in notes else 0
+            made["p"] = _planned(act, proposed[name], files, reviewer)
         found.append(made)
     return found
 
@@ -221,17 +222,20 @@ def _fields(members: list[dict[str, str]]) -> dict[str, Any]:
     }
 
 
-def _planned(group: PlannedGroup, days: int, reviewer: str) -> dict[str, Any]:
+def _planned(group: PlannedGroup, proposal: Proposal, files: int, reviewer: str) -> dict[str, Any]:
     may = not group.approvers or not reviewer or reviewer in group.approvers
     return {
         "keeper": group.keeper,
-        "does": action_words(group, days),
+        "press": proposal.press,
+        "line": proposal.line,
+        "files": files,
         "action": group.action.value,
         "rule": group.rule,
         "why": list(group.reasons),
         "fields": [_field(one) for one in group.fields if one.conflict or one.kept != one.had],
         "same": sum(1 for one in group.fields if not one.conflict and one.kept == one.had),
         "questions": list(group.questions),
+        "asks": list(proposal.asks),
         "refused": group.refused,
         "acts": bool(group.operations),
         "mine": may,

@@ -16,6 +16,9 @@ from markupsafe import Markup
 
 from reports import words
 from reports.environment import environment
+from reports.proposals import press_words
+from reports.why_not import WhyNot, question_words, why_not
+from tasks.merging.rules.plan_note import above_caps
 from tasks.merging.rules.plans import (
     Action,
     FieldMerge,
@@ -29,6 +32,8 @@ from tasks.merging.rules.plans import (
 GROUPS_PER_PAGE = 50
 #: Of one group: members with a picture, further keys, operations.
 _MEMBERS, _KEYS, _OPERATIONS = 12, 200, 200
+#: Groups that are named before everything is approved.
+_LARGEST = 10
 #: Longer values and bodies are cut off where they are shown.
 _LONG = 600
 
@@ -41,6 +46,7 @@ class Look:
     width: int | None = None
     height: int | None = None
     format: str = ""
+    modified: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Review:
         keepers: whether another keeper can be chosen.
         only: ids of the groups that this reviewer's link is for; None: all.
         report: the address of the report page that decides on the same plan.
+        now: when the page is made.
     """
 
     plan: Plan
@@ -76,6 +83,7 @@ class Review:
     keepers: bool = False
     only: Collection[str] | None = None
     report: str = ""
+    now: datetime | None = None
 
 
 def review_page(review: Review) -> bytes:
@@ -98,6 +106,32 @@ def review_page(review: Review) -> bytes:
         pages=pages(plan, review.only),
         reported=0 if review.only is not None else len(plan.groups) - len(mine),
         lasting=[_lasting(group) for group in mine if _lasting(group)],
+    )
+
+
+def confirm_page(review: Review) -> bytes:
+    """The one question before everything is approved: counts, bytes, and the ten largest groups."""
+    decided = {row["group_id"]: row for row in review.decisions.iter_rows(named=True)}
+    mine = _listed(review.plan, review.only)
+    still = [group for group in mine if can_decide(group, review.reviewer, decided)]
+    easy = [group for group in still if not group.questions]
+    largest = sorted(easy, key=lambda group: (-_leaving(group)[1], group.keeper))
+    return render_page(
+        "review_confirm.html",
+        review=review,
+        totals=_totals(easy),
+        asking=len(still) - len(easy),
+        above=words.cap_words("all", above_caps(review.plan, easy)),
+        lasting=[_lasting(group) for group in easy if _lasting(group)],
+        largest=[
+            {
+                "keeper": group.keeper,
+                "files": _leaving(group)[0],
+                "bytes": _leaving(group)[1],
+                "tier": group.tier.value,
+            }
+            for group in largest[:_LARGEST]
+        ],
     )
 
 
@@ -153,13 +187,12 @@ def content_policy() -> str:
 
 def action_words(group: PlannedGroup, quarantine_days: int) -> str:
     """What carrying out a group does, for people who have not read the policy."""
-    leaving = [one for one in group.operations if one.kind is OperationKind.DELETE]
-    files = words.counted(len(leaving), "file")
-    size = words.human_bytes(sum(one.before.size for one in leaving))
+    leaving, total = _leaving(group)
+    files, size = words.counted(leaving, "file"), words.human_bytes(total)
     match group.action:
         case Action.QUARANTINE | Action.REPLACE:
             days = words.counted(quarantine_days, "day")
-            said = f"moves {files} ({size}) into quarantine, kept for {days}"
+            said = f"moves {files} ({size}) to quarantine, kept for {days}"
             if group.action is Action.REPLACE:
                 said += ", and leaves a small link record in the place of each"
         case Action.DELETE:
@@ -173,14 +206,17 @@ def action_words(group: PlannedGroup, quarantine_days: int) -> str:
             )
         case Action.LINK:
             number = words.counted(len(group.operations), "sidecar")
-            return f"writes {number} that name the keeper as the original; nothing is moved"
+            return f"writes {number} that name the original; nothing is moved"
         case Action.METADATA:
-            return "gives the keeper what the duplicates know; the duplicates stay where they are"
+            return (
+                "gives the file that stays what the duplicates know; the duplicates stay where "
+                "they are"
+            )
         case Action.REPORT:
             return "nothing: the group is only reported"
     gained = sum(1 for one in group.fields if one.kept != one.had)
     if gained:
-        said += f"; before that, the keeper takes over {words.counted(gained, 'field')}"
+        said += f"; before that, the file that stays takes over {words.counted(gained, 'field')}"
     return said
 
 
@@ -196,6 +232,13 @@ def _group(review: Review, group: PlannedGroup, row: dict[str, Any] | None) -> d
         "further": keys[_MEMBERS : _MEMBERS + _KEYS],
         "more": max(0, len(keys) - _MEMBERS - _KEYS),
         "action": action_words(group, review.plan.quarantine_days),
+        "press": press_words(group.action.value, _leaving(group)[0], len(group.duplicates)),
+        "why": _why(review, group),
+        "asks": [
+            (short, "" if short == question else question)
+            for question in group.questions
+            for short in [question_words(question)]
+        ],
         "changes": [_field(one) for one in group.fields if one.conflict or one.kept != one.had],
         "same": [_field(one) for one in group.fields if not one.conflict and one.kept == one.had],
         "operations": [_operation(one) for one in group.operations[:_OPERATIONS]],
@@ -204,6 +247,21 @@ def _group(review: Review, group: PlannedGroup, row: dict[str, Any] | None) -> d
         "outcome": _outcome(row, review.states.get(group.group_id, "waiting")) if row else None,
         "closed": "" if row else _closed(group, review.reviewer),
     }
+
+
+def _leaving(group: PlannedGroup) -> tuple[int, int]:
+    """How many objects of a group would leave their place, and their bytes."""
+    leaving = [one for one in group.operations if one.kind is OperationKind.DELETE]
+    return len(leaving), sum(one.before.size for one in leaving)
+
+
+def _why(review: Review, group: PlannedGroup) -> WhyNot | None:
+    """Why nothing may be done to a group, in one line, and what would change that."""
+    if not group.refused:
+        return None
+    looks = [review.looks.get(key, Look()) for key in (group.keeper, *group.duplicates)]
+    newest = max((look.modified for look in looks if look.modified), default=None)
+    return why_not(group.refused, review.now, newest)
 
 
 def _closed(group: PlannedGroup, reviewer: str) -> str:
@@ -264,6 +322,7 @@ def _field(merged: FieldMerge) -> dict[str, Any]:
         "kept": None if merged.kept is None else _short(merged.kept),
         "others": others,
         "conflict": merged.conflict,
+        "lost": [value for value in others if value != merged.kept],
         "changes": merged.kept != merged.had,
     }
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from reports.highlights import decisions, evidence, proposal, top_groups
+from reports.highlights import above_words, decisions, evidence, merged_words, top_groups
 from reports.page import headline, news, totals
+from reports.proposals import proposals
 from reports.words import (
     counted,
     human_bytes,
@@ -14,6 +15,8 @@ from reports.words import (
     reason_words,
     search_words,
     shown_key,
+    text,
+    tier_words,
 )
 from tasks.records import Receipt
 from tasks.summary import Summary
@@ -24,17 +27,29 @@ _LONG = 300
 
 
 def summary_markdown(
-    summary: Summary, receipts: Sequence[Receipt], refused: Sequence[str] = ()
+    summary: Summary,
+    receipts: Sequence[Receipt],
+    refused: Sequence[str] = (),
+    failed: Sequence[str] = (),
 ) -> str:
-    """Headline, what is to be decided, groups, coverage, and where the documents are."""
+    """Headline, what is to be decided, groups, coverage, and where the documents are.
+
+    Args:
+        summary: the scan.
+        receipts: where the documents are.
+        refused: addresses that the mail server refused while it took the mail for others.
+        failed: of each mail that nobody got, to whom it was and why it failed.
+    """
     found = totals(summary)
     parts = [
         [f"## {headline(summary)}"],
+        [f"**The mail was not sent:** {code(why)}" for why in failed],
+        ["**The mail was refused for** " + ", ".join(map(code, refused))] if refused else [],
         [_about(summary)],
         [
-            f"{counted(found['duplicates'], 'duplicate')}: **{found['exact']:,}** exact (only "
-            f"encoded or scaled anew), **{found['near']:,}** near. "
-            f"Since the last scan: **{news(summary)}**."
+            f"{counted(found['duplicates'], 'duplicate')}: "
+            + text("tier.counted", exact=f"**{found['exact']:,}**", near=f"**{found['near']:,}**")
+            + f". Since the last scan: **{news(summary)}**."
         ],
         _plan(summary),
         _groups(summary),
@@ -42,7 +57,6 @@ def summary_markdown(
         alert_lines(summary),
         _provenance(summary),
         ["### Documents", "", *(f"- {_document(receipt)}" for receipt in receipts)],
-        ["**The mail was refused for** " + ", ".join(map(code, refused))] if refused else [],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
@@ -54,20 +68,18 @@ def group_rows(summary: Summary, most: int) -> list[dict[str, Any]]:
     first: dict[str, str] = {}
     for (keeper, _), words in said.items():
         first.setdefault(keeper, words)
-    notes = summary.plan.groups if summary.plan else {}
+    proposed = proposals(summary, groups["group_id"].to_list())
     return [
         {
             "group": row["group_id"],
             "state": row["state"],
-            "tier": row["tier"],
+            "kind": tier_words(row["tier"]),
             "assets": row["size"],
             "could be saved": human_bytes(row["savings"]),
             "score": row["score"],
-            "keeper": shown_key(row["keeper"]),
+            "stays": shown_key(row["keeper"]),
             "evidence": shown_key(first.get(row["keeper"], ""))[:_LONG],
-            "proposed": shown_key(proposal(notes[row["group_id"]]))[:_LONG]
-            if row["group_id"] in notes
-            else "",
+            "proposed": shown_key(proposed[row["group_id"]].line)[:_LONG] if summary.plan else "",
         }
         for row in groups.iter_rows(named=True)
     ]
@@ -90,15 +102,20 @@ def _about(summary: Summary) -> str:
 def _plan(summary: Summary) -> list[str]:
     """What waits for people; no signed link: the run page is for everybody."""
     plan, mine = summary.plan, decisions(summary)
-    if plan is None or not mine["acting"]:
-        return []
-    said = [
-        f"Plan {code(plan.id)} by the policy {code(plan.policy)}: "
-        f"{counted(mine['acting'], 'group')}, {human_bytes(mine['bytes'])}",
-        f"**{mine['waiting']:,} to decide**",
+    merged = [f"Before: {one}." for one in merged_words(summary)]
+    if plan is None or not (mine["acting"] or mine["refused"]):
+        return merged
+    lines = [
+        "### To decide",
+        "",
+        f"**{counted(mine['waiting'], 'group')} to decide**, {mine['asking']:,} with a question; "
+        f"{mine['approved']:,} approved by the policy; {mine['refused']:,} of which nothing may be "
+        "done.",
+        f"The plan would move {counted(mine['files'], 'file')}, {human_bytes(mine['bytes'])}.",
+        *(f"**{one}.**" for one in above_words(summary)),
+        *merged,
+        f"Plan {code(plan.id)}, policy {code(plan.policy)}.",
     ]
-    said += [f"{mine[name]:,} {name}" for name in ("asking", "approved", "refused") if mine[name]]
-    lines = ["### To decide", "", ", ".join(said) + "."]
     return [*lines, "", f"[Decide in this UI]({plan.form})"] if plan.form else lines
 
 
@@ -109,7 +126,7 @@ def _groups(summary: Summary) -> list[str]:
         first = others[0] if others else keeper
         rows.append(
             (
-                f"{group['tier']}, {group['state']}",
+                f"{tier_words(group['tier'])}, {group['state']}",
                 f"{group['size']:,}",
                 human_bytes(group["savings"]),
                 code(keeper["key"]),
@@ -117,7 +134,7 @@ def _groups(summary: Summary) -> list[str]:
                 code(first["evidence"][:_LONG]) if first["evidence"] else "",
             )
         )
-    names = ("group", "assets", "could be saved", "keeper", "first duplicate", "evidence")
+    names = ("group", "files", "could be saved", "stays", "first duplicate", "what differs")
     return ["### Groups", "", *table(names, rows)] if rows else []
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from reports.history import plain
 from reports.page import totals
 from tasks.csv_cells import frame_csv
 from tasks.records import Document
@@ -24,7 +25,10 @@ _LISTED_KEYS = 1000
 
 
 def groups_json(summary: Summary) -> Document:
-    """All groups with their members, the coverage, and the versions that made them."""
+    """All groups with their members, the coverage, and the versions that made them.
+
+    Keepers, roles and ``savings`` are the merge plan's where there is one.
+    """
     content = {
         "$schema": SCHEMA_ID,
         "format": f"dam-dedup groups {FORMAT_VERSION}",
@@ -54,6 +58,7 @@ def groups_json(summary: Summary) -> Document:
         "calibrated": summary.calibrated,
         "plan": _plan(summary),
         "totals": totals(summary),
+        "merged": plain(asdict(summary.merged)),
         "counts": summary.counts,
         "search": summary.search,
         "coverage": _coverage(summary),

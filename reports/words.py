@@ -1,12 +1,56 @@
-"""How things are written for people: sizes, counts, keys, pictures inside a page."""
+"""How things are written for people: sizes, counts, keys, pictures inside a page.
+
+The words for what a report tells (tiers, roles, decisions, what a button does, why nothing may be
+done) are in ``texts/en.json``, so that a translation is one more such file. Data files keep the
+terms of the program: ``exact``, ``near``, ``keeper``.
+"""
 
 from __future__ import annotations
 
 import base64
+import json
 import unicodedata
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cache
+from importlib.resources import files
 from typing import Any
+
+#: The language of the reports: the name of a file of ``texts/``.
+LANGUAGE = "en"
+
+
+@cache
+def texts() -> dict[str, str]:
+    """Every text of the language, by its name."""
+    found = files("reports").joinpath(f"texts/{LANGUAGE}.json").read_text("utf-8")
+    return json.loads(found)  # type: ignore[no-any-return]
+
+
+def text(name: str, **values: Any) -> str:
+    """A text with its values put in.
+
+    Raises:
+        KeyError: when there is no such text, or one of its values is missing.
+    """
+    return texts()[name].format(**values)
+
+
+def tier_words(tier: str) -> str:
+    """``Same picture`` for ``exact``, ``Edited copy`` for ``near``, ``Related`` for ``similar``."""
+    return text(f"tier.{tier}")
+
+
+def soon(when: datetime, now: datetime | None) -> str:
+    """A coming time: ``today 18:00 UTC``, ``tomorrow 10:26 UTC (2026-11-27)``, or the date."""
+    clock = f"{when:%H:%M} UTC"
+    if now is None:
+        return f"{when:%Y-%m-%d} {clock}"
+    if when.date() == now.date():
+        return f"today {clock}"
+    if when.date() == (now + timedelta(days=1)).date():
+        return f"tomorrow {clock} ({when:%Y-%m-%d})"  # the date too: a mail is read late
+    return f"{when:%Y-%m-%d} {clock}"
 
 
 def human_bytes(size: int) -> str:
@@ -45,10 +89,27 @@ def moment(when: datetime) -> str:
 
 
 def change_words(changes: str, reasons: str, *, keeper_is_original: bool) -> str:
-    """What was done to the keeper to get this one, or a warning that it was the other way round."""
+    """What was done to the file that stays to get this one, or that it was the other way round."""
     if keeper_is_original:
         return changes
-    return f"looks like the original of the keeper ({reasons}); the keeper: {changes}"
+    return f"looks like the original of the file that stays ({reasons}); that one: {changes}"
+
+
+def cap_words(what: str, above: Mapping[str, float]) -> list[str]:
+    """The caps of a policy that are exceeded, as one sentence; none where none is.
+
+    Args:
+        what: ``plan``: by all of it; ``all``: by what is about to be approved.
+        above: name of the cap (``objects``, ``bytes``, ``share``) to its value.
+    """
+    shown = {"objects": "{:,.0f}", "share": "{:.1%}"}
+    caps = [
+        human_bytes(int(cap))
+        if name == "bytes"
+        else text(f"cap.{name}", cap=shown[name].format(cap))
+        for name, cap in above.items()
+    ]
+    return [text(f"above.{what}", cap=text("cap.and").join(caps))] if caps else []
 
 
 def search_words(search: Mapping[str, str | float | int]) -> str:

@@ -40,12 +40,37 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
+class MergedBytes:
+    """Where the bytes are that merges took out of a collection.
+
+    Attributes:
+        removed: no longer at their place, and not brought back; the other numbers are parts of it
+            or lie beside it.
+        quarantined: moved into quarantine and still there.
+        until: the first moment at which some of these may be removed for good.
+        noncurrent: kept by the bucket as old versions, so not freed.
+        freed: removed for good.
+    """
+
+    removed: int = 0
+    quarantined: int = 0
+    until: datetime | None = None
+    noncurrent: int = 0
+    freed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """All a renderer needs of one scan.
 
+    Where there is a merge plan, keepers, roles and ``savings`` are the plan's
+    (``tasks.reporting.plan_view``).
+
     Attributes:
-        groups: one row a group: group_id, tier, size, bytes, savings, score, state.
-        members: one row a member: group_id, asset_id, key, role, tier, score, content and facts.
+        groups: one row a group: group_id, tier, size, bytes, savings (bytes of the files that the
+            plan would move out of their place), score, state, keeper, action and standing.
+        members: one row a member: group_id, asset_id, key, role, tier, score, content, action and
+            facts.
         pairs: one row a match: left, right (keys, left < right), score, tier, relation, and the
             evidence in words and as JSON.
         links: left, right (keys), reason: assets that belong together without being duplicates.
@@ -65,6 +90,7 @@ class Summary:
         described: one row a member: asset_id, and tags, metadata, xmp, exif as JSON.
         planned: the scan's merge plan (:class:`~tasks.merging.rules.plans.Plan`), if there is one.
         cost_per_gb_month: what storage costs.
+        merged: where the bytes are that merges moved or removed until then.
         search: mode, recall, best, sample, ranked, neighbours (see :class:`SearchNote`).
     """
 
@@ -101,6 +127,7 @@ class Summary:
     planned: Plan | None = field(default=None, repr=False)
     cost_per_gb_month: float = 0.023
     search: dict[str, str | float | int] = field(default_factory=dict)
+    merged: MergedBytes = MergedBytes()
 
     @property
     def seconds(self) -> float:

@@ -27,6 +27,7 @@ from deployments.gate.service import Service
 from deployments.gate.thumbnails import read_looks
 from reports.review import (
     Review,
+    confirm_page,
     groups_of_page,
     page_of,
     pages,
@@ -36,16 +37,18 @@ from tasks.errors import MergeError
 from tasks.merging.approvals import Claim, check_secret, read_token, sign_link
 from tasks.merging.journal import group_state, last_events, read_decisions, read_events, read_plan
 from tasks.merging.rules.plans import Plan
+from tasks.records import now
 from tasks.session import open_catalog
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_DECISIONS = {"approve", "reject", "approve-all", "approve-all-asked", "keeper"}
 #: Notices that an address may ask for; their words are ours alone.
 _NOTICES = {
     "recorded": "Your decision is recorded. Thank you.",
     "before": "This was decided before; the first decision holds.",
-    "planned": "This is the new plan, with the keepers you picked. Nothing is approved yet.",
+    "planned": "This is the new plan, with the files you picked to stay. Nothing is approved yet.",
 }
 
 
@@ -139,6 +142,8 @@ class _Gate:
     def _act(self, claim: Claim, form: Form, token: str, page: str) -> Response:
         plan = self._plan(claim)
         number = _page_number(page, pages(plan, claim.groups(plan)))
+        if form.decision == "approve-all" and not form.keepers:
+            return self._ask(claim, plan, number, form)
         try:
             if form.decision == "keeper":
                 return self._replanned(claim, plan, form)
@@ -176,6 +181,19 @@ class _Gate:
         note = "recorded" if any(one.new for one in outcome) else "before"
         # A relative address, because a proxy may serve the gate below a path.
         return _see_other(f"{token}?page={number}&note={note}")
+
+    def _ask(self, claim: Claim, plan: Plan, number: int, form: Form) -> Response:
+        """Before everything is approved: what that would be. Decides nothing."""
+        review = Review(
+            plan,
+            claim.reviewer,
+            claim.until,
+            decisions=read_decisions(open_catalog(self._settings), plan),
+            page=number,
+            only=claim.groups(plan),
+            comment=form.comment,
+        )
+        return _html(confirm_page(review), 200)
 
     def _replanned(self, claim: Claim, plan: Plan, form: Form) -> Response:
         new_id = replan_form(self._settings, claim, plan, form, self._replan)
@@ -219,6 +237,7 @@ class _Gate:
             page=number,
             only=mine,
             keepers=self._replan is not None,
+            now=now(),
             **said,
         )
         return _html(review_page(review), status)
@@ -237,7 +256,7 @@ async def _read_form(request: Request) -> Form:
         form = parse_form(body)
     except ValueError as error:
         raise HTTPException(400, "the form cannot be read; nothing was decided") from error
-    if form.decision not in {"approve", "reject", "approve-all", "keeper"}:
+    if form.decision not in _DECISIONS:
         raise HTTPException(400, "the form says neither approve nor reject; nothing was decided")
     return form
 

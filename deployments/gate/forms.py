@@ -16,8 +16,9 @@ class Form:
     """What a reviewer chose before clicking a button.
 
     Attributes:
-        decision: ``approve``, ``reject``, ``approve-all`` or ``keeper``.
-        groups: ids of the chosen groups.
+        decision: ``approve``, ``reject``, ``approve-all`` (which asks first), ``approve-all-asked``
+            (the answer to that) or ``keeper``.
+        groups: ids of the chosen groups; of a group's own button, that group alone.
         accepted: ids of the groups whose questions were read.
         keepers: group id to the number of the member that is to stay; 0 is the planned keeper.
     """
@@ -41,9 +42,10 @@ def parse_form(body: bytes) -> Form:
         for name, values in found.items()
         if name.startswith(_KEEPER)
     }
+    own = _last(found, "merge")  # a group's own button: what else is chosen does not count
     return Form(
-        decision=_last(found, "decision"),
-        groups=tuple(dict.fromkeys(found.get("groups", []))),
+        decision="approve" if own else _last(found, "decision"),
+        groups=(own,) if own else tuple(dict.fromkeys(found.get("groups", []))),
         accepted=frozenset(found.get("accept", [])),
         keepers={group: number for group, number in keepers.items() if number},
         comment=_last(found, "comment").replace("\r\n", "\n").strip(),

@@ -27,10 +27,11 @@ from tasks.merging.approvals import Claim, sign_link
 from tasks.merging.decide import decide_each
 from tasks.merging.journal import read_decisions, read_plan
 from tasks.merging.rules.decisions import Decisions, PairVerdict, parse_decisions
+from tasks.merging.rules.plan_note import PlanNote, note_plan
 from tasks.merging.rules.plans import Plan, PlannedGroup
 from tasks.queries.verdicts import Verdict, record_verdicts
 from tasks.records import asset_id
-from tasks.reporting.summarize import last_scan, summarize_scan
+from tasks.reporting.summarize import approved_by_policy, last_scan, summarize_scan
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
 from tasks.summary import Summary
@@ -184,16 +185,21 @@ class ReportRoutes:
         rows = read_decisions(open_catalog(self._settings), plan).iter_rows(named=True)
         return {row["group_id"]: [row["decision"], row["by"], moment(row["at"])] for row in rows}
 
+    def _note(self, plan: Plan) -> PlanNote:
+        """The plan as its mail told it: with what the policy approved by itself."""
+        rows = read_decisions(open_catalog(self._settings), plan)
+        return note_plan(plan, approved_by_policy(rows))
+
     def _summary(self, plan: Plan) -> Summary:
         """The summary of the plan's scan. The last one is kept, since people return to one plan."""
         with self._lock:
             if self._kept is None or self._kept[0] != plan.hash:
                 try:
                     scan, space, counts, finished = last_scan(self._settings, plan.scan_id)
-                    summary = summarize_scan(scan, space, counts, finished)
+                    summary = summarize_scan(scan, space, counts, finished, plan=self._note(plan))
                 except CatalogError as error:
                     raise HTTPException(404, f"{error}. Use the form instead") from error
-                self._kept = plan.hash, replace(summary, planned=plan)
+                self._kept = plan.hash, summary
             return self._kept[1]
 
 

@@ -26,7 +26,7 @@ def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> lis
         MergeError: when nothing is chosen, a group is not in the plan, the plan is another, or
             another keeper was picked for what would be approved.
     """
-    if form.decision == "approve-all":
+    if form.decision in ("approve-all", "approve-all-asked"):
         if form.keepers:
             raise _other_keeper()
         return _decide(settings, claim, form, _easy(settings, claim, plan), accept=False)
@@ -90,7 +90,7 @@ def _other_keeper() -> MergeError:
     Approving would merge into the planned keeper, which is not what the form shows.
     """
     return MergeError(
-        "you picked another keeper: have it planned again first, or pick the planned keeper "
+        "you picked another file to stay: have it planned again first, or pick the planned one "
         "again; nothing was decided"
     )
 

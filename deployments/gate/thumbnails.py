@@ -27,7 +27,7 @@ def read_looks(
     listed = ", ".join(quote(key) for key in sorted(drawn))
     assets = catalog.read(
         "assets",
-        ["key", "etag", "content", "width", "height", "format"],
+        ["key", "etag", "content", "width", "height", "format", "last_modified"],
         f"source = {quote(source)} AND key IN ({listed})",
     )
     seen = {state.key: state.etag for group in groups for state in group.states}
@@ -41,7 +41,11 @@ def read_looks(
     thumbnails = dict(found.iter_rows()) if found.width else {}
     return {
         row["key"]: Look(
-            thumbnails.get(row["content"]), row["width"], row["height"], row["format"] or ""
+            thumbnails.get(row["content"]),
+            row["width"],
+            row["height"],
+            row["format"] or "",
+            row["last_modified"],
         )
         for row in assets.iter_rows(named=True)
     }

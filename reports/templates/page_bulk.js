@@ -1,7 +1,7 @@
 // Many groups at once, with a summary before: what is accepted, and what is left out and why.
 function openBulk() {
   const dialog = byId("bulk");
-  const radio = (value, words, checked) => h("label", {}, h("input", { type: "radio", name: "bulk-tier", value, checked }), words);
+  const radio = (value, label, checked) => h("label", {}, h("input", { type: "radio", name: "bulk-tier", value, checked }), label);
   const sum = h("div", { class: "sum", id: "bulk-sum", role: "status" });
   const confirm = h("button", { type: "button", class: "primary", id: "bulk-do" }, "Accept");
   let chosenGroups = [];
@@ -22,19 +22,22 @@ function openBulk() {
       else if (mustAsk(group)) left.asks += 1;
       else {
         chosenGroups.push(group);
-        files += group.n - 1;
+        files += group.p ? group.p.files : group.n - 1;
         size += group.b;
       }
     }
-    const words = [[left.decided, "decided before"], [left.asks, "with a question for a person"], [left.refused, "that may not be merged"], [left.closed, "not open to you"]].filter(([n]) => n);
-    put(sum, h("p", {}, h("b", {}, counted(chosenGroups.length, "group")), " with " + counted(files, "duplicate") + ", " + bytes(size) + (money(size) ? ", " + money(size) : "")),
+    const reasons = [[left.decided, "decided before"], [left.asks, "with a question for a person"], [left.refused, "that may not be merged"], [left.closed, "decided already or not yours to decide"]].filter(([n]) => n);
+    const largest = [...chosenGroups].sort((one, two) => two.b - one.b).slice(0, 10);
+    put(sum, h("p", {}, h("b", {}, counted(chosenGroups.length, "group")), ": " + counted(files, "file") + (PLAN ? " would leave " + (files === 1 ? "its" : "their") + " place, " : ", ") + bytes(size) + (money(size) ? ", " + money(size) : "")),
       ...doing(chosenGroups).map(([what, n]) => h("p", {}, shown(what) + ": " + counted(n, "group"))),
-      words.length ? h("p", { class: "soft" }, "Left out: " + words.map(([n, why]) => number(n) + " " + why).join(", ") + ".") : null);
+      reasons.length ? h("p", { class: "soft" }, "Left out: " + reasons.map(([n, why]) => number(n) + " " + why).join(", ") + ".") : null,
+      largest.length ? h("details", { open: true }, h("summary", {}, largest.length < chosenGroups.length ? "The ten largest" : "These groups"),
+        h("ol", { class: "largest small" }, ...largest.map((group) => h("li", {}, bdi(group.m[keeperOf(group)][KEY], "mono"), " stays, " + counted(group.p ? group.p.files : group.n - 1, "file") + ", " + bytes(group.b))))) : null);
     confirm.disabled = !chosenGroups.length;
-    confirm.textContent = "Accept " + counted(chosenGroups.length, "group");
+    confirm.textContent = PLAN ? "Merge " + counted(chosenGroups.length, "group") + ": move " + counted(files, "file") : "Confirm " + counted(chosenGroups.length, "group");
   };
-  put(dialog, h("h2", { id: "bulk-title" }, "Accept many at once"),
-    h("div", { class: "row", role: "radiogroup", "aria-label": "Tier" }, radio("0", "exact only", true), radio("1", "near only"), radio("", "both")),
+  put(dialog, h("h2", { id: "bulk-title" }, "Merge many at once"),
+    h("div", { class: "row", role: "radiogroup", "aria-label": "What they are" }, radio("0", TIER_WORDS[0] + " only", true), radio("1", TIER_WORDS[1] + " only"), radio("", "both")),
     h("div", { class: "row" }, h("label", {}, "Every file below ", h("input", { type: "text", id: "bulk-prefix", placeholder: "prefix, e.g. web/", autocomplete: "off", spellcheck: "false" })),
       h("label", {}, "Score from ", h("input", { type: "number", id: "bulk-score", min: 0.5, max: 1, step: 0.01, value: 0.7 }))),
     h("div", { class: "row" }, h("label", {}, h("input", { type: "checkbox", id: "bulk-filtered", checked: true }), "only the " + counted(order.length, "group") + " in the list as it is filtered now")),
@@ -51,11 +54,11 @@ function openBulk() {
 
 // What would be done, by action.
 function doing(groups) {
-  const words = { report: "only reported", tag: "duplicates are tagged", link: "sidecars name the keeper", metadata: "the keeper takes over metadata",
-    quarantine: "duplicates move into quarantine", replace: "duplicates are replaced by link records", delete: "duplicates are deleted" };
+  const kinds = { report: "only reported", tag: "duplicates are tagged", link: "sidecars name the original", metadata: "the file that stays takes over metadata",
+    quarantine: "duplicates move to quarantine", replace: "duplicates move to quarantine and leave a link", delete: "duplicates are removed from the bucket" };
   const found = new Map();
   for (const group of groups) {
-    const what = group.p ? words[group.p.action] || group.p.action : "nothing is touched; the word is kept for later scans";
+    const what = group.p ? kinds[group.p.action] || group.p.action : "nothing is touched; the word is kept for later scans";
     found.set(what, (found.get(what) || 0) + 1);
   }
   return [...found];

@@ -11,7 +11,11 @@ const DATA = (() => {
 const GROUPS = DATA.groups;
 const PLAN = DATA.plan;
 const GATE = DATA.gate;
+const TEXTS = DATA.words;
+const words = (name, values) => TEXTS[name].replace(/\{(\w+)\}/g, (_, one) => values[one]);
 const TIERS = ["exact", "near", "similar"];
+const TIER_WORDS = TIERS.map((tier) => words("tier." + tier));
+const STAYS = words("role.keeper"), COPY = words("role.duplicate");
 const STATES = ["new", "changed", "known"];
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -118,9 +122,9 @@ function pairOf(group, one, two) {
 }
 
 function evidenceWords(pair) {
-  if (!pair) return "not compared with this keeper directly; the pixels were compared with the group’s first keeper";
-  if (pair.original === "two") return "looks like the original of the keeper (" + pair.reasons + "); the keeper: " + pair.changes;
-  return pair.changes + (pair.reasons && pair.original === "one" ? "; the keeper is the original: " + pair.reasons : "");
+  if (!pair) return "not compared with this file directly; both were compared with another file of the group";
+  if (pair.original === "two") return "looks like the original of the file that stays (" + pair.reasons + "); that one: " + pair.changes;
+  return pair.changes + (pair.reasons && pair.original === "one" ? "; the file that stays is the original: " + pair.reasons : "");
 }
 
 function inverse([a, b, c, d, e, f]) {

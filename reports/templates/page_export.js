@@ -71,10 +71,10 @@ function openExport() {
   const line = (text) => h("pre", {}, text);
   put(dialog, 
     h("h2", { id: "export-title" }, "Export decisions"),
-    h("p", {}, counted(found.decided, "group") + " decided of " + number(GROUPS.length) + ": " + number(found.accept) + " accepted (" + bytes(found.bytes) + "), " + number(found.distinct) + " distinct, " + number(found.linked) + " linked. " + number(found.skip) + " skipped."),
+    h("p", {}, counted(found.decided, "group") + " decided of " + number(GROUPS.length) + ": " + number(found.accept) + " accepted (" + bytes(found.bytes) + "), " + number(found.distinct) + " " + WORDS.distinct + ", " + number(found.linked) + " " + WORDS.linked + ". " + number(found.skip) + " " + WORDS.skip + "."),
     PLAN ? h("div", {}, h("p", {}, h("b", {}, "decisions.json"), " approves or rejects groups of the plan ", h("span", { class: "mono" }, PLAN.id), " and holds the verdicts on pairs:"),
       line("dam-dedup approve " + PLAN.id + " --decisions decisions.json --by YOUR-NAME"),
-      others.length ? h("p", {}, counted(others.length, "group") + " with another keeper: the command says how to plan them anew; nothing is approved that no plan showed.") : null) : h("p", {}, "There is no merge plan: decisions are verdicts on pairs, which every later scan keeps to."),
+      others.length ? h("p", {}, counted(others.length, "group") + " with another file that stays: the command says how to plan them anew; nothing is approved that no plan showed.") : null) : h("p", {}, "There is no merge plan: decisions are verdicts on pairs, which every later scan keeps to."),
     h("p", {}, h("b", {}, "verdicts.csv"), " holds the verdicts on pairs alone:"),
     line("dam-dedup verdict verdicts.csv --by YOUR-NAME"),
     GATE ? h("p", {}, h("b", {}, "Served by the gate: "), "decisions are recorded there by themselves, these files are copies.") : null,
@@ -152,6 +152,6 @@ function gateWords(group) {
   if (!GATE) return "";
   if (failures.has(group.i)) return "Not recorded: " + shown(failures.get(group.i));
   if (waiting.has(group.i)) return "Recorded in a few seconds; undo with u until then.";
-  if (replanned && recordOf(group).k) return "Another keeper was picked: see the new plan.";
+  if (replanned && recordOf(group).k) return "Another file was picked to stay: see the new plan.";
   return "";
 }

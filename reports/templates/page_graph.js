@@ -60,16 +60,16 @@ function star({ at, x, y, side }) {
       member === keeper ? s("text", { x: cx - wide / 2 + 3, y: cy - high / 2 + 13, class: "node-star" }, "★") : null);
   });
   const decision = decisionOf(group), more = group.n - 1 - around.length;
-  const words = "Group of " + group.n + ", " + TIERS[group.t] + " " + percent(group.q) + (decision ? ", " + WORDS[decision] : "") + ", keeper " + shown(group.m[keeper][KEY]);
-  const button = h("button", { type: "button", class: "star " + decision, "data-at": at, "aria-label": words, on: { click: () => go(at), focus: () => tellGroup(group) } },
+  const label = "Group of " + group.n + ", " + TIER_WORDS[group.t] + (decision ? ", " + WORDS[decision] : "") + ", " + words("role.keeper.low") + " " + shown(group.m[keeper][KEY]);
+  const button = h("button", { type: "button", class: "star " + decision, "data-at": at, "aria-label": label, on: { click: () => go(at), focus: () => tellGroup(group) } },
     s("svg", { viewBox: "0 0 " + side + " " + side, "aria-hidden": "true" }, ...edges, ...nodes),
     decision ? h("span", { class: "star-mark glyph " + decision }, GLYPHS[decision]) : null, more > 0 ? h("span", { class: "star-more" }, "+" + number(more)) : null);
   Object.assign(button.style, { left: x + 4 + "px", top: y + 4 + "px", width: side - 8 + "px", height: side - 8 + "px" });
   return button;
 }
 
-const say = (...words) => put(byId("edge-said"), ...words.flat());
-const badge = (tier, score) => h("span", { class: "badge " + TIERS[tier] }, TIERS[tier] + " " + percent(score));
+const say = (...parts_) => put(byId("edge-said"), ...parts_.flat());
+const badge = (tier, score) => h("span", { class: "badge " + TIERS[tier], title: percent(score) }, TIER_WORDS[tier]);
 
 function tell(group, edge) {
   const [one, two] = edge[0] === keeperOf(group) ? [edge[0], edge[1]] : edge[1] === keeperOf(group) ? [edge[1], edge[0]] : [edge[0], edge[1]];
@@ -85,7 +85,7 @@ function tellNode(group, keeper, member) {
 
 function tellGroup(group) {
   const keeper = keeperOf(group);
-  say(badge(group.t, group.q), " keeper ", bdi(group.m[keeper][KEY], "mono"), ". ", ...othersOf(group).slice(0, 3).flatMap((at) => [bdi(baseName(group.m[at][KEY]), "mono"), ": " + evidenceWords(pairOf(group, keeper, at)) + ". "]));
+  say(badge(group.t, group.q), " " + STAYS + ": ", bdi(group.m[keeper][KEY], "mono"), ". ", ...othersOf(group).slice(0, 3).flatMap((at) => [bdi(baseName(group.m[at][KEY]), "mono"), ": " + evidenceWords(pairOf(group, keeper, at)) + ". "]));
 }
 
 function zoom(by) {

@@ -28,7 +28,7 @@ function groupHead(group) {
     h("button", { type: "button", class: "back small", on: { click: () => byId("view-groups").classList.remove("opened") } }, "‹ List"),
     h("h1", {}, h("span", { class: "soft" }, place ? number(place) + " of " + number(order.length) + " · " : ""), bdi(baseName(group.m[keeperOf(group)][KEY]))),
     h("p", { class: "soft facts-line" },
-      h("span", { class: "badge " + TIERS[group.t] }, TIERS[group.t] + " " + percent(group.q)),
+      h("span", { class: "badge " + TIERS[group.t], title: percent(group.q) }, TIER_WORDS[group.t]),
       group.s < 2 ? h("span", { class: "badge" }, STATES[group.s]) : null,
       h("span", {}, counted(group.n, "file") + ", " + bytes(group.b) + " could be saved"),
       h("a", { href: "#" + group.i, class: "mono small", title: "Link to this group" }, group.i.slice(0, 10)),
@@ -39,7 +39,7 @@ function groupHead(group) {
 function sheet(group) {
   const keeper = keeperOf(group), columns = [keeper, ...othersOf(group)], with_ = comparedWith(group);
   const table = h("table", { class: "sheet-table" },
-    h("caption", { class: "hidden" }, "Members of the group; what differs from the keeper is marked with ≠"),
+    h("caption", { class: "hidden" }, "Members of the group; what differs from the file that stays is marked with ≠"),
     h("thead", {}, h("tr", {}, h("td", { class: "corner" }), ...columns.map((at) => memberHead(group, at, keeper, with_)))),
     h("tbody", {}, ...factRows(group, columns)));
   const more = group.n - group.m.length;
@@ -52,7 +52,7 @@ function memberHead(group, at, keeper, with_) {
   const apart = apartOf(group).includes(at), tier = pair ? pair.tier : member[TIER], blocked = Boolean(closed(group));
   return h("th", { scope: "col", class: "member" + (isKeeper ? " is-keeper" : "") + (apart ? " is-apart" : "") },
     h("div", { class: "member-top" },
-      isKeeper ? h("span", { class: "badge keeper" }, "★ keeper") : h("span", { class: "badge " + TIERS[tier] }, TIERS[tier] + " " + percent(pair ? pair.score : member[SCORE])),
+      isKeeper ? h("span", { class: "badge keeper" }, "★ " + STAYS) : h("span", { class: "badge " + TIERS[tier], title: percent(pair ? pair.score : member[SCORE]) }, TIER_WORDS[tier]),
       apart ? h("span", { class: "badge bad" }, "≠ not a copy") : null,
       h("span", { class: "soft small" }, at < 9 ? h("kbd", {}, String(at + 1)) : "")),
     drawn(group, at, keeper, with_),
@@ -69,7 +69,7 @@ function memberHead(group, at, keeper, with_) {
 function drawn(group, at, keeper, with_) {
   const member = group.m[at], source = picture(member[PICTURE]), isKeeper = at === keeper;
   const pair = isKeeper ? null : pairOf(group, keeper, at);
-  const said = (isKeeper ? "Keeper: " : "Duplicate, " + TIERS[pair ? pair.tier : member[TIER]] + " " + percent(pair ? pair.score : member[SCORE]) + ", " + evidenceWords(pair) + ": ")
+  const said = (isKeeper ? STAYS + ": " : COPY + ", " + TIER_WORDS[pair ? pair.tier : member[TIER]] + ", " + evidenceWords(pair) + ": ")
     + shown(member[KEY]) + ", " + member[WIDE] + " × " + member[HIGH] + " " + member[FORMAT];
   if (!source) return h("div", { class: "pic none soft" }, "no picture in this file", h("span", { class: "hidden" }, said));
   const [wide, high] = sides(member);
@@ -107,7 +107,7 @@ function factRows(group, columns) {
     ["Uploaded", (row) => moment(row[WHEN]), (row) => row[WHEN] || 0, ["earlier", "later"]],
     ["Label", (row) => row[LABEL] || "–"],
     ["Flags", (row) => row[FLAGS].join(", ") || "–"],
-  ].map(([name, words, measure, said]) => [name, group.m.map(words), group.m.map(measure || words), said]);
+  ].map(([name, told, measure, said]) => [name, group.m.map(told), group.m.map(measure || told), said]);
   for (const [name, value] of Object.entries(group.f || {})) {
     const values = Array.isArray(value) ? value.map((one) => (one === null ? "–" : one)) : group.m.map(() => value);
     rows.push([name, values, values]);
@@ -131,34 +131,50 @@ function factRows(group, columns) {
 // ---- what would be done ---------------------------------------------------------------------------
 function planPart(group) {
   const plan = group.p, value = (text) => (text === null ? h("span", { class: "soft" }, "nothing") : bdi(text));
-  const parts = [h("h2", {}, "If you accept")];
-  if (!plan) parts.push(h("p", {}, "The files stay as they are: no policy says what to do with this group. Your word is kept for later scans."));
-  else if (plan.refused) parts.push(h("p", {}, h("b", { class: "bad" }, "Nothing may be done: "), shown(plan.refused)));
+  if (refused(group)) return h("section", { class: "part" }, h("h2", {}, "Why nothing is offered"), h("p", {}, h("b", { class: "bad" }, shown(plan.line) + ".")), h("p", { class: "soft small" }, "The policy’s words: " + shown(plan.refused)));
+  const parts = [h("h2", {}, "If you press the button")];
+  if (!plan) parts.push(h("p", {}, lineOf(group) + "."));
   else {
-    const said = plan.does[0].toUpperCase() + plan.does.slice(1) + ".";
-    parts.push(h("p", { class: "does" }, h("b", {}, said), " ", h("span", { class: "soft small" }, "rule " + shown(plan.rule) + (plan.same ? "; " + counted(plan.same, "field") + " of the keeper stay as they are" : ""))));
-    if (group.m[keeperOf(group)][KEY] !== plan.keeper && plan.acts) parts.push(h("p", { class: "warn" }, "You picked another keeper than the plan. It has to be planned anew before it can be approved; accepting asks for that."));
+    parts.push(h("p", { class: "does" }, h("b", {}, shown(plan.line) + "."), " ", h("span", { class: "soft small" }, "rule " + shown(plan.rule) + (plan.same ? "; " + counted(plan.same, "field") + " of the file that stays are left as they are" : ""))));
+    if (group.m[keeperOf(group)][KEY] !== plan.keeper && plan.acts) parts.push(h("p", { class: "warn" }, "You picked another file to stay than the plan. It has to be planned anew before it can be approved; accepting asks for that."));
     if (apartOf(group).length) parts.push(h("p", { class: "warn" }, "The plan merges whole groups. Accepting the rest rejects this one, records what is not a copy, and the next scan groups the others anew."));
-    if (plan.fields.length) parts.push(h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "What the keeper takes over" }, h("table", { class: "merge" }, h("thead", {}, h("tr", {}, ...["Field", "Keeper has", "Duplicates have", "Keeper gets"].map((name) => h("th", { scope: "col" }, name)))),
+    if (plan.fields.length) parts.push(h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "What the file that stays takes over" }, h("table", { class: "merge" }, h("thead", {}, h("tr", {}, ...["Field", "It has", "Duplicates have", "It gets"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, ...plan.fields.map(([name, had, kept, others, rule, conflict]) => h("tr", {}, h("th", { scope: "row" }, bdi(name)), h("td", {}, value(had)),
         h("td", {}, ...others.map(([text, times], nth) => [nth ? ", " : "", value(text), times > 1 ? h("span", { class: "soft" }, " (" + times + " files)") : ""]).flat()),
-        h("td", {}, conflict ? [h("b", { class: "bad" }, "conflict: "), "stays ", value(kept)] : h("b", {}, "+ ", value(kept)), h("span", { class: "soft small" }, " (" + shown(rule) + ")"))))))));
-    for (const question of plan.questions) parts.push(h("p", { class: "warn" }, h("b", {}, "Question: "), shown(question)));
-    if (mustAsk(group)) parts.push(h("label", { class: "read" }, h("input", { type: "checkbox", id: "read", checked: recordOf(group).q, on: { change: (event) => { records.set(group.i, { ...recordOf(group), q: event.target.checked }); keep(); } } }), " I have read this; what conflicts stays as the keeper has it"));
+        h("td", {}, conflict ? lost(name, kept, others) : h("b", {}, "+ ", value(kept)), h("span", { class: "soft small" }, " (" + shown(rule) + ")"))))))));
+    for (const [nth, question] of plan.questions.entries()) parts.push(h("p", { class: "warn" }, plan.asks.indexOf(plan.asks[nth]) < nth ? null : [h("b", {}, "Question: "), shown(plan.asks[nth]) + " "], plan.asks[nth] === question ? null : h("span", { class: "small" }, "(" + shown(question) + ")")));
+    if (mustAsk(group)) parts.push(h("label", { class: "read" }, h("input", { type: "checkbox", id: "read", checked: recordOf(group).q, on: { change: (event) => { records.set(group.i, { ...recordOf(group), q: event.target.checked }); keep(); } } }), " I have read this; where values differ, those of the file that stays are kept"));
   }
   return h("section", { class: "part" }, ...parts);
 }
+
+// What a conflict costs: the values that would go, each named.
+function lost(name, kept, others) {
+  const field = shown(name.slice(name.indexOf(".") + 1));
+  const gone = others.filter(([text]) => text !== kept).map(([text]) => h("b", { class: "bad" }, words("lost", { field, value: shown(text) })));
+  return gone.flatMap((one, nth) => (nth ? [", ", one] : [one]));
+}
+
+// What the button of a group says, and the line beside it that says what happens then.
+function pressOf(group) {
+  if (apartOf(group).length) return words("press.rest");
+  if (group.p && group.p.acts && group.m[keeperOf(group)][KEY] !== group.p.keeper) return words("press.other");
+  return group.p ? group.p.press : words("press.report");
+}
+
+const lineOf = (group) => (group.p ? shown(group.p.line) : words(PLAN ? "line.unplanned" : "line.none").replace(/^./, (first) => first.toUpperCase()));
 
 function drawActs(group) {
   const decision = decisionOf(group), why = closed(group) || gateWords(group), blocked = Boolean(closed(group));
   const button = (name, key, label, kind) => h("button", { type: "button", id: "act-" + name, class: kind, disabled: blocked, "aria-pressed": String(decision === name), "aria-keyshortcuts": key, on: { click: () => decide(group, name) } }, label, " ", h("kbd", {}, key));
   const focused = document.activeElement && document.activeElement.id;
   put(byId("acts"), 
+    h("p", { class: "line small" + (refused(group) ? " bad" : ""), id: "act-line" }, lineOf(group) + "."),
     h("button", { type: "button", class: "turn", "aria-label": "Previous group", on: { click: () => step(-1) } }, "‹"),
-    button("accept", "a", apartOf(group).length ? "✓ Accept the rest" : "✓ Accept", "accept"), button("distinct", "d", "≠ Distinct", "distinct"), button("linked", "l", "⚭ Linked", "linked"), button("skip", "s", "↷ Skip", ""),
-    h("button", { type: "button", id: "act-undo", "aria-keyshortcuts": "u", on: { click: undo } }, "Undo ", h("kbd", {}, "u")),
+    refused(group) ? null : button("accept", "a", "✓ " + pressOf(group), "accept"), button("distinct", "d", "≠ " + words("decide.distinct"), "distinct"), button("linked", "l", "⚭ " + words("decide.linked"), "linked"), button("skip", "s", "↷ " + words("decide.skip"), ""),
+    h("button", { type: "button", id: "act-undo", "aria-keyshortcuts": "u", on: { click: undo } }, words("decide.undo") + " ", h("kbd", {}, "u")),
     h("button", { type: "button", class: "turn", "aria-label": "Next group", on: { click: () => step(1) } }, "›"),
-    h("span", { class: "state small" }, why || (decision ? "You " + { accept: "accepted this group", distinct: "keep these apart", linked: "linked these; all stay", skip: "skipped this group" }[decision] + "." : ""),
+    h("span", { class: "state small" }, why || (decision ? "You " + { accept: "accepted this group", distinct: "say: not duplicates", linked: "say: related, all stay", skip: "left this group for later" }[decision] + "." : ""),
       replanned && GATE ? h("a", { href: replanned }, " The new plan") : null));
   if (focused && focused.startsWith("act-") && byId(focused)) byId(focused).focus({ preventScroll: true });
 }

@@ -1,8 +1,8 @@
 // Views, keys and the start.
 const KEYS = [
-  ["j ↓ →", "next group"], ["k ↑ ←", "previous group"], ["a", "accept"], ["d", "distinct: not duplicates"], ["l", "linked: belong together, both stay"],
-  ["s", "skip"], ["u", "undo"], ["1 … 9", "keep this file"], ["o", "overlay"], ["f", "flicker"], ["x", "slider"], ["e", "difference"],
-  ["c", "compare with the next duplicate"], ["b", "accept many"], ["g", "graph"], ["/", "search"], ["Esc", "side by side; close"], ["?", "this help"],
+  ["j ↓ →", "next group"], ["k ↑ ←", "previous group"], ["a", "merge as the button says"], ["d", words("decide.distinct")], ["l", words("decide.linked")],
+  ["s", words("decide.skip")], ["u", "undo"], ["1 … 9", "let this file stay"], ["o", "overlay"], ["f", "flicker"], ["x", "slider"], ["e", "difference"],
+  ["c", "compare with the next duplicate"], ["b", "merge many"], ["g", "graph"], ["/", "search"], ["Esc", "side by side; close"], ["?", "this help"],
 ];
 let seen = "";
 
@@ -48,7 +48,7 @@ function clearFilters() {
 
 function openKeys() {
   const dialog = byId("keys");
-  put(dialog, h("h2", { id: "keys-title" }, "Keys"), h("dl", { class: "keys" }, ...KEYS.flatMap(([key, words]) => [h("dt", {}, ...key.split(" ").map((one) => (one === "…" ? " … " : h("kbd", {}, one)))), h("dd", {}, words)])),
+  put(dialog, h("h2", { id: "keys-title" }, "Keys"), h("dl", { class: "keys" }, ...KEYS.flatMap(([key, label]) => [h("dt", {}, ...key.split(" ").map((one) => (one === "…" ? " … " : h("kbd", {}, one)))), h("dd", {}, label)])),
     h("div", { class: "end" }, h("button", { type: "button", on: { click: () => dialog.close() } }, "Close")));
   dialog.showModal();
 }
@@ -95,12 +95,12 @@ const ON_PAPER = 200;
 function paper() {
   const some = order.slice(0, ON_PAPER).map((at, place) => {
     const group = GROUPS[at], keeper = keeperOf(group), decision = decisionOf(group);
-    return h("section", {}, h("h3", {}, number(place + 1) + ". " + TIERS[group.t] + " " + percent(group.q) + ", " + group.n + " files, " + bytes(group.b) + (decision ? " · " + WORDS[decision] : "") + " · " + group.i.slice(0, 10)),
+    return h("section", {}, h("h3", {}, number(place + 1) + ". " + TIER_WORDS[group.t] + ", " + group.n + " files, " + bytes(group.b) + (decision ? " · " + WORDS[decision] : "") + " · " + group.i.slice(0, 10)),
       h("div", { class: "line" }, ...[keeper, ...othersOf(group)].slice(0, 8).map((at_) => {
         const row = group.m[at_], source = picture(row[PICTURE]);
-        return h("figure", {}, source ? h("img", { src: source, alt: "" }) : null, h("b", {}, at_ === keeper ? "★ keeper " : "duplicate "), bdi(row[KEY]), h("br"), row[WIDE] + " × " + row[HIGH] + " " + row[FORMAT] + ", " + bytes(row[SIZE]),
+        return h("figure", {}, source ? h("img", { src: source, alt: "" }) : null, h("b", {}, at_ === keeper ? "★ " + STAYS + " " : COPY + " "), bdi(row[KEY]), h("br"), row[WIDE] + " × " + row[HIGH] + " " + row[FORMAT] + ", " + bytes(row[SIZE]),
           at_ === keeper ? null : h("p", {}, evidenceWords(pairOf(group, keeper, at_))));
-      })), group.p ? h("p", {}, group.p.refused ? "Nothing may be done: " + shown(group.p.refused) : shown(group.p.does)) : null);
+      })), group.p ? h("p", {}, shown(group.p.line) + ".") : null);
   });
   put(byId("paper"), h("h2", {}, "Groups"), ...some, ...(order.length > ON_PAPER ? [h("p", {}, "and " + counted(order.length - ON_PAPER, "more group") + ".")] : []));
 }

@@ -5,7 +5,7 @@ let current = 0; // of GROUPS
 let texts = null; // what a search looks through, made when it is first asked
 
 const filters = () => ({
-  words: byId("search").value.trim().toLowerCase().split(/\s+/).filter(Boolean),
+  wanted: byId("search").value.trim().toLowerCase().split(/\s+/).filter(Boolean),
   tier: byId("by-tier").value, state: byId("by-state").value,
   decision: byId("by-decision").value, sort: byId("sort").value,
 });
@@ -26,13 +26,13 @@ const SORTS = {
 };
 
 function applyFilters() {
-  const { words, tier, state, decision, sort } = filters();
+  const { wanted, tier, state, decision, sort } = filters();
   order = [];
   GROUPS.forEach((group, at) => {
     if (tier !== "" && group.t !== Number(tier)) return;
     if (state !== "" && group.s !== Number(state)) return;
-    if (decision === "asks" ? !mustAsk(group) : decision === "open" ? decisionOf(group) : decision && decisionOf(group) !== decision) return;
-    if (words.length && !words.every((word) => textOf(at).includes(word))) return;
+    if (decision === "refused" ? !refused(group) : decision === "asks" ? !mustAsk(group) : decision === "open" ? decisionOf(group) : decision && decisionOf(group) !== decision) return;
+    if (wanted.length && !wanted.every((word) => textOf(at).includes(word))) return;
     order.push(at);
   });
   if (SORTS[sort]) order.sort((one, two) => SORTS[sort](GROUPS[one], GROUPS[two]) || one - two);
@@ -62,9 +62,10 @@ function listRow(at, place) {
       h("span", { class: "thumb" }, source ? h("img", { src: source, alt: "", decoding: "async" }) : null),
       h("span", { class: "row-text" },
         h("span", { class: "row-name" }, bdi(baseName(keeper[KEY]))),
-        h("span", { class: "row-facts" }, h("span", { class: "badge " + TIERS[group.t] }, TIERS[group.t] + " " + percent(group.q)), " " + group.n + " files")),
+        h("span", { class: "row-facts" }, h("span", { class: "badge " + TIERS[group.t], title: percent(group.q) }, TIER_WORDS[group.t]), " " + group.n + " files")),
       h("span", { class: "row-end" }, h("span", { class: "row-bytes" }, bytes(group.b)),
         decision ? h("span", { class: "glyph " + decision, title: WORDS[decision] }, GLYPHS[decision], h("span", { class: "hidden" }, WORDS[decision])) : group.s < 2 ? h("span", { class: "soft small" }, STATES[group.s]) : null,
+        refused(group) && !decision ? h("span", { class: "asks", title: shown(group.p.line) }, "–", h("span", { class: "hidden" }, "nothing may be done")) : null,
         mustAsk(group) && !decision ? h("span", { class: "asks", title: "has a question" }, "?", h("span", { class: "hidden" }, "has a question")) : null)));
   row.style.top = place * ROW + "px";
   return row;
@@ -114,7 +115,7 @@ function forward() {
   drawList();
   drawGroup();
   const found = tally();
-  toast("All groups shown here are decided: " + number(found.accept) + " accepted, " + number(found.distinct + found.linked) + " kept, " + number(found.skip) + " skipped." + (GATE ? "" : " Export them now."), true);
+  toast("All groups shown here are decided: " + number(found.accept) + " accepted, " + number(found.distinct + found.linked) + " kept, " + number(found.skip) + " left for later." + (GATE ? "" : " Export them now."), true);
 }
 
 function changed() {

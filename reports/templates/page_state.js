@@ -1,6 +1,6 @@
 // What the reviewer decided: kept in the browser under the scan's name, with an undo of every step.
 const PLACE = "dam-dedup-review-" + DATA.scan + (PLAN ? "-" + PLAN.id : "") + (GATE ? "-" + GATE.reviewer : "");
-const WORDS = { accept: "accepted", distinct: "distinct", linked: "linked", skip: "skipped" };
+const WORDS = Object.fromEntries(["accept", "distinct", "linked", "skip"].map((name) => [name, words("decided." + name)]));
 const GLYPHS = { accept: "✓", distinct: "≠", linked: "⚭", skip: "↷" };
 // group id -> { d: decision, k: keeper, apart: [members], q: questions read, sent: the gate has it }
 const records = new Map();
@@ -91,6 +91,7 @@ function recall() {
       if (Number.isInteger(record.k) && record.k > 0 && record.k < group.m.length) clean.k = record.k;
       if (Array.isArray(record.apart)) clean.apart = record.apart.filter((at) => Number.isInteger(at) && at >= 0 && at < group.m.length);
       if (record.q === true) clean.q = true;
+      if (clean.d === "accept" && refused(group)) delete clean.d;
       if (record.sent === true) clean.sent = true;
       records.set(id, clean);
     }
@@ -114,21 +115,25 @@ function tally() {
 // ---- decisions of one group --------------------------------------------------------------------
 const mustAsk = (group) => Boolean(group.p && group.p.acts && group.p.questions.length && !group.p.refused);
 
+// Nothing may be done to the group: there is nothing to accept.
+const refused = (group) => Boolean(group.p && group.p.refused);
+
 function decide(group, decision) {
+  if (decision === "accept" && refused(group)) return toast(shown(group.p.line) + ".");
   if (decision === "accept" && mustAsk(group) && !recordOf(group).q) {
     const box = byId("read");
     if (box) box.focus();
     return toast("This group has a question: tick “I have read this” first.");
   }
   const name = baseName(group.m[keeperOf(group)][KEY]);
-  const said = { accept: "Accepted: ", distinct: "Kept apart: ", linked: "Linked, not duplicates: ", skip: "Skipped: " }[decision];
+  const said = { accept: "Accepted: ", distinct: "Not duplicates: ", linked: "Related, all stay: ", skip: "Left for later: " }[decision];
   if (change([[group, { d: decision }]], said + shown(name))) forward();
 }
 
 function setKeeper(group, at) {
   if (at >= group.m.length || at === keeperOf(group)) return;
   change([[group, { k: at, d: undefined, apart: apartOf(group).filter((one) => one !== at) }]],
-    "Keeper: " + shown(baseName(group.m[at][KEY])) + (group.p && group.p.acts ? "; the plan has to be made anew for it" : ""));
+    "Stays: " + shown(baseName(group.m[at][KEY])) + (group.p && group.p.acts ? "; the plan has to be made anew for it" : ""));
 }
 
 function toggleApart(group, at) {

@@ -32,8 +32,8 @@ from tasks.merging.rules.actions import (
 from tasks.merging.rules.blocks import belongs_to, exif_as_xmp, left_behind, what_it_holds
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
 from tasks.merging.rules.metadata import merge_metadata
-from tasks.merging.rules.plan_note import GroupNote, PlanNote
-from tasks.merging.rules.plans import PLAN_FORM, Action, Member, OperationKind, Plan, PlannedGroup
+from tasks.merging.rules.plan_note import PlanNote, note_plan
+from tasks.merging.rules.plans import PLAN_FORM, Action, Member, Plan, PlannedGroup
 from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
 from tasks.progress import Progress, silent
 from tasks.queries.asset_pairs import list_pairs
@@ -143,19 +143,10 @@ def plan_scan(scan: Scan, space: Space) -> PlanNote | None:
     if path is None or scan.dry_run:
         return None
     plan = plan_merges(scan, space, read_policy(path))
-    acting = [group for group in plan.groups if group.operations]
     decided = read_decisions(open_catalog(scan.settings), plan)
-    return PlanNote(
-        id=plan.id,
-        acting=len(acting),
-        asking=sum(1 for group in acting if group.questions),
-        refused=sum(1 for group in plan.groups if group.refused),
-        approved=decided.filter(decision="approve").height,
-        bytes=sum(group.bytes for group in acting),
-        pages=_pages(scan, plan) if acting else {},
-        policy=plan.policy,
-        groups=_notes(plan, frozenset(decided.filter(decision="approve")["group_id"])),
-    )
+    approved = frozenset(decided.filter(decision="approve")["group_id"])
+    acting = any(group.operations for group in plan.groups)
+    return note_plan(plan, approved, _pages(scan, plan) if acting else None)
 
 
 def _pages(scan: Scan, plan: Plan) -> dict[str, str]:
@@ -171,23 +162,6 @@ def _pages(scan: Scan, plan: Plan) -> dict[str, str]:
         if groups:
             pages[person] = sign_link(settings, plan, person, groups=groups)
     return pages
-
-
-def _notes(plan: Plan, approved: frozenset[str]) -> dict[str, GroupNote]:
-    notes = {}
-    for group in plan.groups:
-        leaving = [one for one in group.operations if one.kind is OperationKind.DELETE]
-        notes[group.group_id] = GroupNote(
-            action=group.action.value,
-            acting=bool(group.operations),
-            files=len(leaving),
-            bytes=sum(one.before.size for one in leaving),
-            questions=group.questions,
-            refused=group.refused,
-            approved=group.group_id in approved,
-            approvers=group.approvers,
-        )
-    return notes
 
 
 def make_plan(

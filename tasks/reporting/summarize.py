@@ -17,7 +17,8 @@ from tasks.dedup.verify import calibration, rule_id
 from tasks.embedding.images import shrink
 from tasks.errors import CatalogError
 from tasks.intake.blocklist import scan_alerts
-from tasks.merging.journal import read_plan
+from tasks.merging.journal import read_decisions, read_plan
+from tasks.merging.rules.plan_note import PlanNote, note_plan
 from tasks.merging.rules.plans import Plan
 from tasks.queries.asset_pairs import list_pairs
 from tasks.queries.assignments import read_search
@@ -35,6 +36,8 @@ from tasks.reporting.history import (
     read_kept,
     realised_bytes,
 )
+from tasks.reporting.plan_view import with_plan
+from tasks.reporting.savings import merged_bytes
 from tasks.session import filter_sql, open_catalog, open_source
 from tasks.settings import Settings
 from tasks.summary import Coverage, Summary
@@ -66,7 +69,12 @@ _FACTS = [
 
 
 def summarize_scan(
-    scan: Scan, space: Space, counts: dict[str, int], finished: datetime | None = None
+    scan: Scan,
+    space: Space,
+    counts: dict[str, int],
+    finished: datetime | None = None,
+    *,
+    plan: PlanNote | None = None,
 ) -> Summary:
     """The summary of a scan whose groups are written.
 
@@ -76,9 +84,11 @@ def summarize_scan(
         counts: what the stages counted; ``seen`` is the number of objects listed.
         finished: when it ended, for a scan of the past: it is summarized as it was, where the
             catalog still has the versions of then.
+        plan: the merge plan that the documents tell; default: the scan's last one, if any.
     """
     live = open_catalog(scan.settings)
     kept = read_kept(live, scan.id) if finished else None
+    note, planned = _plan(live, scan, plan, kept)
     catalog, tables, lost = _as_it_was(live, kept) if finished else _as_it_is(live)
     ended = kept.finished if kept else finished or now()
     assets = read_assets(catalog, scan, _FACTS)
@@ -88,7 +98,8 @@ def summarize_scan(
             f"the groups of the scan {scan.id} are no longer kept; scan again, or read the "
             "documents that were delivered then"
         )
-    groups = _groups(members)
+    pairs = list_pairs(assets, read_matches(catalog, scan, space), members)
+    groups, members = with_plan(_groups(members), members.drop("state"), pairs, note)
     coverage = measure_coverage(catalog, scan, counts["seen"])
     thumbnails, small = _pictures(catalog, groups, members, scan.settings.delivery.page_groups)
     if not coverage.adds_up:
@@ -109,11 +120,11 @@ def summarize_scan(
         space=space,
         versions=kept.versions if kept else _versions(),
         groups=groups,
-        members=members.select(pl.exclude("state")),
-        pairs=list_pairs(assets, read_matches(catalog, scan, space), members),
+        members=members,
+        pairs=pairs,
         links=_links(catalog, scan),
         alerts=scan_alerts(catalog, scan),
-        plan=kept.plan if kept else None,
+        plan=note,
         calibrated=_calibrated(catalog, scan),
         shares=share_groups(catalog, scan, members.select("group_id", "asset_id")),
         past=past_scans(live, before=scan),
@@ -124,9 +135,10 @@ def summarize_scan(
         thumbnails=thumbnails,
         small=small,
         described=_described(catalog, members),
-        planned=_planned(catalog, scan),
+        planned=planned,
         cost_per_gb_month=scan.settings.merge.cost_per_gb_month,
         search=read_search(catalog, scan),
+        merged=merged_bytes(scan.settings, scan.source, ended),
     )
 
 
@@ -304,27 +316,18 @@ def _members(catalog: Catalog, scan: Scan, assets: pl.DataFrame) -> pl.DataFrame
 
 
 def _groups(members: pl.DataFrame) -> pl.DataFrame:
-    """One row a group, what needs a decision first."""
+    """One row a group, as the scan itself made it."""
     duplicates = pl.col("role") == Role.DUPLICATE.value
     # Nothing else is in a group: what is only similar joins none.
     rank = pl.col("tier").replace_strict({"exact": 0, "near": 1}, return_dtype=pl.Int8)
-    return (
-        members.group_by("group_id")
-        .agg(
-            pl.col("state").first(),
-            pl.col("tier").sort_by(rank).last(),
-            pl.len().alias("size"),
-            pl.col("size").sum().alias("bytes"),
-            pl.col("size").filter(duplicates).sum().alias("savings"),
-            pl.col("score").filter(duplicates).min().alias("score"),
-            pl.col("key").filter(~duplicates).first().alias("keeper"),
-        )
-        .sort(
-            pl.col("state").replace_strict({"new": 0, "changed": 1, "known": 2}),
-            "savings",
-            "group_id",
-            descending=[False, True, False],
-        )
+    return members.group_by("group_id").agg(
+        pl.col("state").first(),
+        pl.col("tier").sort_by(rank).last(),
+        pl.len().alias("size"),
+        pl.col("size").sum().alias("bytes"),
+        pl.col("size").filter(duplicates).sum().alias("savings"),
+        pl.col("score").filter(duplicates).min().alias("score"),
+        pl.col("key").filter(~duplicates).first().alias("keeper"),
     )
 
 
@@ -385,7 +388,26 @@ def _described(catalog: Catalog, members: pl.DataFrame) -> pl.DataFrame:
     return catalog.read_keys("assets", columns, members["asset_id"])
 
 
-def _planned(catalog: Catalog, scan: Scan) -> Plan | None:
-    """The scan's merge plan, the one made last."""
+def _plan(
+    catalog: Catalog, scan: Scan, given: PlanNote | None, kept: KeptReport | None
+) -> tuple[PlanNote | None, Plan | None]:
+    """The plan that the documents tell, and its details.
+
+    It is the given one, else the scan's last one: of a scan of the past too, since that is the one
+    that decisions are about. Where it is the plan that the report was made with then, it is told as
+    it was then.
+    """
+    if given is not None:
+        return given, read_plan(catalog, given.id)
     plans = catalog.read("plans", ["made", "plan_id"], f"scan_id = {quote(scan.id)}")
-    return None if plans.is_empty() else read_plan(catalog, plans["plan_id"][-1])
+    if plans.is_empty():
+        return (kept.plan if kept else None), None
+    plan = read_plan(catalog, plans["plan_id"][-1])
+    if kept and kept.plan and kept.plan.id == plan.id:
+        return kept.plan, plan
+    return note_plan(plan, approved_by_policy(read_decisions(catalog, plan))), plan
+
+
+def approved_by_policy(decisions: pl.DataFrame) -> frozenset[str]:
+    """The ids of the groups that a policy approved by itself, of a plan's decisions."""
+    return frozenset(decisions.filter(decision="approve", door="policy")["group_id"])

@@ -98,15 +98,16 @@ def test_the_mail_and_the_run_page_agree_with_them(summary):
     text = read.get_body(("plain",)).get_content()
     counted = totals(summary)
     assert f"{counted['groups']} groups with {counted['duplicates']} duplicates" in read["Subject"]
-    assert f"{counted['exact']} exact (only encoded or scaled anew), {counted['near']} near" in text
+    assert f"{counted['exact']} the same picture, only saved or resized again; " in text
+    assert f"{counted['near']} edited copies" in text
     assert f"{counted['skipped']} skipped, {counted['failed']} failed" in text
-    kept = re.findall(r"(?m)^   keep {7}(.*)$", text)
+    kept = re.findall(r"(?m)^   stays {6}(.*)$", text)
     assert sorted(kept) == sorted(shown_key(key) for key in summary.groups["keeper"])
     for state in ("new", "changed"):
         assert (f"{counted[state]} {state}" in text) is bool(counted[state])
 
     markdown = summary_markdown(summary, [])
-    assert f"**{counted['exact']}** exact" in markdown
+    assert f"**{counted['exact']}** the same picture" in markdown
     assert f"{counted['skipped']} skipped, {counted['failed']} failed" in markdown
     rows = group_rows(summary, 200)
     assert [row["group"] for row in rows] == summary.groups["group_id"].to_list()

@@ -103,7 +103,10 @@ def test_numbers_are_those_of_the_page(make_summary):
     found = totals(summary)
     text = body(sent(summary), "plain")
     assert headline(summary) in text
-    assert f"{found['exact']} exact (only encoded or scaled anew), {found['near']} near." in text
+    assert (
+        f"{found['exact']} the same picture, only saved or resized again; {found['near']} edited"
+        in text
+    )
     assert "7 objects seen" not in text
     assert f"{summary.coverage.seen} objects seen, {summary.coverage.scanned} scanned" in text
     assert "failed: 1 cut off: the file ends before the picture does" in text
@@ -113,7 +116,7 @@ def test_only_the_top_is_shown(make_summary):
     summary = make_summary(*([f"a{n}"] + [f"b{n}-{m}" for m in range(6)] for n in range(13)))
     mail = sent(summary)
     text = body(mail, "plain")
-    assert re.findall(r"(?m)^(\d+)\. NEAR", text) == [str(n) for n in range(1, 11)]
+    assert re.findall(r"(?m)^(\d+)\. EDITED COPY", text) == [str(n) for n in range(1, 11)]
     assert text.count("and 3 more") == 10
     assert "3 more groups in the report." in text
     assert "3 more groups in the report." in body(mail, "html")
@@ -151,7 +154,7 @@ def test_html_stays_below_its_limit_whatever_is_in_it(make_summary, key):
     assert shown == list(range(1, len(shown) + 1))
     assert len(shown) >= 2
     assert f"{40 - len(shown)} more groups" in html
-    assert re.findall(r"(?m)^(\d+)\. NEAR", body(mail, "plain")) == [str(n) for n in shown]
+    assert re.findall(r"(?m)^(\d+)\. EDITED COPY", body(mail, "plain")) == [str(n) for n in shown]
 
 
 def test_an_empty_result(make_summary):
@@ -206,13 +209,13 @@ def test_a_reviewer_sees_only_what_is_theirs(shared):
 def test_owners_see_all_and_first_what_nobody_else_decides(shared):
     mail = sent(shared, to=[OWNER])
     text = body(mail, "plain")
-    assert re.findall(r"(?m)^   keep +(\w+)", text) == ["b1", "c1", "a1"]
+    assert re.findall(r"(?m)^   stays +(\w+)", text) == ["b1", "c1", "a1"]
     assert "1 group of these lies in the part of a reviewer; the others are yours alone." in text
     assert "TO DECIDE: 2 groups" in text
     assert "Question:  which agency?" in text
-    assert "move 1 file into quarantine" in text
-    assert "remove 1 file from the bucket" in text
-    assert text.index("Review and approve: https://gate.example/review/owner") < text.index("1. ")
+    assert "If merged: Moves 1 file (1.5 kB) to quarantine, kept 0 days" in text
+    assert "If merged: Removes 1 file (1.5 kB) from the bucket" in text
+    assert text.index("Review and decide: https://gate.example/review/owner") < text.index("1. ")
     assert text.count("?group=") == 2, "what the policy approved needs no decision"
 
 

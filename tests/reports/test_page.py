@@ -242,7 +242,7 @@ def test_charts_say_their_numbers(make_summary):
     said = " ".join(svg["aria-label"] for svg in charts)
     assert "Scores of the pairs" in said
     assert "out/: 2, 3.0 kB" in said
-    assert "near from 0.7" in page.text
+    assert "Edited copy from 0.7" in page.text
     past = pl.DataFrame(
         {"finished": [summary_time()], "groups": [1], "duplicates": [4], "savings": [9000]}
     )

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from reports.page import report_page
 from tasks.merging.rules.decisions import parse_decisions
+from tasks.merging.rules.plan_note import note_plan
 from tasks.merging.rules.plans import (
     PLAN_FORM,
     Action,
@@ -25,6 +27,7 @@ from tasks.merging.rules.plans import (
 )
 from tasks.queries.verdicts import parse_verdicts
 from tasks.records import ObjectState, Tier
+from tasks.reporting.plan_view import with_plan
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -75,6 +78,14 @@ def open_page(browser, tmp_path):
     assert problems == []
 
 
+def told_of(summary, plan: Plan):
+    """A summary with a plan, as ``summarize_scan`` makes it."""
+    note = note_plan(plan)
+    groups, members = with_plan(summary.groups, summary.members, summary.pairs, note)
+    groups = groups.sort("group_id")  # as the tests count them
+    return replace(summary, groups=groups, members=members, plan=note, planned=plan)
+
+
 def planned(make_summary, *keys: list[str], **more: Any):
     """A summary whose groups a plan would act on; the second has a question."""
     summary = make_summary(*keys, **more)
@@ -116,12 +127,12 @@ def planned(make_summary, *keys: list[str], **more: Any):
         summary.scan_id,
         "scope",
         "p 1",
-        {"objects": 9.0},
+        {"objects": 999.0, "bytes": 1e9, "share": 1.0},
         30,
         99,
         tuple(groups),
     )
-    return make_summary(*keys, planned=plan, **more)
+    return told_of(make_summary(*keys, **more), plan)
 
 
 FOUR = (
@@ -206,12 +217,14 @@ def test_many_at_once_with_a_summary_before(make_summary, open_page):
     page = open_page(planned(make_summary, *keys, tiers=("near", "exact")))
     page.keyboard.press("b")
     summary = page.locator("#bulk-sum")
-    expect(summary).to_contain_text("3 groups with 3 duplicates")
+    expect(summary).to_contain_text("3 groups: 0 files would leave their place, 0 B")
+    expect(summary).to_contain_text("duplicates are tagged: 3 groups")
+    expect(summary.locator("li").first).to_contain_text("web/3.jpg stays, 0 files, 0 B")
     expect(summary).to_contain_text("1 with a question")
     page.check("[name=bulk-tier][value='']")
-    expect(page.locator("#bulk-do")).to_have_text("Accept 8 groups")
+    expect(page.locator("#bulk-do")).to_have_text("Merge 8 groups: move 0 files")
     page.fill("#bulk-prefix", "web/")
-    expect(page.locator("#bulk-do")).to_have_text("Accept 7 groups")
+    expect(page.locator("#bulk-do")).to_have_text("Merge 7 groups: move 0 files")
     page.fill("#bulk-score", "0.99")
     expect(page.locator("#bulk-do")).to_be_disabled()
     page.fill("#bulk-score", "0.9")
@@ -219,6 +232,45 @@ def test_many_at_once_with_a_summary_before(make_summary, open_page):
     expect(page.locator("#progress")).to_contain_text("7 of 9 decided")
     page.keyboard.press("u")
     expect(page.locator("#progress")).to_contain_text("0 of 9 decided")
+
+
+def test_the_button_says_what_it_does_and_what_may_not_be_done_has_none(make_summary, open_page):
+    keys = [["a/1.jpg", "b/1.jpg"], ["a/2.jpg", "b/2.jpg"], ["a/3.jpg", "b/3.jpg"]]
+    tagged = planned(make_summary, *keys)
+    first, second, third = tagged.planned.groups
+    moves = tuple(
+        Operation(kind, one.key, one, "a duplicate", to=f"q/{one.key}")
+        for one in first.states[1:]
+        for kind in (OperationKind.COPY, OperationKind.DELETE)
+    )
+    young = "younger than 24 h: b/3.jpg (1.0 h)"
+    plan = replace(
+        tagged.planned,
+        groups=(
+            replace(first, action=Action.QUARANTINE, operations=moves),
+            second,
+            replace(third, operations=(), refused=young),
+        ),
+    )
+    page = open_page(told_of(make_summary(*keys), plan), "#g0000")
+    expect(page.locator("#act-accept")).to_contain_text("Merge: move 1 file to quarantine")
+    line = page.locator("#act-line")
+    expect(line).to_have_text(
+        "Moves 1 file (9 B) to quarantine, kept 30 days and can be put back until then."
+    )
+    expect(page.locator("#group")).to_contain_text("licence 'b/1.jpg' would be lost")
+    page.keyboard.press("2")  # another file stays: no plan showed that merge
+    expect(page.locator("#act-accept")).to_contain_text("Plan anew")
+    page.goto(page.url.replace("g0000", "g0002"))
+    expect(line).to_have_text(
+        "Nothing may be done: a file is younger than 24 h; what would change that: "
+        "from tomorrow 12:01 UTC (2026-11-23)."
+    )
+    expect(page.locator("#act-accept")).to_have_count(0)
+    expect(page.locator("#act-distinct")).to_be_visible()
+    page.keyboard.press("a")
+    expect(page.locator("#toast")).to_contain_text("Nothing may be done")
+    expect(page.locator("#progress")).to_contain_text("0 of 3 decided")
 
 
 @pytest.mark.long
@@ -265,7 +317,7 @@ def test_nothing_moves_by_itself_for_those_who_ask(make_summary, open_page):
     expect(said).to_have_text("the duplicate")
     assert page.evaluate("flickering") == 0
     page.keyboard.press("f")
-    expect(said).to_have_text("the keeper")
+    expect(said).to_have_text("the file that stays")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -327,7 +379,7 @@ def test_on_paper_the_groups_are_there(make_summary, open_page):
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     paper = page.locator("#paper")
     expect(paper).to_be_visible()
-    expect(paper).to_contain_text("★ keeper a.jpg")
+    expect(paper).to_contain_text("★ File that stays a.jpg")
     expect(paper).to_contain_text("cropped to 80 %")
     expect(page.locator("header.top")).to_be_hidden()
     expect(page.get_by_text("not an image")).to_be_visible()

@@ -55,12 +55,12 @@ def test_what_waits_for_people(make_summary):
         ["a", "b"], plan=plan, calibrated=said, counts={"ms_sync": 2500, "read": 3}
     )
     text = summary_markdown(summary, [])
-    assert "**1 to decide**, 1 asking" in text
+    assert "**1 group to decide**, 1 with a question" in text
     assert "(https://ui/run)" in text
     assert "secret" not in text, "the run page is for everybody"
     assert "40 labels of this collection, 2026-11-22: they advise 0.72" in text
     assert "| - sync | 2.5 s |" in text
     assert "house 1f2e" in text
     (row,) = group_rows(summary, 10)
-    assert row["proposed"] == "remove 1 file from the bucket"
+    assert row["proposed"] == "Removes 1 file (1.5 kB) from the bucket"
     assert row["evidence"].startswith("cropped to 80 %")

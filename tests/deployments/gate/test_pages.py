@@ -217,12 +217,17 @@ def test_the_page_says_what_would_be_done(settings, saved, client):
     page = Page(client.get(path_of(settings, saved(three()))).text)
     assert "You decide as anna@example.org" in page.text
     assert "3 groups of duplicates wait for your decision" in page.text
-    assert "moves 2 files (4.8 MB) into quarantine, kept for 30 days" in page.text
+    assert "moves 2 files (4.8 MB) to quarantine, kept for 30 days" in page.text
     assert "Nothing is deleted for good by your approval." in page.text
     assert "has the most pixels; is in masters/" in page.text
     assert "You may not decide about this group; legal@example.org may." in page.text
     boxes = {box["value"][0]: "checked" in box for box in page.all("input", name="groups")}
-    assert boxes == {"a": True, "b": False, "d": True}  # questions are not ticked away
+    assert boxes == {"a": False, "b": False, "d": False}, "nothing is ticked for anybody"
+    own = [button["value"][0] for button in page.all("button", name="merge")]
+    assert own == ["a", "b", "d"]
+    assert "Merge: move 2 files to quarantine" in page.text
+    assert "agency 'south' would be lost" in page.text
+    assert "tags.agency: north or south?" in page.text
     assert [box["value"][0] for box in page.all("input", name="accept")] == ["b"]
     assert not [box for box in page.all("input") if (box.get("name") or "").startswith("keeper-")]
 
@@ -266,7 +271,7 @@ def test_thumbnails_only_of_what_the_plan_saw(settings, saved, client):
     keep_assets(settings, rows, {"c1": picture(1), "c2": picture(2)})
     page = Page(client.get(path_of(settings, plan)).text)
     images = page.all("img")
-    assert [image["alt"] for image in images] == ["keeper: masters/boots.tif"]
+    assert [image["alt"] for image in images] == ["File that stays: masters/boots.tif"]
     assert images[0]["src"].startswith("data:image/jpeg;base64,")
     assert "6,000 \u00d7 4,000, TIFF, 9.8 MB" in page.text
 
@@ -281,7 +286,7 @@ def test_many_groups_come_in_pages(settings, saved, client):
         assert client.get(f"{path}?page={far}").status_code == 200
     assert len(Page(client.get(path + "?page=2").text).all("section", **{"class": "group"})) == 5
     assert (
-        send(client, path + "?page=2", "approve-all")
+        send(client, path + "?page=2", "approve-all-asked")
         .headers["location"]
         .endswith("?page=2&note=recorded")
     )
@@ -367,8 +372,82 @@ def test_nothing_chosen_does_not_mean_all(settings, saved, client, groups):
 
 def test_approve_all_leaves_out_what_asks(settings, saved, client):
     plan = saved(three())
-    send(client, path_of(settings, plan), "approve-all")
+    send(client, path_of(settings, plan), "approve-all-asked")
     assert list(decisions(settings, plan)) == ["a", "d"]
+
+
+def test_approve_all_asks_once_with_counts_bytes_and_the_largest(settings, saved, client):
+    many = [
+        group(f"{n:032x}", f"m/{n:02}.tif", *(f"w/{n}-{copy}.jpg" for copy in range(n)))
+        for n in range(1, 13)
+    ]
+    asked = group("f" * 32, "m/asks.tif", "w/asks.jpg", questions=("which?",))
+    plan = saved(plan_of(*many, asked, assets=100_000))
+    path = path_of(settings, plan)
+    answer = send(client, path, "approve-all", comment="all of\nthem")
+    assert answer.status_code == 200
+    assert not decisions(settings, plan), "it only asks"
+    page = Page(answer.text)
+    assert "Merge 12 groups?" in page.text
+    assert "Merge 12 groups: move 78 files (187.2 MB)" in page.text
+    assert "1 group with a question is left out." in page.text
+    rows = [f"m/{n:02}.tif" for n in range(12, 2, -1)]
+    assert [row in page.text for row in rows] == [True] * 10
+    assert page.text.index("m/12.tif") < page.text.index("m/11.tif") < page.text.index("m/03.tif")
+    assert "m/02.tif" not in page.text
+    assert "above the policy's cap of 100 objects in one merge" not in page.text
+    (comment,) = page.all("input", name="comment")
+    (button,) = page.all("button", name="decision")
+    send(client, path, button["value"], comment=comment["value"])
+    rows = read_decisions(open_catalog(settings), plan)
+    assert rows.height == 12
+    assert set(rows["comment"]) == {"all of\nthem"}
+    assert "There is nothing left to merge" in send(client, path, "approve-all").text
+
+
+def test_approving_more_than_a_merge_may_do_is_told_before(settings, saved, client):
+    many = [group(f"{n:032x}", f"m/{n}.tif", f"w/{n}.jpg") for n in range(1, 4)]
+    caps = {"objects": 2.0, "bytes": 1e9, "share": 1.0}
+    plan = saved(plan_of(*many, caps=caps))
+    text = Page(send(client, path_of(settings, plan), "approve-all").text).text
+    assert "above the policy's cap of 2 objects in one merge: nothing would be merged" in text
+
+
+def test_a_groups_own_button_merges_that_group_and_no_other(settings, saved, client):
+    plan = saved(three())
+    path = path_of(settings, plan)
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    # What a browser sends: the pressed button, and every box that is ticked.
+    form = urlencode([("groups", "d" * 32), ("comment", "mine"), ("merge", "a" * 32)])
+    assert client.post(path, content=form, headers=kind).status_code == 303
+    assert decisions(settings, plan) == {"a": ("approve", ANNA, "page", "mine")}
+    assert client.post(path, content=f"merge={'b' * 32}", headers=kind).status_code == 409
+    assert client.post(path, content=f"merge={'c' * 32}", headers=kind).status_code == 409
+    assert set(decisions(settings, plan)) == {"a"}
+    answered = f"merge={'b' * 32}&accept={'b' * 32}"
+    assert client.post(path, content=answered, headers=kind).status_code == 303
+
+
+def test_what_may_not_be_done_offers_nothing_and_says_why(settings, saved, client):
+    young = group("a" * 32, "m/a.tif", "w/a.jpg", operations=(), refused="younger than 24 h: x")
+    kept = group(
+        "b" * 32,
+        "masters/b.tif",
+        "masters/b2.tif",
+        operations=(),
+        refused="2 assets may not be touched: masters/b.tif (protected prefix masters/), "
+        "masters/b2.tif (protected prefix masters/)",
+    )
+    plan = saved(plan_of(young, kept))
+    rows = [asset(one.key, one.etag, f"c{n}") for n, one in enumerate(young.states)]
+    keep_assets(settings, [row | {"last_modified": now()} for row in rows], {"c0": picture(1)})
+    page = Page(client.get(path_of(settings, plan)).text)
+    assert not page.all("button", name="merge")
+    assert not page.all("input", name="groups")
+    assert "Nothing may be done: a file is younger than 24 h; what would change that: from" in (
+        page.text
+    )
+    assert "masters/ is protected: 2 of these files may not be moved" in page.text
 
 
 def test_forms_that_are_none(settings, saved, client):
@@ -458,10 +537,10 @@ def test_another_keeper_makes_a_plan_and_decides_nothing(settings, saved):
     assert len(asked) == 1
     # What was picked is not what an approval would do.
     picked = {"keeper-" + "a" * 32: "1", "comment": "keep <the> small one"}
-    for decision in ("approve", "approve-all"):
+    for decision in ("approve", "approve-all-asked"):
         answer = send(client, path, decision, ["a" * 32], **picked)
         assert answer.status_code == 409
-        assert "you picked another keeper" in Page(answer.text).text
+        assert "you picked another file to stay" in Page(answer.text).text
         assert "keep &lt;the&gt; small one</textarea>" in answer.text  # not lost
     assert not decisions(settings, plan)
     assert send(client, path, "approve", ["d" * 32], **picked).status_code == 303
@@ -726,9 +805,11 @@ def test_in_a_browser(served, settings, tmp_path):
         page.on("request", lambda request: requests.append(request.url))
         page.goto(address)
         shot(page, tmp_path, "desktop")
-        page.get_by_label("Choose this group").nth(2).uncheck()
+        assert page.get_by_role("button", name="Merge: move 2 files to quarantine").count() == 1
+        assert page.locator("input[name=groups]:checked").count() == 0
+        page.get_by_label("Choose this group").nth(0).check()
         page.get_by_label("Comment").fill("checked with the studio")
-        page.get_by_role("button", name="Approve chosen").click()
+        page.get_by_role("button", name="Merge the chosen groups").click()
         assert "note=recorded" in page.url
         assert page.get_by_role("status").inner_text() == "Your decision is recorded. Thank you."
         outcome = page.locator("[data-outcome]")
@@ -790,13 +871,13 @@ def test_a_limited_link_decides_on_nothing_else(settings, saved, client):
     assert decisions(settings, plan) == {}
     assert send(client, path, "approve", ["d" * 32]).status_code == 303
     assert set(decisions(settings, plan)) == {"d"}
-    assert send(client, path, "approve-all").status_code in (200, 303)
+    assert send(client, path, "approve-all-asked").status_code in (200, 303)
     assert set(decisions(settings, plan)) == {"d"}, "b has a question, a is not this link's"
 
 
 def test_approving_all_with_a_limited_link_leaves_the_others(settings, saved, client):
     plan = saved(three())
-    send(client, scoped(settings, plan, "a" * 32, "b" * 32), "approve-all")
+    send(client, scoped(settings, plan, "a" * 32, "b" * 32), "approve-all-asked")
     assert set(decisions(settings, plan)) == {"a"}
 
 
@@ -825,7 +906,7 @@ def test_a_link_of_no_group_decides_on_nothing(settings, saved, client):
     path = scoped(settings, plan)
     assert client.get(path).status_code == 200
     assert send(client, path, "approve", ["a" * 32]).status_code == 409
-    send(client, path, "approve-all")
+    send(client, path, "approve-all-asked")
     assert decisions(settings, plan) == {}
 
 
