@@ -27,6 +27,8 @@ _FRAME = 320
 _LEAST_AGREEING = 0.25
 #: Fewer pixels in common tell nothing.
 _LEAST_PIXELS = 600
+#: Sides of a frame that the flow's two scales of 8 pixel patches fit into.
+_LEAST_FLOW = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +241,21 @@ def _dis() -> Any:
 
 
 def _flow(one: Floats, two: Floats, mask: Mask) -> Floats:
+    """Displacements, (h, w, 2). Narrow frames are padded with grey.
+
+    On a frame narrower than its coarsest patch the flow object fails, or chooses another scale and
+    keeps it for all later pairs of its thread.
+    """
+    height, width = one.shape
+    below, beside = max(0, _LEAST_FLOW - height), max(0, _LEAST_FLOW - width)
+
     def normal(grey: Floats) -> npt.NDArray[np.uint8]:
         values = grey[mask]
         scaled = (grey - values.mean()) * (50 / max(float(values.std()), 1.0)) + 128
-        return np.where(mask, np.clip(scaled, 0, 255), 128).astype(np.uint8)
+        levels = np.where(mask, np.clip(scaled, 0, 255), 128).astype(np.uint8)
+        return np.pad(levels, ((0, below), (0, beside)), constant_values=128)
 
-    return np.asarray(_dis().calc(normal(one), normal(two), None))
+    return np.asarray(_dis().calc(normal(one), normal(two), None))[:height, :width]
 
 
 def _settle(flow: Floats, agreeing: Mask) -> tuple[Matrix, float]:
