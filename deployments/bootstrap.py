@@ -129,14 +129,22 @@ def _create_pool(client: SyncPrefectClient) -> None:
 def _deploy(api: str, say: Callable[[str], None]) -> None:
     # Entrypoints are relative to the working directory, not to the file.
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy",
-         "--prefect-file", "deployments/prefect.yaml", "--all"],
+        [
+            sys.executable,
+            "-m",
+            "prefect",
+            "--no-prompt",
+            "deploy",
+            "--prefect-file",
+            "deployments/prefect.yaml",
+            "--all",
+        ],
         cwd=PROJECT,
         env={"DAM_DEDUP_HOME": str(PROJECT), **os.environ, "PREFECT_API_URL": api},
         capture_output=True,
         text=True,
         check=False,
-    )  # fmt: skip
+    )
     if done.returncode:
         raise BootstrapError(f"prefect deploy failed:\n{done.stdout}\n{done.stderr}")
     say("deployments are up to date")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from deployments.options import read_settings
+from deployments.cli.options import read_settings
 from tasks.errors import DamDedupError
 from tasks.settings import Settings
 
@@ -127,9 +127,11 @@ def _mail(settings: Settings) -> Iterator[Finding]:
             server.noop()
     except (OSError, smtplib.SMTPException) as error:
         yield Finding(
-            "mail", "bad", f"{mail.host}:{mail.port} (tls {mail.tls}): {error}",
+            "mail",
+            "bad",
+            f"{mail.host}:{mail.port} (tls {mail.tls}): {error}",
             "see DAM_DEDUP_MAIL__HOST, __PORT, __TLS, __USERNAME and __PASSWORD",
-        )  # fmt: skip
+        )
         return
     yield Finding("mail", "good", f"{mail.host}:{mail.port} answers; to {', '.join(people)}")
 
@@ -143,9 +145,11 @@ def _prefect() -> Iterator[Finding]:
     url = api_url()
     if not url:
         yield Finding(
-            "prefect", "unset", "no server; `dam-dedup scan` works without one",
+            "prefect",
+            "unset",
+            "no server; `dam-dedup scan` works without one",
             "for schedules: set PREFECT_API_URL, then run `dam-dedup deploy`",
-        )  # fmt: skip
+        )
         return
     try:
         httpx.get(
@@ -166,9 +170,11 @@ def _prefect() -> Iterator[Finding]:
     online = [worker.name for worker in workers if worker.status == "ONLINE"]
     if not online:
         yield Finding(
-            "prefect", "bad", f"{url}: no worker is online",
+            "prefect",
+            "bad",
+            f"{url}: no worker is online",
             f"start one: prefect worker start --pool {POOL}",
-        )  # fmt: skip
+        )
         return
     yield Finding(
         "prefect", "good", f"{url}: {len(deployments)} deployments, {len(online)} workers"

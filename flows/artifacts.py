@@ -18,7 +18,7 @@ from reports.check import COLUMNS, check_markdown, check_rows, checked_data
 from reports.check import headline as headline_of
 from reports.page import headline, totals
 from reports.run import code, group_rows, summary_markdown
-from tasks.ask import question_of
+from tasks.intake.check_request import question_of
 from tasks.records import Checked, CheckRequest, Receipt
 from tasks.settings import Settings
 

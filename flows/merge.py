@@ -14,8 +14,8 @@ from prefect.input import RunInput
 from flows.scan import settings
 from reports.merge import merge_markdown, undo_markdown
 from tasks import steps
-from tasks.dedup.plans import as_data
 from tasks.errors import MergeError
+from tasks.merging.rules.plans import as_data
 from tasks.records import EmptyRequest, MergeRequest, UndoRequest, VerdictRequest
 
 #: The event of a run that waits for a person: no heartbeat is expected of it.

@@ -20,10 +20,8 @@ from reports.mail import narrow, scan_mail
 from reports.page import report_page, totals
 from reports.picture import overview_picture
 from reports.table import alerts_json, coverage_csv, groups_json, pairs_csv, tables
-from tasks.embed import EmbedCounts
 from tasks.errors import DeliveryError
-from tasks.group import GroupCounts
-from tasks.match import MatchCounts
+from tasks.intake.screen import ScreenCounts
 from tasks.progress import Progress, silent
 from tasks.records import (
     STAGE,
@@ -35,9 +33,11 @@ from tasks.records import (
     Space,
     Summary,
 )
-from tasks.screen import ScreenCounts
+from tasks.scan.embed import EmbedCounts
+from tasks.scan.group import GroupCounts
+from tasks.scan.sync import SyncCounts
+from tasks.scan.verify import MatchCounts
 from tasks.settings import Settings
-from tasks.sync import SyncCounts
 
 log = logging.getLogger(__name__)
 

@@ -74,8 +74,15 @@ def columns(
             f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 14}" '
             f'y2="{_HIGH - _BOTTOM}"/>'
         )
-        drawn.append(_label(x + (-4 if anchor == "end" else 4), _TOP - 6 + 12 * (at % 2), name,
-                            anchor, "markname"))  # fmt: skip
+        drawn.append(
+            _label(
+                x + (-4 if anchor == "end" else 4),
+                _TOP - 6 + 12 * (at % 2),
+                name,
+                anchor,
+                "markname",
+            )
+        )
     drawn.append(
         f'<line class="axis" x1="{_LEFT}" x2="{_WIDE - _LEFT}" y1="{_HIGH - _BOTTOM}" '
         f'y2="{_HIGH - _BOTTOM}"/>'

@@ -12,8 +12,22 @@ from reports.words import counted, human_bytes, shown_key
 from tasks.records import Checked, Finding, Question
 
 #: Shown first, in this order, where a table has columns.
-COLUMNS = ("score", "tier", "key", "changes", "relation", "verdict", "width", "height", "size",
-           "format", "label", "last_modified", "asset_id", "source")  # fmt: skip
+COLUMNS = (
+    "score",
+    "tier",
+    "key",
+    "changes",
+    "relation",
+    "verdict",
+    "width",
+    "height",
+    "size",
+    "format",
+    "label",
+    "last_modified",
+    "asset_id",
+    "source",
+)
 
 
 def finding_data(finding: Finding, fields: Sequence[str] = ()) -> dict[str, Any]:
@@ -92,10 +106,12 @@ def check_markdown(name: str, checked: Checked, question: Question) -> str:
 def check_rows(checked: Checked) -> list[dict[str, Any]]:
     """The findings as rows of a table artifact; no cell is ever empty, which the UI hides."""
     return [
-        {name: value if value is not None else "" for name, value in
-         finding_data(one, COLUMNS).items()}
+        {
+            name: value if value is not None else ""
+            for name, value in finding_data(one, COLUMNS).items()
+        }
         for one in checked.found
-    ]  # fmt: skip
+    ]
 
 
 def _verdict(checked: Checked) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from reports.run import code
 from reports.words import counted
-from tasks.follow import Followed
+from tasks.intake.bucket_events import Followed
 
 _TOP = 20
 
@@ -20,8 +20,13 @@ def followed_data(done: Followed) -> dict[str, Any]:
                 "asset_id": one.asset_id,
                 "matches": one.checked.total,
                 "listed": [
-                    {"key": match.key, "score": match.score, "tier": match.tier,
-                     "changes": match.changes, "verdict": match.verdict}
+                    {
+                        "key": match.key,
+                        "score": match.score,
+                        "tier": match.tier,
+                        "changes": match.changes,
+                        "verdict": match.verdict,
+                    }
                     for match in one.checked.found
                 ],
                 "alerts": [alert.as_text() for alert in one.alerts],
@@ -33,7 +38,7 @@ def followed_data(done: Followed) -> dict[str, Any]:
         "failed": done.failed,
         "refused": done.refused,
         "passed_over": done.passed_over,
-    }  # fmt: skip
+    }
 
 
 def followed_markdown(done: Followed) -> str:

@@ -44,7 +44,7 @@ def with_trends(history: pl.DataFrame) -> pl.DataFrame:
     """A history with what changed against the scan before of the same assets and threshold.
 
     Args:
-        history: the columns of ``tasks.history.PAST``.
+        history: the columns of ``tasks.reporting.history.PAST``.
     """
     same = ["scope", "threshold"]
     return history.with_columns(
@@ -77,5 +77,14 @@ def _present(summary: Summary) -> dict[str, Any]:
     }
 
 
-_TOTALS = ("failed", "skipped", "groups", "duplicates", "exact", "near", "new", "changed",
-           "savings")  # fmt: skip
+_TOTALS = (
+    "failed",
+    "skipped",
+    "groups",
+    "duplicates",
+    "exact",
+    "near",
+    "new",
+    "changed",
+    "savings",
+)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reports.environment import environment
 from reports.words import data_uri, shown_key
-from tasks.cells import escape_cell
+from tasks.csv_cells import escape_cell
 from tasks.records import Document, digest
 
 #: The columns of labels.csv; the page exports the same.

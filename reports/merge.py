@@ -10,7 +10,7 @@ from reports.run import code
 
 
 def merge_markdown(outcome: Any) -> str:
-    """One table row a group of a merge's outcome (``tasks.merge.MergeOutcome``)."""
+    """One table row a group of a merge's outcome (``tasks.merging.merge.MergeOutcome``)."""
     states = Counter(group.state for group in outcome.groups)
     total = ", ".join(f"{number} {state}" for state, number in states.items()) or "nothing to do"
     head = f"Plan `{outcome.plan_id}`{' (dry run: nothing was written)' if outcome.dry_run else ''}"
@@ -22,7 +22,7 @@ def merge_markdown(outcome: Any) -> str:
 
 
 def undo_markdown(outcomes: Sequence[Any]) -> str:
-    """One table row an operation of an undo (``tasks.undo.UndoOutcome``)."""
+    """One table row an operation of an undo (``tasks.merging.undo.UndoOutcome``)."""
     states = Counter(one.state for one in outcomes)
     total = ", ".join(f"{number} {state}" for state, number in states.items()) or "nothing to undo"
     rows = [(one.operation, one.state, one.kind, one.key, one.why) for one in outcomes]

@@ -163,10 +163,11 @@ def _history(summary: Summary) -> Chart | None:
         (
             f"{row['finished']:%m-%d}",
             float(row["savings"] if in_bytes else row["duplicates"]),
-            words.human_bytes(row["savings"]) if in_bytes
+            words.human_bytes(row["savings"])
+            if in_bytes
             else words.counted(row["duplicates"], "duplicate"),
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     title = "Could be saved, scan by scan" if in_bytes else "Duplicates, scan by scan"
     return charts.columns(title, values, head=("scan", "could be saved" if in_bytes else "found"))

@@ -14,7 +14,7 @@ import polars as pl
 from reports import overview, words
 from reports.environment import data_json, environment, hashed, part
 from reports.page_groups import PICTURES_PER_PART, Pictures, groups_data
-from tasks.dedup.plans import Plan
+from tasks.merging.rules.plans import Plan
 from tasks.records import Document, Role, Summary
 
 __all__ = ["Gate", "environment", "headline", "news", "page_policy", "report_page", "totals"]

@@ -14,7 +14,7 @@ from typing import Any
 from reports.review import action_words, can_decide
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.placement import Affine, inverse, placement
-from tasks.dedup.plans import FieldMerge, Plan, PlannedGroup
+from tasks.merging.rules.plans import FieldMerge, Plan, PlannedGroup
 from tasks.records import Role, Summary
 
 #: Of one group: members, members all of whose pairs are told, fields; of one value: characters.
@@ -161,8 +161,11 @@ def _edge(pair: dict[str, Any], at: Mapping[str, int], rows: list[dict[str, Any]
         affine = inverse(there) if pair["flipped"] else there
         if evidence.covered >= 0.004:
             side = 0 if two == left else 1
-            covered = [side, *(round(at, 3) for at in evidence.covered_at),
-                       round(evidence.covered, 4)]  # fmt: skip
+            covered = [
+                side,
+                *(round(at, 3) for at in evidence.covered_at),
+                round(evidence.covered, 4),
+            ]
     return [
         left,
         right,
@@ -232,10 +235,10 @@ def _planned(group: PlannedGroup, days: int, reviewer: str) -> dict[str, Any]:
         "acts": bool(group.operations),
         "mine": may,
         "approvers": list(group.approvers),
-        "open": can_decide(group, reviewer, {}) if reviewer else bool(
-            group.operations and not group.refused
-        ),
-    }  # fmt: skip
+        "open": can_decide(group, reviewer, {})
+        if reviewer
+        else bool(group.operations and not group.refused),
+    }
 
 
 def _field(merged: FieldMerge) -> list[Any]:

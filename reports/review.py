@@ -16,7 +16,14 @@ from markupsafe import Markup
 
 from reports import words
 from reports.environment import environment
-from tasks.dedup.plans import Action, FieldMerge, Operation, OperationKind, Plan, PlannedGroup
+from tasks.merging.rules.plans import (
+    Action,
+    FieldMerge,
+    Operation,
+    OperationKind,
+    Plan,
+    PlannedGroup,
+)
 
 #: Groups on one page: what is approved should have been looked at.
 GROUPS_PER_PAGE = 50
@@ -44,7 +51,7 @@ class Review:
         plan: what is decided on.
         reviewer: who decides.
         until: when the link ends.
-        decisions: as ``tasks.journal.read_decisions`` gives them.
+        decisions: as ``tasks.merging.journal.read_decisions`` gives them.
         states: group id to what was done so far (``waiting``, ``merged`` ...).
         looks: by key; where one is missing, the page does without.
         page: from 1.
@@ -160,8 +167,10 @@ def action_words(group: PlannedGroup, quarantine_days: int) -> str:
             said += " for good" if _lasting(group) else "; their old versions stay"
         case Action.TAG:
             number = words.counted(len(group.operations), "file")
-            return f"tags {number} as {'a duplicate' if number == '1 file' else 'duplicates'}; " \
-                   "nothing is moved"  # fmt: skip
+            return (
+                f"tags {number} as {'a duplicate' if number == '1 file' else 'duplicates'}; "
+                "nothing is moved"
+            )
         case Action.LINK:
             number = words.counted(len(group.operations), "sidecar")
             return f"writes {number} that name the keeper as the original; nothing is moved"

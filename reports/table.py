@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from reports.page import totals
-from tasks.cells import frame_csv
+from tasks.csv_cells import frame_csv
 from tasks.records import Document, Summary
 
 #: Raised whenever a field of groups.json changes its meaning or goes away.
@@ -68,7 +68,7 @@ def pairs_csv(summary: Summary) -> Document:
 
     Columns: left, right (asset keys, left < right), score, tier, relation, changes (in words),
     original (which side looks like it), reasons, flipped, evidence (the measurements as JSON).
-    A text that a spreadsheet would run has an apostrophe in front (``tasks.cells``).
+    A text that a spreadsheet would run has an apostrophe in front (``tasks.csv_cells``).
     """
     return Document("pairs.csv", "text/csv; charset=utf-8", frame_csv(summary.pairs))
 
@@ -144,8 +144,21 @@ def _coverage(summary: Summary) -> dict[str, Any]:
 
 
 def _groups(summary: Summary) -> list[dict[str, Any]]:
-    columns = ["key", "asset_id", "role", "tier", "score", "size", "width", "height", "format",
-               "sha256", "label", "last_modified", "flags"]  # fmt: skip
+    columns = [
+        "key",
+        "asset_id",
+        "role",
+        "tier",
+        "score",
+        "size",
+        "width",
+        "height",
+        "format",
+        "sha256",
+        "label",
+        "last_modified",
+        "flags",
+    ]
     frame = summary.members.select("group_id", pl.struct(columns).alias("member")).with_columns(
         pl.col("group_id")
     )

@@ -32,10 +32,11 @@ def shown_key(key: str) -> str:
     another, or break out of a line.
     """
     return "".join(
-        char if unicodedata.category(char)[0] != "C" and char not in "\u2028\u2029"
+        char
+        if unicodedata.category(char)[0] != "C" and char not in "\u2028\u2029"
         else char.encode("unicode_escape").decode()
         for char in key
-    )  # fmt: skip
+    )
 
 
 def moment(when: datetime) -> str:

@@ -568,14 +568,14 @@ class Summary:
         calibrated: what the collection's own labels say of its thresholds (``dam-dedup
             calibrate``): ``made``, ``labelled``, ``rule``, ``recommended``, ``thresholds``.
         shares: reviewer to the ids of the groups that lie in that person's part.
-        past: the finished scans of this scope before this one (``tasks.history.PAST``).
+        past: the finished scans of this scope before this one (``tasks.reporting.history.PAST``).
         mailed: start of the last scan of this scope that was mailed.
         realised: bytes that merges had taken out of the collection by then.
         tables: catalog table to the version that this was read from.
         lost: of a scan of the past, what could not be read as it was then.
         small: content to WebP bytes, smaller pictures of the groups beyond those.
         described: one row a member: asset_id, and tags, metadata, xmp, exif as JSON.
-        planned: the scan's merge plan (:class:`tasks.dedup.plans.Plan`), where there is one.
+        planned: the scan's merge plan (:class:`~tasks.merging.rules.plans.Plan`), if there is one.
         cost_per_gb_month: what storage costs.
         search: mode, recall, best, sample, ranked, neighbours (see :class:`SearchNote`).
     """

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
-from tasks.dedup.sides import OTHER, OWN, with_side
+from tasks.dedup.cross_filter import OTHER, OWN, with_side
 from tasks.errors import SettingsError
 from tasks.records import Scan
 from tasks.settings import Settings

@@ -1,22 +1,22 @@
 """All stages under one name: what `flows.order` runs when there is no Prefect."""
 
-from tasks.ask import check_image
-from tasks.begin import begin_scan, catalog_turn
-from tasks.deliver import deliver_documents, send_mail
-from tasks.embed import embed_assets
-from tasks.finish import fail_scan, finish_scan
-from tasks.follow import check_keys
-from tasks.group import group_assets
-from tasks.history import keep_mailed, keep_report
-from tasks.match import match_assets
-from tasks.merge import decide_and_merge, merge_approved
-from tasks.plan import plan_scan
-from tasks.quarantine import empty_quarantine
-from tasks.screen import screen_assets
-from tasks.summarize import summarize_scan
-from tasks.sync import sync_assets
-from tasks.undo import undo_merge
-from tasks.verdict import give_verdict
+from tasks.intake.bucket_events import check_keys
+from tasks.intake.check_request import check_image
+from tasks.intake.screen import screen_assets
+from tasks.merging.merge import decide_and_merge, merge_approved
+from tasks.merging.plan import plan_scan
+from tasks.merging.quarantine import empty_quarantine
+from tasks.merging.undo import undo_merge
+from tasks.queries.verdicts import give_verdict
+from tasks.reporting.deliver import deliver_documents, send_mail
+from tasks.reporting.history import keep_mailed, keep_report
+from tasks.reporting.summarize import summarize_scan
+from tasks.scan.begin import begin_scan, catalog_turn
+from tasks.scan.embed import embed_assets
+from tasks.scan.finish import fail_scan, finish_scan
+from tasks.scan.group import group_assets
+from tasks.scan.sync import sync_assets
+from tasks.scan.verify import match_assets
 
 __all__ = [
     "begin_scan",

@@ -32,7 +32,6 @@ from prefect.utilities.urls import url_for
 from pydantic import SecretStr
 
 from tasks import stages
-from tasks.embed import EmbedCounts
 from tasks.errors import (
     CatalogBusyError,
     DamDedupError,
@@ -41,12 +40,12 @@ from tasks.errors import (
     SettingsError,
     TransientSourceError,
 )
-from tasks.follow import Followed
-from tasks.group import GroupCounts
-from tasks.match import MatchCounts
-from tasks.merge import MergeOutcome
+from tasks.intake.bucket_events import Followed
+from tasks.intake.screen import ScreenCounts
+from tasks.merging.merge import MergeOutcome
+from tasks.merging.quarantine import Quarantined
+from tasks.merging.undo import UndoOutcome
 from tasks.progress import Progress, silent
-from tasks.quarantine import Quarantined
 from tasks.records import (
     Checked,
     CheckRequest,
@@ -63,10 +62,11 @@ from tasks.records import (
     UndoRequest,
     VerdictRequest,
 )
-from tasks.screen import ScreenCounts
+from tasks.scan.embed import EmbedCounts
+from tasks.scan.group import GroupCounts
+from tasks.scan.sync import SyncCounts
+from tasks.scan.verify import MatchCounts
 from tasks.settings import Settings
-from tasks.sync import SyncCounts
-from tasks.undo import UndoOutcome
 
 log = logging.getLogger(__name__)
 Stage = TypeVar("Stage", bound=Callable[..., Any])
@@ -316,9 +316,13 @@ def undo_merge(request: UndoRequest, settings: Settings) -> list[UndoOutcome]:
 def empty_quarantine(request: EmptyRequest, settings: Settings) -> list[Quarantined]:
     """Remove for good what has been in quarantine long enough."""
     return stages.empty_quarantine(
-        settings, by=request.emptied_by, plan_id=request.plan_id, early=request.early,
-        dry_run=request.dry_run, progress=_Bar(),
-    )  # fmt: skip
+        settings,
+        by=request.emptied_by,
+        plan_id=request.plan_id,
+        early=request.early,
+        dry_run=request.dry_run,
+        progress=_Bar(),
+    )
 
 
 def give_verdict(request: VerdictRequest, settings: Settings) -> int:

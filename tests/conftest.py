@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from pydantic import SecretStr
 
-from deployments import services, stack
-from deployments.processes import launch, marked, stop
+from deployments.local import services, stack
+from deployments.local.processes import launch, marked, stop
 from flows.order import Outcome, run_scan
 from tasks import stages
 from tasks.embedding.decoder import DecoderPool
@@ -113,10 +113,14 @@ def make_model(tmp_path_factory: pytest.TempPathFactory):
     def make(seed: int) -> Path:
         torch.manual_seed(seed)
         config = ViTConfig(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-            image_size=32, patch_size=8,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            image_size=32,
+            patch_size=8,
             initializer_range=0.3,  # spreads the vectors: copies > 0.96, others < 0.83
-        )  # fmt: skip
+        )
         folder = tmp_path_factory.mktemp("tiny") / "vit"
         ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
         return folder

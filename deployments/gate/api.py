@@ -22,18 +22,29 @@ _Text = Annotated[str, Query(max_length=1024)]
 _Url = Annotated[str, Query(max_length=4096, description="http(s) address of the image")]
 _Id = Annotated[str, Query(max_length=1024, description="An asset's id, or its key")]
 _Source = Annotated[
-    str, Query(max_length=1024, description="A source of the catalog, or gate://NAME; empty: the "
-               "default", examples=["gate://uploads"])
-]  # fmt: skip
+    str,
+    Query(
+        max_length=1024,
+        description="A source of the catalog, or gate://NAME; empty: the default",
+        examples=["gate://uploads"],
+    ),
+]
 _Where = Annotated[
     str,
-    Query(max_length=4000, description="SQL-style filter of what it is compared with",
-          examples=["label = 'shoes' AND tags.agency = 'north'"]),
-]  # fmt: skip
+    Query(
+        max_length=4000,
+        description="SQL-style filter of what it is compared with",
+        examples=["label = 'shoes' AND tags.agency = 'north'"],
+    ),
+]
 _Queries = Annotated[
-    list[str], Query(max_length=50, description="field:value or -field:value; all of them hold",
-                     examples=[["label:shoes"]])
-]  # fmt: skip
+    list[str],
+    Query(
+        max_length=50,
+        description="field:value or -field:value; all of them hold",
+        examples=[["label:shoes"]],
+    ),
+]
 _Words = Annotated[list[str], Query(max_length=1000)]
 _Mode = Annotated[
     Literal["auto", "exact", "balanced", "speed"],
@@ -45,21 +56,44 @@ def native_routes(service: Service) -> APIRouter:
     """The routes of one gate."""
     routes = APIRouter(tags=["gate"], responses=schemas.PROBLEMS)
     native = _Native(service)
-    routes.add_api_route("/analyze", native.analyze_url, methods=["GET"],
-                         summary="Analyse the image at a URL",
-                         responses=schemas.ANALYSIS)  # fmt: skip
-    routes.add_api_route("/analyze", native.analyze, methods=["POST"],
-                         summary="Analyse an image", responses=schemas.ANALYSIS,
-                         openapi_extra=schemas.IMAGE_BODY)  # fmt: skip
-    routes.add_api_route("/duplicate", native.duplicate_of, methods=["GET"],
-                         summary="Duplicates of an asset, or of the image at a URL",
-                         responses=schemas.CHECKED)  # fmt: skip
-    routes.add_api_route("/duplicate", native.duplicate, methods=["POST"],
-                         summary="Duplicates of an image", responses=schemas.CHECKED,
-                         openapi_extra=schemas.ANY_BODY)  # fmt: skip
-    routes.add_api_route("/update", native.update, methods=["POST"],
-                         summary="Add an image to a collection", responses=schemas.UPDATED,
-                         openapi_extra=schemas.UPDATE_BODY)  # fmt: skip
+    routes.add_api_route(
+        "/analyze",
+        native.analyze_url,
+        methods=["GET"],
+        summary="Analyse the image at a URL",
+        responses=schemas.ANALYSIS,
+    )
+    routes.add_api_route(
+        "/analyze",
+        native.analyze,
+        methods=["POST"],
+        summary="Analyse an image",
+        responses=schemas.ANALYSIS,
+        openapi_extra=schemas.IMAGE_BODY,
+    )
+    routes.add_api_route(
+        "/duplicate",
+        native.duplicate_of,
+        methods=["GET"],
+        summary="Duplicates of an asset, or of the image at a URL",
+        responses=schemas.CHECKED,
+    )
+    routes.add_api_route(
+        "/duplicate",
+        native.duplicate,
+        methods=["POST"],
+        summary="Duplicates of an image",
+        responses=schemas.CHECKED,
+        openapi_extra=schemas.ANY_BODY,
+    )
+    routes.add_api_route(
+        "/update",
+        native.update,
+        methods=["POST"],
+        summary="Add an image to a collection",
+        responses=schemas.UPDATED,
+        openapi_extra=schemas.UPDATE_BODY,
+    )
     return routes
 
 
@@ -178,9 +212,14 @@ class _Native:
                 "there is no image, or more than one", "Send an id, a url, an image, or an analysis"
             )
         question = Question(
-            source, question.where, question.threshold, question.limit, question.offset,
-            question.exclude, question.mode,
-        )  # fmt: skip
+            source,
+            question.where,
+            question.threshold,
+            question.limit,
+            question.offset,
+            question.exclude,
+            question.mode,
+        )
         if analysis is None:
             checked = await self._service.check_asset(name, question)
         else:
@@ -203,9 +242,16 @@ class _Native:
         return await self._service.fetch(address) if address else body.file
 
     def _question(
-        self, source: str, where: str, fq: Sequence[str], threshold: float | None, limit: int,
-        offset: int, exclude: Sequence[str], mode: str,
-    ) -> Question:  # fmt: skip
+        self,
+        source: str,
+        where: str,
+        fq: Sequence[str],
+        threshold: float | None,
+        limit: int,
+        offset: int,
+        exclude: Sequence[str],
+        mode: str,
+    ) -> Question:
         settings = self._service.settings
         most = settings.gate.page_rows
         if limit > most:

@@ -15,16 +15,16 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from deployments.gate import schemas
-from deployments.gate.acts import Replan, decide_form, problems, replan_form
 from deployments.gate.api import native_routes
 from deployments.gate.compat import compat_routes
 from deployments.gate.forms import BODY_LIMIT, Form, parse_form
-from deployments.gate.guard import guard
+from deployments.gate.health import upkeep_routes
 from deployments.gate.keys import Keys
-from deployments.gate.looks import read_looks
+from deployments.gate.middleware import guard
 from deployments.gate.report import ReportRoutes
+from deployments.gate.review_actions import Replan, decide_form, problems, replan_form
 from deployments.gate.service import Service
-from deployments.gate.upkeep import upkeep_routes
+from deployments.gate.thumbnails import read_looks
 from reports.review import (
     Review,
     groups_of_page,
@@ -32,10 +32,10 @@ from reports.review import (
     pages,
     review_page,
 )
-from tasks.approvals import Claim, check_secret, read_token, sign_link
-from tasks.dedup.plans import Plan
 from tasks.errors import MergeError
-from tasks.journal import group_state, last_events, read_decisions, read_events, read_plan
+from tasks.merging.approvals import Claim, check_secret, read_token, sign_link
+from tasks.merging.journal import group_state, last_events, read_decisions, read_events, read_plan
+from tasks.merging.rules.plans import Plan
 from tasks.session import open_catalog
 from tasks.settings import Settings
 
@@ -77,19 +77,35 @@ def create_app(
         keys.check(request)
 
     app = FastAPI(
-        title="dam-dedup gate", version="1", description=schemas.DESCRIPTION, docs_url=None,
-        redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan,
-    )  # fmt: skip
+        title="dam-dedup gate",
+        version="1",
+        description=schemas.DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
     guard(app, service)
     for routes in (native_routes(service), compat_routes(service)):
         app.include_router(routes, dependencies=[Depends(check_key)])
     app.include_router(upkeep_routes(app, service, check_key))
     if settings.merge.secret is not None:
         gate = _Gate(service.settings, replan)
-        app.add_api_route("/review/{token}", gate.show, methods=["GET", "HEAD"],
-                          response_model=None, include_in_schema=False)  # fmt: skip
-        app.add_api_route("/review/{token}", gate.act, methods=["POST"], response_model=None,
-                          include_in_schema=False)  # fmt: skip
+        app.add_api_route(
+            "/review/{token}",
+            gate.show,
+            methods=["GET", "HEAD"],
+            response_model=None,
+            include_in_schema=False,
+        )
+        app.add_api_route(
+            "/review/{token}",
+            gate.act,
+            methods=["POST"],
+            response_model=None,
+            include_in_schema=False,
+        )
         app.include_router(
             ReportRoutes(service.settings, gate._claim, gate._plan, replan).router,
             include_in_schema=False,
@@ -110,8 +126,9 @@ class _Gate:
         plan = self._plan(claim)
         mine = claim.groups(plan)
         number = page_of(plan, group, mine) or _page_number(page, pages(plan, mine))
-        return self._page(claim, plan, number, report=f"{token}/report",
-                          notice=_NOTICES.get(note, ""))  # fmt: skip
+        return self._page(
+            claim, plan, number, report=f"{token}/report", notice=_NOTICES.get(note, "")
+        )
 
     async def act(self, token: str, request: Request, page: str = "1") -> Response:
         """A decision, or a new plan."""
@@ -128,17 +145,34 @@ class _Gate:
             outcome = decide_form(self._settings, claim, plan, form)
         except MergeError as error:
             said = [str(error)]
-            return self._page(claim, plan, number, problems=said, comment=form.comment, status=409,
-                              report=f"{token}/report")  # fmt: skip
-        log.info("plan %s: %s by %s, %d groups", plan.id, form.decision, claim.reviewer,
-                 sum(1 for one in outcome if one.new))  # fmt: skip
+            return self._page(
+                claim,
+                plan,
+                number,
+                problems=said,
+                comment=form.comment,
+                status=409,
+                report=f"{token}/report",
+            )
+        log.info(
+            "plan %s: %s by %s, %d groups",
+            plan.id,
+            form.decision,
+            claim.reviewer,
+            sum(1 for one in outcome if one.new),
+        )
         left = problems(outcome)
         if left:
             status = 200 if any(one.new for one in outcome) else 409
             return self._page(
-                claim, plan, number, problems=left, comment=form.comment, status=status,
+                claim,
+                plan,
+                number,
+                problems=left,
+                comment=form.comment,
+                status=status,
                 report=f"{token}/report",
-            )  # fmt: skip
+            )
         note = "recorded" if any(one.new for one in outcome) else "before"
         # Relative: the gate may be reached under a path of its own.
         return _see_other(f"{token}?page={number}&note={note}")

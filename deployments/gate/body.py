@@ -109,9 +109,11 @@ def parse_body(data: bytes, content_type: str, limits: GateSettings) -> Body:
     if kind.startswith("image/") or kind == "application/octet-stream":
         return Body(file=data)
     raise Problem(
-        415, "wrong_type", f"a body of type {kind[:100]} is not read here",
+        415,
+        "wrong_type",
+        f"a body of type {kind[:100]} is not read here",
         "Send an image, multipart/form-data with the part `file`, or application/json",
-    )  # fmt: skip
+    )
 
 
 def read_json(data: bytes | str) -> Any:
@@ -228,6 +230,8 @@ def _no_constant(name: str) -> None:
 
 def _too_large(limit: int) -> Problem:
     return Problem(
-        413, "too_large", f"the request is larger than {limit} bytes",
+        413,
+        "too_large",
+        f"the request is larger than {limit} bytes",
         "Send less, or raise DAM_DEDUP_GATE__MAX_UPLOAD_BYTES where the gate runs",
-    )  # fmt: skip
+    )

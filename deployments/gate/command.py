@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.options import CatalogUri, read_settings
+from deployments.cli.options import CatalogUri, read_settings
 
 if TYPE_CHECKING:
-    from deployments.gate.acts import Replan
+    from deployments.gate.review_actions import Replan
     from tasks.settings import Settings
 
 #: An analysis may come in the address (rank.by.preprocessed).
@@ -61,10 +61,19 @@ def gate(
     pages = "" if settings.merge.secret else " (no approval pages: DAM_DEDUP_MERGE__SECRET unset)"
     print(f"gate on http://{host}:{port}/docs{pages}", file=sys.stderr)  # noqa: T201
     # No access log: an address is a key to a decision.
-    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False,
-                log_level="warning", timeout_keep_alive=30, backlog=512,
-                timeout_graceful_shutdown=30,
-                h11_max_incomplete_event_size=_HEAD_BYTES, http="h11")  # fmt: skip
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_keep_alive=30,
+        backlog=512,
+        timeout_graceful_shutdown=30,
+        h11_max_incomplete_event_size=_HEAD_BYTES,
+        http="h11",
+    )
 
 
 def link(
@@ -78,8 +87,8 @@ def link(
 
     Whoever has the link decides in the reviewer's name: send it to nobody else.
     """
-    from tasks.approvals import sign_link
-    from tasks.journal import read_plan
+    from tasks.merging.approvals import sign_link
+    from tasks.merging.journal import read_plan
     from tasks.session import open_catalog
 
     settings = read_settings(catalog)
@@ -94,10 +103,10 @@ def _replan(settings: Settings) -> Replan | None:
 
     def replan(plan_id: str, keepers: dict[str, str]) -> str:
         from tasks.errors import MergeError
-        from tasks.journal import read_plan
-        from tasks.plan import plan_merges, read_policy
+        from tasks.merging.journal import read_plan
+        from tasks.merging.plan import plan_merges, read_policy
+        from tasks.reporting.summarize import last_scan
         from tasks.session import open_catalog
-        from tasks.summarize import last_scan
 
         plan, policy = read_plan(open_catalog(settings), plan_id), read_policy(path)
         if plan.policy != f"{policy.name} {policy.version_hash}":

@@ -22,8 +22,8 @@ from deployments.gate.problems import Problem, wrong
 from deployments.gate.service import Service
 from deployments.gate.updates import Update, enter
 from tasks.catalog.fq import fq_to_sql
+from tasks.intake.update import remove_assets
 from tasks.records import Analysis, Question
-from tasks.update import remove_assets
 
 _PLACES = ("/api/cores/{collection}", "/solr/{collection}")
 #: Documents of one update.
@@ -39,20 +39,39 @@ def compat_routes(service: Service) -> APIRouter:
             ("", compat.alive, ["GET"], "Whether the collection answers", {}),
             ("/", compat.alive, ["GET"], "Whether the collection answers", {}),
             ("/select", compat.select, ["GET"], "What is in the collection", schemas.SELECT),
-            ("/analyze", compat.analyze_url, ["GET"], "Analyse the image at a URL",
-             schemas.COMPAT_ANALYZE),
+            (
+                "/analyze",
+                compat.analyze_url,
+                ["GET"],
+                "Analyse the image at a URL",
+                schemas.COMPAT_ANALYZE,
+            ),
             ("/analyze", compat.analyze, ["POST"], "Analyse an image", schemas.COMPAT_ANALYZE_BODY),
-            ("/duplicate", compat.duplicate_of, ["GET"], "Duplicates of an image",
-             schemas.COMPAT_DUPLICATE),
-            ("/duplicate", compat.duplicate, ["POST"], "Duplicates of an image",
-             schemas.COMPAT_DUPLICATE_BODY),
+            (
+                "/duplicate",
+                compat.duplicate_of,
+                ["GET"],
+                "Duplicates of an image",
+                schemas.COMPAT_DUPLICATE,
+            ),
+            (
+                "/duplicate",
+                compat.duplicate,
+                ["POST"],
+                "Duplicates of an image",
+                schemas.COMPAT_DUPLICATE_BODY,
+            ),
             ("/update", compat.update, ["POST"], "Add or delete documents", schemas.COMPAT_UPDATE),
-        ):  # fmt: skip
+        ):
             routes.add_api_route(
-                place + path, answer, methods=methods, summary=summary, openapi_extra=extra,
+                place + path,
+                answer,
+                methods=methods,
+                summary=summary,
+                openapi_extra=extra,
                 include_in_schema=place == _PLACES[0] and path != "",
                 operation_id=f"compat_{answer.__name__}_{place[1]}{len(path)}",
-            )  # fmt: skip
+            )
     return routes
 
 
@@ -173,33 +192,42 @@ class _Compat:
         elif facts.get("image", "").startswith(("http://", "https://")):
             analysis = await self._service.analyze(await self._service.fetch(facts["image"]))
         else:
-            raise wrong(f"the document {str(key)[:100]!r} has no analysis",
-                        "Send what /analyze put into outputs as import")  # fmt: skip
+            raise wrong(
+                f"the document {str(key)[:100]!r} has no analysis",
+                "Send what /analyze put into outputs as import",
+            )
         name = facts.pop("filename", "")
         wanted = Update(str(key), source=chosen.uri, name=name, metadata=facts)
         said = await enter(self._service, analysis, wanted)
         if not said.get("added", True):
             raise Problem(
-                409, said["decision"], f"{wanted.key[:200]!r}: {said['reason']}",
+                409,
+                said["decision"],
+                f"{wanted.key[:200]!r}: {said['reason']}",
                 "Look at what it matches: /duplicate with rank.by.preprocessed",
-            )  # fmt: skip
+            )
 
     async def _delete(self, chosen: Collection, wanted: Any) -> None:
         if not chosen.gated:
             raise Problem(
-                403, "not_deleted",
+                403,
+                "not_deleted",
                 f"the collection {chosen.name!r} is {chosen.uri}: its assets are not deleted here",
                 "Delete the objects where they are; the next scan sees it. Or merge duplicates",
-            )  # fmt: skip
+            )
         keys = await self._service.run(lambda: chosen.keys_to_delete(wanted))
         await self._service.write(lambda: remove_assets(self._service.settings, chosen.uri, keys))
 
 
 def _question(chosen: Collection, rank: Rank, where: str, offset: int, rows: int) -> Question:
     return Question(
-        source=chosen.uri, where=where, threshold=rank.threshold, limit=max(rows, 1),
-        offset=offset, mode=rank.mode,
-    )  # fmt: skip
+        source=chosen.uri,
+        where=where,
+        threshold=rank.threshold,
+        limit=max(rows, 1),
+        offset=offset,
+        mode=rank.mode,
+    )
 
 
 def _params(request: Request, body: Body | None = None) -> Params:
@@ -214,8 +242,9 @@ def _documents(found: Any) -> list[dict[str, Any]]:
         found = found["add"].get("doc")
     listed: Sequence[Any] = found if isinstance(found, list) else [found]
     if len(listed) > _MOST_DOCUMENTS:
-        raise Problem(413, "too_large", f"{len(listed)} documents at once",
-                      f"Send {_MOST_DOCUMENTS} at most")  # fmt: skip
+        raise Problem(
+            413, "too_large", f"{len(listed)} documents at once", f"Send {_MOST_DOCUMENTS} at most"
+        )
     if not all(isinstance(one, dict) for one in listed):
         raise wrong("a document is not a JSON object", 'Send {"id": ..., "import": ...}')
     commits = ({"commit"}, {"softCommit"}, {"optimize"})

@@ -166,8 +166,10 @@ def stored_fields(document: dict[str, Any]) -> dict[str, str]:
             continue
         text = value if isinstance(value, str) else json.dumps(value)
         if len(name) > 200 or len(text) > 8192 or len(found) >= 64:
-            raise wrong(f"the field {name[:50]!r} is too long, or one too many",
-                        "Send 64 fields of 8,192 characters at most")  # fmt: skip
+            raise wrong(
+                f"the field {name[:50]!r} is too long, or one too many",
+                "Send 64 fields of 8,192 characters at most",
+            )
         if name == "image" and text.startswith("data:"):
             continue
         found[name] = text

@@ -21,9 +21,23 @@ from tasks.settings import Settings
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 #: What a document is made of.
 _COLUMNS = [
-    "key", "asset_id", "source", "name", "etag", "size", "last_modified", "content_type", "format",
-    "label", "tags", "metadata", "sha256", "content", "width", "height",
-]  # fmt: skip
+    "key",
+    "asset_id",
+    "source",
+    "name",
+    "etag",
+    "size",
+    "last_modified",
+    "content_type",
+    "format",
+    "label",
+    "tags",
+    "metadata",
+    "sha256",
+    "content",
+    "width",
+    "height",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +64,9 @@ class Collection:
         if wanted.cursor:
             return self._after(catalog, where, wanted)
         keys = catalog.read("assets", list(dict.fromkeys([wanted.sort, "key"])), where)
-        keys = keys.sort([wanted.sort, "key"], descending=[wanted.descending, False],
-                         nulls_last=True)  # fmt: skip
+        keys = keys.sort(
+            [wanted.sort, "key"], descending=[wanted.descending, False], nulls_last=True
+        )
         page = keys["key"].slice(wanted.start, wanted.rows).to_list()
         return response(keys.height, wanted.start, self._docs(catalog, page, wanted.fl), None)
 
@@ -66,9 +81,11 @@ class Collection:
         rows = catalog.read("assets", _COLUMNS, f"{self._sql('')} AND {named}")
         if rows.is_empty():
             raise Problem(
-                404, "not_found", f"the collection {self.name!r} has no asset {name[:200]!r}",
+                404,
+                "not_found",
+                f"the collection {self.name!r} has no asset {name[:200]!r}",
                 "Name an asset that is there, or /update first",
-            )  # fmt: skip
+            )
         row = rows.sort(pl.col("key") == name, descending=True).row(0, named=True)
         mine = f"asset_id = {quote(row['asset_id'])}"
         passes = not where or catalog.count("assets", f"{self._sql(where)} AND {mine}") > 0
@@ -131,8 +148,12 @@ def find_collection(name: str, settings: Settings) -> Collection:
         Problem: 404 when it cannot be one.
     """
     if not _NAME.fullmatch(name):
-        raise Problem(404, "not_found", "there is no such collection",
-                      "A name has 64 characters at most: letters, digits, and . _ -")  # fmt: skip
+        raise Problem(
+            404,
+            "not_found",
+            "there is no such collection",
+            "A name has 64 characters at most: letters, digits, and . _ -",
+        )
     if name == settings.collection and settings.source.uri:
         return Collection(name, settings.source.uri, False, settings)
     return Collection(name, f"gate://{name}", True, settings)

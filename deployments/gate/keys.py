@@ -71,9 +71,13 @@ class Keys:
         # All are compared, in constant time: how long it takes tells nothing of the keys.
         matches = sum(hmac.compare_digest(found, known) for known in self._digests)
         if not matches:
-            raise Problem(401, "no_key", "this needs a key" if not given else "this key is wrong",
-                          "Send the header X-API-Key with a key of this gate",
-                          {"WWW-Authenticate": "Bearer"})  # fmt: skip
+            raise Problem(
+                401,
+                "no_key",
+                "this needs a key" if not given else "this key is wrong",
+                "Send the header X-API-Key with a key of this gate",
+                {"WWW-Authenticate": "Bearer"},
+            )
 
 
 def is_loopback(host: str) -> bool:

@@ -27,29 +27,40 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._requests = Counter(
-            "dam_dedup_requests", "Requests answered", ["route", "method", "status"],
+            "dam_dedup_requests",
+            "Requests answered",
+            ["route", "method", "status"],
             registry=self._registry,
-        )  # fmt: skip
+        )
         self._seconds = Histogram(
-            "dam_dedup_request_seconds", "What a request took", ["route"],
-            buckets=_SECONDS, registry=self._registry,
-        )  # fmt: skip
+            "dam_dedup_request_seconds",
+            "What a request took",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
         self.batches = Histogram(
-            "dam_dedup_batch_images", "Images in one call of the model",
-            buckets=_BATCHES, registry=self._registry,
-        )  # fmt: skip
+            "dam_dedup_batch_images",
+            "Images in one call of the model",
+            buckets=_BATCHES,
+            registry=self._registry,
+        )
         self.analysis_seconds = Histogram(
-            "dam_dedup_analysis_seconds", "What reading and embedding a batch took",
-            buckets=_SECONDS, registry=self._registry,
-        )  # fmt: skip
+            "dam_dedup_analysis_seconds",
+            "What reading and embedding a batch took",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
         self.verified = Counter(
             "dam_dedup_verified", "Candidates verified by checks", registry=self._registry
         )
         self.found = Counter("dam_dedup_found", "Matches found by checks", registry=self._registry)
         self.updates = Counter(
-            "dam_dedup_updates", "Images offered to a collection", ["decision"],
+            "dam_dedup_updates",
+            "Images offered to a collection",
+            ["decision"],
             registry=self._registry,
-        )  # fmt: skip
+        )
 
     def watch(self, name: str, words: str, value: Callable[[], float]) -> None:
         """Show a value as it is whenever somebody looks."""

@@ -55,9 +55,12 @@ class Problem(Exception):  # noqa: N818 - it is an answer, and named like one
 def busy(what: str, seconds: int = 1) -> Problem:
     """Too much is waiting."""
     return Problem(
-        429, "busy", what, f"Try again in {seconds} s, with fewer requests at once",
+        429,
+        "busy",
+        what,
+        f"Try again in {seconds} s, with fewer requests at once",
         {"Retry-After": str(seconds)},
-    )  # fmt: skip
+    )
 
 
 def wrong(detail: str, remedy: str) -> Problem:
@@ -84,13 +87,19 @@ def problem_of(error: BaseException) -> Problem:
         case AssetGoneError():
             return Problem(404, "not_found", str(error), "Name an asset that is there")
         case CatalogBusyError():
-            return Problem(503, "catalog_busy", "another process is writing to the catalog",
-                           "Try again in a minute", {"Retry-After": "60"})  # fmt: skip
+            return Problem(
+                503,
+                "catalog_busy",
+                "another process is writing to the catalog",
+                "Try again in a minute",
+                {"Retry-After": "60"},
+            )
         case AssetChangedError():
             return Problem(409, "changed", str(error), "Analyse the object as it is now")
         case TransientSourceError():
-            return Problem(503, "source_busy", str(error), "Try again in a minute",
-                           {"Retry-After": "60"})  # fmt: skip
+            return Problem(
+                503, "source_busy", str(error), "Try again in a minute", {"Retry-After": "60"}
+            )
         case SourceError():
             return Problem(422, "source_refused", str(error), "Name something that can be read")
         case ModelError():

@@ -18,21 +18,21 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from deployments.gate.acts import Replan, check_scope
+from deployments.gate.review_actions import Replan, check_scope
 from reports.highlights import only
 from reports.page import Gate, page_policy, report_page
 from reports.words import moment
-from tasks.approvals import Claim, sign_link
-from tasks.decide import decide_each
-from tasks.dedup.decisions import Decisions, PairVerdict, parse_decisions
-from tasks.dedup.plans import Plan, PlannedGroup
 from tasks.errors import CatalogBusyError, CatalogError, MergeError
-from tasks.journal import read_decisions, read_plan
+from tasks.merging.approvals import Claim, sign_link
+from tasks.merging.decide import decide_each
+from tasks.merging.journal import read_decisions, read_plan
+from tasks.merging.rules.decisions import Decisions, PairVerdict, parse_decisions
+from tasks.merging.rules.plans import Plan, PlannedGroup
+from tasks.queries.verdicts import Verdict, record_verdicts
 from tasks.records import Summary, asset_id
+from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
-from tasks.summarize import last_scan, summarize_scan
-from tasks.verdict import Verdict, record_verdicts
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,12 @@ class ReportRoutes:
         )
         body = report_page(_part(self._summary(plan), claim.groups(plan)), gate).body
         return Response(
-            body, headers={"Content-Security-Policy": page_policy(gate=True) + "; "
-                           "frame-ancestors 'none'"}, media_type="text/html; charset=utf-8",
-        )  # fmt: skip
+            body,
+            headers={
+                "Content-Security-Policy": page_policy(gate=True) + "; frame-ancestors 'none'"
+            },
+            media_type="text/html; charset=utf-8",
+        )
 
     async def decide(self, token: str, request: Request) -> Response:
         """Decisions, as JSON; answers what holds now."""
@@ -103,8 +106,9 @@ class ReportRoutes:
             raise MergeError("these are decisions about another plan; nothing was decided")
         known = {group.group_id for group in plan.groups}
         if any(one.group not in known for one in found.groups):
-            raise MergeError("the request names groups that this plan does not have; nothing was "
-                             "decided")  # fmt: skip
+            raise MergeError(
+                "the request names groups that this plan does not have; nothing was decided"
+            )
         check_scope(claim, plan, [one.group for one in found.groups])
         homes = self._homes(plan, claim, found.verdicts)
         before = self._decided(plan)
@@ -120,12 +124,15 @@ class ReportRoutes:
         number = 0
         if verdicts:
             number = record_verdicts(self._settings, verdicts, by=claim.reviewer, door="page")
-        log.info("plan %s: %d groups and %d pairs by %s", plan.id, len(new), number,
-                 claim.reviewer)  # fmt: skip
+        log.info("plan %s: %d groups and %d pairs by %s", plan.id, len(new), number, claim.reviewer)
         problems = {one.group_id: one.why for one in outcome if not one.decision}
         link = self._replanned(claim, plan, found.keepers, problems)
-        return {"decided": self._decided(plan), "problems": problems, "verdicts": number,
-                "plan": link}  # fmt: skip
+        return {
+            "decided": self._decided(plan),
+            "problems": problems,
+            "verdicts": number,
+            "plan": link,
+        }
 
     def _homes(self, plan: Plan, claim: Claim, verdicts: tuple[PairVerdict, ...]) -> list[str]:
         """The group of each pair, which must be one that the reviewer may decide on."""

@@ -52,37 +52,71 @@ def _problem(description: str, error: str, detail: str, remedy: str) -> dict[str
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: _problem("The request is wrong", "wrong_filter", "unknown column 'lable'",
-                  "Correct the filter"),
-    401: _problem("No key, or a wrong one", "no_key", "this needs a key",
-                  "Send the header X-API-Key with a key of this gate"),
-    403: _problem("Not allowed", "not_deleted", "its assets are not deleted here",
-                  "Delete the objects where they are"),
+    400: _problem(
+        "The request is wrong", "wrong_filter", "unknown column 'lable'", "Correct the filter"
+    ),
+    401: _problem(
+        "No key, or a wrong one",
+        "no_key",
+        "this needs a key",
+        "Send the header X-API-Key with a key of this gate",
+    ),
+    403: _problem(
+        "Not allowed",
+        "not_deleted",
+        "its assets are not deleted here",
+        "Delete the objects where they are",
+    ),
     404: _problem("Not there", "not_found", "there is no asset 'x'", "Name one that is there"),
-    408: _problem("The request came too slowly", "too_slow", "the request came too slowly",
-                  "Send it faster"),
-    409: _problem("Another state than expected", "refused", "the object has another ETag",
-                  "Look again"),
-    413: _problem("Too large", "too_large", "the request is larger than 67108864 bytes",
-                  "Send less"),
-    415: _problem("Not a type that is read", "wrong_type", "a body of type text/html is not read",
-                  "Send an image"),
-    422: _problem("Understood, and cannot be done", "no_picture", "not an image that is read here",
-                  "Send an image in a format that is read here"),
-    429: _problem("Too much at once; see Retry-After", "busy", "64 images wait to be analysed",
-                  "Try again in 1 s, with fewer requests at once"),
-    503: _problem("Not now; see Retry-After", "catalog_busy",
-                  "another process is writing to the catalog", "Try again in a minute"),
+    408: _problem(
+        "The request came too slowly", "too_slow", "the request came too slowly", "Send it faster"
+    ),
+    409: _problem(
+        "Another state than expected", "refused", "the object has another ETag", "Look again"
+    ),
+    413: _problem(
+        "Too large", "too_large", "the request is larger than 67108864 bytes", "Send less"
+    ),
+    415: _problem(
+        "Not a type that is read",
+        "wrong_type",
+        "a body of type text/html is not read",
+        "Send an image",
+    ),
+    422: _problem(
+        "Understood, and cannot be done",
+        "no_picture",
+        "not an image that is read here",
+        "Send an image in a format that is read here",
+    ),
+    429: _problem(
+        "Too much at once; see Retry-After",
+        "busy",
+        "64 images wait to be analysed",
+        "Try again in 1 s, with fewer requests at once",
+    ),
+    503: _problem(
+        "Not now; see Retry-After",
+        "catalog_busy",
+        "another process is writing to the catalog",
+        "Try again in a minute",
+    ),
     504: _problem("It took too long", "timeout", "this took too long", "Try again"),
-}  # fmt: skip
+}
 
 _OBJECT: dict[str, Any] = {"type": "object"}
 ANALYSIS = _answer(
     "The analysis; keep it and send it instead of the image",
     {"type": "object", "required": ["version", "space", "picture", "vector"]},
-    {"version": 1, "space": {"model": "bundled", "dim": 1280}, "picture": {"width": 6000},
-     "thumbnail": "/9j/4AAQ...", "vector": "pDx...", "seal": "9f86d08..."},
-)  # fmt: skip
+    {
+        "version": 1,
+        "space": {"model": "bundled", "dim": 1280},
+        "picture": {"width": 6000},
+        "thumbnail": "/9j/4AAQ...",
+        "vector": "pDx...",
+        "seal": "9f86d08...",
+    },
+)
 CHECKED = _answer(
     "One page of matches, the best first",
     {
@@ -95,16 +129,35 @@ CHECKED = _answer(
             "found": {"type": "array", "items": _OBJECT},
         },
     },
-    {"total": 1, "offset": 0, "next": None, "threshold": 0.7, "mode": "exact", "candidates": 21,
-     "verified": 21, "silenced": 0, "space": "3f1c", "found": [_FOUND]},
-)  # fmt: skip
+    {
+        "total": 1,
+        "offset": 0,
+        "next": None,
+        "threshold": 0.7,
+        "mode": "exact",
+        "candidates": 21,
+        "verified": 21,
+        "silenced": 0,
+        "space": "3f1c",
+        "found": [_FOUND],
+    },
+)
 UPDATED = _answer(
     "What became of it",
     {"type": "object", "required": ["decision", "added", "id", "alerts"]},
-    {"decision": "reject", "added": False, "id": "boots-1", "asset_id": None, "admission": "7c1e",
-     "rule": "no copies", "reason": "is an exact copy of masters/boots.tif", "match": _FOUND,
-     "matches": 1, "alerts": []},
-)  # fmt: skip
+    {
+        "decision": "reject",
+        "added": False,
+        "id": "boots-1",
+        "asset_id": None,
+        "admission": "7c1e",
+        "rule": "no copies",
+        "reason": "is an exact copy of masters/boots.tif",
+        "match": _FOUND,
+        "matches": 1,
+        "alerts": [],
+    },
+)
 READY: dict[int | str, dict[str, Any]] = {503: {"description": "The model is not loaded yet"}}
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Counters", "content": {"text/plain": {"schema": {"type": "string"}}}},
@@ -153,15 +206,23 @@ ANY_BODY = _body(
 )
 _MAP = {"type": "object", "additionalProperties": {"type": "string"}, "maxProperties": 64}
 _UPDATE_FIELDS = {
-    "id": _TEXT, "source": _TEXT, "name": _TEXT, "etag": _TEXT, "url": _URL,
-}  # fmt: skip
+    "id": _TEXT,
+    "source": _TEXT,
+    "name": _TEXT,
+    "etag": _TEXT,
+    "url": _URL,
+}
 UPDATE_BODY = _body(
     {
         "type": "object",
         "properties": {**_UPDATE_FIELDS, "analysis": _OBJECT, "tags": _MAP, "metadata": _MAP},
     },
-    {"id": "boots-1", "source": "gate://uploads", "url": "https://example.org/boots.jpg",
-     "tags": {"agency": "north"}},
+    {
+        "id": "boots-1",
+        "source": "gate://uploads",
+        "url": "https://example.org/boots.jpg",
+        "tags": {"agency": "north"},
+    },
     {
         "schema": {
             "type": "object",
@@ -174,7 +235,7 @@ UPDATE_BODY = _body(
             },
         }
     },
-)  # fmt: skip
+)
 
 
 def _query(name: str, description: str, example: Any, **schema: Any) -> dict[str, Any]:
@@ -188,8 +249,15 @@ def _query(name: str, description: str, example: Any, **schema: Any) -> dict[str
     }
 
 
-_FQ = _query("fq", "field:value or -field:value; may come several times", ["label:shoes"],
-             type="array", items={"type": "string"}, maxItems=20, maxLength=None)  # fmt: skip
+_FQ = _query(
+    "fq",
+    "field:value or -field:value; may come several times",
+    ["label:shoes"],
+    type="array",
+    items={"type": "string"},
+    maxItems=20,
+    maxLength=None,
+)
 _FQ["schema"].pop("maxLength")
 _ROWS = _query("rows", "how many documents", 10, type="integer", minimum=0, maximum=1000)
 _START = _query("start", "from which on", 0, type="integer", minimum=0, maximum=1_000_000)
@@ -200,21 +268,31 @@ _FL = _query("fl", "fields, with commas between them", "id,score,filename,image"
 SELECT = {
     "parameters": [
         _query("q", "*:* or a filter", "*:*"),
-        _FQ, _ROWS, _START, _FL,
+        _FQ,
+        _ROWS,
+        _START,
+        _FL,
         _query("sort", "a field, then asc or desc", "id asc"),
         _query("cursorMark", "* first, then nextCursorMark until it stays the same", "*"),
     ]
-}  # fmt: skip
+}
 _RANK = [
     _query("rank.by.id", "a document of the collection", "boots-1"),
     _query("rank.by.url", "an image's http(s) address", "https://example.org/boots.jpg"),
     _query("rank.by.preprocessed", "what /analyze put into outputs, as JSON", "{}"),
     _query("rank.threshold", "lowest score, 0 to 1; below 0.5 nothing is a match", "0.6"),
     _query("rank.approximate", "false: exact search", "false", enum=["true", "false"]),
-    _query("rank.smartfilter", "how strong the filter before the search is", "off",
-           enum=["off", "low", "medium", "high"]),
-    _FQ, _ROWS, _START, _FL,
-]  # fmt: skip
+    _query(
+        "rank.smartfilter",
+        "how strong the filter before the search is",
+        "off",
+        enum=["off", "low", "medium", "high"],
+    ),
+    _FQ,
+    _ROWS,
+    _START,
+    _FL,
+]
 _MODULES = _query("modules.apply", "always duplicate", "duplicate")
 _INPUT_URL = _query("input.url", "an image's http(s) address", "https://example.org/boots.jpg")
 _FORM = "application/x-www-form-urlencoded"
@@ -237,20 +315,26 @@ COMPAT_ANALYZE_BODY = {
 COMPAT_DUPLICATE = {"parameters": _RANK}
 COMPAT_DUPLICATE_BODY = {
     "parameters": _RANK[3:],
-    **_form(rank_by_preprocessed="what /analyze put into outputs, as JSON",
-            rank_by_data="data:image/jpeg;base64,..."),
-}  # fmt: skip
+    **_form(
+        rank_by_preprocessed="what /analyze put into outputs, as JSON",
+        rank_by_data="data:image/jpeg;base64,...",
+    ),
+}
 COMPAT_UPDATE = {
     "parameters": [_query("commit", "has no meaning here: all is seen at once", "true")],
     "requestBody": {
         "required": False,
         "content": _json(
             {"type": ["object", "array"]},
-            {"id": "boots-1", "filename": "boots.jpg", "image": "https://example.org/boots.jpg",
-             "import": {"version": 1}},
+            {
+                "id": "boots-1",
+                "filename": "boots.jpg",
+                "image": "https://example.org/boots.jpg",
+                "import": {"version": 1},
+            },
         ),
     },
-}  # fmt: skip
+}
 
 
 def finish(document: dict[str, Any], settings: Settings) -> dict[str, Any]:

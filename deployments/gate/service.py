@@ -21,11 +21,11 @@ from deployments.gate.batching import Batcher, Crowd
 from deployments.gate.body import Body, Inflight, read_body
 from deployments.gate.metrics import Metrics
 from deployments.gate.problems import Problem
-from tasks.analyze import Analyzer, analysis_json, read_analysis
-from tasks.check import Checker
-from tasks.dedup.policy import default_policy
 from tasks.errors import DamDedupError, ImageError, SettingsError, SourceError
-from tasks.plan import read_policy
+from tasks.intake.analyze import Analyzer, analysis_json, read_analysis
+from tasks.intake.check import Checker
+from tasks.merging.plan import read_policy
+from tasks.merging.rules.policy import default_policy
 from tasks.records import Analysis, Checked, Question
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
@@ -66,10 +66,12 @@ class Service:
         # The catalog has one writer; who waits for it must not keep checks waiting.
         self._writer = Crowd(1, settings.gate.queue)
         self.metrics.watch("images_waiting", "Images in line", lambda: self._images.waiting)
-        self.metrics.watch("requests_inside", "Checks in line or running",
-                           lambda: self._crowd.inside)  # fmt: skip
-        self.metrics.watch("writes_inside", "Updates in line or running",
-                           lambda: self._writer.inside)  # fmt: skip
+        self.metrics.watch(
+            "requests_inside", "Checks in line or running", lambda: self._crowd.inside
+        )
+        self.metrics.watch(
+            "writes_inside", "Updates in line or running", lambda: self._writer.inside
+        )
         self.metrics.watch("inflight_bytes", "Bytes of uploads held", lambda: self.inflight.held)
         self.metrics.watch("ready", "Whether the model is loaded", lambda: self.ready)
 
@@ -148,8 +150,12 @@ class Service:
         found = await self.run(lambda: open_catalog(self.settings).read("assets", ["source"]))
         self._known_sources |= set(found["source"].drop_nulls().unique().to_list())
         if name not in self._known_sources:
-            raise Problem(404, "not_found", "the catalog has no such source",
-                          "Name a source that was scanned, or gate://NAME")  # fmt: skip
+            raise Problem(
+                404,
+                "not_found",
+                "the catalog has no such source",
+                "Name a source that was scanned, or gate://NAME",
+            )
         return name
 
     async def check(self, analysis: Analysis, question: Question) -> Checked:
@@ -176,8 +182,12 @@ class Service:
     async def read_document(self, document: Any) -> Analysis:
         """An analysis that a caller kept."""
         if not isinstance(document, dict):
-            raise Problem(400, "wrong_request", "the analysis is not a JSON object",
-                          "Send what /analyze answered, unchanged")  # fmt: skip
+            raise Problem(
+                400,
+                "wrong_request",
+                "the analysis is not a JSON object",
+                "Send what /analyze answered, unchanged",
+            )
         return await self.run(lambda: read_analysis(document, self.settings, self._analyzer.space))
 
     # ---- inside ------------------------------------------------------------------------------

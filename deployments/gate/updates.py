@@ -7,14 +7,14 @@ from typing import Any
 
 from deployments.gate.answers import finding_document
 from deployments.gate.service import Service
-from tasks.alerts import Alert, save_alerts
-from tasks.blocklist import find_alerts, suspect_of
-from tasks.dedup.ingest_policy import Admit
-from tasks.ingest import Admission, admit
+from tasks.intake.alerts import Alert, save_alerts
+from tasks.intake.blocklist import find_alerts, suspect_of
+from tasks.intake.ingest import Admission, admit
+from tasks.intake.update import update_asset
+from tasks.merging.rules.ingest_policy import Admit
 from tasks.records import Analysis
 from tasks.session import default_source, open_catalog
 from tasks.settings import Settings
-from tasks.update import update_asset
 
 _DOOR = "gate"
 
@@ -72,8 +72,16 @@ def _enter(settings: Settings, analysis: Analysis, wanted: Update) -> tuple[Aler
         suspect = suspect_of(analysis, wanted.key, source)
         alerts = tuple(find_alerts(catalog, [suspect], analysis.space.id))
         save_alerts(catalog, alerts, door=_DOOR)
-        update_asset(settings, analysis, wanted.key, source=source, tags=wanted.tags,
-                     metadata=wanted.metadata, name=wanted.name, etag=wanted.etag)  # fmt: skip
+        update_asset(
+            settings,
+            analysis,
+            wanted.key,
+            source=source,
+            tags=wanted.tags,
+            metadata=wanted.metadata,
+            name=wanted.name,
+            etag=wanted.etag,
+        )
     return alerts
 
 
@@ -89,9 +97,17 @@ def _document(said: Admission) -> dict[str, Any]:
         "match": finding_document(said.match) if said.match else None,
         "matches": said.checked.total,
         "alerts": [
-            {"kind": alert.kind, "rule": alert.rule, "entry": alert.entry_id or None,
-             "left": alert.left, "right": alert.right, "relation": alert.relation,
-             "score": alert.score, "evidence": alert.evidence, "reason": alert.reason}
+            {
+                "kind": alert.kind,
+                "rule": alert.rule,
+                "entry": alert.entry_id or None,
+                "left": alert.left,
+                "right": alert.right,
+                "relation": alert.relation,
+                "score": alert.score,
+                "evidence": alert.evidence,
+                "reason": alert.reason,
+            }
             for alert in said.alerts
         ],
-    }  # fmt: skip
+    }

@@ -43,7 +43,7 @@ function decisionsOf(groups) {
   };
 }
 
-// A cell that begins like a formula would be run by spreadsheet programs: the rule of tasks/cells.py.
+// A cell that begins like a formula would be run by spreadsheet programs: the rule of tasks/csv_cells.py.
 const FORMULA = /^(?:[\t\r\n']|[\s\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20])/;
 
 function cell(text) {

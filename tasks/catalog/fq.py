@@ -244,9 +244,10 @@ class _Reader:
         if not found:
             here = self._peek()
             self._refuse(
-                f"{what} is missing here" if not here or here.isspace() or here in ")]}:" else
-                f"{here!r} does not belong here; put quotes around a value that holds it"
-            )  # fmt: skip
+                f"{what} is missing here"
+                if not here or here.isspace() or here in ")]}:"
+                else f"{here!r} does not belong here; put quotes around a value that holds it"
+            )
         return found
 
     def _phrase(self) -> str:

@@ -189,8 +189,9 @@ def _approximate(
             at = np.flatnonzero(of == query)
             cosines[at] = stored[at].astype(np.float32) @ part[query]
         contents = pl.Series("content", pl.from_arrow(rows["content"]), pl.String)
-        found.append(pl.DataFrame([pl.Series("query", of + start), contents,
-                                   pl.Series("cosine", cosines)]))  # fmt: skip
+        found.append(
+            pl.DataFrame([pl.Series("query", of + start), contents, pl.Series("cosine", cosines)])
+        )
     return pl.concat(found)
 
 

@@ -88,8 +88,9 @@ def _signs(evidence: Evidence, one: Side, two: Side) -> tuple[int, list[str]]:
     zoom = math.log(max(scale, 1e-9))
     if round(zoom, 6) < -_SCALE:
         points += 2
-        reasons.append(f"higher resolution ({one.width} x {one.height} against "
-                       f"{two.width} x {two.height})")  # fmt: skip
+        reasons.append(
+            f"higher resolution ({one.width} x {one.height} against {two.width} x {two.height})"
+        )
     if evidence.share_left < 0.97 and evidence.share_right > 0.97:
         points += 2
         reasons.append("shows more of the picture")
@@ -140,8 +141,9 @@ def _geometry(evidence: Evidence, one: Side, two: Side) -> list[str]:
 def _tones(evidence: Evidence) -> list[str]:
     words = []
     if abs(evidence.gain) > _STOPS:
-        words.append(f"{'brighter' if evidence.gain > 0 else 'darker'} by "
-                     f"{abs(evidence.gain):.1f} stops")  # fmt: skip
+        words.append(
+            f"{'brighter' if evidence.gain > 0 else 'darker'} by {abs(evidence.gain):.1f} stops"
+        )
     if evidence.saturation < 0.08:
         words.append("made grey" if evidence.tint < 6 else "toned in one colour")
     elif evidence.saturation < 0.78:

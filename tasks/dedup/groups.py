@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from tasks.dedup.cross_filter import crossing
 from tasks.dedup.keepers import rank_keepers
-from tasks.dedup.sides import crossing
 from tasks.dedup.verify import NEAR_SCORE
 from tasks.records import Role, digest
 

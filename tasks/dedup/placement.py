@@ -83,10 +83,12 @@ def _fitted(affine: Affine, known: tuple[float, ...]) -> tuple[Affine, float]:
         if error < _EXACT:
             break
         with_x, with_y = (
-            [(after - before) / _STEP for after, before in
-             zip(_off(_moved(affine, *step), known), off, strict=True)]
+            [
+                (after - before) / _STEP
+                for after, before in zip(_off(_moved(affine, *step), known), off, strict=True)
+            ]
             for step in ((_STEP, 0.0), (0.0, _STEP))
-        )  # fmt: skip
+        )
         xx, yy, xy = _dot(with_x, with_x), _dot(with_y, with_y), _dot(with_x, with_y)
         x, y = _dot(with_x, off), _dot(with_y, off)
         area = xx * yy - xy * xy
@@ -119,8 +121,12 @@ def _overlap(affine: Affine) -> list[_Point]:
             now, then = sign * (point[axis] - limit), sign * (before[axis] - limit)
             if (now >= 0) != (then >= 0):
                 part = then / (then - now)
-                kept.append((before[0] + part * (point[0] - before[0]),
-                             before[1] + part * (point[1] - before[1])))  # fmt: skip
+                kept.append(
+                    (
+                        before[0] + part * (point[0] - before[0]),
+                        before[1] + part * (point[1] - before[1]),
+                    )
+                )
             if now >= 0:
                 kept.append(point)
         polygon = kept

@@ -84,8 +84,11 @@ def send(settings: MailSettings, mail: EmailMessage) -> list[str]:
             "__PORT, __TLS, __USERNAME, __PASSWORD and __TO"
         ) from last
     for name in lost:  # the others have it: sending again would send it to them twice
-        log.error("the mail server took the mail for others, and refused it for %s: %s", name,
-                  told_no.get(name, last))  # fmt: skip
+        log.error(
+            "the mail server took the mail for others, and refused it for %s: %s",
+            name,
+            told_no.get(name, last),
+        )
     return lost
 
 

@@ -40,10 +40,13 @@ def load_bundled(settings: EmbeddingSettings) -> VisionEmbedder:
     weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     model = EfficientNetModel(
         EfficientNetConfig(
-            hidden_act="relu6", width_coefficient=1.0, depth_coefficient=1.0, image_size=_SIDE,
+            hidden_act="relu6",
+            width_coefficient=1.0,
+            depth_coefficient=1.0,
+            image_size=_SIDE,
             hidden_dim=1280,
         )
-    )  # fmt: skip
+    )
     model.load_state_dict(_translate(weights, model.state_dict()))
     side = settings.image_size or _SIDE
     return VisionEmbedder(

@@ -178,9 +178,14 @@ def _bridge(value: dict[str, Any]) -> Iterator[ObjectEvent]:
     if name == "Object Access Tier Changed" or "object" not in detail:
         return
     kept = _part(detail, "object")
-    yield _event(_text(_part(detail, "bucket"), "name"), _text(kept, "key"), name,
-                 _BRIDGE.get(name, Change.OTHER), _text(kept, "etag", ""),
-                 _text(kept, "sequencer", ""))  # fmt: skip
+    yield _event(
+        _text(_part(detail, "bucket"), "name"),
+        _text(kept, "key"),
+        name,
+        _BRIDGE.get(name, Change.OTHER),
+        _text(kept, "etag", ""),
+        _text(kept, "sequencer", ""),
+    )
 
 
 def _kind(name: str) -> Change:

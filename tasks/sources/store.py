@@ -426,8 +426,10 @@ def _patiently(call: Callable[..., Any], **request: Any) -> Any:
 def same_description(one: ObjectState, other: ObjectState) -> bool:
     """Whether all is the same but for bytes, version and locks; a storage class may move on."""
     return (_ascii(one.metadata), one.tags, _described(one)) == (
-        _ascii(other.metadata), other.tags, _described(other)
-    )  # fmt: skip
+        _ascii(other.metadata),
+        other.tags,
+        _described(other),
+    )
 
 
 def _described(state: ObjectState) -> dict[str, str]:

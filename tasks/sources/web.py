@@ -145,8 +145,12 @@ def _get(parts: SplitResult, addresses: list[str], deadline: float, most: int) -
     target = quote(parts.path or "/", safe=_SAFE)
     if parts.query:
         target += "?" + quote(parts.query, safe=_SAFE)
-    headers = {"User-Agent": "dam-dedup", "Accept": "image/*,*/*;q=0.5",
-               "Accept-Encoding": "identity", "Connection": "close"}  # fmt: skip
+    headers = {
+        "User-Agent": "dam-dedup",
+        "Accept": "image/*,*/*;q=0.5",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }
     try:
         with connection.watched():
             connection.request("GET", target, headers=headers)

@@ -22,8 +22,10 @@ def tables() -> dict[str, list[list[str]]]:
     """The page's tables by the word over their first column."""
     found: dict[str, list[list[str]]] = {}
     for block in re.findall(r"(?:^\|.*\n)+", PAGE.read_text("utf-8"), re.MULTILINE):
-        rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-                for line in block.splitlines()]  # fmt: skip
+        rows = [
+            [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in block.splitlines()
+        ]
         found[rows[0][0]] = rows[2:]
     return found
 

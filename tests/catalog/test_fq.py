@@ -20,23 +20,32 @@ from tasks.session import pa_table
 NOON = datetime(2026, 3, 31, 12, tzinfo=UTC)
 ASSETS: dict[str, dict[str, Any]] = {
     "IMG_1.jpg": {
-        "label": "red shoes", "format": "jpeg", "size": 100, "prefix": "shoes/",
+        "label": "red shoes",
+        "format": "jpeg",
+        "size": 100,
+        "prefix": "shoes/",
         "last_modified": datetime(2026, 1, 31, 23, tzinfo=UTC),
         "tags": {"agency": "north", "usage rights": "web", "project": "spring"},
         "metadata": {"owner": "Zoë"},
     },
     "IMGX1.png": {
-        "label": "it's 100%", "format": "png", "size": 5_000_000_000, "prefix": "shoes/",
+        "label": "it's 100%",
+        "format": "png",
+        "size": 5_000_000_000,
+        "prefix": "shoes/",
         "last_modified": datetime(2026, 3, 31, 11, tzinfo=UTC),
         "tags": {"agency": "south"},
     },
     "bare": {"last_modified": datetime(2025, 12, 31, tzinfo=UTC)},
     "a*b (2).gif": {
-        "label": "a*b", "format": "gif", "size": 7, "prefix": "",
+        "label": "a*b",
+        "format": "gif",
+        "size": 7,
+        "prefix": "",
         "last_modified": datetime(2026, 3, 31, 13, tzinfo=UTC),
         "metadata": {"owner": "AND"},
     },
-}  # fmt: skip
+}
 SHORT = {"IMG_1.jpg": "I", "IMGX1.png": "X", "bare": "b", "a*b (2).gif": "s"}
 
 
@@ -273,9 +282,39 @@ def test_a_value_is_one_text_and_nothing_else(value: str) -> None:
 
 
 pieces = st.sampled_from(
-    ["label", "size", "tags.x", ":", "*", "?", "(", ")", "[", "]", "{", "}", '"', "\\", "TO", "AND",
-     "OR", "NOT", "-", "+", "1", "NOW", "2026-01-01", " ", "'", "--", ";", "/*", "!", "&&"]
-)  # fmt: skip
+    [
+        "label",
+        "size",
+        "tags.x",
+        ":",
+        "*",
+        "?",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        '"',
+        "\\",
+        "TO",
+        "AND",
+        "OR",
+        "NOT",
+        "-",
+        "+",
+        "1",
+        "NOW",
+        "2026-01-01",
+        " ",
+        "'",
+        "--",
+        ";",
+        "/*",
+        "!",
+        "&&",
+    ]
+)
 
 
 @settings(max_examples=400, deadline=None)

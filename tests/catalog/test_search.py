@@ -73,11 +73,16 @@ def indexed(tmp_path_factory) -> tuple[Catalog, np.ndarray]:
 @pytest.mark.parametrize(
     ("count", "mode", "used"),
     [
-        (0, "auto", "exact"), (10_000, "auto", "exact"), (10_001, "auto", "balanced"),
-        (100_000, "auto", "balanced"), (100_001, "auto", "speed"),
-        (5, "speed", "speed"), (10**7, "exact", "exact"), (5, "balanced", "balanced"),
+        (0, "auto", "exact"),
+        (10_000, "auto", "exact"),
+        (10_001, "auto", "balanced"),
+        (100_000, "auto", "balanced"),
+        (100_001, "auto", "speed"),
+        (5, "speed", "speed"),
+        (10**7, "exact", "exact"),
+        (5, "balanced", "balanced"),
     ],
-)  # fmt: skip
+)
 def test_the_size_chooses_unless_somebody_does(count, mode, used):
     assert choose_mode(count, mode) == used
 

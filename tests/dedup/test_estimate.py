@@ -92,8 +92,11 @@ def test_nothing_is_known_without_labels():
 
 def test_one_stratum_is_wilsons_interval():
     # Newcombe 1998, Statistics in Medicine 17, table I, score method: 81 of 263, 1 of 29, 0 of 20.
-    for hits, count, low, high in [(81, 263, 0.2553, 0.3662), (1, 29, 0.0061, 0.1718),
-                                   (0, 20, 0.0, 0.1611)]:  # fmt: skip
+    for hits, count, low, high in [
+        (81, 263, 0.2553, 0.3662),
+        (1, 29, 0.0061, 0.1718),
+        (0, 20, 0.0, 0.1611),
+    ]:
         assert wilson(hits, count) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
         found = precision([Stratum(0.9, 1000, hits, count - hits)])
         assert (found.low, found.high) == pytest.approx(wilson(hits, count))

@@ -13,12 +13,35 @@ from tasks.dedup.explain import Side, explain, turn_around
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 SAME = Evidence(
-    method="features", scale=1.0, rotation=0.0, mirrored=False, aspect=1.0, shear=0.0,
-    share_left=1.0, share_right=1.0, box_left=WHOLE, box_right=WHOLE,
-    inliers=200, matches=220, others=0, residual=0.3, agree=1.0, agree_else=1.0, fine=1.0,
-    texture=0.9, parallax=0.05, covered=0.0, covered_at=(0.5, 0.5), gain=0.0, contrast=1.0,
-    saturation=1.0, hue_error=0.5, tint=0.5, sharpness=1.0, ink=0.0,
-)  # fmt: skip
+    method="features",
+    scale=1.0,
+    rotation=0.0,
+    mirrored=False,
+    aspect=1.0,
+    shear=0.0,
+    share_left=1.0,
+    share_right=1.0,
+    box_left=WHOLE,
+    box_right=WHOLE,
+    inliers=200,
+    matches=220,
+    others=0,
+    residual=0.3,
+    agree=1.0,
+    agree_else=1.0,
+    fine=1.0,
+    texture=0.9,
+    parallax=0.05,
+    covered=0.0,
+    covered_at=(0.5, 0.5),
+    gain=0.0,
+    contrast=1.0,
+    saturation=1.0,
+    hue_error=0.5,
+    tint=0.5,
+    sharpness=1.0,
+    ink=0.0,
+)
 JPEG = Side(300, 200, 30_000, "jpeg", 85)
 
 share = st.floats(0.05, 1)
@@ -99,8 +122,9 @@ def test_the_covered_place_has_a_name(at, place):
 
 
 def test_all_that_was_done_is_said():
-    said = changes(right=Side(200, 150, 9000, "webp"), share_left=0.5, mirrored=True,
-                   saturation=0.0, scale=0.7)  # fmt: skip
+    said = changes(
+        right=Side(200, 150, 9000, "webp"), share_left=0.5, mirrored=True, saturation=0.0, scale=0.7
+    )
     for words in ("cropped to 50%", "mirrored", "made grey", "scaled 0.7x", "webp instead of jpeg"):
         assert words in said
 

@@ -13,11 +13,27 @@ from tasks.dedup.placement import IDENTITY, inverse, placement
 LEFT, RIGHT = (384, 288), (300, 384)
 #: Values that have no part in it.
 _REST = {
-    "method": "features", "shear": 0.0, "inliers": 90, "matches": 99, "others": 0,
-    "residual": 0.3, "agree": 1.0, "agree_else": 1.0, "fine": 1.0, "texture": 1.0,
-    "parallax": 0.0, "covered": 0.0, "covered_at": (0.5, 0.5), "gain": 0.0, "contrast": 1.0,
-    "saturation": 1.0, "hue_error": 0.0, "tint": 0.0, "sharpness": 1.0, "ink": 0.0,
-}  # fmt: skip
+    "method": "features",
+    "shear": 0.0,
+    "inliers": 90,
+    "matches": 99,
+    "others": 0,
+    "residual": 0.3,
+    "agree": 1.0,
+    "agree_else": 1.0,
+    "fine": 1.0,
+    "texture": 1.0,
+    "parallax": 0.0,
+    "covered": 0.0,
+    "covered_at": (0.5, 0.5),
+    "gain": 0.0,
+    "contrast": 1.0,
+    "saturation": 1.0,
+    "hue_error": 0.0,
+    "tint": 0.0,
+    "sharpness": 1.0,
+    "ink": 0.0,
+}
 
 
 class _Size:
@@ -63,9 +79,11 @@ def evidence_of(matrix: np.ndarray, mirrored: bool) -> Evidence:
 def test_the_map_is_found_again(turn, scale, shift, mirrored):
     angle = math.radians(turn)
     matrix = np.array(
-        [[scale * math.cos(angle), -scale * math.sin(angle), shift[0]],
-         [scale * math.sin(angle), scale * math.cos(angle), shift[1]]]
-    )  # fmt: skip
+        [
+            [scale * math.cos(angle), -scale * math.sin(angle), shift[0]],
+            [scale * math.sin(angle), scale * math.cos(angle), shift[1]],
+        ]
+    )
     found = placement(evidence_of(matrix, mirrored), LEFT, RIGHT)
     a, b, c, d, e, f = found
     for x, y in ((0.2, 0.3), (0.5, 0.5), (0.9, 0.6)):

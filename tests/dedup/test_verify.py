@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from deployments.quality.ladder import LADDER
+from deployments.bench.ladder import LADDER
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.features import Features
 from tasks.dedup.verify import (
@@ -78,9 +78,13 @@ def test_edits_are_copies(photo, edited, name, seed):
 
 @pytest.mark.parametrize(
     ("name", "which"),
-    [("jpeg-q20", "coffee"), ("crop-75", "chelsea"), ("rotate-90", "coffee"),
-     ("watermark", "chelsea")],
-)  # fmt: skip
+    [
+        ("jpeg-q20", "coffee"),
+        ("crop-75", "chelsea"),
+        ("rotate-90", "coffee"),
+        ("watermark", "chelsea"),
+    ],
+)
 def test_edits_of_photographs_are_copies(edited, name, which):
     assert edited(photograph(which), name).score >= (EXACT_SCORE if name in EXACT else NEAR_SCORE)
 
@@ -155,8 +159,18 @@ def garment(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
     width, height = image.size
     cloth = np.asarray(image.convert("L"), np.float32)[..., None] / 255 * 0.6 + 0.5
     shirt = Image.fromarray(np.clip(cloth * colour, 0, 255).astype(np.uint8))
-    outline = [(0.2, 0.2), (0.4, 0.1), (0.6, 0.1), (0.8, 0.2), (0.75, 0.45), (0.66, 0.4),
-               (0.66, 0.95), (0.34, 0.95), (0.34, 0.4), (0.25, 0.45)]  # fmt: skip
+    outline = [
+        (0.2, 0.2),
+        (0.4, 0.1),
+        (0.6, 0.1),
+        (0.8, 0.2),
+        (0.75, 0.45),
+        (0.66, 0.4),
+        (0.66, 0.95),
+        (0.34, 0.95),
+        (0.34, 0.4),
+        (0.25, 0.45),
+    ]
     mask = Image.new("L", image.size, 0)
     ImageDraw.Draw(mask).polygon([(x * width, y * height) for x, y in outline], fill=255)
     page = Image.new("RGB", image.size, (240, 240, 238))

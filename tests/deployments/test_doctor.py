@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from deployments.cli import app
+from deployments.cli.main import app
 
 
 @pytest.fixture

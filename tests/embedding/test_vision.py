@@ -63,11 +63,14 @@ def models(tmp_path_factory):
         ),
         "bert": BertModel(
             BertConfig(
-                hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                intermediate_size=32, vocab_size=99,
+                hidden_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=32,
+                vocab_size=99,
             )
         ),
-    }  # fmt: skip
+    }
     for name, model in made.items():
         model.save_pretrained(folder / name)
     return folder
@@ -168,8 +171,10 @@ def test_clip_embeds_with_its_projection(models):
 
 def test_poolings_differ(models):
     pixels = noise(1, 32)
-    vectors = {name: load(models / "vit", pooling=name).embed(pixels)[0]
-               for name in ("cls", "mean", "pooler")}  # fmt: skip
+    vectors = {
+        name: load(models / "vit", pooling=name).embed(pixels)[0]
+        for name in ("cls", "mean", "pooler")
+    }
     assert vectors["cls"] @ vectors["mean"] < 0.99
     assert vectors["cls"] @ vectors["pooler"] < 0.99
     assert vectors["mean"] @ vectors["pooler"] < 0.99

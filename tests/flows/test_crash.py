@@ -39,9 +39,21 @@ def start(pictures: Path, work: Path) -> subprocess.Popen[str]:
         "DAM_DEDUP_EMBEDDING__BATCH_SIZE": "4",
         "DAM_DEDUP_EMBEDDING__DECODERS": "1",
     }
-    command = [sys.executable, "-m", "deployments.cli", "scan", "--kind", "incremental", "--json",
-               "--source", str(pictures), "--catalog", str(work / "c"), "--out", str(work / "o"),
-               ]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "deployments.cli",
+        "scan",
+        "--kind",
+        "incremental",
+        "--json",
+        "--source",
+        str(pictures),
+        "--catalog",
+        str(work / "c"),
+        "--out",
+        str(work / "o"),
+    ]
     return subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -20,11 +20,11 @@ import pytest
 from PIL import Image
 from prefect.client.base import PrefectHttpxSyncClient
 
-from deployments import stack
 from deployments.bootstrap import bootstrap, pause_schedules
 from deployments.doctor import examine
+from deployments.local import stack
 from flows.merge import ASKING
-from tasks.decide import decide
+from tasks.merging.decide import decide
 from tasks.settings import load_settings
 from tasks.sources.s3 import client_for
 
@@ -136,8 +136,9 @@ def put_pictures(first: int, number: int, label: str = "test") -> None:
         for key, copy in ((f"{name}.jpg", image), (f"web/{name}.jpg", image.resize((320, 240)))):
             body = io.BytesIO()
             copy.save(body, "JPEG", quality=85)
-            client.put_object(Bucket=BUCKET, Key=key, Body=body.getvalue(),
-                              Tagging=f"label={label}")  # fmt: skip
+            client.put_object(
+                Bucket=BUCKET, Key=key, Body=body.getvalue(), Tagging=f"label={label}"
+            )
     client.put_object(Bucket=BUCKET, Key="readme.txt", Body=b"no picture")
 
 
@@ -216,7 +217,11 @@ def test_full_scan_through_the_deployment(place: Path, prefect: Prefect) -> None
     assert len(rows) == 60
     assert all(row["keeper"] and row["evidence"] for row in rows)
     assert {"groups-in-bucket", "pairs-in-bucket", "history-in-bucket"} <= set(artifacts)
-    until(lambda: any("tasks.match: match:" in line for line in prefect.logs(run)), 20, "our logs")
+    until(
+        lambda: any("tasks.scan.verify: match:" in line for line in prefect.logs(run)),
+        20,
+        "our logs",
+    )
 
     bucket = client_for(load_settings().s3)
     name = f"reports/{found['scan']['id']}/groups.json"
@@ -346,8 +351,9 @@ def test_approved_in_the_prefect_ui_from_the_mail(
     assert len(new) == 1
     assert prefect.wait(new[0], "Completed", "Failed") == "Completed"
     assert set(before) - set(assets()) == {"web/3000.jpg"}
-    undo = prefect.trigger("undo-merge/on-demand", target=mailed_plan[0], undone_by="anna",
-                           dry_run=False)  # fmt: skip
+    undo = prefect.trigger(
+        "undo-merge/on-demand", target=mailed_plan[0], undone_by="anna", dry_run=False
+    )
     assert prefect.wait(undo, "Completed", "Failed") == "Completed"
     assert assets() == before
     assert "2 undone" in prefect.artifacts(undo)["undo"]["data"]
@@ -403,11 +409,13 @@ def test_a_notification_has_its_keys_checked_once(place: Path, prefect: Prefect)
     put_pictures(5001, 1)
     event = {
         "Records": [
-            {"eventName": "ObjectCreated:Put",
-             "s3": {"bucket": {"name": BUCKET}, "object": {"key": key, "sequencer": "0A"}}}
+            {
+                "eventName": "ObjectCreated:Put",
+                "s3": {"bucket": {"name": BUCKET}, "object": {"key": key, "sequencer": "0A"}},
+            }
             for key in ("5001.jpg", "web/5001.jpg")
         ]
-    }  # fmt: skip
+    }
     for expected in ("web/5001.jpg", "passed over: 2 older"):
         run = prefect.trigger("check-keys/check-keys", events=[event])
         assert prefect.wait(run, "Completed", "Failed") == "Completed", prefect.logs(run)

@@ -25,8 +25,10 @@ def test_the_keys_of_a_request_are_checked_and_shown(library, monkeypatch) -> No
     }.items():
         monkeypatch.setenv(f"DAM_DEDUP_{name}", value)
     library.write("b.jpg", blobs(1), quality=80)
-    foreign = {"eventName": "ObjectCreated:Put",
-               "s3": {"bucket": {"name": "theirs"}, "object": {"key": "a.png"}}}  # fmt: skip
+    foreign = {
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": "theirs"}, "object": {"key": "a.png"}},
+    }
     with prefect_test_harness(server_startup_timeout=180):
         done = check_keys(KeysRequest(names=["b.jpg"]))
         again = check_keys(KeysRequest(names=["b.jpg"]))

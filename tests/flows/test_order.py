@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tasks.errors import CatalogBusyError, FilterError
-from tasks.finish import UNTOLD
+from tasks.scan.finish import UNTOLD
 from tasks.session import open_catalog
 from tasks.settings import load_settings
 

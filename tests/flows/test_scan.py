@@ -84,24 +84,38 @@ class Kind(Enum):
     INSECURE = 25
 
 
-@pytest.mark.parametrize(("kind", "tls"), [("SSL", "tls"), ("STARTTLS", "starttls"),
-                                           ("INSECURE", "none")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "tls"), [("SSL", "tls"), ("STARTTLS", "starttls"), ("INSECURE", "none")]
+)
 def test_a_block_gives_the_mail_server(mail_block, monkeypatch, kind, tls):
-    block = SimpleNamespace(smtp_server="smtp.example.test", smtp_port=2525, smtp_type=Kind[kind],
-                            username="anna", password=SecretStr("hidden"))  # fmt: skip
+    block = SimpleNamespace(
+        smtp_server="smtp.example.test",
+        smtp_port=2525,
+        smtp_type=Kind[kind],
+        username="anna",
+        password=SecretStr("hidden"),
+    )
     stand_in(monkeypatch, lambda name: block)
     mail = with_credentials(mail_block).mail
     assert (mail.host, mail.port, mail.tls, mail.username) == (
-        "smtp.example.test", 2525, tls, "anna"
-    )  # fmt: skip
+        "smtp.example.test",
+        2525,
+        tls,
+        "anna",
+    )
     assert mail.password.get_secret_value() == "hidden"
     assert "hidden" not in repr(mail)
     assert mail.sender == mail_block.mail.sender
 
 
 def test_a_block_without_a_port_takes_the_usual_one(mail_block, monkeypatch):
-    block = SimpleNamespace(smtp_server="smtp.example.test", smtp_port=None, smtp_type="STARTTLS",
-                            username=None, password=None)  # fmt: skip
+    block = SimpleNamespace(
+        smtp_server="smtp.example.test",
+        smtp_port=None,
+        smtp_type="STARTTLS",
+        username=None,
+        password=None,
+    )
     stand_in(monkeypatch, lambda name: block)
     assert with_credentials(mail_block).mail.port == 587
 

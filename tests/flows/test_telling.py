@@ -10,8 +10,8 @@ import pytest
 
 from flows.order import compose
 from tasks.errors import FilterError, SettingsError
-from tasks.finish import UNTOLD
-from tasks.history import last_mailed
+from tasks.reporting.history import last_mailed
+from tasks.scan.finish import UNTOLD
 from tasks.session import open_catalog
 from tasks.settings import load_settings
 
@@ -21,11 +21,17 @@ OWNER, ANNA, BEN = "owner@example.test", "anna@example.test", "ben@example.test"
 @pytest.fixture
 def post(library, monkeypatch):
     """A library of two departments whose mails are kept here instead of sent."""
-    for name, seed in (("shoes/a.png", 1), ("shoes/b.bmp", 1), ("hats/a.png", 2),
-                       ("hats/b.bmp", 2), ("shoes/c.png", 3), ("hats/c.bmp", 3)):  # fmt: skip
+    for name, seed in (
+        ("shoes/a.png", 1),
+        ("shoes/b.bmp", 1),
+        ("hats/a.png", 2),
+        ("hats/b.bmp", 2),
+        ("shoes/c.png", 3),
+        ("hats/c.bmp", 3),
+    ):
         library.add(name, seed)
     mails = []
-    monkeypatch.setattr("tasks.deliver.send", lambda _, mail: mails.append(mail) or [])
+    monkeypatch.setattr("tasks.reporting.deliver.send", lambda _, mail: mails.append(mail) or [])
     return library, mails
 
 
@@ -145,7 +151,7 @@ def test_always_means_always(post, monkeypatch):
 def test_recipients_that_were_refused_are_told(post, monkeypatch):
     library, _ = post
     monkeypatch.setenv("DAM_DEDUP_MAIL__TO", f"{OWNER},{ANNA}")
-    monkeypatch.setattr("tasks.deliver.send", lambda *_: [ANNA])
+    monkeypatch.setattr("tasks.reporting.deliver.send", lambda *_: [ANNA])
     outcome = library.scan()
     assert outcome.mailed
     assert outcome.refused == (ANNA,)

@@ -18,22 +18,22 @@ from PIL import Image
 
 from flows.order import Outcome, run_scan
 from tasks import stages
-from tasks.begin import begin_scan, record_scan
 from tasks.catalog import schema
-from tasks.decide import Decided, decide
-from tasks.dedup.plans import Plan
-from tasks.dedup.policy import load_policy
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import read_picture
-from tasks.group import group_assets
-from tasks.merge import MergeOutcome, merge_plan
-from tasks.plan import plan_merges
+from tasks.merging.decide import Decided, decide
+from tasks.merging.merge import MergeOutcome, merge_plan
+from tasks.merging.plan import plan_merges
+from tasks.merging.rules.plans import Plan
+from tasks.merging.rules.policy import load_policy
+from tasks.merging.undo import UndoOutcome, undo_merge
 from tasks.records import Kind, ScanRequest, Space, now
+from tasks.reporting.summarize import last_scan
+from tasks.scan.begin import begin_scan, record_scan
+from tasks.scan.group import group_assets
+from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings, load_settings
-from tasks.summarize import last_scan
-from tasks.sync import sync_assets
-from tasks.undo import UndoOutcome, undo_merge
 
 POLICY = """
 version: 1
@@ -80,9 +80,13 @@ class Site:
         **options: Any,
     ) -> None:
         self.s3.client.put_object(
-            Bucket=self.bucket, Key=key, Body=body, Tagging=urlencode(tags or {}),
-            Metadata=metadata or {}, **options,
-        )  # fmt: skip
+            Bucket=self.bucket,
+            Key=key,
+            Body=body,
+            Tagging=urlencode(tags or {}),
+            Metadata=metadata or {},
+            **options,
+        )
 
     def scan(self, **settings: Any) -> Outcome:
         chosen = self.settings.model_copy(update=settings)
@@ -192,11 +196,21 @@ def sidecar(*words: str) -> bytes:
 def filled(site: Site) -> Site:
     """Three copies of one picture with what people wrote about them, and two others, scanned."""
     big = picture(1, 320)
-    site.put("a/big.png", encoded(big), {"owner": "north", "keywords": "sea"},
-             {"shot": "7"}, ContentType="image/png", CacheControl="max-age=60")  # fmt: skip
-    site.put("b/small copy.jpg", encoded(picture(1, 200), "JPEG", quality=80),
-             {"keywords": "sea boat", "agency": "x y"}, {"shot": "7", "client": "acme"},
-             ContentType="image/jpeg")  # fmt: skip
+    site.put(
+        "a/big.png",
+        encoded(big),
+        {"owner": "north", "keywords": "sea"},
+        {"shot": "7"},
+        ContentType="image/png",
+        CacheControl="max-age=60",
+    )
+    site.put(
+        "b/small copy.jpg",
+        encoded(picture(1, 200), "JPEG", quality=80),
+        {"keywords": "sea boat", "agency": "x y"},
+        {"shot": "7", "client": "acme"},
+        ContentType="image/jpeg",
+    )
     site.put("b/small copy.xmp", sidecar("harbour", "gull"), ContentType="application/rdf+xml")
     site.put("c/équal.png", encoded(big), {}, {"note": "second"}, ContentType="image/png")
     site.put("d/other.png", encoded(picture(2)), {"keywords": "dog"}, ContentType="image/png")
@@ -223,10 +237,19 @@ def list_and_group(site: Site) -> None:
         named=True
     ):
         sha = hashlib.sha256(site.body(row["key"])).hexdigest()
-        rows.append({
-            "asset_id": row["asset_id"], "read_revision": row["revision"], "sha256": sha,
-            "content": sha, "width": 40, "height": 30, "flags": [], "exif": "{}", "xmp": "{}",
-        })  # fmt: skip
+        rows.append(
+            {
+                "asset_id": row["asset_id"],
+                "read_revision": row["revision"],
+                "sha256": sha,
+                "content": sha,
+                "width": 40,
+                "height": 30,
+                "flags": [],
+                "exif": "{}",
+                "xmp": "{}",
+            }
+        )
     space = {"space": SPACE.id, "model": "none", "revision": "0", "preprocessing": "none", "dim": 4}
     vectors = [
         {"content": sha, "vector": [1.0, 0.0, 0.0, 0.0]} for sha in {row["content"] for row in rows}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deployments.cli import main
+from deployments.cli.main import main
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
 HOSTILE = "k/new\nline \x1b[2J\u202egpj.png"
@@ -30,8 +30,11 @@ def site(make_site: Any) -> Any:
     made = make_site("plain")
     for seed, key in enumerate(("k/one.png", HOSTILE, "k/three.png")):
         made.put(key, PNG + bytes([seed]), {"agency": "north"} if seed == 2 else {})
-        made.put(key.replace("k/", "d/"), PNG + bytes([seed]),
-                 {"agency": "south"} if seed == 2 else {"agency": "x"})  # fmt: skip
+        made.put(
+            key.replace("k/", "d/"),
+            PNG + bytes([seed]),
+            {"agency": "south"} if seed == 2 else {"agency": "x"},
+        )
     made.list()
     return made
 
@@ -115,8 +118,9 @@ def test_from_plan_to_undo(run: Run, site: Any) -> None:
     assert f"dam-dedup merge {plan} [--dry-run]" in out
     run("reject", plan, "--by", "ben", "--comment", "no\n\x1b[2J")
     assert {one["decision"] for one in good(run("approve", plan, "--by", "x", "--json"))} == {
-        "approve", "reject",
-    }  # fmt: skip
+        "approve",
+        "reject",
+    }
     code, out, _ = run("approve", plan, "--by", "anna", "-g", ids["k/three.png"])
     assert code == 1, "it was rejected before"
     assert "rejected" in out
@@ -185,8 +189,9 @@ def test_from_plan_to_undo(run: Run, site: Any) -> None:
     assert code == 1
     assert "left" in out
     assert r"another object is at 'd/new\nline" in out
-    code, out, _ = run("quarantine", "empty", again, "--early", "--by", "anna",
-                       "--confirm", again, "--json")  # fmt: skip
+    code, out, _ = run(
+        "quarantine", "empty", again, "--early", "--by", "anna", "--confirm", again, "--json"
+    )
     assert (code, json.loads(out)) == (0, []), "what could not go back is no longer ours to remove"
 
 
@@ -197,15 +202,19 @@ def test_policy_commands(run: Run, site: Any, tmp_path: Any) -> None:
     assert good(run("policy", "check", "policy.yaml", "--json"))["name"] == "commands"
     (tmp_path / "wrong.yaml").write_text(POLICY.replace("action: quarantine", "action: burn"))
     (tmp_path / "where.yaml").write_text(POLICY.replace("name: all,", 'name: all, where: "x = 1",'))
-    for name, words in (("wrong.yaml", "wrong.yaml:7"), ("where.yaml", "rule all"),
-                        ("nowhere.yaml", "cannot read")):  # fmt: skip
+    for name, words in (
+        ("wrong.yaml", "wrong.yaml:7"),
+        ("where.yaml", "rule all"),
+        ("nowhere.yaml", "cannot read"),
+    ):
         code, out, err = run("policy", "check", name)
         assert (code, out) == (2, "")
         assert words in err
     made = good(run("plan", "make", "--policy", "policy.yaml", "--again", "--json"))
     group = next(one for one in made["groups"] if one["keeper"] == "k/three.png")
-    explained = good(run("policy", "explain", group["group_id"][:9], "--policy", "policy.yaml",
-                         "--json"))  # fmt: skip
+    explained = good(
+        run("policy", "explain", group["group_id"][:9], "--policy", "policy.yaml", "--json")
+    )
     assert explained["keeper"] == "k/three.png"
     assert explained["questions"]
     code, out, _ = run("policy", "explain", group["group_id"][:9], "--policy", "policy.yaml")
@@ -263,13 +272,21 @@ def test_mistakes(run: Run, words: tuple[str, ...], told: str) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("plan", "before anything is done"), ("plan make", "--again"), ("plan show", "--full"),
-        ("approve", "--accept-questions"), ("reject", "not planned again"), ("merge", "--dry-run"),
-        ("undo", "PLAN/GROUP/NUMBER"), ("verdict", "columns left, right, verdict"),
-        ("audit", "--savings"), ("policy check", "line and key"), ("policy explain", "Nothing is"),
-        ("quarantine list", "until when"), ("quarantine empty", "cannot be undone"),
+        ("plan", "before anything is done"),
+        ("plan make", "--again"),
+        ("plan show", "--full"),
+        ("approve", "--accept-questions"),
+        ("reject", "not planned again"),
+        ("merge", "--dry-run"),
+        ("undo", "PLAN/GROUP/NUMBER"),
+        ("verdict", "columns left, right, verdict"),
+        ("audit", "--savings"),
+        ("policy check", "line and key"),
+        ("policy explain", "Nothing is"),
+        ("quarantine list", "until when"),
+        ("quarantine empty", "cannot be undone"),
     ],
-)  # fmt: skip
+)
 def test_help(run: Run, words: str, told: str) -> None:
     code, out, _ = run(*words.split(), "--help")
     assert code == 0

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tasks.audit import read_audit
-from tasks.decide import decide
 from tasks.errors import MergeError, PolicyError
-from tasks.journal import read_decisions, read_plan
-from tasks.merge import decide_and_merge
+from tasks.merging.audit import read_audit
+from tasks.merging.decide import decide
+from tasks.merging.journal import read_decisions, read_plan
+from tasks.merging.merge import decide_and_merge
 from tasks.records import MergeRequest
 from tasks.session import open_catalog
 
@@ -82,8 +82,10 @@ def test_decisions(site: Any) -> None:
     assert site.tags("k/2.png") == {"agency": "north"}, "what conflicts stays as the keeper has it"
     told = read_audit(site.settings)
     assert [row["by"] for row in told.to_dicts() if row["what"] == "approve"] == [
-        "anna lind", "anna", "anna",
-    ]  # fmt: skip
+        "anna lind",
+        "anna",
+        "anna",
+    ]
     assert told.filter(what="approve")["detail"][0] == "fine"
 
 
@@ -190,8 +192,9 @@ def test_through_the_prefect_page(site: Any) -> None:
     ids = [named(plan, seed).group_id for seed in range(3)]
 
     def ask(**fields: Any) -> Any:
-        request = MergeRequest(**{"plan_id": plan.id, "approved_by": "anna", "dry_run": False}
-                               | fields)  # fmt: skip
+        request = MergeRequest(
+            **{"plan_id": plan.id, "approved_by": "anna", "dry_run": False} | fields
+        )
         return decide_and_merge(request, site.settings)
 
     assert len(ask(decision="approve", dry_run=True).groups) == 3

@@ -12,8 +12,8 @@ from botocore.awsrequest import AWSResponse
 
 from tasks.catalog import schema
 from tasks.errors import MergeError, SourceError
-from tasks.journal import group_state, last_events, read_events
-from tasks.merge import MergeOutcome, merge_approved
+from tasks.merging.journal import group_state, last_events, read_events
+from tasks.merging.merge import MergeOutcome, merge_approved
 from tasks.session import open_catalog, pa_table
 
 BY_PREFIX = """
@@ -48,10 +48,16 @@ def png(seed: int) -> bytes:
 def fill(site: Any, *names: str) -> None:
     """Two assets a name, k/NAME.png and its copy d/NAME.png; each knows something of its own."""
     for seed, name in enumerate(names):
-        site.put(f"k/{name}.png", png(seed), {"owner": "north"}, {"shot": "7"},
-                 ContentType="image/png")  # fmt: skip
-        site.put(f"d/{name}.png", png(seed), {"keywords": "sea"}, {"client": "acme"},
-                 ContentType="image/png")  # fmt: skip
+        site.put(
+            f"k/{name}.png", png(seed), {"owner": "north"}, {"shot": "7"}, ContentType="image/png"
+        )
+        site.put(
+            f"d/{name}.png",
+            png(seed),
+            {"keywords": "sea"},
+            {"client": "acme"},
+            ContentType="image/png",
+        )
         if name.startswith("sidecar") and name != "sidecar-appeared":
             site.put(f"d/{name}.xmp", xmp("harbour"), ContentType="application/rdf+xml")
     site.list()
@@ -67,9 +73,12 @@ def part(snapshot: dict[str, Any], name: str) -> dict[str, Any]:
 
 def copied_onto_itself(site: Any, key: str, **changes: Any) -> None:
     site.s3.client.copy_object(
-        Bucket=site.bucket, Key=key, CopySource={"Bucket": site.bucket, "Key": key},
-        MetadataDirective="REPLACE", **changes,
-    )  # fmt: skip
+        Bucket=site.bucket,
+        Key=key,
+        CopySource={"Bucket": site.bucket, "Key": key},
+        MetadataDirective="REPLACE",
+        **changes,
+    )
 
 
 def retag(site: Any, key: str) -> None:
@@ -91,18 +100,21 @@ FAULTS = {
         "d/described.png",
     ),
     "retyped": (
-        lambda s: copied_onto_itself(s, "d/retyped.png", Metadata={"client": "acme"},
-                                     ContentType="image/x-png"),
+        lambda s: copied_onto_itself(
+            s, "d/retyped.png", Metadata={"client": "acme"}, ContentType="image/x-png"
+        ),
         "d/retyped.png",
     ),
     "removed": (lambda s: remove(s, "d/removed.png"), "d/removed.png"),
     "keeper-removed": (lambda s: remove(s, "k/keeper-removed.png"), "k/keeper-removed.png"),
     "keeper-changed": (
-        lambda s: s.put("k/keeper-changed.png", png(1001)), "k/keeper-changed.png",
+        lambda s: s.put("k/keeper-changed.png", png(1001)),
+        "k/keeper-changed.png",
     ),
     "keeper-tagged": (lambda s: retag(s, "k/keeper-tagged.png"), "k/keeper-tagged.png"),
     "sidecar-changed": (
-        lambda s: s.put("d/sidecar-changed.xmp", xmp("lake")), "d/sidecar-changed.xmp",
+        lambda s: s.put("d/sidecar-changed.xmp", xmp("lake")),
+        "d/sidecar-changed.xmp",
     ),
     "sidecar-removed": (lambda s: remove(s, "d/sidecar-removed.xmp"), "d/sidecar-removed.xmp"),
     "sidecar-taken": (  # where the keeper's would be written
@@ -110,9 +122,10 @@ FAULTS = {
         "k/sidecar-taken.png.xmp",
     ),
     "sidecar-appeared": (
-        lambda s: s.put("d/sidecar-appeared.xmp", xmp("new")), "d/sidecar-appeared.xmp",
+        lambda s: s.put("d/sidecar-appeared.xmp", xmp("new")),
+        "d/sidecar-appeared.xmp",
     ),
-}  # fmt: skip
+}
 CALM = ["calm", "sidecar-calm"]
 
 
@@ -152,8 +165,13 @@ def wounded(make_site: Any, request: pytest.FixtureRequest) -> Wounded:
     for act, _ in FAULTS.values():
         act(site)
     seed = list(FAULTS).index("sidecar-appeared") + 1
-    site.put("d/same-bytes.png", png(seed), {"keywords": "sea"}, {"client": "acme"},
-             ContentType="image/png")  # fmt: skip
+    site.put(
+        "d/same-bytes.png",
+        png(seed),
+        {"keywords": "sea"},
+        {"client": "acme"},
+        ContentType="image/png",
+    )
     moved = site.snapshot(ours=True)
     outcome = site.merge(plan)
     merged = site.snapshot(ours=True)
@@ -234,9 +252,10 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     client_for, config = bucket.client_for, s3.Config
     # As many attempts as ever, without the adaptive mode's waits.
     monkeypatch.setattr(
-        s3, "Config", lambda **kw: config(**kw | {"retries": {"mode": "standard",
-                                                              "max_attempts": 6}})
-    )  # fmt: skip
+        s3,
+        "Config",
+        lambda **kw: config(**kw | {"retries": {"mode": "standard", "max_attempts": 6}}),
+    )
     monkeypatch.setattr(bucket, "client_for", client)
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=lambda _: None))
     return made
@@ -361,9 +380,11 @@ def test_an_undo_that_was_stopped_is_not_merged_again(
 
 def deny(site: Any, action: str, key: str) -> None:
     statement = {
-        "Effect": "Deny", "Principal": "*", "Action": action,
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": action,
         "Resource": f"arn:aws:s3:::{site.bucket}/{key}",
-    }  # fmt: skip
+    }
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     site.s3.client.put_bucket_policy(Bucket=site.bucket, Policy=policy)
 
@@ -481,8 +502,11 @@ def test_an_upload_in_the_moment_of_the_delete(
     assert undone["rewrite", "k/raced.png"].state == "undone"
     assert undone["copy", "d/raced.png"].state == "left"
     assert site.body("d/raced.png") == png(77)
-    copy = next(key for key in site.keys(ours=True) if key.endswith("/d/raced.png")
-                and key.startswith(".dam-dedup/quarantine/"))  # fmt: skip
+    copy = next(
+        key
+        for key in site.keys(ours=True)
+        if key.endswith("/d/raced.png") and key.startswith(".dam-dedup/quarantine/")
+    )
     assert site.body(copy) == png(0), "the old one is kept"
 
 
@@ -499,9 +523,10 @@ def test_a_multipart_keeper_is_undone_where_nothing_has_versions(make_site: Any)
             **place, UploadId=upload["UploadId"], PartNumber=1, Body=body
         )
         site.s3.client.complete_multipart_upload(
-            **place, UploadId=upload["UploadId"],
+            **place,
+            UploadId=upload["UploadId"],
             MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part_["ETag"]}]},
-        )  # fmt: skip
+        )
     site.list()
     before = site.snapshot(ours=True)
     plan = site.plan("quarantine", BY_PREFIX)
@@ -616,9 +641,15 @@ def test_undo_of_a_group_and_of_one_operation(make_site: Any, kind: str) -> None
 
 @pytest.mark.parametrize(
     ("target", "words"),
-    [("nothing", "no plan 'nothing'"), ("{p}/nothing", "no group"), ("{p}/{g}/99", "no operation"),
-     ("{p}//1", "write PLAN"), ("{p}/{g}/1/2", "write PLAN"), ("{p}/{g}/-1", "no operation")],
-)  # fmt: skip
+    [
+        ("nothing", "no plan 'nothing'"),
+        ("{p}/nothing", "no group"),
+        ("{p}/{g}/99", "no operation"),
+        ("{p}//1", "write PLAN"),
+        ("{p}/{g}/1/2", "write PLAN"),
+        ("{p}/{g}/-1", "no operation"),
+    ],
+)
 def test_undo_of_nothing(wounded: Wounded, target: str, words: str) -> None:
     group = wounded.plan.groups[0].group_id
     with pytest.raises(MergeError, match=words):

@@ -38,9 +38,12 @@ def command(site: Any, tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]
 
     def start(*words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "deployments.cli", *words], env=env, cwd=tmp_path,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-m", "deployments.cli", *words],
+            env=env,
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     return start
 
@@ -63,8 +66,9 @@ def test_killed_and_taken_up_again(site: Any, command: Any, versioned: bool) -> 
     draw = random.Random(1)
     for seed in range(GROUPS):
         site.put(f"k/{seed}.png", png(seed), {"owner": "n"}, {"shot": "7"}, ContentType="image/png")
-        site.put(f"d/{seed}.png", png(seed), {"word": "s"}, {"client": "a"},
-                 ContentType="image/png")  # fmt: skip
+        site.put(
+            f"d/{seed}.png", png(seed), {"word": "s"}, {"client": "a"}, ContentType="image/png"
+        )
     before = site.snapshot()
     killed = 0
     for number in range(ROUNDS):

@@ -37,25 +37,33 @@ from PIL.PngImagePlugin import PngInfo
 
 import tasks.sources.bucket
 import tasks.sources.s3
-from tasks import merge, undo
-from tasks.begin import begin_scan, record_scan
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
-from tasks.decide import decide
-from tasks.dedup.plans import Operation, OperationKind, Plan, PlannedGroup
-from tasks.dedup.policy import load_policy
 from tasks.errors import DamDedupError
-from tasks.group import group_assets
-from tasks.journal import DONE, INTENDED, LEFT, UNDONE, group_state, last_events, read_events
-from tasks.merge import merge_plan
-from tasks.plan import plan_merges
+from tasks.merging import merge, undo
+from tasks.merging.decide import decide
+from tasks.merging.journal import (
+    DONE,
+    INTENDED,
+    LEFT,
+    UNDONE,
+    group_state,
+    last_events,
+    read_events,
+)
+from tasks.merging.merge import merge_plan
+from tasks.merging.plan import plan_merges
+from tasks.merging.rules.plans import Operation, OperationKind, Plan, PlannedGroup
+from tasks.merging.rules.policy import load_policy
+from tasks.merging.undo import undo_merge
 from tasks.records import Kind, ScanRequest, Space, now
+from tasks.reporting.summarize import last_scan
+from tasks.scan.begin import begin_scan, record_scan
+from tasks.scan.group import group_assets
+from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, pa_table
 from tasks.settings import Settings
 from tasks.sources.capabilities import Capabilities
-from tasks.summarize import last_scan
-from tasks.sync import sync_assets
-from tasks.undo import undo_merge
 
 #: Two that share a sidecar, and names that are hard to pass on.
 KEYS = ["a/1.jpg", "a/1.png", "b/ü 3.jpg", "b/+%&.jpg", "c/5.png"]
@@ -293,13 +301,21 @@ class Merges(RuleBasedStateMachine):
             self.owed.discard(before.sha)
 
     def _put(
-        self, key: str, body: bytes, tags: dict[str, str], metadata: dict[str, str],
-        parts: bool = False, content_type: str = "image/png",
-    ) -> None:  # fmt: skip
+        self,
+        key: str,
+        body: bytes,
+        tags: dict[str, str],
+        metadata: dict[str, str],
+        parts: bool = False,
+        content_type: str = "image/png",
+    ) -> None:
         request: Any = {
-            "Bucket": self.bucket, "Key": key, "ContentType": content_type,
-            "Tagging": urlencode(tags), "Metadata": metadata,
-        }  # fmt: skip
+            "Bucket": self.bucket,
+            "Key": key,
+            "ContentType": content_type,
+            "Tagging": urlencode(tags),
+            "Metadata": metadata,
+        }
         with self._outside(key):
             if not parts:
                 etag = self.client.put_object(Body=body, **request)["ETag"]
@@ -311,9 +327,13 @@ class Merges(RuleBasedStateMachine):
                 etag = self.client.complete_multipart_upload(MultipartUpload=whole, **where)["ETag"]
             self.shas[etag] = digest_of(body)
 
-    @rule(key=st.sampled_from(KEYS), body=st.sampled_from(BODIES), tag=st.sampled_from("xyz"),
-          note=st.sampled_from(["", "1", "=?utf-8?b?w7w=?="]),
-          parts=st.sampled_from([False, False, True]))  # fmt: skip
+    @rule(
+        key=st.sampled_from(KEYS),
+        body=st.sampled_from(BODIES),
+        tag=st.sampled_from("xyz"),
+        note=st.sampled_from(["", "1", "=?utf-8?b?w7w=?="]),
+        parts=st.sampled_from([False, False, True]),
+    )
     def upload(self, key: str, body: bytes, tag: str, note: str, parts: bool) -> None:
         STEPS["upload"] += 1
         metadata = {"note": note} if note else {}
@@ -363,10 +383,14 @@ class Merges(RuleBasedStateMachine):
             STEPS["rewrite outside"] += 1
             with self._outside(key):
                 self.client.copy_object(
-                    Bucket=self.bucket, Key=key, CopySource={"Bucket": self.bucket, "Key": key},
-                    Metadata={"m": text}, MetadataDirective="REPLACE", TaggingDirective="COPY",
+                    Bucket=self.bucket,
+                    Key=key,
+                    CopySource={"Bucket": self.bucket, "Key": key},
+                    Metadata={"m": text},
+                    MetadataDirective="REPLACE",
+                    TaggingDirective="COPY",
                     ContentType=f"image/{text}",
-                )  # fmt: skip
+                )
 
     # ---- scanning, planning, deciding --------------------------------------------------------
 
@@ -375,29 +399,52 @@ class Merges(RuleBasedStateMachine):
         scan = begin_scan(ScanRequest(kind=Kind.FULL, source=self.source), self.settings)
         sync_assets(scan)
         catalog = open_catalog(self.settings)
-        assets = catalog.read("assets", ["key", "asset_id", "revision", "etag"],
-                              "removed_at IS NULL AND skipped IS NULL")  # fmt: skip
+        assets = catalog.read(
+            "assets",
+            ["key", "asset_id", "revision", "etag"],
+            "removed_at IS NULL AND skipped IS NULL",
+        )
         rows = []
         for row in assets.iter_rows(named=True):
             sha = self._sha(row["key"], row["etag"])
-            rows.append({
-                "asset_id": row["asset_id"], "read_revision": row["revision"], "sha256": sha,
-                "content": PICTURES[sha], "width": 4, "height": 3, "flags": [], "exif": "{}",
-                "xmp": "{}",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "asset_id": row["asset_id"],
+                    "read_revision": row["revision"],
+                    "sha256": sha,
+                    "content": PICTURES[sha],
+                    "width": 4,
+                    "height": 3,
+                    "flags": [],
+                    "exif": "{}",
+                    "xmp": "{}",
+                }
+            )
         with catalog.writing():
             catalog.upsert("assets", pa_table(rows, schema.READING))
-            catalog.upsert("spaces", pa_table([{
-                "space": SPACE.id, "model": SPACE.model, "revision": SPACE.revision,
-                "preprocessing": SPACE.preprocessing, "dim": SPACE.dim,
-            }], schema.SPACES))  # fmt: skip
+            catalog.upsert(
+                "spaces",
+                pa_table(
+                    [
+                        {
+                            "space": SPACE.id,
+                            "model": SPACE.model,
+                            "revision": SPACE.revision,
+                            "preprocessing": SPACE.preprocessing,
+                            "dim": SPACE.dim,
+                        }
+                    ],
+                    schema.SPACES,
+                ),
+            )
             name = catalog.vectors_table(SPACE.id, SPACE.dim)
             vectors = [{"content": row["content"], "vector": [1.0, 0.0, 0.0, 0.0]} for row in rows]
             catalog.upsert(name, pa_table(vectors, schema.embeddings(SPACE.dim)))
         group_assets(scan, SPACE)
         with catalog.writing():
-            record_scan(catalog, scan, "finished", finished=now(), space=SPACE.id,
-                        counts={"seen": 0})  # fmt: skip
+            record_scan(
+                catalog, scan, "finished", finished=now(), space=SPACE.id, counts={"seen": 0}
+            )
         self.stale = False
 
     @rule()
@@ -417,8 +464,9 @@ class Merges(RuleBasedStateMachine):
         self.plans = [*[known for known in self.plans if known.id != plan.id][-3:], plan]
         return plan
 
-    @rule(action=st.sampled_from(ACTIONS), again=st.booleans(),
-          keeper=st.none() | st.integers(0, 3))  # fmt: skip
+    @rule(
+        action=st.sampled_from(ACTIONS), again=st.booleans(), keeper=st.none() | st.integers(0, 3)
+    )
     def plan(self, action: str, again: bool, keeper: int | None) -> None:
         STEPS[f"plan {action}"] += 1
         plan = self._plan(action, again, keeper)
@@ -426,8 +474,11 @@ class Merges(RuleBasedStateMachine):
             if not again and self.words.get(group.fingerprint) in ("reject", "undone"):
                 assert not group.operations, "what a person rejected or undid is planned again"
 
-    @rule(which=st.integers(0, 3), decision=st.sampled_from(["approve", "approve", "reject"]),
-          one=st.none() | st.integers(0, 3))  # fmt: skip
+    @rule(
+        which=st.integers(0, 3),
+        decision=st.sampled_from(["approve", "approve", "reject"]),
+        one=st.none() | st.integers(0, 3),
+    )
     def decide(self, which: int, decision: Any, one: int | None) -> None:
         if not self.plans:
             return
@@ -449,10 +500,14 @@ class Merges(RuleBasedStateMachine):
     # ---- merging and undoing -----------------------------------------------------------------
 
     def _run(
-        self, name: str, plan: Plan, work: Callable[[], Any], kill: tuple[str, int] | None,
+        self,
+        name: str,
+        plan: Plan,
+        work: Callable[[], Any],
+        kill: tuple[str, int] | None,
         foreign: tuple[int, Callable[[], None]] | None = None,
         slip: Callable[[str], None] | None = None,
-    ) -> tuple[Any, World, World]:  # fmt: skip
+    ) -> tuple[Any, World, World]:
         """Do something that may be refused; die on the way, or be disturbed, if told so."""
         before = self._world()
         self.touching.clear()
@@ -526,9 +581,10 @@ class Merges(RuleBasedStateMachine):
         catalog = open_catalog(self.settings)
         events = read_events(catalog, plan)
         waiting = {
-            group.group_id for group in plan.groups
+            group.group_id
+            for group in plan.groups
             if group_state(group, last_events(events, group.group_id)) == "waiting"
-        }  # fmt: skip
+        }
         words = dict(self.words)
         outcome, _, after = self._run(
             name, plan, lambda: merge_plan(self.settings, plan.id, by="anna"), kill, **options
@@ -594,9 +650,13 @@ class Merges(RuleBasedStateMachine):
             self._put(change, self._new(), {}, {})
         self._merge(f"round {action}", plan, kill)
 
-    @rule(action=st.sampled_from(ACTIONS), at=st.integers(0, 60), key=st.sampled_from(KEYS),
-          how=st.sampled_from(["put", "same", "tag", "metadata", "delete"]),
-          back=st.booleans())  # fmt: skip
+    @rule(
+        action=st.sampled_from(ACTIONS),
+        at=st.integers(0, 60),
+        key=st.sampled_from(KEYS),
+        how=st.sampled_from(["put", "same", "tag", "metadata", "delete"]),
+        back=st.booleans(),
+    )
     def disturbed(self, action: str, at: int, key: str, how: str, back: bool) -> None:
         """Somebody else changes an object in the middle of a merge, or of an undo."""
         plan = self._ready(action)
@@ -650,8 +710,12 @@ class Merges(RuleBasedStateMachine):
             self.words[group.fingerprint] = "undone" if one.state in ("undone", "left") else ""
         return outcomes
 
-    @rule(which=st.integers(0, 3), part=st.sampled_from(["plan", "group", "operation"]),
-          number=st.integers(0, 5), kill=KILLS)  # fmt: skip
+    @rule(
+        which=st.integers(0, 3),
+        part=st.sampled_from(["plan", "group", "operation"]),
+        number=st.integers(0, 5),
+        kill=KILLS,
+    )
     def undo(self, which: int, part: str, number: int, kill: tuple[str, int] | None) -> None:
         if not self.begun:
             return
@@ -705,8 +769,9 @@ class Merges(RuleBasedStateMachine):
     @invariant()
     def the_journal_is_whole(self) -> None:
         catalog = open_catalog(self.settings)
-        rows = catalog.read("journal", ["event_id", "sequence", "plan_id", "group_id", "number",
-                                        "event", "detail"])  # fmt: skip
+        rows = catalog.read(
+            "journal", ["event_id", "sequence", "plan_id", "group_id", "number", "event", "detail"]
+        )
         audit = set(rows["event_id"])
         assert audit >= self.audit, "the audit only grows"
         self.audit = audit
@@ -735,12 +800,17 @@ def run_machine(
             run_state_machine_as_test(
                 type("Machine", (machine,), {"make": staticmethod(make)}),
                 settings=settings(
-                    max_examples=EXAMPLES, stateful_step_count=STEPS_EACH, deadline=None,
-                    derandomize=True, suppress_health_check=list(HealthCheck), database=None,
+                    max_examples=EXAMPLES,
+                    stateful_step_count=STEPS_EACH,
+                    deadline=None,
+                    derandomize=True,
+                    suppress_health_check=list(HealthCheck),
+                    database=None,
                     # No shorter example: to find one would take an hour.
-                    phases=[Phase.generate], report_multiple_bugs=False,
+                    phases=[Phase.generate],
+                    report_multiple_bugs=False,
                 ),
-            )  # fmt: skip
+            )
 
     return run
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.dedup.plans import Action, OperationKind, Plan
 from tasks.errors import MergeError
+from tasks.merging.rules.plans import Action, OperationKind, Plan
 
 ACTIONS = ["tag", "link", "metadata", "quarantine", "replace", "delete"]
 
@@ -99,9 +99,12 @@ def test_report_is_the_default_action(filled):
 
 @pytest.mark.parametrize(
     ("cap", "words"),
-    [("objects: 2", "objects would be touched"), ("bytes: 10kB", "bytes would leave"),
-     ("share: 0.1", "of the collection")],
-)  # fmt: skip
+    [
+        ("objects: 2", "objects would be touched"),
+        ("bytes: 10kB", "bytes would leave"),
+        ("share: 0.1", "of the collection"),
+    ],
+)
 def test_caps_stop_before_the_first_operation(filled, cap, words):
     policy = filled.template.replace("caps: {share: 1.0}", f"caps: {{{cap}}}")
     plan = filled.plan("quarantine", policy)

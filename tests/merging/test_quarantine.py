@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-import tasks.quarantine
+import tasks.merging.quarantine
 from tasks.catalog import schema
 from tasks.errors import MergeError
-from tasks.quarantine import empty_quarantine, list_quarantine
+from tasks.merging.quarantine import empty_quarantine, list_quarantine
 from tasks.records import now
-from tasks.savings import read_savings
+from tasks.reporting.savings import read_savings
 from tasks.session import open_catalog, pa_table
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
@@ -46,12 +46,15 @@ def site(make_site: Any, request: pytest.FixtureRequest) -> Any:
 
 
 def later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
-    monkeypatch.setattr(tasks.quarantine, "now", lambda: now() + timedelta(days=days))
+    monkeypatch.setattr(tasks.merging.quarantine, "now", lambda: now() + timedelta(days=days))
 
 
 def aside(site: Any) -> set[str]:
-    return {key.rsplit("/", 2)[-2] + "/" + key.rsplit("/", 1)[-1]
-            for key in site.keys(ours=True) if key.startswith("aside/")}  # fmt: skip
+    return {
+        key.rsplit("/", 2)[-2] + "/" + key.rsplit("/", 1)[-1]
+        for key in site.keys(ours=True)
+        if key.startswith("aside/")
+    }
 
 
 ALL = {"d/0.png", "d/1.png", "d/2.png", "e/0.png"}
@@ -102,8 +105,11 @@ def test_undo_after_emptying(site: Any, monkeypatch: pytest.MonkeyPatch) -> None
     keeper = site.snapshot()["k/0.png"]
     gone = empty_quarantine(site.settings, by="anna", plan_id=site.made.id, early=True)
     assert {entry.key: entry.state for entry in gone} == {
-        "d/0.png": "purged", "d/1.png": "purged", "e/0.png": "purged", "d/2.png": "failed",
-    }  # fmt: skip
+        "d/0.png": "purged",
+        "d/1.png": "purged",
+        "e/0.png": "purged",
+        "d/2.png": "failed",
+    }
     undone = {(one.kind, one.key): one for one in site.undo(site.made.id)}
     assert undone["delete", "d/2.png"].state == "undone"
     now_there = site.snapshot()
@@ -147,9 +153,11 @@ def test_without_the_keeper_the_copy_is_kept(
 def test_a_removal_that_failed_is_tried_again(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     later(monkeypatch, 8)
     statement = {
-        "Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:DeleteObject",
         "Resource": f"arn:aws:s3:::{site.bucket}/aside/*",
-    }  # fmt: skip
+    }
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     site.s3.client.put_bucket_policy(Bucket=site.bucket, Policy=policy)
     ended = empty_quarantine(site.settings, by="anna")

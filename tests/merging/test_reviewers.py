@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from deployments.gate.acts import decide_form
 from deployments.gate.forms import Form
-from tasks.approvals import read_token
+from deployments.gate.review_actions import decide_form
 from tasks.errors import MergeError
-from tasks.history import read_history, read_kept
-from tasks.journal import read_decisions, read_plan
+from tasks.merging.approvals import read_token
+from tasks.merging.journal import read_decisions, read_plan
+from tasks.reporting.history import read_history, read_kept
 from tasks.session import open_catalog
 from tasks.settings import MailSettings
 
@@ -26,16 +26,19 @@ def mailed(site, tmp_path, monkeypatch):
         site.put(f"{place or 'shoes'}/{seed}.png", encoded(picture(seed, 320)), {"owner": tag})
         site.put(f"{place or 'hats'}/{seed}-copy.png", encoded(picture(seed, 320)), {"owner": tag})
     sent = []
-    monkeypatch.setattr("tasks.deliver.send", lambda _, mail: sent.append(mail) or [])
+    monkeypatch.setattr("tasks.reporting.deliver.send", lambda _, mail: sent.append(mail) or [])
     (tmp_path / "policy.yaml").write_text(POLICY % "quarantine")
     people = {ANNA: ["shoes/"], BEN: "tags.owner = 'ben' and key LIKE 'hats/%'"}
     outcome = site.scan(
         mail=MailSettings(to=[OWNER], reviewers=people),
         merge=site.settings.merge.model_copy(
-            update={"policy": tmp_path / "policy.yaml", "gate_url": "https://gate.example.test",
-                    "secret": SecretStr("s" * 40)}
+            update={
+                "policy": tmp_path / "policy.yaml",
+                "gate_url": "https://gate.example.test",
+                "secret": SecretStr("s" * 40),
+            }
         ),
-    )  # fmt: skip
+    )
     return outcome, sent
 
 
@@ -49,8 +52,9 @@ def test_each_link_is_for_its_readers_groups(mailed):
     claims = {person: claim_of(outcome, person).groups(plan) for person in (OWNER, ANNA, BEN)}
     assert claims[OWNER] is None
     assert {plan.group(next(iter(claims[who]))).keeper[:4] for who in (ANNA, BEN)} == {
-        "shoe", "hats"
-    }  # fmt: skip
+        "shoe",
+        "hats",
+    }
     assert len(claims[ANNA]) == len(claims[BEN]) == 1
     text = {str(mail["To"]): mail.get_body(("plain",)).get_content() for mail in sent}
     for person, link in outcome.summary.plan.pages.items():
@@ -62,9 +66,9 @@ def test_the_owner_decides_on_what_lies_across(mailed):
     outcome, _ = mailed
     settings = outcome.scan.settings
     plan = read_plan(open_catalog(settings), outcome.summary.plan.id)
-    shared = next(g for g in plan.groups if {k[:4] for k in (g.keeper, *g.duplicates)} == {
-        "shoe", "hats"
-    })  # fmt: skip
+    shared = next(
+        g for g in plan.groups if {k[:4] for k in (g.keeper, *g.duplicates)} == {"shoe", "hats"}
+    )
     form = Form("approve", (shared.group_id,), frozenset(), {}, "")
     for person in (ANNA, BEN):
         with pytest.raises(MergeError, match="collection's owner"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.quarantine import list_quarantine
+from tasks.merging.quarantine import list_quarantine
 from tasks.sources.store import Store
 
 XMP = (
@@ -125,7 +125,7 @@ def test_an_older_approval_does_not_outlive_a_later_word(pair, word):
         pair.merge(plan)
         pair.undo(plan.id)
     else:
-        from tasks.decide import decide
+        from tasks.merging.decide import decide
 
         decide(pair.settings, plan.id, "reject", by="anna")
     outcome = pair.merge(older)

@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from tasks.audit import read_audit
 from tasks.dedup.verdicts import VERDICTS, apply_verdicts, current, keep_apart
 from tasks.errors import MergeError
-from tasks.records import EmptyRequest, Role, Tier, VerdictRequest
-from tasks.session import open_catalog
-from tasks.summarize import last_scan
-from tasks.verdict import (
+from tasks.merging.audit import read_audit
+from tasks.queries.verdicts import (
     Verdict,
     give_verdict,
     parse_verdicts,
     read_verdicts,
     record_verdicts,
 )
+from tasks.records import EmptyRequest, Role, Tier, VerdictRequest
+from tasks.reporting.summarize import last_scan
+from tasks.session import open_catalog
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
 
@@ -86,8 +86,10 @@ def test_a_pair_of_equal_bytes_and_what_comes_after(quick: Any, verdict: str) ->
     assert groups(quick) == sets("a.png b.png", "x.png y.png")
     said = read_verdicts(open_catalog(quick.settings))
     assert said["verdict"].to_list() == [verdict, "duplicate"], "nothing is forgotten"
-    assert read_audit(quick.settings)["what"].to_list() == [f"verdict {verdict}",
-                                                           "verdict duplicate"]  # fmt: skip
+    assert read_audit(quick.settings)["what"].to_list() == [
+        f"verdict {verdict}",
+        "verdict duplicate",
+    ]
 
 
 def test_nothing_was_said_of_the_two_others(quick: Any) -> None:
@@ -206,8 +208,9 @@ def test_csv_of_hostile_keys(two: Any) -> None:
     assert record_verdicts(two.settings, parse_verdicts(text), by=" anna  b ", door="csv") == 2
     last = read_verdicts(open_catalog(two.settings)).tail(2)
     assert [{row["left_key"], row["right_key"]} for row in last.to_dicts()] == [
-        {"b.png", "new\nline.png"}, {"=1+1.png", 'quo"te, comma.png'},
-    ]  # fmt: skip
+        {"b.png", "new\nline.png"},
+        {"=1+1.png", 'quo"te, comma.png'},
+    ]
     assert last["by"].to_list() == ["anna b", "anna b"]
     assert last["comment"].to_list() == ["why not", ""]
 
@@ -223,8 +226,9 @@ def test_what_is_no_such_csv(text: str, words: str) -> None:
 
 def test_a_short_row_is_told_not_a_crash(two: Any) -> None:
     with pytest.raises(MergeError, match="pair 1: the catalog knows no picture ''"):
-        record_verdicts(two.settings, parse_verdicts("verdict,left,right\nlinked,b.png\n"),
-                        by="anna")  # fmt: skip
+        record_verdicts(
+            two.settings, parse_verdicts("verdict,left,right\nlinked,b.png\n"), by="anna"
+        )
 
 
 def test_an_asset_id_tells_sources_apart(two: Any) -> None:
@@ -248,9 +252,13 @@ def test_somebody_has_to_say_it(two: Any, by: str) -> None:
 ASSETS = [f"a{n}" for n in range(7)]
 CONTENTS = ["p", "q", "r", "s"]
 FRAME = {
-    "sequence": pl.Int64, "left_asset": pl.String, "right_asset": pl.String, "left": pl.String,
-    "right": pl.String, "verdict": pl.String,
-}  # fmt: skip
+    "sequence": pl.Int64,
+    "left_asset": pl.String,
+    "right_asset": pl.String,
+    "left": pl.String,
+    "right": pl.String,
+    "verdict": pl.String,
+}
 
 
 @st.composite
@@ -263,11 +271,15 @@ def library(draw: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
     pairs = draw(st.lists(pair.filter(lambda one: one[0] < one[1]), max_size=12))
     rows = [
         {
-            "sequence": n, "left_asset": left, "right_asset": right, "verdict": verdict,
-            "left": content[left] if when == "now" else "old", "right": content[right],
+            "sequence": n,
+            "left_asset": left,
+            "right_asset": right,
+            "verdict": verdict,
+            "left": content[left] if when == "now" else "old",
+            "right": content[right],
         }
         for n, (left, right, verdict, when) in enumerate(pairs)
-    ]  # fmt: skip
+    ]
     assets = pl.DataFrame({"asset_id": list(content), "content": list(content.values())})
     return assets, pl.DataFrame(rows, schema=FRAME)
 
@@ -302,10 +314,13 @@ def test_matches_are_silenced_only_when_all_pairs_are_answered(data: Any, chosen
     every = [(a, b) for a in CONTENTS for b in CONTENTS if a < b]
     pairs = [every[n] for n in chosen]
     matches = pl.DataFrame(
-        {"left": [a for a, _ in pairs], "right": [b for _, b in pairs],
-         "score": pl.Series([0.8] * len(pairs), dtype=pl.Float32)},
+        {
+            "left": [a for a, _ in pairs],
+            "right": [b for _, b in pairs],
+            "score": pl.Series([0.8] * len(pairs), dtype=pl.Float32),
+        },
         schema={"left": pl.String, "right": pl.String, "score": pl.Float32},
-    )  # fmt: skip
+    )
     said = current(verdicts, assets)
     found = apply_verdicts(matches, said, assets)
     assert found.select("left", "right").is_duplicated().sum() == 0
@@ -313,9 +328,11 @@ def test_matches_are_silenced_only_when_all_pairs_are_answered(data: Any, chosen
     content = dict(assets.iter_rows())
     for a, b in every:
         between = [
-            words.get((x, y)) for x in ASSETS for y in ASSETS
+            words.get((x, y))
+            for x in ASSETS
+            for y in ASSETS
             if x < y and {content[x], content[y]} == {a, b}
-        ]  # fmt: skip
+        ]
         silenced = bool(between) and all(word in ("distinct", "linked") for word in between)
         expected = "duplicate" in between or ((a, b) in pairs and not silenced)
         assert ((a, b) in set(found.select("left", "right").iter_rows())) == expected
@@ -330,10 +347,16 @@ def test_groups_after_verdicts(data: Any, random: Any) -> None:
     rows, seen = [], set()
     for asset, content in assets.iter_rows():
         home = homes[content]
-        rows.append({
-            "group_id": home, "asset_id": asset, "content": content, "score": 1.0,
-            "role": (Role.DUPLICATE if home in seen else Role.KEEPER).value, "same_pixels": True,
-        })  # fmt: skip
+        rows.append(
+            {
+                "group_id": home,
+                "asset_id": asset,
+                "content": content,
+                "score": 1.0,
+                "role": (Role.DUPLICATE if home in seen else Role.KEEPER).value,
+                "same_pixels": True,
+            }
+        )
         seen.add(home)
     members = pl.DataFrame(rows).cast({"score": pl.Float32}).filter(pl.len().over("group_id") > 1)
     found = keep_apart(members, said)

@@ -129,10 +129,20 @@ def make_summary() -> Callable[..., Summary]:
                 (name, "new", tier, len(names), 1500 * len(names), 1500 * len(copies), 0.91, kept)
             )
             pairs += [
-                (min(kept, key), max(kept, key), 0.91, tier, "duplicate", CHANGES,
-                 "left" if kept < key else "right", "larger", kept > key, EVIDENCE)
+                (
+                    min(kept, key),
+                    max(kept, key),
+                    0.91,
+                    tier,
+                    "duplicate",
+                    CHANGES,
+                    "left" if kept < key else "right",
+                    "larger",
+                    kept > key,
+                    EVIDENCE,
+                )
                 for key in copies
-            ]  # fmt: skip
+            ]
         outcomes = [(key, "skipped", "not_an_image", "") for key in skipped]
         outcomes += [(key, "failed", "truncated", "file is truncated") for key in failed]
         coverage = Coverage(

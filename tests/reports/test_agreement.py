@@ -16,7 +16,7 @@ from flows.order import compose, render
 from reports.page import totals
 from reports.run import group_rows, summary_markdown
 from reports.words import human_bytes, shown_key
-from tasks.cells import unescape_cell
+from tasks.csv_cells import unescape_cell
 from tasks.records import Summary
 from tasks.settings import Settings
 

@@ -52,8 +52,9 @@ def drawn(*keys: str, score: float = 0.731942) -> list[DrawnPair]:
 
 
 def page_of(pairs: list[DrawnPair]) -> Page:
-    pictures = {name: name.encode() for pair in pairs
-                for name in (pair.left_content, pair.right_content)}  # fmt: skip
+    pictures = {
+        name: name.encode() for pair in pairs for name in (pair.left_content, pair.right_content)
+    }
     return Page(label_page(pairs, pictures).body)
 
 
@@ -90,8 +91,11 @@ def test_the_policy_lets_only_its_own_script_and_style_through(hostile):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert sources[f"{kind}-src"] == f"'sha256-{digest}'"
         assert len(page.all(kind)) == 1
-    assert not any(name.startswith("on") or name == "style"
-                   for _, attributes in page.elements for name in attributes)  # fmt: skip
+    assert not any(
+        name.startswith("on") or name == "style"
+        for _, attributes in page.elements
+        for name in attributes
+    )
     assert "http" not in "".join(page.inside["script"])
 
 

@@ -67,8 +67,9 @@ def test_groups_and_their_pictures(make_summary):
     page = page_of(make_summary(["a.jpg", "b.jpg"], ["x.jpg", "y.jpg", "z.jpg"]))
     assert [group["i"] for group in page.groups] == ["g0000", "g0001"]
     assert [[row[0] for row in group["m"]] for group in page.groups] == [
-        ["a.jpg", "b.jpg"], ["x.jpg", "y.jpg", "z.jpg"],
-    ]  # fmt: skip
+        ["a.jpg", "b.jpg"],
+        ["x.jpg", "y.jpg", "z.jpg"],
+    ]
     assert len(page.pictures) == 4, "equal pictures are there once"
     for group in page.groups:
         for row in group["m"]:
@@ -81,9 +82,11 @@ def test_small_pictures_where_there_are_no_large_ones(make_summary):
     whole = make_summary(["a.jpg", "b.jpg"], ["x.jpg", "y.jpg"])
     first, *others = whole.thumbnails
     split = make_summary(
-        ["a.jpg", "b.jpg"], ["x.jpg", "y.jpg"],
-        thumbnails={first: b"large"}, small={others[0]: b"small"},
-    )  # fmt: skip
+        ["a.jpg", "b.jpg"],
+        ["x.jpg", "y.jpg"],
+        thumbnails={first: b"large"},
+        small={others[0]: b"small"},
+    )
     page = page_of(split)
     assert page.pictures == [b"large", b"small"]
     assert [row[12] for group in page.groups for row in group["m"]] == [0, 1, -1, -1]
@@ -263,16 +266,24 @@ def test_what_storage_costs(make_summary):
 
 
 def test_the_search_and_what_it_found_are_told(make_summary):
-    rough = {"mode": "balanced", "recall": 0.947, "best": 0.99, "sample": 200, "ranked": 0.188,
-             "neighbours": 20}  # fmt: skip
+    rough = {
+        "mode": "balanced",
+        "recall": 0.947,
+        "best": 0.99,
+        "sample": 200,
+        "ranked": 0.188,
+        "neighbours": 20,
+    }
     text = page_of(make_summary(["a", "b"], search=rough)).text
     assert "balanced: the 20 nearest of each content, among 19% of the contents" in text
     assert "of a sample of 200 it found 94.7% of the nearest, and the very nearest of 99.0%" in text
     exact = rough | {"mode": "exact", "sample": 0}
-    assert "exact: the 20 nearest of each content, all of them" in page_of(
-        make_summary(["a", "b"], search=exact)
-    ).text  # fmt: skip
+    assert (
+        "exact: the 20 nearest of each content, all of them"
+        in page_of(make_summary(["a", "b"], search=exact)).text
+    )
     labels = {"labelled": 120, "made": "2026-11-01T10:00", "recommended": 0.8}
-    assert "120 labels of this collection, 2026-11-01: they advise 0.8" in page_of(
-        make_summary(["a", "b"], calibrated=labels)
-    ).text  # fmt: skip
+    assert (
+        "120 labels of this collection, 2026-11-01: they advise 0.8"
+        in page_of(make_summary(["a", "b"], calibrated=labels)).text
+    )

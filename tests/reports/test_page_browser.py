@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 
 from reports.page import report_page
-from tasks.dedup.decisions import parse_decisions
-from tasks.dedup.plans import (
+from tasks.merging.rules.decisions import parse_decisions
+from tasks.merging.rules.plans import (
     PLAN_FORM,
     Action,
     FieldMerge,
@@ -23,8 +23,8 @@ from tasks.dedup.plans import (
     Plan,
     PlannedGroup,
 )
+from tasks.queries.verdicts import parse_verdicts
 from tasks.records import ObjectState, Tier
-from tasks.verdict import parse_verdicts
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -110,13 +110,26 @@ def planned(make_summary, *keys: list[str], **more: Any):
                 states,
             )
         )
-    plan = Plan(PLAN_FORM, "s3://dam", summary.scan_id, "scope", "p 1", {"objects": 9.0}, 30, 99,
-                tuple(groups))  # fmt: skip
+    plan = Plan(
+        PLAN_FORM,
+        "s3://dam",
+        summary.scan_id,
+        "scope",
+        "p 1",
+        {"objects": 9.0},
+        30,
+        99,
+        tuple(groups),
+    )
     return make_summary(*keys, planned=plan, **more)
 
 
-FOUR = (["a/one.jpg", "b/one.jpg"], ["a/two.jpg", "b/two.jpg"],
-        ["a/three.jpg", "b/three.jpg", "c/three.jpg"], ["a/four.jpg", "b/four.jpg"])  # fmt: skip
+FOUR = (
+    ["a/one.jpg", "b/one.jpg"],
+    ["a/two.jpg", "b/two.jpg"],
+    ["a/three.jpg", "b/three.jpg", "c/three.jpg"],
+    ["a/four.jpg", "b/four.jpg"],
+)
 
 
 def saved(page, button: str) -> str:
@@ -257,13 +270,24 @@ def test_hostile_texts_run_nothing_and_break_nothing(make_summary, open_page, wi
     rows = said.members["asset_id"]
     texts = [WORST[n % len(WORST)] for n in range(len(rows))]
     described = pl.DataFrame(
-        {"asset_id": rows, "tags": [json.dumps({text: text}) for text in texts],
-         "metadata": [json.dumps({"uploader": text}) for text in texts],
-         "xmp": [json.dumps({"Rights": text}) for text in texts],
-         "sidecar_xmp": ["{}"] * len(rows), "exif": ["{}"] * len(rows)}
-    )  # fmt: skip
-    summary = planned(make_summary, *keys, described=described, label=WORST[0],
-                      collection=WORST[1], source=WORST[2], where=WORST[3])  # fmt: skip
+        {
+            "asset_id": rows,
+            "tags": [json.dumps({text: text}) for text in texts],
+            "metadata": [json.dumps({"uploader": text}) for text in texts],
+            "xmp": [json.dumps({"Rights": text}) for text in texts],
+            "sidecar_xmp": ["{}"] * len(rows),
+            "exif": ["{}"] * len(rows),
+        }
+    )
+    summary = planned(
+        make_summary,
+        *keys,
+        described=described,
+        label=WORST[0],
+        collection=WORST[1],
+        source=WORST[2],
+        where=WORST[3],
+    )
     page = open_page(summary, viewport={"width": width, "height": 800})
 
     def look(where: str) -> None:
@@ -308,8 +332,9 @@ def test_on_paper_the_groups_are_there(make_summary, open_page):
 def test_axe_finds_nothing_serious(make_summary, open_page, scheme, width):
     axe = pytest.importorskip("axe_playwright_python")
     script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-    page = open_page(planned(make_summary, *FOUR), color_scheme=scheme,
-                     viewport={"width": width, "height": 800})  # fmt: skip
+    page = open_page(
+        planned(make_summary, *FOUR), color_scheme=scheme, viewport={"width": width, "height": 800}
+    )
 
     def examine(where: str) -> None:
         found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")

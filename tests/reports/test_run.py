@@ -37,8 +37,18 @@ def test_keys_are_no_markup(make_summary, key):
 
 def test_what_waits_for_people(make_summary):
     notes = {"g0000": GroupNote("delete", True, 1, 1500, questions=("which?",))}
-    plan = PlanNote("a1b2", 1, 1, 0, 0, 1500, form="https://ui/run", policy="house 1f2e",
-                    pages={"a@example.com": "https://gate/secret"}, groups=notes)  # fmt: skip
+    plan = PlanNote(
+        "a1b2",
+        1,
+        1,
+        0,
+        0,
+        1500,
+        form="https://ui/run",
+        policy="house 1f2e",
+        pages={"a@example.com": "https://gate/secret"},
+        groups=notes,
+    )
     said = {"made": "2026-11-22T12:00", "rule": "r", "labelled": 40, "recommended": 0.72}
     summary = make_summary(
         ["a", "b"], plan=plan, calibrated=said, counts={"ms_sync": 2500, "read": 3}

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from reports.table import coverage_csv, groups_json, pairs_csv, schema, tables
-from tasks.cells import unescape_cell
+from tasks.csv_cells import unescape_cell
 from tasks.records import GroupNote, PlanNote
 
 
@@ -64,11 +64,31 @@ def test_odd_keys_come_back_from_json(make_summary, hostile):
 def test_pairs_csv(make_summary):
     rows = rows_of(pairs_csv(make_summary(["b.jpg", "a.jpg"])))
     assert rows == [
-        ["left", "right", "score", "tier", "relation", "changes", "original", "reasons",
-         "flipped", "evidence"],
-        ["a.jpg", "b.jpg", "0.91", "near", "duplicate", "cropped to 80 %; brighter by 0.3 stops",
-         "right", "larger", "true", '{"method":"features","inliers":40}'],
-    ]  # fmt: skip
+        [
+            "left",
+            "right",
+            "score",
+            "tier",
+            "relation",
+            "changes",
+            "original",
+            "reasons",
+            "flipped",
+            "evidence",
+        ],
+        [
+            "a.jpg",
+            "b.jpg",
+            "0.91",
+            "near",
+            "duplicate",
+            "cropped to 80 %; brighter by 0.3 stops",
+            "right",
+            "larger",
+            "true",
+            '{"method":"features","inliers":40}',
+        ],
+    ]
 
 
 def test_links_are_listed(make_summary):
@@ -91,8 +111,11 @@ def test_odd_keys_come_back_from_csv(make_summary, hostile):
 def test_csv_of_one_odd_key(make_summary, key):
     rows = rows_of(coverage_csv(make_summary(skipped=(), failed=(key,))))
     assert [unescape_cell(rows[1][0]), *rows[1][1:]] == [
-        key, "failed", "truncated", "file is truncated"
-    ]  # fmt: skip
+        key,
+        "failed",
+        "truncated",
+        "file is truncated",
+    ]
 
 
 def test_totals_agree_between_json_and_csv(make_summary):
@@ -128,12 +151,21 @@ def test_groups_json_keeps_its_schema(make_summary, hostile):
     plan = PlanNote(
         "a1b2", 1, 1, 0, 0, 1500, form="https://ui/secret", pages=pages, groups={"g0000": note}
     )
-    said = {"made": "2026-11-22T12:00:00+00:00", "rule": "r", "labelled": 40, "recommended": None,
-            "thresholds": []}  # fmt: skip
+    said = {
+        "made": "2026-11-22T12:00:00+00:00",
+        "rule": "r",
+        "labelled": 40,
+        "recommended": None,
+        "thresholds": [],
+    }
     summary = make_summary(
-        hostile, ["x", "y"], tiers=("near", "exact"), plan=plan, calibrated=said,
+        hostile,
+        ["x", "y"],
+        tiers=("near", "exact"),
+        plan=plan,
+        calibrated=said,
         counts={"seen": 9, "ms_sync": 1500},
-    )  # fmt: skip
+    )
     content = checked(summary)
     assert content["$schema"] == schema()["$id"]
     assert content["scan"]["stages"] == {"sync": 1.5}

@@ -16,46 +16,81 @@ from tasks.sources.events import Change, ObjectEvent, events_of, is_older, lates
 def record(key: str = "a.png", name: str = "ObjectCreated:Put", **kept: Any) -> dict[str, Any]:
     """As the documentation of S3 shows it."""
     return {
-        "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "us-west-2",
-        "eventTime": "1970-01-01T00:00:00.000Z", "eventName": name,
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "awsRegion": "us-west-2",
+        "eventTime": "1970-01-01T00:00:00.000Z",
+        "eventName": name,
         "userIdentity": {"principalId": "AIDAJDPLRKLG7UEXAMPLE"},
         "requestParameters": {"sourceIPAddress": "127.0.0.1"},
         "responseElements": {"x-amz-request-id": "C3D13FE58DE4C810", "x-amz-id-2": "FMyU"},
         "s3": {
-            "s3SchemaVersion": "1.0", "configurationId": "testConfigRule",
-            "bucket": {"name": "amzn-s3-demo-bucket",
-                       "ownerIdentity": {"principalId": "A3NL1KOZZKExample"},
-                       "arn": "arn:aws:s3:::amzn-s3-demo-bucket"},
-            "object": {"key": key, "size": 1024, "eTag": "d41d8cd98f00b204e9800998ecf8427e",
-                       "versionId": "096fKKXTRTtl3on89fVO.nfljtsv6qko",
-                       "sequencer": "0055AED6DCD90281E5"} | kept,
+            "s3SchemaVersion": "1.0",
+            "configurationId": "testConfigRule",
+            "bucket": {
+                "name": "amzn-s3-demo-bucket",
+                "ownerIdentity": {"principalId": "A3NL1KOZZKExample"},
+                "arn": "arn:aws:s3:::amzn-s3-demo-bucket",
+            },
+            "object": {
+                "key": key,
+                "size": 1024,
+                "eTag": "d41d8cd98f00b204e9800998ecf8427e",
+                "versionId": "096fKKXTRTtl3on89fVO.nfljtsv6qko",
+                "sequencer": "0055AED6DCD90281E5",
+            }
+            | kept,
         },
-    }  # fmt: skip
+    }
 
 
 RAW = {"Records": [record()]}
 SNS = {
-    "Type": "Notification", "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
-    "TopicArn": "arn:aws:sns:us-west-2:123456789012:MyTopic", "Subject": "Amazon S3 Notification",
-    "Message": json.dumps(RAW), "Timestamp": "2012-05-02T00:54:06.655Z", "SignatureVersion": "1",
-}  # fmt: skip
-SQS = {"Messages": [{"MessageId": "m", "ReceiptHandle": "r", "MD5OfBody": "x",
-                     "Body": json.dumps(RAW)}]}  # fmt: skip
+    "Type": "Notification",
+    "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
+    "TopicArn": "arn:aws:sns:us-west-2:123456789012:MyTopic",
+    "Subject": "Amazon S3 Notification",
+    "Message": json.dumps(RAW),
+    "Timestamp": "2012-05-02T00:54:06.655Z",
+    "SignatureVersion": "1",
+}
+SQS = {
+    "Messages": [
+        {"MessageId": "m", "ReceiptHandle": "r", "MD5OfBody": "x", "Body": json.dumps(RAW)}
+    ]
+}
 BRIDGE = {
-    "version": "0", "id": "17793124-05d4-b198-2fde-7ededc63b103", "detail-type": "Object Created",
-    "source": "aws.s3", "account": "111122223333", "time": "2021-11-12T00:00:00Z",
-    "region": "ca-central-1", "resources": ["arn:aws:s3:::amzn-s3-demo-bucket"],
+    "version": "0",
+    "id": "17793124-05d4-b198-2fde-7ededc63b103",
+    "detail-type": "Object Created",
+    "source": "aws.s3",
+    "account": "111122223333",
+    "time": "2021-11-12T00:00:00Z",
+    "region": "ca-central-1",
+    "resources": ["arn:aws:s3:::amzn-s3-demo-bucket"],
     "detail": {
-        "version": "0", "bucket": {"name": "amzn-s3-demo-bucket"},
-        "object": {"key": "a.png", "size": 5, "etag": "d41d8cd98f00b204e9800998ecf8427e",
-                   "version-id": "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e",
-                   "sequencer": "0055AED6DCD90281E5"},
-        "request-id": "N4N7GDK58NMKJ12R", "requester": "123456789012",
-        "source-ip-address": "1.2.3.4", "reason": "PutObject",
+        "version": "0",
+        "bucket": {"name": "amzn-s3-demo-bucket"},
+        "object": {
+            "key": "a.png",
+            "size": 5,
+            "etag": "d41d8cd98f00b204e9800998ecf8427e",
+            "version-id": "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e",
+            "sequencer": "0055AED6DCD90281E5",
+        },
+        "request-id": "N4N7GDK58NMKJ12R",
+        "requester": "123456789012",
+        "source-ip-address": "1.2.3.4",
+        "reason": "PutObject",
     },
-}  # fmt: skip
-ONE = ("amzn-s3-demo-bucket", "a.png", Change.CREATED, "d41d8cd98f00b204e9800998ecf8427e",
-       "0055AED6DCD90281E5")  # fmt: skip
+}
+ONE = (
+    "amzn-s3-demo-bucket",
+    "a.png",
+    Change.CREATED,
+    "d41d8cd98f00b204e9800998ecf8427e",
+    "0055AED6DCD90281E5",
+)
 
 
 def short(event: ObjectEvent) -> tuple[str, str, Change, str, str]:
@@ -78,9 +113,21 @@ def short(event: ObjectEvent) -> tuple[str, str, Change, str, str]:
         [BRIDGE],
         {"EventName": "s3:ObjectCreated:Put", "Key": "amzn-s3-demo-bucket/a.png", **RAW},
     ],
-    ids=["raw", "record", "sns", "sqs", "sqs-sns", "lambda", "lambda-sns", "lambda-of-sns",
-         "eventbridge", "sqs-eventbridge", "list", "minio"],
-)  # fmt: skip
+    ids=[
+        "raw",
+        "record",
+        "sns",
+        "sqs",
+        "sqs-sns",
+        "lambda",
+        "lambda-sns",
+        "lambda-of-sns",
+        "eventbridge",
+        "sqs-eventbridge",
+        "list",
+        "minio",
+    ],
+)
 def test_every_envelope_gives_the_same_event(payload) -> None:
     assert [short(event) for event in parse_events(json.dumps(payload))] == [ONE]
     assert [short(event) for event in events_of(payload)] == [ONE]
@@ -126,8 +173,13 @@ def test_what_happened_by_eventbridge(word) -> None:
 
 
 def test_test_events_and_confirmations_hold_none() -> None:
-    test = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "2014-10-13T15:57:02.089Z",
-            "Bucket": "bucketname", "RequestId": "5582815E1AEA5ADF"}  # fmt: skip
+    test = {
+        "Service": "Amazon S3",
+        "Event": "s3:TestEvent",
+        "Time": "2014-10-13T15:57:02.089Z",
+        "Bucket": "bucketname",
+        "RequestId": "5582815E1AEA5ADF",
+    }
     assert events_of(test) == []
     assert events_of({"Messages": [{"Body": json.dumps(test)}]}) == []
     asked = {"Type": "SubscriptionConfirmation", "SubscribeURL": "http://169.254.169.254/"}
@@ -137,9 +189,19 @@ def test_test_events_and_confirmations_hold_none() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "  ", "{", "nope", "1", '"text"', "null", "{}", '{"Records": [1]}',
+        "",
+        "  ",
+        "{",
+        "nope",
+        "1",
+        '"text"',
+        "null",
+        "{}",
+        '{"Records": [1]}',
         '{"Records": [{}]}',
-        '{"Records": [{"s3": 1}]}', '{"Body": "no json"}', '{"Body": 3}',
+        '{"Records": [{"s3": 1}]}',
+        '{"Body": "no json"}',
+        '{"Body": 3}',
         '{"Type": "Notification"}',
         json.dumps({"Records": [record(key="")]}),
         json.dumps({"Records": [record(key="x" * 1025)]}),
@@ -151,7 +213,7 @@ def test_test_events_and_confirmations_hold_none() -> None:
         json.dumps({"Records": [record()] * 10_001}),
         b"\xff\xfe",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_notification_is_refused(text) -> None:
     with pytest.raises(EventError):
         parse_events(text)
@@ -159,13 +221,33 @@ def test_what_is_no_notification_is_refused(text) -> None:
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["Records", "s3", "object", "bucket", "key", "name", "Body", "Message",
-                         "Type", "detail", "source", "eventName", "sequencer", "Messages"]),
-        inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "Records",
+                    "s3",
+                    "object",
+                    "bucket",
+                    "key",
+                    "name",
+                    "Body",
+                    "Message",
+                    "Type",
+                    "detail",
+                    "source",
+                    "eventName",
+                    "sequencer",
+                    "Messages",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(_JSON)

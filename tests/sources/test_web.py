@@ -181,12 +181,25 @@ def test_a_server_that_is_not_there_and_a_name_that_is_none():
 @pytest.mark.parametrize(
     "url",
     [
-        "file:///etc/passwd", "ftp://example.com/a.jpg", "gopher://127.0.0.1/", "data:,x", "//x/y",
-        "a.jpg", "", "http://", "http:///a", "http://user:secret@example.com/", "http://x:0/",
-        "http://x:99999/", "http://exa mple.com/", "http://x/\r\nHost: y", "http://[::1/",
-        "http://x\\@127.0.0.1/", "http://x/" + "a" * 9000,
+        "file:///etc/passwd",
+        "ftp://example.com/a.jpg",
+        "gopher://127.0.0.1/",
+        "data:,x",
+        "//x/y",
+        "a.jpg",
+        "",
+        "http://",
+        "http:///a",
+        "http://user:secret@example.com/",
+        "http://x:0/",
+        "http://x:99999/",
+        "http://exa mple.com/",
+        "http://x/\r\nHost: y",
+        "http://[::1/",
+        "http://x\\@127.0.0.1/",
+        "http://x/" + "a" * 9000,
     ],
-)  # fmt: skip
+)
 def test_what_is_no_web_address_is_refused_before_anything_is_asked(url, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: pytest.fail("asked"))
     with pytest.raises(SourceError) as error:
@@ -197,13 +210,35 @@ def test_what_is_no_web_address_is_refused_before_anything_is_asked(url, monkeyp
 @pytest.mark.parametrize(
     "host",
     [
-        "127.0.0.1", "localhost", "127.1", "0x7f000001", "2130706433", "0177.0.0.1", "0.0.0.0",
-        "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]",
-        "[64:ff9b::127.0.0.1]", "[2002:7f00:1::]", "[fe80::1]", "[fd00::1]", "[ff02::1]",
-        "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1",
-        "240.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.2.1",
+        "127.0.0.1",
+        "localhost",
+        "127.1",
+        "0x7f000001",
+        "2130706433",
+        "0177.0.0.1",
+        "0.0.0.0",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::127.0.0.1]",
+        "[2002:7f00:1::]",
+        "[fe80::1]",
+        "[fd00::1]",
+        "[ff02::1]",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "198.18.0.1",
+        "192.0.2.1",
     ],
-)  # fmt: skip
+)
 def test_private_addresses_are_refused_however_they_are_written(host, server):
     url = f"http://{host}:{server.server_port}/image"
     with pytest.raises(SourceError, match=r"private network|no such host"):
@@ -214,15 +249,29 @@ def test_private_addresses_are_refused_however_they_are_written(host, server):
 @pytest.mark.parametrize(
     ("text", "public"),
     [
-        ("93.184.216.34", True), ("8.8.8.8", True), ("2606:2800:220:1::1", True),
-        ("::ffff:8.8.8.8", True), ("64:ff9b::808:808", True),
-        ("::ffff:10.0.0.1", False), ("64:ff9b::a00:1", False), ("64:ff9b:1::808:808", False),
-        ("::ffff:0:7f00:1", False), ("::8.8.8.8", False), ("2002:808:808::1", False),
-        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False), ("2001:db8::1", False),
-        ("fe80::1%1", False), ("fec0::1", False), ("100::1", False), ("192.88.99.1", False),
-        ("192.0.0.8", False), ("203.0.113.9", False), ("233.252.0.1", False), ("ff0e::1", False),
+        ("93.184.216.34", True),
+        ("8.8.8.8", True),
+        ("2606:2800:220:1::1", True),
+        ("::ffff:8.8.8.8", True),
+        ("64:ff9b::808:808", True),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("64:ff9b:1::808:808", False),
+        ("::ffff:0:7f00:1", False),
+        ("::8.8.8.8", False),
+        ("2002:808:808::1", False),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
+        ("2001:db8::1", False),
+        ("fe80::1%1", False),
+        ("fec0::1", False),
+        ("100::1", False),
+        ("192.88.99.1", False),
+        ("192.0.0.8", False),
+        ("203.0.113.9", False),
+        ("233.252.0.1", False),
+        ("ff0e::1", False),
     ],
-)  # fmt: skip
+)
 def test_addresses_are_public_or_not(text, public):
     assert is_public(ipaddress.ip_address(text)) is public
 

@@ -1,0 +1,472 @@
+"""The console command ``dam-dedup bench``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.cli.options import Json
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+    from deployments.bench.quality import Report
+    from deployments.bench.serving import GateReport
+    from tasks.progress import Progress
+
+bench_app = typer.Typer(
+    help="Measure how well duplicates are found, on photographs of your own, and how fast.",
+    no_args_is_help=True,
+)
+
+#: Wrong pairs that are named; ``--json`` names all.
+_SHOWN_WRONG = 10
+#: Fewer vectors than this have no use for cells.
+_LEAST_VECTORS = 1000
+
+
+@bench_app.callback()
+def bench() -> None:
+    """Measure how well duplicates are found, on photographs of your own."""
+
+
+@bench_app.command("quality")
+def quality(
+    images: Annotated[
+        Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
+    ],
+    seed: Annotated[
+        int, typer.Option(help="Another seed draws other photographs and edits.", min=0)
+    ] = 0,
+    sources: Annotated[
+        int, typer.Option(help="How many photographs get edited copies.", min=1)
+    ] = 200,
+    edits: Annotated[
+        int, typer.Option(help="How many edited copies each gets, of different kinds.", min=1)
+    ] = 12,
+    threshold: Annotated[
+        float, typer.Option(help="Score from which a pair counts as found.", min=0.5, max=1)
+    ] = 0.7,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of your own (columns file, group) that says which files of --images are "
+            "copies of one another; nothing is planted then. Files are relative to --images.",
+            dir_okay=False,
+        ),
+    ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(help="Draw the figures into this .svg or .png file (needs matplotlib)."),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep planted files, catalog and documents here; the same call goes on with "
+            "them. Default: a temporary folder."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="bundled, a Hugging Face id or a local folder [DAM_DEDUP_EMBEDDING__MODEL]."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Plant edited copies among your photographs, scan, and compare with what was planted.
+
+    The edits are exact (saved anew, scaled), near (small crops, colours, a logo or text) and hard
+    (mirrored, turned, half of the picture, a screenshot). Everything else in the folder is taken
+    to be no duplicate: copies that were there before count as wrong pairs, so read the list of
+    wrong pairs before you trust the precision. The same scan runs as in production.
+
+        dam-dedup bench quality --images ~/Pictures --work var/bench --plots var/bench.svg
+
+        dam-dedup bench quality --images ./labelled --truth truth.csv --json | jq .quality.recall
+    """
+    from deployments.bench.quality import run_quality
+
+    report = run_quality(
+        images,
+        seed=seed,
+        sources=sources,
+        edits=edits,
+        truth=truth,
+        workdir=work,
+        plots=plots,
+        threshold=threshold,
+        model=model,
+        progress=_teller(),
+    )
+    if as_json:
+        typer.echo(json.dumps(report.as_dict()))
+    else:
+        show_report(report)
+        if plots:
+            typer.echo(f"plots: {plots}")
+
+
+@bench_app.command("report")
+def report(
+    groups: Annotated[
+        list[int] | None, typer.Option(help="How many groups; may be given more than once.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the report page on made-up scans: size, time to open, memory. Needs Chromium.
+
+    dam-dedup bench report --groups 100 --groups 10000
+    """
+    from dataclasses import asdict
+
+    from deployments.bench.pages import measure
+
+    found = [measure(number) for number in groups or [100, 1_000, 10_000]]
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+        return
+    typer.echo(
+        "groups   file MB   written s   interactive s   busy s   heap MB   next group s   "
+        "graph s   with picture"
+    )
+    for one in found:
+        typer.echo(
+            f"{one.groups:>6,} {one.bytes / 1e6:>9.1f} {one.seconds:>11.1f} "
+            f"{one.interactive:>15.2f} {one.busy:>8.2f} {one.heap / 1e6:>9.1f} {one.step:>14.3f} "
+            f"{one.graph:>9.2f} {one.pictures:>14.0%}"
+        )
+
+
+@bench_app.command("fit")
+def fit(
+    work: Annotated[Path, typer.Option(help="Folder of an earlier `bench quality --work` run.")],
+    write: Annotated[
+        Path | None,
+        typer.Option(help="Write the new calibration to this file; default: print it."),
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(help="Copies, and as many other pairs, to measure.", min=50)
+    ] = 3000,
+) -> None:
+    """Make the coefficients of the score anew, from a planted collection.
+
+    Prints what would stand in tasks/dedup/calibration.json, with its provenance and with how many
+    pairs it gets wrong. Putting it there makes every remembered pair be verified again.
+    """
+    from deployments.bench.fit import fit_calibration, write_calibration
+
+    made = fit_calibration(work, pairs, _teller())
+    if write:
+        write_calibration(made, write)
+        typer.echo(f"{write}: {made['provenance']}", err=True)
+    else:
+        typer.echo(json.dumps(made, indent=2))
+
+
+@bench_app.command("gate")
+def gate(
+    images: Annotated[
+        Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
+    ],
+    assets: Annotated[int, typer.Option(help="Size of the catalog.", min=100)] = 100_000,
+    requests: Annotated[int, typer.Option(help="Requests of each round.", min=1)] = 500,
+    clients: Annotated[str, typer.Option(help="How many ask at once, round by round.")] = "1,8,32",
+    soak: Annotated[
+        int, typer.Option(help="Requests of a last, mixed round: errors and memory.", min=0)
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Draws what is asked.", min=0)] = 0,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Keep the catalog here and use it again. Default: a temporary folder."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast the gate answers /duplicate, by upload and by id.
+
+    A catalog of the asked size is made of a few photographs: their thumbnails, each used many
+    times, and vectors drawn around theirs. Searching and verifying cost what they do in
+    production; what is found means nothing. Then the gate is started as it is in production, and
+    asked by clients that each ask again as soon as they have their answer.
+
+        dam-dedup bench gate --images ~/Pictures --work var/bench-gate
+
+        dam-dedup bench gate --images ~/Pictures --assets 10000 --clients 1,4 --json
+    """
+    import tempfile
+
+    from deployments.bench.serving import run_gate
+    from deployments.cli.options import read_settings
+    from tasks.errors import SettingsError
+
+    parts = clients.split(",")
+    if not all(part.strip().isdigit() and 0 < int(part) <= 256 for part in parts):
+        raise SettingsError(f"--clients {clients}: numbers from 1 to 256 with commas between them")
+    with tempfile.TemporaryDirectory(prefix="dam-dedup-bench-") as place:
+        folder = work or Path(place)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = run_gate(
+            read_settings(None),
+            images,
+            assets=assets,
+            clients=[int(part) for part in parts],
+            requests=requests,
+            soak=soak,
+            work=folder,
+            seed=seed,
+            progress=_teller(),
+        )
+    if as_json:
+        typer.echo(json.dumps(report.as_dict()))
+    else:
+        show_gate(report)
+
+
+def show_gate(report: GateReport) -> None:
+    """The figures, for people."""
+    from rich.table import Table
+
+    console = _console()
+    table = Table(title=f"/duplicate, {report.assets:,} assets, {report.cores} cores")
+    for name in (
+        "asked by",
+        "clients",
+        "requests",
+        "p50",
+        "p95",
+        "p99",
+        "per second",
+        "CPU",
+        "429",
+        "errors",
+    ):
+        table.add_column(name, justify="left" if name == "asked by" else "right")
+    for one in report.rounds:
+        table.add_row(
+            one.asked,
+            str(one.clients),
+            f"{one.requests:,}",
+            _ms(one.p50),
+            _ms(one.p95),
+            _ms(one.p99),
+            f"{one.per_second:.2f}",
+            _ms(one.cpu),
+            str(one.refused),
+            str(one.errors),
+        )
+    console.print(table)
+    console.print(
+        f"model alone: {_ms(report.model_one)} for one image, {_ms(report.model_batch)} each in a "
+        f"full batch. Memory: {' > '.join(f'{size / 1e6:,.0f}' for size in report.memory)} MB. "
+        f"Load of the machine at the end: {report.load:.1f} on {report.cores} cores"
+    )
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:,.0f} ms"
+
+
+@bench_app.command("search")
+def search(
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of vectors, with commas between them.")
+    ] = "10000,100000",
+    dim: Annotated[int, typer.Option(help="Dimensions; the bundled model has 1280.", min=8)] = 1280,
+    seed: Annotated[int, typer.Option(help="Another seed makes other collections.", min=0)] = 0,
+    index_up_to: Annotated[
+        int,
+        typer.Option(
+            help="Larger collections are measured without the index of single checks, which takes "
+            "minutes at a million vectors of 384 dimensions, and an hour at 1,280."
+        ),
+    ] = 200_000,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for the catalogs, which are removed again.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what the search modes find, and what they cost, on synthetic vectors.
+
+    Collections are clustered, and a fifth of their vectors are copies of others at cosines of 0.8
+    to 1. `scan` rows are lists of all vectors, `check` rows single pictures against the collection.
+    Times are CPU time; the floor is the products' arithmetic at the peak rate measured here.
+
+        dam-dedup bench search --sizes 10000,100000,1000000 --json
+    """
+    from deployments.bench.search import as_rows, run_search
+
+    try:
+        counts = [int(size) for size in sizes.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{sizes!r} is no list of numbers", param_hint="--sizes") from None
+    if min(counts) < _LEAST_VECTORS:
+        raise typer.BadParameter(f"at least {_LEAST_VECTORS} each", param_hint="--sizes")
+    found = run_search(counts, dim, seed, index_up_to=index_up_to, work=work, progress=_teller())
+    if as_json:
+        typer.echo(json.dumps(as_rows(found)))
+    else:
+        show_search(as_rows(found))
+
+
+def show_search(rows: list[dict[str, object]]) -> None:
+    """The measurements of search modes as a table."""
+    import polars as pl
+
+    _table(_console(), "search modes", pl.DataFrame(rows))
+
+
+@bench_app.command("templates")
+def templates(
+    images: Annotated[
+        Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
+    ],
+    seed: Annotated[int, typer.Option(help="Another seed draws other photographs.", min=0)] = 0,
+    pictures: Annotated[
+        int, typer.Option(help="How many photographs; the pairs grow with its square.", min=2)
+    ] = 40,
+    as_json: Json = False,
+) -> None:
+    """Put different photographs under one banner, on one page, into one frame: no two are copies.
+
+    All pairs of each template are verified, whatever an embedding would have proposed: `near` are
+    the wrong ones. `found` are photographs that are still found in their own template. With 40
+    photographs it takes about eight minutes of two cores.
+
+        dam-dedup bench templates --images ~/Pictures --pictures 60
+    """
+    from dataclasses import asdict
+
+    import polars as pl
+
+    from deployments.bench.templates import run_templates
+
+    found = run_templates(images, seed=seed, pictures=pictures, progress=_teller())
+    rows = [asdict(row) for row in found]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    _table(_console(), "different photographs in one template", pl.DataFrame(rows))
+
+
+def _teller() -> Progress:
+    """A line on standard error now and then, while it is a terminal."""
+    from tasks.progress import silent
+
+    if not sys.stderr.isatty():
+        return silent
+    last = 0.0
+
+    def tell(stage: str, done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last > 2:
+            last = time.monotonic()
+            typer.echo(f"{stage}: {done:,} of {'?' if total is None else f'{total:,}'}", err=True)
+
+    return tell
+
+
+def show_report(report: Report, console: Console | None = None) -> None:
+    """The measurement as tables, for people."""
+    console = console or _console()
+    quality, asked = report.quality, report.asked
+    console.print(
+        f"{asked['files']:,} files of {asked['images']}, model {asked['model']}, "
+        + (f"truth {asked['truth']}" if "truth" in asked else f"seed {asked['seed']}")
+    )
+    unknown = f"; {quality.unknown:,} pairs of files the truth does not name" * bool(
+        quality.unknown
+    )
+    console.print(
+        f"at score >= {quality.threshold:g}: precision {_share(quality.precision)} "
+        f"({quality.right:,} of {quality.pairs:,} pairs right), "
+        f"recall {_share(quality.recall)} ({quality.found:,} of {quality.wanted:,}), "
+        f"purity {_share(quality.purity)} ({quality.pure:,} of {quality.groups:,} groups)" + unknown
+    )
+    for title, frame in (
+        ("recall by level", quality.levels),
+        ("recall by edit", quality.edits),
+        ("by threshold", quality.curve),
+        ("calibration: share of right pairs by score", quality.calibration),
+    ):
+        if not frame.is_empty():
+            _table(console, title, frame)
+    _show_rivals(console, report)
+    _show_wrong(console, quality.false_pairs)
+    for reason, number in report.failed.items():
+        console.print(f"not read: {number:,} files: {reason}")
+    slow = ", ".join(
+        f"{name.partition('_')[0]} {seconds:.1f} s"
+        + (f" {report.stage_mb[name]:,} MB" if name in report.stage_mb else "")
+        for name, seconds in report.stages.items()
+        if seconds >= 0.1
+    )
+    console.print(
+        f"scan {report.seconds:.1f} s ({slow}); {report.counts.get('embedded', 0):,} embedded, "
+        f"{report.counts.get('verified', 0):,} pairs verified; at most "
+        f"{report.rss_mb['process']:,} MB"
+        + (f", a decoder {report.rss_mb['decoder']:,} MB" if report.rss_mb["decoder"] else "")
+    )
+
+
+def _show_rivals(console: Console, report: Report) -> None:
+    import polars as pl
+
+    levels = list(report.rivals[0].levels or {})
+    rows = []
+    for rival in report.rivals:
+        row: dict[str, Any] = {"method": rival.name, "pairs": rival.pairs, "note": rival.note}
+        row |= {"precision": rival.precision, "recall": rival.recall}
+        rows.append(row | {level: (rival.levels or {}).get(level) for level in levels})
+    shares = dict.fromkeys(("precision", "recall", *levels), pl.Float64)
+    schema = {"method": pl.String, "pairs": pl.Int64, **shares, "note": pl.String}
+    _table(console, "other methods on the same files", pl.DataFrame(rows, schema))
+
+
+def _show_wrong(console: Console, wrong: pl.DataFrame) -> None:
+    if wrong.is_empty():
+        return
+    more = wrong.height - _SHOWN_WRONG
+    title = "wrong pairs, the surest first" + (f" ({more:,} more in --json)" if more > 0 else "")
+    _table(console, title, wrong.head(_SHOWN_WRONG).select("score", "left", "right"))
+
+
+def _console() -> Console:
+    """Prints what it is given: names of files are no markup, and a pipe gets whole lines."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(console: Console, title: str, frame: pl.DataFrame) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name, kind in frame.schema.items():
+        table.add_column(
+            name.replace("_", " "),
+            justify="right" if kind.is_numeric() else "left",
+            overflow="fold",
+        )
+    for row in frame.iter_rows():
+        table.add_row(*(Text(_cell(value)) for value in row))  # a file name is no markup
+    console.print(f"\n{title}", style="bold", soft_wrap=True)  # a table's own would be wrapped
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

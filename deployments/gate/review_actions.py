@@ -1,0 +1,141 @@
+"""What a click does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from deployments.gate.forms import Form
+from reports.review import can_decide
+from tasks.errors import MergeError
+from tasks.merging.approvals import Claim
+from tasks.merging.decide import Decided, decide
+from tasks.merging.journal import read_decisions
+from tasks.merging.rules.plans import Plan
+from tasks.session import open_catalog
+from tasks.settings import Settings
+
+#: Makes a plan anew: its id, group id to the key of the other keeper; gives the new plan's id.
+Replan = Callable[[str, dict[str, str]], str]
+
+
+def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> list[Decided]:
+    """Record the decision of a form, for the chosen groups and no other.
+
+    Raises:
+        MergeError: when nothing is chosen, a group is not in the plan, the plan is another, or
+            another keeper was picked for what would be approved.
+    """
+    if form.decision == "approve-all":
+        if form.keepers:
+            raise _other_keeper()
+        return _decide(settings, claim, form, _easy(settings, claim, plan), accept=False)
+    if not form.groups:  # to decide(), none would mean all
+        raise MergeError("no group was chosen; nothing was decided. Choose some")
+    unknown = set(form.groups) - {group.group_id for group in plan.groups}
+    if unknown:
+        raise MergeError("the form names groups that this plan does not have; nothing was decided")
+    check_scope(claim, plan, form.groups)
+    if form.decision == "approve" and set(form.groups) & set(form.keepers):
+        raise _other_keeper()
+    plain = [name for name in form.groups if name not in form.accepted]
+    read = [name for name in form.groups if name in form.accepted]
+    return _decide(settings, claim, form, plain, accept=False) + _decide(
+        settings, claim, form, read, accept=True
+    )
+
+
+def problems(outcome: list[Decided]) -> list[str]:
+    """Why groups stay undecided, in words for the page."""
+    hint = " Approve with --accept-questions to keep the keeper's values, or reject"
+    return [
+        f"{one.keeper}: " + one.why.replace(hint, " Tick “I have read this” there, or reject it.")
+        for one in outcome
+        if not one.decision
+    ]
+
+
+def replan_form(
+    settings: Settings, claim: Claim, plan: Plan, form: Form, replan: Replan | None
+) -> str:
+    """Have a plan made with the keepers of a form; decides nothing.
+
+    Returns:
+        The new plan's id.
+
+    Raises:
+        MergeError: when no other keeper was picked, or a group is not this reviewer's to decide.
+    """
+    if replan is None:
+        raise MergeError("another keeper cannot be chosen here; ask for a new plan")
+    decided = _decided(settings, plan)
+    groups = {group.group_id: group for group in plan.groups}
+    keepers = {}
+    for name, number in form.keepers.items():
+        group = groups.get(name)
+        if group is None or number > len(group.duplicates):
+            raise MergeError("the form names files that this plan does not have")
+        check_scope(claim, plan, (name,))
+        if not can_decide(group, claim.reviewer, decided):
+            raise MergeError(f"{group.keeper}: about this group you cannot decide (any more)")
+        keepers[name] = group.duplicates[number - 1]
+    if not keepers:
+        raise MergeError("no other keeper was picked; nothing was done. Pick one")
+    return replan(plan.id, keepers)
+
+
+def _other_keeper() -> MergeError:
+    """Approving would merge into the planned keeper, which is not what the form shows."""
+    return MergeError(
+        "you picked another keeper: have it planned again first, or pick the planned keeper "
+        "again; nothing was decided"
+    )
+
+
+def _decide(
+    settings: Settings, claim: Claim, form: Form, groups: list[str], *, accept: bool
+) -> list[Decided]:
+    if not groups:
+        return []
+    return decide(
+        settings,
+        claim.hash,
+        "reject" if form.decision == "reject" else "approve",
+        by=claim.reviewer,
+        groups=groups,
+        comment=form.comment,
+        door="page",
+        accept_questions=accept,
+        expected_hash=claim.hash,
+    )
+
+
+def _easy(settings: Settings, claim: Claim, plan: Plan) -> list[str]:
+    """All that this reviewer can approve without having a question answered."""
+    decided = _decided(settings, plan)
+    mine = claim.groups(plan)
+    return [
+        group.group_id
+        for group in plan.groups
+        if can_decide(group, claim.reviewer, decided)
+        and not group.questions
+        and (mine is None or group.group_id in mine)
+    ]
+
+
+def check_scope(claim: Claim, plan: Plan, names: Iterable[str]) -> None:
+    """Refuse groups that a link is not for.
+
+    Raises:
+        MergeError: when it is not for all of them.
+    """
+    mine = claim.groups(plan)
+    if mine is not None and not mine.issuperset(names):
+        raise MergeError(
+            "this link is for some of the plan's groups only, and not for all that were chosen; "
+            "nothing was decided. The collection's owner can decide on the others"
+        )
+
+
+def _decided(settings: Settings, plan: Plan) -> dict[str, object]:
+    found = read_decisions(open_catalog(settings), plan)["group_id"].to_list()
+    return dict.fromkeys(found, True)

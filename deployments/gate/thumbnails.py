@@ -1,0 +1,47 @@
+"""How the assets of a plan look, from the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from reports.review import Look, keys_drawn
+from tasks.catalog.catalog import Catalog, quote
+from tasks.merging.rules.plans import Plan, PlannedGroup
+from tasks.session import open_source
+from tasks.settings import Settings
+
+
+def read_looks(
+    settings: Settings, catalog: Catalog, plan: Plan, groups: Sequence[PlannedGroup]
+) -> dict[str, Look]:
+    """Key to thumbnail and facts, of the members that are drawn.
+
+    An asset that is not the one the plan saw has no look: it would be another picture's.
+    """
+    drawn = {key for group in groups for key in keys_drawn(group)}
+    if not drawn:
+        return {}
+    source = open_source(plan.source, settings).id
+    listed = ", ".join(quote(key) for key in sorted(drawn))
+    assets = catalog.read(
+        "assets",
+        ["key", "etag", "content", "width", "height", "format"],
+        f"source = {quote(source)} AND key IN ({listed})",
+    )
+    seen = {state.key: state.etag for group in groups for state in group.states}
+    assets = assets.filter(
+        pl.struct("key", "etag").map_elements(
+            lambda row: seen.get(row["key"]) == row["etag"], return_dtype=pl.Boolean
+        )
+    )
+    contents = assets["content"].drop_nulls().to_list()
+    found = catalog.read_keys("thumbnails", ["content", "jpeg"], contents)
+    thumbnails = dict(found.iter_rows()) if found.width else {}
+    return {
+        row["key"]: Look(
+            thumbnails.get(row["content"]), row["width"], row["height"], row["format"] or ""
+        )
+        for row in assets.iter_rows(named=True)
+    }

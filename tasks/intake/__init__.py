@@ -1,0 +1,1 @@
+"""What comes in between scans: checks, uploads, blocklist, alerts, bucket events."""

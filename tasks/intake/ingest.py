@@ -1,0 +1,371 @@
+"""Ingest: one upload is checked, decided about, entered and recorded, all under one lease.
+
+Whoever holds the catalog's writing lease is the only one who decides: of two identical uploads in
+the same second the later one sees the earlier, also from another process.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import polars as pl
+
+from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog, quote
+from tasks.catalog.filters import render_filter
+from tasks.dedup.verify import NEAR_SCORE, SIMILAR_SCORE
+from tasks.errors import CatalogError, PolicyError, SettingsError
+from tasks.intake.alerts import save_alerts
+from tasks.intake.analyze import analysis_json, read_analysis
+from tasks.intake.blocklist import Alert, find_alerts, suspect_of
+from tasks.intake.check import Checker
+from tasks.intake.update import update_asset
+from tasks.merging.rules.ingest_policy import Admit, IngestPolicy
+from tasks.queries.verdicts import Verdict, record_verdicts
+from tasks.records import (
+    Analysis,
+    Checked,
+    Finding,
+    Question,
+    Space,
+    Tier,
+    asset_id,
+    digest,
+    now,
+)
+from tasks.session import default_source, open_catalog, open_source, pa_table
+from tasks.settings import Settings
+from tasks.sources.collection import is_collection
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+#: Matches that rules are asked about; more copies of one picture than that decide no differently.
+_MOST_FINDINGS = 1000
+_COLUMNS = [
+    "sequence",
+    "admission_id",
+    "source",
+    "key",
+    "asset_id",
+    "sha256",
+    "content",
+    "decision",
+    "rule",
+    "policy",
+    "reason",
+    "match_asset",
+    "match_key",
+    "score",
+    "tier",
+    "alerts",
+    "answers",
+    "by",
+    "door",
+    "at",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What became of an upload.
+
+    Attributes:
+        id: of its record; a question is answered by it.
+        decision: ``reject``, ``link``, ``ask``, ``overwrite`` or ``add``.
+        asset_id: of the asset that now holds the picture; empty where none does.
+        rule: that decided; empty where none did.
+        reason: in words.
+        match: the asset that decided, if one did.
+    """
+
+    id: str
+    decision: str
+    key: str
+    asset_id: str
+    rule: str
+    reason: str
+    match: Finding | None
+    checked: Checked
+    alerts: tuple[Alert, ...]
+
+    @property
+    def added(self) -> bool:
+        """Whether the picture is in the catalog now."""
+        return bool(self.asset_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy says of an upload."""
+
+    action: Admit
+    rule: str
+    reason: str
+    match: Finding | None
+
+
+def admit(
+    settings: Settings,
+    analysis: Analysis,
+    checker: Checker,
+    key: str,
+    *,
+    source: str = "",
+    policy: IngestPolicy,
+    tags: Mapping[str, str] = _NONE,
+    metadata: Mapping[str, str] = _NONE,
+    name: str = "",
+    etag: str = "",
+    door: str = "cli",
+) -> Admission:
+    """Check an upload, decide, enter it or not, and record that.
+
+    No bucket is touched, ever. An object of ``s3://`` that is rejected stays where it is, and the
+    next scan sees it: such a bucket is guarded by asking before the upload.
+
+    Args:
+        settings: with the catalog.
+        analysis: of the upload.
+        checker: of the same settings.
+        key: under which it comes; an asset that is there under this key is no match of itself.
+        source: empty: the default source.
+        policy: what to do about which match.
+        tags: of an asset of a collection.
+        metadata: likewise.
+        name: likewise.
+        etag: of the object that was analysed, in a bucket; without one its bytes are compared.
+        door: where the upload came in, for the record.
+
+    Raises:
+        PolicyError: when a rule overwrites and the source is no ``gate://`` collection.
+        CatalogBusyError: when somebody else writes for too long; nothing was decided.
+    """
+    catalog = open_catalog(settings)
+    place = open_source(source or default_source(catalog, settings), settings)
+    if policy.overwrites and not is_collection(place.id):
+        raise PolicyError(
+            f"policy {policy.policy}: overwrite replaces entries of gate:// collections only, and "
+            f"{place.id} is none: its objects say what is there. Use reject, link, ask or add"
+        )
+    own = asset_id(place.id, key)
+    with catalog.writing(settings.catalog.busy_seconds):
+        question = Question(
+            source=f"{place.id}/{place.prefix}" if place.prefix else place.id,
+            threshold=_threshold(policy, settings),
+            limit=_MOST_FINDINGS,
+            exclude=(own,),
+        )
+        checked = checker.check(analysis, question)
+        suspect = suspect_of(analysis, key, place.id)
+        alerts = tuple(find_alerts(catalog, [suspect], analysis.space.id))
+        said = decide(policy, checked.found, _allowed(catalog, policy, checked.found), alerts)
+        save_alerts(catalog, alerts, door=door)
+        entered = ""
+        if said.action in (Admit.ADD, Admit.LINK, Admit.OVERWRITE):
+            instead = said.match.key if said.match and said.action is Admit.OVERWRITE else key
+            entered = update_asset(
+                settings,
+                analysis,
+                instead,
+                source=question.source,
+                tags=tags,
+                metadata=metadata,
+                name=name,
+                etag=etag,
+            )
+        if said.action is Admit.LINK and said.match:
+            linked = Verdict(entered, said.match.asset_id, "linked", said.reason)
+            record_verdicts(settings, [linked], by=f"policy {policy.label}", door=door)
+        asked = said.action is Admit.ASK
+        row = {
+            "source": question.source,
+            "key": key,
+            "asset_id": entered,
+            "sha256": analysis.picture.sha256,
+            "content": analysis.picture.content,
+            "decision": said.action.value,
+            "rule": said.rule,
+            "policy": policy.label,
+            "reason": said.reason,
+            "match_asset": said.match.asset_id if said.match else None,
+            "match_key": said.match.key if said.match else None,
+            "score": said.match.score if said.match else None,
+            "tier": said.match.tier if said.match else None,
+            "alerts": [alert.id for alert in alerts],
+            "by": f"policy {policy.label}",
+            "door": door,
+            "detail": json.dumps(
+                {"tags": dict(tags), "metadata": dict(metadata), "name": name} if asked else {}
+            ),
+            "analysis": json.dumps(analysis_json(analysis, settings)) if asked else None,
+        }
+        record = _record(catalog, row)
+    return Admission(
+        record, said.action.value, key, entered, said.rule, said.reason, said.match, checked, alerts
+    )
+
+
+def decide(
+    policy: IngestPolicy,
+    found: Sequence[Finding],
+    allowed: Mapping[str, frozenset[str]],
+    alerts: Sequence[Alert],
+) -> Decision:
+    """What a policy says: the first rule that a match satisfies, unless the blocklist is stricter.
+
+    Args:
+        policy: the policy.
+        found: the matches, the best first.
+        allowed: rule's name to the assets its filter selects; rules without a filter are missing.
+        alerts: of the blocklist.
+    """
+    said = Decision(Admit.ADD, "", "matches nothing" if not found else "no rule applies", None)
+    for rule in policy.ingest.rules:
+        match = next(
+            (
+                one
+                for one in found
+                if Tier(one.tier) in rule.tier
+                and (rule.name not in allowed or one.asset_id in allowed[rule.name])
+            ),
+            None,
+        )
+        if match:
+            words = f"{match.tier} {match.score:.2f}, {match.changes or match.relation}"
+            reason = f"matches {match.key!r} ({words}); rule {rule.name!r}: {rule.action.value}"
+            said = Decision(rule.action, rule.name, reason, match)
+            break
+    for alert in sorted(alerts, key=lambda one: not one.certain):
+        action = policy.ingest.blocked if alert.certain else policy.ingest.resembling
+        if _strictness(action) > _strictness(said.action):
+            said = Decision(action, alert.rule, alert.as_text(), None)
+    return said
+
+
+def list_questions(settings: Settings) -> pl.DataFrame:
+    """The uploads that wait for an answer, the oldest first."""
+    rows = read_admissions(settings)
+    answered = rows["answers"].drop_nulls()
+    return rows.filter(
+        (pl.col("decision") == Admit.ASK.value) & ~pl.col("admission_id").is_in(answered.implode())
+    )
+
+
+def read_admissions(settings: Settings) -> pl.DataFrame:
+    """Everything that was decided about uploads, in order."""
+    return open_catalog(settings).read("admissions", _COLUMNS)
+
+
+def answer(
+    settings: Settings, question: str, word: Literal["add", "reject"], *, by: str, door: str = "cli"
+) -> str:
+    """Settle a question; returns the id of the asset, or nothing where the upload stays out.
+
+    Args:
+        settings: with the catalog.
+        question: its id, or how that begins.
+        word: ``add`` or ``reject``.
+        by: who says so.
+        door: where.
+
+    Raises:
+        CatalogError: when no open question, or several, begin so.
+        AssetChangedError: when the object is no longer what was asked about.
+    """
+    if not by.strip():
+        raise SettingsError("say who answers (--by NAME): it is kept with the answer")
+    if word not in ("add", "reject"):
+        raise SettingsError(f"{word!r:.40} is no answer: say add or reject")
+    catalog = open_catalog(settings)
+    with catalog.writing(settings.catalog.busy_seconds):
+        waiting = list_questions(settings).filter(
+            pl.col("admission_id").str.starts_with(question.strip())
+        )
+        if waiting.height != 1 or not question.strip():
+            raise CatalogError(
+                f"{waiting.height} open questions begin with {question!r}; `dam-dedup ingest list` "
+                "shows them"
+            )
+        asked = waiting.row(0, named=True)
+        where = f"admission_id = {quote(asked['admission_id'])}"
+        kept = catalog.read("admissions", ["admission_id", "analysis", "detail"], where)
+        entered = ""
+        if word == "add":
+            document = json.loads(kept["analysis"][0])
+            space = Space(**document["space"])  # the seal is over it
+            given = json.loads(kept["detail"][0])
+            entered = update_asset(
+                settings,
+                read_analysis(document, settings, space),
+                asked["key"],
+                source=asked["source"],
+                **given,
+            )
+        copied = (
+            "source",
+            "key",
+            "sha256",
+            "content",
+            "rule",
+            "policy",
+            "match_asset",
+            "match_key",
+            "score",
+            "tier",
+            "alerts",
+        )
+        row = {column: asked[column] for column in copied}
+        _record(
+            catalog,
+            row
+            | {
+                "asset_id": entered,
+                "decision": word,
+                "reason": f"answered by {by.strip()}",
+                "answers": asked["admission_id"],
+                "by": " ".join(by.split()),
+                "door": door,
+                "detail": "{}",
+            },
+        )
+    return entered
+
+
+def _strictness(action: Admit) -> int:
+    return {Admit.REJECT: 2, Admit.ASK: 1}.get(action, 0)
+
+
+def _threshold(policy: IngestPolicy, settings: Settings) -> float:
+    """Low enough for every tier that a rule asks about."""
+    lowest = SIMILAR_SCORE if Tier.SIMILAR in policy.tiers else NEAR_SCORE
+    return min(lowest, settings.match.threshold)
+
+
+def _allowed(
+    catalog: Catalog, policy: IngestPolicy, found: Sequence[Finding]
+) -> dict[str, frozenset[str]]:
+    """Rule's name to the found assets that its filter selects."""
+    if not found:
+        return {}
+    listed = ", ".join(quote(one.asset_id) for one in found)
+    return {
+        rule.name: frozenset(
+            catalog.read(
+                "assets", ["asset_id"], f"asset_id IN ({listed}) AND {render_filter(rule.where)}"
+            )["asset_id"]
+        )
+        for rule in policy.ingest.rules
+        if rule.where.strip()
+    }
+
+
+def _record(catalog: Catalog, row: dict[str, Any]) -> str:
+    sequence = time.time_ns()
+    name = digest(str(row["source"]), str(row["key"]), str(row["sha256"]), str(sequence))
+    full = row | {"admission_id": name, "sequence": sequence, "at": now()}
+    catalog.upsert("admissions", pa_table([full], schema.ADMISSIONS))
+    return name

@@ -1,0 +1,240 @@
+"""Update: put one analysed image into the catalog, so that no scan reads it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog, quote
+from tasks.errors import AssetChangedError, SettingsError, SourceError
+from tasks.records import Analysis, asset_id, now
+from tasks.scan.embed import picture_row, record_space
+from tasks.scan.sync import label_of, look_at, revision_of
+from tasks.session import default_source, open_catalog, open_source, pa_table
+from tasks.settings import Settings
+from tasks.sources.base import Source
+from tasks.sources.collection import is_collection
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+#: As S3 allows.
+_KEY_BYTES = 1024
+_TEXT_BYTES = 64 * 1024
+_TOMBSTONES = 10_000
+
+
+def update_asset(
+    settings: Settings,
+    analysis: Analysis,
+    key: str,
+    *,
+    source: str = "",
+    tags: Mapping[str, str] = _NONE,
+    metadata: Mapping[str, str] = _NONE,
+    name: str = "",
+    etag: str = "",
+) -> str:
+    """Put an analysed image into the catalog; the same again changes nothing.
+
+    Args:
+        settings: with the catalog.
+        analysis: of the image's bytes.
+        key: the object's key; in a collection ``gate://NAME``, the caller's id.
+        source: where it is; empty: the default source.
+        tags: of an asset of a collection; an object has its own.
+        metadata: likewise.
+        name: what people call an asset of a collection; default: its key.
+        etag: the object's when it was analysed. Without one its bytes are read and compared.
+
+    Returns:
+        The asset's id.
+
+    Raises:
+        SettingsError: when there is no such source, or the key can be none.
+        AssetChangedError: when the object is not what was analysed.
+        AssetGoneError: when there is no such object.
+        SourceError: when it cannot be read.
+    """
+    _check_key(key, [*tags.items(), *metadata.items(), ("name", name)])
+    catalog = open_catalog(settings)
+    place = open_source(source or default_source(catalog, settings), settings)
+    if is_collection(place.id):
+        listing = _handed_in(place, analysis, key, tags, metadata, name, settings)
+    else:
+        listing = _found(place, analysis, key, etag, settings)
+    asset = str(listing["asset_id"])
+    reading = picture_row(asset, listing["revision"], analysis.picture, settings)
+    with catalog.writing(settings.catalog.busy_seconds):
+        if not _is_known(catalog, listing | reading, analysis):
+            _write(catalog, analysis, listing | reading)
+    return asset
+
+
+def remove_assets(settings: Settings, source: str, keys: Sequence[str] | None) -> int:
+    """Take assets out of a collection ``gate://NAME``; returns how many were there.
+
+    Args:
+        settings: with the catalog.
+        source: the collection.
+        keys: which; None: all.
+
+    Raises:
+        SettingsError: for any other source: there the objects say what exists.
+    """
+    if not is_collection(source):
+        raise SettingsError(
+            f"assets of {source!r:.200} are not removed here: remove the objects, the next scan "
+            "sees it; only gate:// collections live in the catalog alone"
+        )
+    place = open_source(source, settings)
+    catalog = open_catalog(settings)
+    with catalog.writing(settings.catalog.busy_seconds):
+        here = f"source = {quote(place.id)} AND removed_at IS NULL"
+        live = catalog.read("assets", ["asset_id"], here)
+        if keys is not None:
+            named = pl.Series([asset_id(place.id, key) for key in keys], dtype=pl.String)
+            live = live.filter(pl.col("asset_id").is_in(named.implode()))
+        gone = live.with_columns(pl.lit(now()).alias("removed_at"))
+        for part in gone.iter_slices(_TOMBSTONES):
+            catalog.upsert("assets", part.to_arrow().cast(schema.TOMBSTONE))
+    return live.height
+
+
+def _check_key(key: str, texts: list[tuple[str, str]]) -> None:
+    try:
+        size = len(key.encode())
+        rest = sum(len(name.encode()) + len(text.encode()) for name, text in texts)
+    except UnicodeEncodeError:
+        raise SettingsError("a key, name, tag or metadata value is no valid text") from None
+    if not 0 < size <= _KEY_BYTES or "\x00" in key:
+        raise SettingsError(f"a key has 1 to {_KEY_BYTES} bytes and no NUL; this has {size}")
+    if rest > _TEXT_BYTES:
+        raise SettingsError(f"name, tags and metadata of {key!r} have over {_TEXT_BYTES} bytes")
+
+
+def _handed_in(
+    place: Source,
+    analysis: Analysis,
+    key: str,
+    tags: Mapping[str, str],
+    metadata: Mapping[str, str],
+    name: str,
+    settings: Settings,
+) -> dict[str, Any]:
+    """The listing of an asset that nobody can list."""
+    shown = name or key.rsplit("/", 1)[-1]
+    picture = analysis.picture
+    lowered = {word.lower(): text for word, text in metadata.items()}  # as S3 hands them out
+    return {
+        "asset_id": asset_id(place.id, key),
+        "source": place.id,
+        "key": key,
+        "prefix": key[: key.rfind("/") + 1],
+        "name": shown,
+        "extension": PurePosixPath(shown).suffix.lower().lstrip("."),
+        "etag": picture.sha256,
+        "size": analysis.size,
+        "last_modified": now(),
+        "format": picture.format,
+        "label": label_of(dict(tags), lowered, settings.source.label_keys),
+        "tags": json.dumps(dict(tags)),
+        "metadata": json.dumps(lowered),
+        "sidecars": [],
+        "sidecar_xmp": "{}",
+        "revision": revision_of(picture.sha256, analysis.size),
+        "skipped": None,
+        "removed_at": None,
+    }
+
+
+def _found(
+    place: Source, analysis: Analysis, key: str, etag: str, settings: Settings
+) -> dict[str, Any]:
+    """The listing of an object, which must be the one that was analysed.
+
+    Another object's picture under this key could one day be merged for what it does not show.
+    """
+    if not key.startswith(place.prefix):
+        raise SettingsError(f"{key!r} is not below {place.id}/{place.prefix}: give the whole key")
+    listing = look_at(place, key, settings)
+    if listing["skipped"]:
+        raise SourceError(f"{key!r} of {place.id} is no image to add: {listing['skipped']}")
+    other = AssetChangedError(
+        f"{key!r} of {place.id} is not the object that was analysed; analyse it again"
+    )
+    if listing["size"] != analysis.size:
+        raise other
+    if etag:
+        if _bare(etag) != _bare(listing["etag"]):
+            raise other
+    else:
+        data = place.read(key, listing["etag"], settings.limits.bytes)
+        if hashlib.sha256(data).hexdigest() != analysis.picture.sha256:
+            raise other
+    return listing
+
+
+def _bare(etag: str) -> str:
+    return etag.strip().removeprefix("W/").strip('"')
+
+
+def _is_known(catalog: Catalog, row: dict[str, Any], analysis: Analysis) -> bool:
+    """Whether the catalog has all of this already."""
+    same = [
+        "source",
+        "key",
+        "name",
+        "etag",
+        "size",
+        "revision",
+        "read_revision",
+        "reader",
+        "content",
+        "sha256",
+        "label",
+        "tags",
+        "metadata",
+        "sidecars",
+        "skipped",
+        "removed_at",
+        "failed",
+    ]
+    known = catalog.read("assets", same, f"asset_id = {quote(row['asset_id'])}")
+    if known.is_empty():
+        return False
+    before = known.row(0, named=True)
+    changed = [name for name in same if not _equal(before[name], row.get(name), name)]
+    vectors = f"vectors_{analysis.space.id}"
+    wanted = f"content = {quote(analysis.picture.content)}"
+    return not changed and bool(
+        catalog.count(vectors, wanted) and catalog.count("thumbnails", wanted)
+    )
+
+
+def _equal(before: Any, after: Any, name: str) -> bool:
+    if name in {"tags", "metadata"}:
+        return bool(json.loads(before or "{}") == json.loads(after or "{}"))
+    return bool(before == after)
+
+
+def _write(catalog: Catalog, analysis: Analysis, row: dict[str, Any]) -> None:
+    """Vector and thumbnail first, then the row that points to them, as a scan does."""
+    space, content = analysis.space, analysis.picture.content
+    record_space(catalog, space)
+    name = catalog.vectors_table(space.id, space.dim)
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(analysis.vector, pa.float16()), space.dim)
+    catalog.upsert(
+        name,
+        pa.table([pa.array([content]), vector], schema=schema.embeddings(space.dim)),
+        only_new=True,
+    )
+    thumbnail = {"content": content, "jpeg": analysis.picture.thumbnail}
+    catalog.upsert("thumbnails", pa_table([thumbnail], schema.THUMBNAILS), only_new=True)
+    catalog.upsert("assets", pa_table([row], schema.ASSETS))

@@ -1,0 +1,1 @@
+"""Plan, decide, merge, undo: how duplicates leave, and how they come back."""

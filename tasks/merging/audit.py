@@ -1,0 +1,71 @@
+"""Audit: who decided what, and what was done."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+
+from tasks.merging.journal import read_decisions, read_events
+from tasks.queries.verdicts import read_verdicts
+from tasks.session import open_catalog
+from tasks.settings import Settings
+
+_COLUMNS = ["at", "what", "by", "door", "plan_id", "group_id", "number", "key", "detail"]
+
+
+def read_audit(settings: Settings) -> pl.DataFrame:
+    """Every decision, verdict and event, in order.
+
+    Returns:
+        at, what, by, door, plan_id, group_id, number, key, detail; all text but at and number.
+    """
+    catalog = open_catalog(settings)
+    empty = pl.lit("", pl.String)
+    decisions = read_decisions(catalog).select(
+        "at",
+        pl.col("decision").alias("what"),
+        "by",
+        "door",
+        "plan_id",
+        "group_id",
+        pl.lit(None, pl.Int32).alias("number"),
+        empty.alias("key"),
+        pl.col("comment").alias("detail"),
+        pl.lit(0, pl.Int64).alias("sequence"),
+    )
+    verdicts = read_verdicts(catalog).select(
+        "at",
+        pl.format("verdict {}", "verdict").alias("what"),
+        "by",
+        "door",
+        empty.alias("plan_id"),
+        empty.alias("group_id"),
+        pl.lit(None, pl.Int32).alias("number"),
+        pl.format("{} | {}", "left_key", "right_key").alias("key"),
+        pl.col("comment").alias("detail"),
+        "sequence",
+    )
+    events = read_events(catalog).select(
+        "at",
+        pl.format("{} {}", "event", "kind").alias("what"),
+        "by",
+        pl.lit("run").alias("door"),
+        "plan_id",
+        "group_id",
+        pl.when(pl.col("number") >= 0).then("number").alias("number"),
+        "key",
+        "detail",
+        "sequence",
+    )
+    every = pl.concat([decisions, verdicts, events], how="vertical_relaxed")
+    return every.sort("at", "sequence").select(_COLUMNS)
+
+
+def event_detail(text: str) -> str:
+    """An event's detail for people."""
+    try:
+        data = json.loads(text or "{}")
+    except ValueError:
+        return text
+    return str(data.get("why") or "") if isinstance(data, dict) else text

@@ -1,0 +1,561 @@
+"""Plan: what the policy would do with every duplicate group of a scan, as data.
+
+Nothing is written to the bucket. Objects are looked at anew, so that what is approved relies on
+how they are now and not on how the last listing showed them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from tasks.catalog.catalog import Catalog, quote
+from tasks.catalog.filters import render_filter
+from tasks.errors import FilterError, MergeError, PolicyError
+from tasks.merging.approvals import sign_link
+from tasks.merging.journal import past_outcomes, read_decisions, save_decision, save_plan
+from tasks.merging.rules.actions import (
+    Work,
+    fingerprint,
+    link_key,
+    plan_operations,
+    sidecar_key,
+    sidecar_names,
+)
+from tasks.merging.rules.ingest_policy import filters
+from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
+from tasks.merging.rules.metadata import merge_metadata
+from tasks.merging.rules.plans import PLAN_FORM, Action, Member, OperationKind, Plan, PlannedGroup
+from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule, load_policy
+from tasks.progress import Progress, silent
+from tasks.queries.reviewers import share_groups
+from tasks.records import GroupNote, ObjectState, PlanNote, Scan, Space, Tier, now
+from tasks.reporting.summarize import list_pairs
+from tasks.scan.group import read_assets, read_matches
+from tasks.session import open_catalog, open_source, open_store, scope_sql
+from tasks.sources.store import Store
+
+log = logging.getLogger(__name__)
+
+#: Groups of one plan; what is beyond waits for the next, for a person has to read it.
+_MOST_GROUPS = 5000
+#: Actions after which the keeper stands for its duplicates.
+_MERGING = {Action.METADATA, Action.QUARANTINE, Action.REPLACE, Action.DELETE}
+#: A sidecar is read up to so many bytes; larger ones are no XMP.
+_SIDECAR_BYTES = 4 * 1024**2
+_FACTS = [
+    "key",
+    "asset_id",
+    "content",
+    "sha256",
+    "size",
+    "width",
+    "height",
+    "format",
+    "quality",
+    "last_modified",
+    "flags",
+    "etag",
+    "tags",
+    "metadata",
+    "xmp",
+    "sidecar_xmp",
+    "sidecars",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Where a plan is made: what all of its groups share."""
+
+    scan: Scan
+    policy: Policy
+    store: Store | None
+    shared_sidecars: frozenset[str]
+    past: dict[str, str]
+    keepers: dict[str, str]
+    time: datetime
+
+
+def plan_merges(
+    scan: Scan,
+    space: Space,
+    policy: Policy,
+    *,
+    keepers: dict[str, str] | None = None,
+    again: bool = False,
+    progress: Progress = silent,
+) -> Plan:
+    """Plan the merge of every duplicate group of a scan, and keep the plan in the catalog.
+
+    Args:
+        scan: a scan whose groups are written.
+        space: where its vectors are.
+        policy: what to do with which group.
+        keepers: group id to the key of the keeper that a person chose.
+        again: also groups that a person rejected, or whose merge was undone.
+        progress: told how many groups are planned.
+
+    Raises:
+        PolicyError: when the policy is for another collection.
+        MergeError: when a chosen keeper is not in its group.
+        SourceError: when the bucket cannot be read.
+    """
+    catalog = open_catalog(scan.settings)
+    plan = make_plan(scan, space, policy, keepers=keepers, again=again, progress=progress)
+    with catalog.writing(scan.settings.catalog.busy_seconds):
+        if again:  # not one on which the first decision holds, or whose groups were undone
+            earlier = catalog.read("plans", ["plan_id"], f"scan_id = {quote(scan.id)}").height
+            plan = replace(plan, round=earlier)
+        save_plan(catalog, plan)
+        _approve_by_rule(catalog, plan, policy)
+    log.info(
+        "plan %s: %d groups, %d to be acted on",
+        plan.id,
+        len(plan.groups),
+        sum(1 for group in plan.groups if group.operations),
+    )
+    return plan
+
+
+def plan_scan(scan: Scan, space: Space) -> PlanNote | None:
+    """The plan of a scan under the settings' policy, in the words of its report.
+
+    Returns:
+        None where there is no policy, or the scan is a dry run.
+
+    Raises:
+        PolicyError: when the policy is wrong.
+    """
+    path = scan.settings.merge.policy
+    if path is None or scan.dry_run:
+        return None
+    plan = plan_merges(scan, space, read_policy(path))
+    acting = [group for group in plan.groups if group.operations]
+    decided = read_decisions(open_catalog(scan.settings), plan)
+    return PlanNote(
+        id=plan.id,
+        acting=len(acting),
+        asking=sum(1 for group in acting if group.questions),
+        refused=sum(1 for group in plan.groups if group.refused),
+        approved=decided.filter(decision="approve").height,
+        bytes=sum(group.bytes for group in acting),
+        pages=_pages(scan, plan) if acting else {},
+        policy=plan.policy,
+        groups=_notes(plan, frozenset(decided.filter(decision="approve")["group_id"])),
+    )
+
+
+def _pages(scan: Scan, plan: Plan) -> dict[str, str]:
+    """Reviewer to the signed page's link, where there is a gate to serve it.
+
+    A reviewer's link is for the groups of that reviewer's part, an owner's for all.
+    """
+    settings = scan.settings
+    if not (settings.merge.gate_url and settings.merge.secret):
+        return {}
+    pages = {person: sign_link(settings, plan, person) for person in settings.mail.to}
+    for person, groups in share_groups(open_catalog(settings), scan).items():
+        if groups:
+            pages[person] = sign_link(settings, plan, person, groups=groups)
+    return pages
+
+
+def _notes(plan: Plan, approved: frozenset[str]) -> dict[str, GroupNote]:
+    notes = {}
+    for group in plan.groups:
+        leaving = [one for one in group.operations if one.kind is OperationKind.DELETE]
+        notes[group.group_id] = GroupNote(
+            action=group.action.value,
+            acting=bool(group.operations),
+            files=len(leaving),
+            bytes=sum(one.before.size for one in leaving),
+            questions=group.questions,
+            refused=group.refused,
+            approved=group.group_id in approved,
+            approvers=group.approvers,
+        )
+    return notes
+
+
+def read_policy(path: Path) -> Policy:
+    """A policy file, its filters checked as well.
+
+    Raises:
+        PolicyError: naming file, line and key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(f"cannot read the policy {path}: {error}") from error
+    policy = load_policy(text, str(path))
+    check_filters(policy)
+    return policy
+
+
+def make_plan(
+    scan: Scan,
+    space: Space,
+    policy: Policy,
+    *,
+    keepers: dict[str, str] | None = None,
+    again: bool = False,
+    only: str = "",
+    progress: Progress = silent,
+) -> Plan:
+    """The same plan, not kept; with ``only``, of the groups whose id begins so."""
+    catalog = open_catalog(scan.settings)
+    groups = _members(catalog, scan, space)
+    wanted = _whole_ids(keepers or {}, [name for name, _ in groups])
+    site = _site(catalog, scan, policy, wanted, again)
+    groups = [(name, members) for name, members in groups if name.startswith(only)]
+    allowed = _allowed(catalog, scan, policy)
+    planned = []
+    total = min(len(groups), _MOST_GROUPS)
+    for at, (group_id, members) in enumerate(groups[:_MOST_GROUPS]):
+        planned.append(_plan_group(site, group_id, members, allowed))
+        progress("plan", at + 1, total)
+    if len(groups) > _MOST_GROUPS:
+        log.warning(
+            "the plan holds %d of %d groups; plan again when these are merged",
+            _MOST_GROUPS,
+            len(groups),
+        )
+    source = open_source(scan.source, scan.settings)
+    return Plan(
+        form=PLAN_FORM,
+        source=scan.source,
+        scan_id=scan.id,
+        scope=scan.scope,
+        policy=f"{policy.name} {policy.version_hash}",
+        caps={
+            "objects": policy.caps.objects,
+            "bytes": policy.caps.bytes,
+            "share": policy.caps.share,
+        },
+        quarantine_days=policy.quarantine.days,
+        assets=catalog.count("assets", scope_sql(scan, source)),
+        groups=tuple(sorted(planned, key=lambda group: group.group_id)),
+    )
+
+
+def check_filters(policy: Policy) -> None:
+    """Check the filters of a policy's rules.
+
+    Raises:
+        PolicyError: naming the rule and what is wrong.
+    """
+    for rule in policy.rules:
+        try:
+            render_filter(rule.where)
+        except FilterError as error:
+            raise PolicyError(f"rule {rule.name}: where: {error}") from error
+    for place, where in filters(policy.ingest, policy.alerts):
+        try:
+            render_filter(where)
+        except FilterError as error:
+            raise PolicyError(f"{place}: where: {error}") from error
+
+
+def _whole_ids(keepers: dict[str, str], groups: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for start, key in keepers.items():
+        names = [name for name in groups if name.startswith(start)]
+        if len(names) != 1:
+            raise MergeError(f"{len(names)} groups of the last scan begin with {start!r}")
+        found[names[0]] = key
+    return found
+
+
+def _site(
+    catalog: Catalog, scan: Scan, policy: Policy, keepers: dict[str, str], again: bool
+) -> _Site:
+    _check_collection(policy, scan.source)
+    # Not the scan's scope alone: a raw file that is no image, or another filter's, has it too.
+    source = open_source(scan.source, scan.settings)
+    uses = catalog.read(
+        "assets", ["asset_id", "sidecars"], f"source = {quote(source.id)} AND removed_at IS NULL"
+    )
+    counted = uses.explode("sidecars", empty_as_null=True).drop_nulls()["sidecars"].value_counts()
+    shared = counted.filter(pl.col("count") > 1)["sidecars"]
+    return _Site(
+        scan=scan,
+        policy=policy,
+        store=open_store(scan.source, scan.settings),
+        shared_sidecars=frozenset(shared),
+        past={} if again else past_outcomes(catalog, scan.scope),
+        keepers=keepers,
+        time=now(),
+    )
+
+
+def _allowed(catalog: Catalog, scan: Scan, policy: Policy) -> dict[str, frozenset[str] | None]:
+    """Rule name to the assets its filter selects; None for all."""
+    base = scope_sql(scan, open_source(scan.source, scan.settings))
+    found: dict[str, frozenset[str] | None] = {}
+    for rule in policy.rules:
+        if not rule.where:
+            found[rule.name] = None
+            continue
+        chosen = catalog.read("assets", ["asset_id"], f"({base}) AND {render_filter(rule.where)}")
+        found[rule.name] = frozenset(chosen["asset_id"])
+    return found
+
+
+def _members(catalog: Catalog, scan: Scan, space: Space) -> list[tuple[str, list[Member]]]:
+    """Group id to members, the groups with the most to save first."""
+    rows = catalog.read(
+        "groups", ["group_id", "asset_id", "role", "tier", "score"], f"scan_id = {quote(scan.id)}"
+    )
+    assets = read_assets(catalog, scan, _FACTS)
+    facts = rows.join(assets, on="asset_id", how="inner")
+    inside = assets.join(facts.select("asset_id"), on="asset_id", how="semi")
+    originals = _originals(catalog, scan, space, inside, facts)
+    groups: dict[str, list[Member]] = {}
+    for row in facts.sort("group_id", "key").iter_rows(named=True):
+        groups.setdefault(row["group_id"], []).append(_member(row, row["key"] in originals))
+
+    def order(item: tuple[str, list[Member]]) -> tuple[int, str]:
+        sizes = sorted(member.size for member in item[1])
+        return -sum(sizes[:-1]), item[0]
+
+    return sorted(((name, found) for name, found in groups.items() if len(found) > 1), key=order)
+
+
+def _originals(
+    catalog: Catalog, scan: Scan, space: Space, assets: pl.DataFrame, members: pl.DataFrame
+) -> set[str]:
+    """Keys of assets that some pair calls the original, and none calls the copy."""
+    inside = assets["content"].implode()
+    matches = read_matches(catalog, scan, space).filter(
+        pl.col("left").is_in(inside) & pl.col("right").is_in(inside)
+    )
+    pairs = list_pairs(assets, matches, members).filter(pl.col("relation") == "duplicate")
+    left, right = pairs.filter(original="left"), pairs.filter(original="right")
+    return {*left["left"], *right["right"]} - {*left["right"], *right["left"]}
+
+
+def _member(row: dict[str, Any], original: bool) -> Member:
+    xmp = json.loads(row["xmp"] or "{}") | json.loads(row["sidecar_xmp"] or "{}")
+    sidecars = sorted(key for key in row["sidecars"] or [] if key.lower().endswith(".xmp"))
+    return Member(
+        asset_id=row["asset_id"],
+        key=row["key"],
+        content=row["content"],
+        size=row["size"],
+        width=row["width"],
+        height=row["height"],
+        format=row["format"],
+        last_modified=row["last_modified"],
+        tier=Tier(row["tier"]),
+        score=round(row["score"], 4),
+        quality=row["quality"],
+        flags=tuple(row["flags"] or ()),
+        tags=json.loads(row["tags"] or "{}"),
+        metadata=json.loads(row["metadata"] or "{}"),
+        xmp=xmp,
+        original=original,
+        held=row["etag"],  # the listing's, until the object has been looked at
+        sidecar=sidecars[0] if sidecars else None,
+    )
+
+
+def _plan_group(
+    site: _Site,
+    group_id: str,
+    members: Sequence[Member],
+    allowed: dict[str, frozenset[str] | None],
+) -> PlannedGroup:
+    tier = max((member.tier for member in members), key=[Tier.EXACT, Tier.NEAR].index)
+    rule = _rule_for(site.policy, tier, members, allowed)
+    states: dict[str, ObjectState] = {}
+    refused = site.past.get(fingerprint(members), "")
+    if rule.action is not Action.REPORT and not refused:
+        if site.store is None:
+            refused = (
+                f"the action {rule.action.value} needs a bucket; {site.scan.source} is a folder"
+            )
+        else:
+            states = site.store.states(_keys(members))
+            refused = _moved(members, states)
+    members = [_looked_at(member, states.get(member.key)) for member in members]
+    choice = choose_keeper(members, site.policy, rule, site.time, wanted=site.keepers.get(group_id))
+    return _with_operations(site, group_id, tier, rule, choice, states, refused)
+
+
+def _with_operations(
+    site: _Site,
+    group_id: str,
+    tier: Tier,
+    rule: Rule,
+    choice: KeeperChoice,
+    states: dict[str, ObjectState],
+    refused: str,
+) -> PlannedGroup:
+    everyone = (choice.keeper, *choice.duplicates)
+    merge = merge_metadata(choice.keeper, choice.duplicates, (*rule.metadata, *DEFAULT_METADATA))
+    # A tag or a link takes nothing from anybody: there is nothing to ask.
+    questions = (*choice.questions, *merge.conflicts) if rule.action in _MERGING else ()
+    operations: tuple[Any, ...] = ()
+    refused = refused or choice.refused
+    if not refused and site.store is not None and states:
+        try:
+            states = states | site.store.states(
+                key for key in _written(everyone) if key not in states
+            )
+            _check_sidecars(everyone, states)
+            work = Work(
+                group_id=group_id,
+                source=site.scan.source,
+                keeper=choice.keeper,
+                duplicates=choice.duplicates,
+                merge=merge,
+                states=states,
+                sidecars=_sidecars(site.store, everyone, states),
+                own_sidecars=_own(everyone) - site.shared_sidecars,
+                quarantine=f"{site.policy.quarantine.prefix}{site.scan.id}/",
+            )
+            operations = plan_operations(rule.action, work)
+        except MergeError as error:
+            refused = str(error)
+    relied_on = {member.key for member in everyone}
+    if rule.action in _MERGING:  # a sidecar that appears knows something that would be left behind
+        relied_on |= {name for member in everyone for name in sidecar_names(member)}
+    return PlannedGroup(
+        group_id=group_id,
+        fingerprint=fingerprint((choice.keeper, *choice.duplicates)),
+        tier=tier,
+        score=min(member.score for member in choice.duplicates),
+        rule=rule.name,
+        action=rule.action,
+        keeper=choice.keeper.key,
+        duplicates=tuple(member.key for member in choice.duplicates),
+        reasons=choice.reasons,
+        fields=merge.fields,
+        questions=questions,
+        refused=refused,
+        bytes=sum(member.size for member in choice.duplicates),
+        approvers=site.policy.approvers(rule),
+        automatic=rule.automatic is not None
+        and tier is rule.automatic.tier
+        and not questions
+        and not refused,
+        operations=operations,
+        states=tuple(states[key] for key in sorted(relied_on & set(states))),
+    )
+
+
+def _rule_for(
+    policy: Policy,
+    tier: Tier,
+    members: Sequence[Member],
+    allowed: dict[str, frozenset[str] | None],
+) -> Rule:
+    """The first rule that is for such a group; a group that no rule is for is only reported."""
+    for rule in policy.rules:
+        if tier in rule.tier and _all_in(members, allowed[rule.name]):
+            return rule
+    return Rule(name="no rule")
+
+
+def _check_collection(policy: Policy, source: str) -> None:
+    """Refuse a policy that was written for another collection."""
+    wanted = policy.collection.rstrip("/")
+    if wanted and source.rstrip("/") != wanted and not source.startswith(wanted + "/"):
+        raise PolicyError(
+            f"the policy {policy.name} is for {policy.collection}, and this is a scan of {source}"
+        )
+
+
+def _all_in(members: Iterable[Member], chosen: frozenset[str] | None) -> bool:
+    return chosen is None or all(member.asset_id in chosen for member in members)
+
+
+def _keys(members: Sequence[Member]) -> list[str]:
+    sidecars = [member.sidecar for member in members if member.sidecar]
+    return sorted({member.key for member in members} | set(sidecars))
+
+
+def _written(members: Sequence[Member]) -> list[str]:
+    names = {name for m in members for name in (sidecar_key(m), link_key(m.key))}
+    return sorted(names.union(*(sidecar_names(m) for m in members)))
+
+
+def _own(members: Sequence[Member]) -> frozenset[str]:
+    return frozenset(member.sidecar for member in members if member.sidecar)
+
+
+def _moved(members: Sequence[Member], states: dict[str, ObjectState]) -> str:
+    """Why the group is not the one that was scanned, or nothing."""
+    for member in members:
+        if not states[member.key].exists:
+            return f"{member.key!r} is no longer in the bucket: scan again"
+        if states[member.key].etag != member.held:
+            return f"{member.key!r} changed since it was scanned: scan again"
+    return ""
+
+
+def _check_sidecars(members: Sequence[Member], states: dict[str, ObjectState]) -> None:
+    """Refuse a group of which a sidecar is gone, or one is there that no scan has read."""
+    for member in members:
+        if member.sidecar and not states[member.sidecar].exists:
+            raise MergeError(f"{member.sidecar!r} is no longer in the bucket: scan again")
+        for name in () if member.sidecar else sidecar_names(member):
+            if states[name].exists:
+                raise MergeError(f"{name!r} appeared since {member.key!r} was scanned: scan again")
+
+
+def _looked_at(member: Member, state: ObjectState | None) -> Member:
+    if state is None:
+        return replace(member, held="")
+    return replace(member, held=state.held, tags=state.tags)
+
+
+def _sidecars(
+    store: Store, members: Sequence[Member], states: dict[str, ObjectState]
+) -> dict[str, bytes]:
+    found = {}
+    for member in members:
+        key = sidecar_key(member)
+        if states[key].exists:
+            found[key] = store.read(key, states[key].etag, _SIDECAR_BYTES)
+    return found
+
+
+def _approve_by_rule(catalog: Catalog, plan: Plan, policy: Policy) -> None:
+    """Approve what the policy lets its rules approve, up to their limits."""
+    for rule in policy.rules:
+        if rule.automatic is None:
+            continue
+        ready = [
+            group
+            for group in plan.groups
+            if group.rule == rule.name and group.automatic and group.operations
+        ]
+        if len(ready) > rule.automatic.groups:
+            log.warning(
+                "plan %s: rule %s may approve %d groups by itself and there are %d: none is; a "
+                "person has to look",
+                plan.id,
+                rule.name,
+                rule.automatic.groups,
+                len(ready),
+            )
+            continue
+        for group in ready:
+            save_decision(
+                catalog,
+                plan,
+                group,
+                decision="approve",
+                by=f"policy {plan.policy}",
+                door="policy",
+                comment=f"rule {rule.name}",
+            )

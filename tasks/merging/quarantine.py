@@ -1,0 +1,209 @@
+"""Quarantine: what lies there, and its emptying, the one step that cannot be undone."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from tasks.catalog.catalog import Catalog
+from tasks.errors import MergeError, SourceError
+from tasks.merging.journal import (
+    DONE,
+    LEFT,
+    PURGED,
+    Run,
+    last_events,
+    read_events,
+    read_plan,
+    read_plans,
+    write_events,
+)
+from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
+from tasks.progress import Progress, silent
+from tasks.records import now
+from tasks.session import open_catalog, open_store
+from tasks.settings import Settings
+from tasks.sources.capabilities import probe
+from tasks.sources.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One object in quarantine.
+
+    Attributes:
+        until: how long the policy keeps it.
+        state: ``kept``, ``expired``, ``left`` (an undo could not put it back: it is never removed);
+            after emptying ``purged`` or ``failed``.
+    """
+
+    plan_id: str
+    group_id: str
+    number: int
+    key: str
+    at: str
+    bytes: int
+    until: datetime
+    state: str
+    why: str = ""
+
+
+def list_quarantine(settings: Settings, plan_id: str = "") -> list[Quarantined]:
+    """Everything that merges moved into quarantine and nobody brought back, the oldest first."""
+    catalog = open_catalog(settings)
+    found = [entry for plan in _plans(catalog, plan_id) for entry, _ in _entries(catalog, plan)]
+    return sorted(found, key=lambda entry: (entry.until, entry.at))
+
+
+def empty_quarantine(
+    settings: Settings,
+    *,
+    by: str,
+    plan_id: str = "",
+    early: bool = False,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> list[Quarantined]:
+    """Remove for good what has been in quarantine for as long as the policy says.
+
+    Args:
+        settings: where the catalog and the buckets are.
+        by: who empties it; for the audit.
+        plan_id: of this plan only; required with ``early``.
+        early: also what has not been there long enough.
+        dry_run: only say what would be removed.
+        progress: told how many objects are done.
+
+    Raises:
+        MergeError: when ``early`` names no plan, or the store ignores conditions.
+    """
+    if not by.strip():
+        raise MergeError("say who empties the quarantine (--by NAME): it is written into the audit")
+    if early and not plan_id:
+        raise MergeError("emptying a quarantine early needs one plan's id")
+    catalog = open_catalog(settings)
+    outcomes: list[Quarantined] = []
+    with catalog.turn(settings.catalog.turn_seconds):
+        for plan in _plans(catalog, plan_id):
+            due = [
+                (entry, group)
+                for entry, group in _entries(catalog, plan)
+                if entry.state == "expired" or (early and entry.state == "kept")
+            ]
+            outcomes += _purge(catalog, settings, plan, due, by, dry_run, progress)
+    return outcomes
+
+
+def _plans(catalog: Catalog, plan_id: str) -> Iterator[Plan]:
+    if plan_id:
+        yield read_plan(catalog, plan_id)
+        return
+    yield from read_plans(catalog)[0]  # what lies there because of the others stays there
+
+
+def _entries(catalog: Catalog, plan: Plan) -> Iterator[tuple[Quarantined, PlannedGroup]]:
+    events = read_events(catalog, plan)
+    last = events.sort("sequence").group_by("group_id", "number", maintain_order=True).last()
+    groups = {group.group_id: group for group in plan.groups}
+    # Left: an undo did not put the original back, and the copy is all there is of it. It is shown,
+    # and never removed by us.
+    there = pl.col("event").is_in([DONE, LEFT])
+    moved = last.filter(there & (pl.col("kind") == OperationKind.COPY.value))
+    for row in moved.iter_rows(named=True):
+        group = groups[row["group_id"]]
+        operation = group.operations[row["number"]]
+        until = row["at"] + timedelta(days=plan.quarantine_days)
+        state = "expired" if until <= now() else "kept"
+        if row["event"] == LEFT:
+            state = "left"
+        yield (
+            Quarantined(
+                plan.id,
+                group.group_id,
+                row["number"],
+                operation.key,
+                operation.to or "",
+                operation.before.size,
+                until,
+                state,
+            ),
+            group,
+        )
+
+
+def _purge(
+    catalog: Catalog,
+    settings: Settings,
+    plan: Plan,
+    due: list[tuple[Quarantined, PlannedGroup]],
+    by: str,
+    dry_run: bool,
+    progress: Progress,
+) -> list[Quarantined]:
+    if not due or dry_run:
+        return [entry for entry, _ in due]
+    store = open_store(plan.source, settings)
+    if store is None:
+        raise MergeError(f"{plan.source} is a folder; nothing is in quarantine there")
+    store.capabilities = probe(store)
+    if not store.capabilities.writable:
+        raise MergeError(
+            f"the store of {store.bucket} does not keep to {', '.join(store.capabilities.missing)}"
+        )
+    run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()))
+    events = read_events(catalog, plan)
+    outcomes = []
+    for at, (entry, group) in enumerate(due):
+        operation = group.operations[entry.number]
+        try:
+            _check_keeper(store, group, last_events(events, group.group_id))
+            copy = store.state(entry.at)
+            with catalog.writing(settings.catalog.busy_seconds):
+                # The journal last: what is gone and not written down is found by the next run.
+                if copy.exists:
+                    store.delete(copy)
+                write_events(catalog, run, group, PURGED, [(entry.number, operation, {})])
+        except (SourceError, MergeError) as error:
+            outcomes.append(_ended(entry, "failed", str(error)))
+        else:
+            outcomes.append(_ended(entry, "purged"))
+        progress("purge", at + 1, len(due))
+    log.info(
+        "quarantine of plan %s: %d of %d removed",
+        plan.id,
+        sum(1 for outcome in outcomes if outcome.state == "purged"),
+        len(due),
+    )
+    return outcomes
+
+
+def _check_keeper(
+    store: Store, group: PlannedGroup, last: dict[int, tuple[str, dict[str, Any]]]
+) -> None:
+    """Keep the copies of a keeper that is not the approved one any more: they may be the last."""
+    keeper = store.state(group.keeper)
+    if not keeper.exists:
+        raise MergeError(f"the keeper {group.keeper!r} is gone: its copies are kept")
+    known = {state.etag for state in group.states if state.key == group.keeper}
+    known |= {
+        detail.get("etag", "")
+        for number, (_, detail) in last.items()
+        if group.operations[number].key == group.keeper
+    }
+    if keeper.etag not in known:
+        raise MergeError(
+            f"the keeper {group.keeper!r} was replaced since the merge: its copies are kept; scan, "
+            "and undo the merge if the two are not the same picture any more"
+        )
+
+
+def _ended(entry: Quarantined, state: str, why: str = "") -> Quarantined:
+    return replace(entry, state=state, why=why)

@@ -1,0 +1,230 @@
+"""Which asset of a duplicate group stays under a policy, why, and what speaks against a merge.
+
+What may not be touched comes before what is preferred: holds, protected prefixes and valid
+licences are never lost, whatever the criteria or a person say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tasks.errors import MergeError
+from tasks.merging.rules.criteria import Measure, measure
+from tasks.merging.rules.plans import Member
+from tasks.merging.rules.policy import Policy, Rule
+from tasks.merging.rules.rights import Licence, last_moment, read_licence, text_of, untouchable
+
+_MOST = 5
+_ODD = {
+    "flat": "is of one colour",
+    "tiny": "is tiny",
+    "multi_frame": "has several frames, of which only the first was compared",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperChoice:
+    """Who stays.
+
+    Attributes:
+        keeper: the asset that stays.
+        duplicates: the others, the best first.
+        reasons: why the keeper is the keeper, the decisive first.
+        questions: what a person has to decide before anything is done.
+        refused: why nothing may be done, or nothing. Keeper and duplicates are then for show.
+    """
+
+    keeper: Member
+    duplicates: tuple[Member, ...]
+    reasons: tuple[str, ...]
+    questions: tuple[str, ...]
+    refused: str
+
+
+def choose_keeper(
+    members: Sequence[Member],
+    policy: Policy,
+    rule: Rule,
+    now: datetime,
+    wanted: str | None = None,
+) -> KeeperChoice:
+    """Choose the asset that stays; the same members give the same choice in whatever order.
+
+    Args:
+        members: of one duplicate group; keys differ.
+        policy: what may not be touched, and where rights are written.
+        rule: whose criteria decide.
+        now: the time, with its zone.
+        wanted: key of the keeper that a person chose.
+
+    Raises:
+        MergeError: there are no members, or none has the wanted key.
+    """
+    if not members:
+        raise MergeError("a group without members has no keeper")
+    measures = [measure(criterion, policy, now) for criterion in rule.keeper]
+    ranked = sorted(
+        members,
+        key=lambda one: (*(measured.rank(one) for measured in measures), one.key, one.asset_id),
+    )
+    kept = [(member, why) for member in ranked if (why := untouchable(member, policy))]
+    keeper, reasons = ranked[0], None
+    if wanted is not None:
+        keeper, reasons = _by_key(ranked, wanted), ("chosen by a person",)
+    refusals = []
+    if len(kept) == 1 or (kept and keeper not in [member for member, _ in kept]):
+        held, why = kept[0]
+        if wanted is not None and held is not keeper:
+            refusals.append(f"{wanted} was chosen, but {held.key} may not be touched ({why})")
+        keeper, reasons = held, (f"may not be touched ({why})",)
+    duplicates = tuple(member for member in ranked if member is not keeper)
+    if len(kept) > 1:
+        shown = _list(f"{member.key} ({why})" for member, why in kept)
+        refusals.append(f"{len(kept)} assets may not be touched: {shown}")
+    licences = {id(member): read_licence(member, policy, now) for member in ranked}
+    refusals += _lost_rights(keeper, duplicates, licences)
+    refusals += _not_yet(ranked, policy, now)
+    return KeeperChoice(
+        keeper,
+        duplicates,
+        _reasons(keeper, duplicates, measures) if reasons is None else reasons,
+        (
+            *_conflicts(ranked, policy),
+            *_unreadable(ranked, policy, licences),
+            *_oddities(ranked),
+        ),
+        "; ".join(refusals),
+    )
+
+
+def _by_key(members: Sequence[Member], key: str) -> Member:
+    for member in members:
+        if member.key == key:
+            return member
+    raise MergeError(
+        f"{key!r} is not in this group; its members: {_list(one.key for one in members)}"
+    )
+
+
+def _reasons(
+    keeper: Member, duplicates: Sequence[Member], measures: Sequence[Measure]
+) -> tuple[str, ...]:
+    """What separated the keeper from each duplicate: the first criterion on which they differ."""
+    reasons, level = [], list(duplicates)
+    for measured in measures:
+        best = measured.rank(keeper)
+        beaten = [member for member in level if measured.rank(member) != best]
+        if beaten:
+            reasons.append(measured.words(keeper, beaten))
+            level = [member for member in level if measured.rank(member) == best]
+    if level:
+        reasons.append("first by its key, all else being equal")
+    return tuple(reasons)
+
+
+def _lost_rights(
+    keeper: Member, duplicates: Sequence[Member], licences: dict[int, Licence]
+) -> list[str]:
+    """A right that the keeper does not have may not go with a duplicate."""
+    refusals = []
+    kept = licences[id(keeper)]
+    valid = [one for one in duplicates if licences[id(one)].valid]
+    if valid and not kept.valid:
+        shown = _list(f"{one.key} ({licences[id(one)].words})" for one in valid)
+        refusals.append(f"the keeper {keeper.key} has no valid licence, but {shown} would go")
+    released = [one for one in duplicates if licences[id(one)].release]
+    if released and not kept.release:
+        shown = _list(one.key for one in released)
+        refusals.append(f"the keeper {keeper.key} has no release, but {shown} would go with one")
+    return refusals
+
+
+def _not_yet(members: Sequence[Member], policy: Policy, now: datetime) -> list[str]:
+    """What forbids to touch this group today."""
+    refusals = []
+    if len(members) > policy.caps.group:
+        refusals.append(
+            f"{len(members)} members are more than the {policy.caps.group} that caps.group allows"
+        )
+    least = timedelta(hours=policy.minimum_age_hours)
+    young = [
+        f"{one.key} ({_age(one, now):.1f} h)"
+        for one in _by_name(members)
+        if max(now - one.last_modified, timedelta()) < least
+    ]
+    if young:
+        refusals.append(f"younger than {policy.minimum_age_hours:g} h: {_list(young)}")
+    embargoed = []
+    for one in _by_name(members):
+        until = last_moment(text_of(one, policy.rights.embargo))
+        if until and until > now:
+            embargoed.append(f"{one.key} (until {until.date().isoformat()})")
+    if embargoed:
+        refusals.append(f"under embargo: {_list(embargoed)}")
+    return refusals
+
+
+def _age(member: Member, now: datetime) -> float:
+    return max((now - member.last_modified).total_seconds() / 3600, 0)
+
+
+def _conflicts(members: Sequence[Member], policy: Policy) -> list[str]:
+    """Owners or licences that differ; case apart, since spelling is no other right."""
+    questions = []
+    for label, path, ask in (
+        ("owner", policy.rights.owner, "who keeps the rights?"),
+        ("licence", policy.rights.licence, "which one holds?"),
+    ):
+        given = [(one, text) for one in _by_name(members) if (text := text_of(one, path))]
+        if len({text.casefold() for _, text in given}) > 1:
+            shown = _list(f"{one.key}: {_short(text)}" for one, text in given)
+            questions.append(f"{label} differs: {shown}: {ask}")
+    return questions
+
+
+def _unreadable(
+    members: Sequence[Member], policy: Policy, licences: dict[int, Licence]
+) -> list[str]:
+    questions = []
+    for one in _by_name(members):
+        expiry = licences[id(one)].unreadable
+        if expiry:
+            questions.append(
+                f"{one.key}: {policy.rights.expires} {_short(expiry)!r} is no ISO 8601 date: "
+                "until when is it licensed?"
+            )
+        embargo = text_of(one, policy.rights.embargo)
+        if embargo and last_moment(embargo) is None:
+            questions.append(
+                f"{one.key}: {policy.rights.embargo} {_short(embargo)!r} is no ISO 8601 date: "
+                "until when is it under embargo?"
+            )
+    return questions
+
+
+def _oddities(members: Sequence[Member]) -> list[str]:
+    questions = []
+    for one in _by_name(members):
+        odd = [words for flag, words in _ODD.items() if flag in one.flags]
+        if one.format == "raw":
+            odd.append("is a camera raw file")
+        if odd:
+            questions.append(f"{one.key} {' and '.join(odd)}: is it really the same picture?")
+    return questions
+
+
+def _by_name(members: Sequence[Member]) -> list[Member]:
+    return sorted(members, key=lambda one: (one.key, one.asset_id))
+
+
+def _list(entries: Iterable[str]) -> str:
+    """The first few, and how many more."""
+    every = list(entries)
+    more = f" and {len(every) - _MOST} more" if len(every) > _MOST else ""
+    return ", ".join(every[:_MOST]) + more
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

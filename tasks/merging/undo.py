@@ -1,0 +1,213 @@
+"""Undo: put back what a merge did, from the plan and the journal alone.
+
+In reverse order, and idempotent like the merge. What changed since is left as it is, and said.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from tasks.catalog.catalog import Catalog
+from tasks.errors import MergeError, SourceError
+from tasks.merging.catalog_sync import remember_objects
+from tasks.merging.journal import (
+    LEFT,
+    PURGED,
+    UNDOING,
+    UNDONE,
+    Run,
+    last_events,
+    read_events,
+    read_plan,
+    write_events,
+)
+from tasks.merging.operations import Operator
+from tasks.merging.rules.plans import Operation, OperationKind, Plan, PlannedGroup
+from tasks.progress import Progress, silent
+from tasks.records import now
+from tasks.session import open_catalog, open_store
+from tasks.settings import Settings
+from tasks.sources.capabilities import probe
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UndoOutcome:
+    """What became of one operation.
+
+    Attributes:
+        state: ``undone``, ``left`` (changed since), ``failed`` or, of a dry run, ``would undo``.
+    """
+
+    operation: str
+    kind: str
+    key: str
+    state: str
+    why: str = ""
+
+
+def undo_merge(
+    settings: Settings,
+    target: str,
+    *,
+    by: str,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> list[UndoOutcome]:
+    """Undo a plan, one group of it, or one operation.
+
+    Args:
+        settings: where the catalog and the bucket are.
+        target: ``PLAN``, ``PLAN/GROUP``, ``PLAN/GROUP/NUMBER``, or ``GROUP`` alone.
+        by: who undoes; for the audit.
+        dry_run: only say what would be undone.
+        progress: told how many operations are looked at.
+
+    Returns:
+        One outcome for each operation that was done or begun; none when there is nothing to undo.
+
+    Raises:
+        MergeError: when the target names nothing, or the store may not be written.
+    """
+    if not by.strip():
+        raise MergeError("say who undoes (--by NAME): it is written into the audit")
+    catalog = open_catalog(settings)
+    plan, group_id, number = find_target(catalog, target)
+    store = open_store(plan.source, settings)
+    if store is None:
+        raise MergeError(f"{plan.source} is a folder; nothing was merged there")
+    with catalog.turn(settings.catalog.turn_seconds):
+        events = read_events(catalog, plan)
+        todo = _todo(plan, events, group_id, number)
+        if todo and not dry_run:
+            store.capabilities = probe(store)
+            if not store.capabilities.writable:
+                missing = ", ".join(store.capabilities.missing)
+                raise MergeError(f"the store of {store.bucket} does not keep to {missing}")
+        run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()))
+        outcomes: list[UndoOutcome] = []
+        for at, (group, numbers) in enumerate(todo):
+            last = last_events(events, group.group_id)
+            if dry_run:
+                outcomes += [_outcome(plan, group, n, "would undo") for n in numbers]
+            else:
+                with catalog.writing(settings.catalog.busy_seconds):
+                    outcomes += _undo_group(
+                        catalog, settings, run, group, numbers, Operator(store, group, last)
+                    )
+            progress("undo", at + 1, len(todo))
+        return outcomes
+
+
+def find_target(catalog: Catalog, target: str) -> tuple[Plan, str | None, int | None]:
+    """Plan, group id and operation number that a target names.
+
+    Raises:
+        MergeError: when it names nothing, or several things.
+    """
+    parts = target.strip().split("/")
+    if len(parts) > 3 or not all(parts):
+        raise MergeError(f"{target!r}: write PLAN, PLAN/GROUP or PLAN/GROUP/NUMBER")
+    try:
+        plan = read_plan(catalog, parts[0])
+    except MergeError:
+        found = None if len(parts) > 1 else _plan_of_group(catalog, parts[0])
+        if found is None:
+            raise
+        plan = found
+        parts = [plan.id, parts[0]]
+    if len(parts) == 1:
+        return plan, None, None
+    group = plan.group(parts[1])
+    if group is None:
+        raise MergeError(f"plan {plan.id} has no group {parts[1]!r}, or several that begin so")
+    if len(parts) == 2:
+        return plan, group.group_id, None
+    if not parts[2].isdigit() or int(parts[2]) >= len(group.operations):
+        raise MergeError(f"group {group.group_id[:8]} has no operation {parts[2]!r}")
+    return plan, group.group_id, int(parts[2])
+
+
+def _plan_of_group(catalog: Catalog, group_id: str) -> Plan | None:
+    """The plan that last did something to a group."""
+    events = read_events(catalog).filter(pl.col("group_id").str.starts_with(group_id.lower()))
+    if events.is_empty():
+        return None
+    return read_plan(catalog, events.sort("sequence")["plan_id"][-1])
+
+
+def _todo(
+    plan: Plan, events: pl.DataFrame, group_id: str | None, number: int | None
+) -> list[tuple[PlannedGroup, list[int]]]:
+    """Groups with the operations that were begun and are not undone, the last first."""
+    found = []
+    for group in reversed(plan.groups):
+        if group_id is not None and group.group_id != group_id:
+            continue
+        last = last_events(events, group.group_id)
+        ended = {UNDONE, PURGED}
+        numbers = sorted((n for n, (event, _) in last.items() if event not in ended), reverse=True)
+        if number is not None:
+            numbers = _with_followers(group, numbers, number)
+        if numbers:
+            found.append((group, numbers))
+    return found
+
+
+def _with_followers(group: PlannedGroup, numbers: list[int], number: int) -> list[int]:
+    """An operation with the later ones on its key: a copy goes after its original is back."""
+    key = group.operations[number].key
+    return [n for n in numbers if n == number or (n > number and group.operations[n].key == key)]
+
+
+def _undo_group(
+    catalog: Catalog,
+    settings: Settings,
+    run: Run,
+    group: PlannedGroup,
+    numbers: list[int],
+    operator: Operator,
+) -> list[UndoOutcome]:
+    described: list[tuple[int, Operation, dict[str, Any]]] = [
+        (n, group.operations[n], {}) for n in numbers
+    ]
+    write_events(catalog, run, group, UNDOING, described)
+    outcomes = []
+    lost = ""
+    for n in numbers:
+        if lost and group.operations[n].kind not in {OperationKind.COPY, OperationKind.DELETE}:
+            why = f"it stays, for it holds what is known of an asset that is gone: {lost}"
+            outcomes.append(_outcome(run.plan, group, n, "left", why))
+            continue
+        try:
+            why = operator.undo(n)
+        except MergeError as error:  # gone for good; the others may come back
+            lost = str(error)
+            outcomes.append(_outcome(run.plan, group, n, "failed", lost))
+            continue
+        except SourceError as error:
+            outcomes.append(_outcome(run.plan, group, n, "failed", str(error)))
+            break
+        outcomes.append(_outcome(run.plan, group, n, "left" if why else "undone", why))
+    ends = list(zip(numbers, outcomes, strict=False))
+    for state, event in (("undone", UNDONE), ("left", LEFT)):
+        rows = [(n, group.operations[n], {"why": o.why}) for n, o in ends if o.state == state]
+        write_events(catalog, run, group, event, rows)
+    undone = [n for n, outcome in ends if outcome.state == "undone"]
+    remember_objects(catalog, settings, run.plan, group, undone, undone=True)
+    log.info("group %s: %d of %d operations undone", group.group_id[:8], len(undone), len(numbers))
+    return outcomes
+
+
+def _outcome(
+    plan: Plan, group: PlannedGroup, number: int, state: str, why: str = ""
+) -> UndoOutcome:
+    operation = group.operations[number]
+    name = f"{plan.id}/{group.group_id[:8]}/{number}"
+    return UndoOutcome(name, operation.kind.value, operation.key, state, why)

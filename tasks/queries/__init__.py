@@ -1,0 +1,1 @@
+"""What several stages ask of the catalog and the source."""

@@ -1,0 +1,170 @@
+"""Verdicts: a person's word on a pair of assets, kept for all later scans."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog, quote
+from tasks.csv_cells import unescape_cell
+from tasks.dedup.verdicts import VERDICTS
+from tasks.errors import MergeError
+from tasks.records import VerdictRequest, digest, now
+from tasks.session import open_catalog, pa_table
+from tasks.settings import Settings
+
+_COLUMNS = [
+    "sequence",
+    "source",
+    "left_asset",
+    "right_asset",
+    "left_key",
+    "right_key",
+    "left",
+    "right",
+    "verdict",
+    "by",
+    "door",
+    "comment",
+    "at",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One pair as a person names it, by keys or asset ids."""
+
+    left: str
+    right: str
+    verdict: str
+    comment: str = ""
+
+
+def record_verdicts(
+    settings: Settings, verdicts: Iterable[Verdict], *, by: str, door: str = "cli"
+) -> int:
+    """Add verdicts; all of them or, when one is wrong, none.
+
+    Raises:
+        MergeError: naming every pair that is wrong.
+    """
+    if not by.strip():
+        raise MergeError("say who says so (--by NAME): it is written into the audit")
+    catalog = open_catalog(settings)
+    wanted = list(verdicts)
+    names = {name for verdict in wanted for name in (verdict.left, verdict.right)}
+    known = _assets(catalog, names)
+    complaints, rows = [], []
+    for number, verdict in enumerate(wanted, 1):
+        why, row = _row(verdict, known)
+        if why:
+            complaints.append(f"pair {number}: {why}")
+        else:
+            rows.append(
+                row
+                | {
+                    "by": " ".join(by.split()),
+                    "door": door,
+                    "at": now(),
+                    "sequence": time.time_ns() + number,
+                }
+            )
+    if complaints:
+        raise MergeError("no verdict was recorded:\n  " + "\n  ".join(complaints[:50]))
+    for row in rows:
+        row["verdict_id"] = digest(
+            str(row["left_asset"]), str(row["right_asset"]), str(row["sequence"])
+        )
+    with catalog.writing(settings.catalog.busy_seconds):
+        catalog.upsert("verdicts", pa_table(rows, schema.VERDICTS))
+    return len(rows)
+
+
+def give_verdict(settings: Settings, request: VerdictRequest) -> int:
+    """Add the verdict of a form."""
+    one = Verdict(request.left, request.right, request.verdict.value, request.comment)
+    return record_verdicts(settings, [one], by=request.given_by, door="prefect")
+
+
+def read_verdicts(catalog: Catalog, source: str = "") -> pl.DataFrame:
+    """All verdicts ever given, in order; of one source, or of all."""
+    return catalog.read("verdicts", _COLUMNS, f"source = {quote(source)}" if source else "")
+
+
+def parse_verdicts(text: str) -> list[Verdict]:
+    """Verdicts from CSV with the columns left, right, verdict and perhaps comment.
+
+    The report's pairs.csv with a column ``verdict`` added is such a file; rows without a verdict
+    are left out. As in every CSV file of this program, one leading apostrophe of a cell is none of
+    its text (``tasks.csv_cells``).
+
+    Raises:
+        MergeError: when a column is missing.
+    """
+    reader = csv.DictReader(io.StringIO(text.removeprefix("﻿")))
+    missing = {"left", "right", "verdict"} - set(reader.fieldnames or ())
+    if missing:
+        raise MergeError(f"the CSV has no column {', '.join(sorted(missing))}")
+    return [
+        Verdict(
+            unescape_cell(row["left"] or ""),
+            unescape_cell(row["right"] or ""),
+            row["verdict"].strip().lower(),
+            unescape_cell(row.get("comment") or ""),
+        )
+        for row in reader
+        if (row["verdict"] or "").strip()
+    ]
+
+
+def _assets(catalog: Catalog, names: set[str]) -> dict[str, list[tuple[str, str, str, str]]]:
+    """Name (key or asset id) to the assets it means: id, source, key, content."""
+    columns = ["asset_id", "source", "key", "content", "removed_at"]
+    ordered = sorted(names)
+    found: dict[str, list[tuple[str, str, str, str]]] = {}
+    for start in range(0, len(ordered), 500):
+        listed = ", ".join(quote(name) for name in ordered[start : start + 500])
+        rows = catalog.read("assets", columns, f"key IN ({listed}) OR asset_id IN ({listed})")
+        for row in rows.filter(pl.col("content").is_not_null()).iter_rows(named=True):
+            for name in {row["key"], row["asset_id"]} & names:
+                found.setdefault(name, []).append(
+                    (row["asset_id"], row["source"], row["key"], row["content"])
+                )
+    return found
+
+
+def _row(
+    verdict: Verdict, known: dict[str, list[tuple[str, str, str, str]]]
+) -> tuple[str, dict[str, object]]:
+    if verdict.verdict not in VERDICTS:
+        return f"{verdict.verdict!r} is none of {', '.join(VERDICTS)}", {}
+    sides = []
+    for name in (verdict.left, verdict.right):
+        assets = known.get(name, [])
+        if not assets:
+            return f"the catalog knows no picture {name!r}", {}
+        if len(assets) > 1:
+            return f"{name!r} is in several sources: give its asset id", {}
+        sides.append(assets[0])
+    left, right = sorted(sides)
+    if left[0] == right[0]:
+        return f"{left[2]!r} is one asset, not two", {}
+    if left[1] != right[1]:
+        return "the two are in different sources", {}
+    return "", {
+        "source": left[1],
+        "left_asset": left[0],
+        "right_asset": right[0],
+        "left_key": left[2],
+        "right_key": right[2],
+        "left": left[3],
+        "right": right[3],
+        "verdict": verdict.verdict,
+        "comment": verdict.comment.strip()[:2000],
+    }

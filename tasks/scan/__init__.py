@@ -1,0 +1,1 @@
+"""The stages of one scan, one plain verb each."""

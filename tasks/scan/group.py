@@ -1,0 +1,164 @@
+"""Group: from matches to duplicate groups, and what is new since the last scan of this scope."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import polars as pl
+
+from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog, quote
+from tasks.dedup.cross_filter import content_sides, crossing, keep_crossing
+from tasks.dedup.groups import group_matches
+from tasks.dedup.links import without_linked
+from tasks.dedup.verdicts import apply_verdicts, current, keep_apart
+from tasks.dedup.verify import tiers_of
+from tasks.progress import Progress, silent
+from tasks.queries.verdicts import read_verdicts
+from tasks.records import Scan, Space, digest
+from tasks.scan.verify import KEEPER_COLUMNS, read_pairs
+from tasks.session import open_catalog, open_source, read_sides, scope_sql
+
+log = logging.getLogger(__name__)
+
+#: Scans of one scope whose groups are kept.
+_KEPT_SCANS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """What a group stage found: groups in all, and of these the new and the changed ones."""
+
+    groups: int
+    members: int
+    new: int
+    changed: int
+
+
+def read_assets(catalog: Catalog, scan: Scan, columns: list[str]) -> pl.DataFrame:
+    """The scope's assets that have a picture, with the side they are on."""
+    source = open_source(scan.source, scan.settings)
+    found = catalog.read("assets", columns, scope_sql(scan, source)).drop_nulls("content")
+    return read_sides(catalog, scan, found)
+
+
+def read_matches(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
+    """The scope's pairs that are copies, or alike, at or above the threshold, with evidence.
+
+    Returns:
+        As :func:`~tasks.scan.verify.read_pairs`, and box_left, box_right: where the two meet.
+    """
+    boxes = pl.Struct({"box_left": pl.List(pl.Float64), "box_right": pl.List(pl.Float64)})
+    return (
+        read_pairs(catalog, scan, space)
+        .filter(pl.col("score") >= scan.threshold)
+        .with_columns(pl.col("evidence").str.json_decode(boxes).alias("boxes"))
+        .unnest("boxes")
+    )
+
+
+def original_document() -> pl.Expr:
+    """XMP OriginalDocumentID, of the file or of its sidecar."""
+    path = "$.original_document_id"
+    return pl.coalesce(
+        pl.col("xmp").str.json_path_match(path), pl.col("sidecar_xmp").str.json_path_match(path)
+    ).alias("document")
+
+
+def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> GroupCounts:
+    """Group everything in scope, and write the groups under the scan's id."""
+    catalog = open_catalog(scan.settings)
+    progress("group", 0, 1)
+    assets = read_assets(catalog, scan, [*KEEPER_COLUMNS, "xmp", "sidecar_xmp"])
+    assets = assets.with_columns(original_document())
+    source = open_source(scan.source, scan.settings)
+    said = current(read_verdicts(catalog, source.id), assets)
+    matches = without_linked(
+        read_matches(catalog, scan, space), assets.select("content", "document")
+    )
+    # A person may have vouched for a pair of one side.
+    matches = crossing(apply_verdicts(matches, said, assets), content_sides(assets))
+    members = group_matches(assets, matches)
+    contents = assets.select("asset_id", "content", "side")
+    members = keep_apart(members.join(contents, on="asset_id", maintain_order="left"), said)
+    if scan.across:
+        members = keep_crossing(members)
+    tiers = tiers_of(members["score"], members["same_pixels"])
+    members = members.with_columns(pl.Series("tier", tiers, dtype=pl.String))
+    with catalog.writing(scan.settings.catalog.busy_seconds):
+        last, before = _last_groups(catalog, scan)
+        members = members.join(_states(members, before), on="group_id", maintain_order="left")
+        _write(catalog, scan, members)
+        _forget_old(catalog, scan, last)
+    progress("group", 1, 1)
+    state = members.unique("group_id")["state"]
+    counts = GroupCounts(
+        len(state), members.height, int((state == "new").sum()), int((state == "changed").sum())
+    )
+    log.info("group: %s", counts)
+    return counts
+
+
+def _last_groups(catalog: Catalog, scan: Scan) -> tuple[str, pl.DataFrame]:
+    """The scan whose groups people last saw, with its group and member ids.
+
+    That is the last finished scan of this scope at this threshold. A dry run does not count, for
+    nobody was told of it; nor does a scan at another threshold, which has other groups.
+    """
+    where = f"scope = {quote(scan.scope)} AND state = 'finished' AND NOT dry_run"
+    scans = catalog.read("scans", ["started", "scan_id", "threshold"], where)
+    same = scans.filter((pl.col("threshold") - scan.threshold).abs() < 1e-6)
+    last = same["scan_id"][-1] if same.height else ""
+    return last, catalog.read("groups", ["group_id", "asset_id"], f"scan_id = {quote(last)}")
+
+
+def _states(members: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
+    """group_id, state: ``known`` (the same members), ``changed`` or ``new`` (none seen before).
+
+    By members, not by ids: a better keeper gives its group another id, and is no new group.
+    """
+
+    def fingerprints(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.group_by("group_id").agg(pl.col("asset_id").sort().str.join(" ").alias("all"))
+
+    now = fingerprints(members)
+    same = now.join(fingerprints(before), on="all", how="semi")["group_id"]
+    seen = members.join(before, on="asset_id", how="semi")["group_id"]
+    return now.select(
+        "group_id",
+        pl.when(pl.col("group_id").is_in(same.implode()))
+        .then(pl.lit("known"))
+        .when(pl.col("group_id").is_in(seen.implode()))
+        .then(pl.lit("changed"))
+        .otherwise(pl.lit("new"))
+        .alias("state"),
+    )
+
+
+def _write(catalog: Catalog, scan: Scan, members: pl.DataFrame) -> None:
+    ids = [digest(scan.id, asset) for asset in members["asset_id"]]
+    rows = members.select(
+        pl.Series("member_id", ids, dtype=pl.String),
+        pl.lit(scan.id).alias("scan_id"),
+        pl.lit(scan.scope).alias("scope"),
+        "group_id",
+        "asset_id",
+        "role",
+        "tier",
+        "score",
+        "state",
+    )
+    # A retry of this step may have other groups than the try before.
+    stale = catalog.read("groups", ["member_id"], f"scan_id = {quote(scan.id)}")
+    catalog.delete_keys("groups", stale["member_id"].to_list())
+    catalog.upsert("groups", rows.to_arrow().cast(schema.GROUPS))
+
+
+def _forget_old(catalog: Catalog, scan: Scan, last: str) -> None:
+    scans = catalog.read("groups", ["scan_id"], f"scope = {quote(scan.scope)}")["scan_id"]
+    # Ids begin with the time. What people last saw is kept however many scans failed since.
+    old = [name for name in scans.unique().sort().to_list()[:-_KEPT_SCANS] if name != last]
+    if old:
+        listed = ", ".join(quote(name) for name in old)
+        catalog.table("groups").delete(f"scan_id IN ({listed})")

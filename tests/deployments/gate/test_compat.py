@@ -1,0 +1,279 @@
+"""What a client of another image search service does, against a real server."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from deployments.gate.app import create_app
+from tasks.settings import load_settings
+
+
+def file_of(image: Image.Image, kind: str = "JPEG") -> bytes:
+    found = io.BytesIO()
+    image.convert("RGB").save(found, kind)
+    return found.getvalue()
+
+
+class DupeScanner:
+    """The calls of the other service's public client, in its order and with its oddities."""
+
+    def __init__(self, server: str, collection: str) -> None:
+        self.core = f"{server}/api/cores/{collection}"
+        self.solr = f"{server}/solr/{collection}"
+        self.http = httpx.Client(timeout=60)
+
+    def check_connection(self) -> bool:
+        return self.http.get(f"{self.core}/").status_code == 200
+
+    def count(self) -> int:
+        answer = self.http.get(f"{self.core}/select?rows=0&q*:*").json()
+        return answer["response"]["numFound"]
+
+    def ids(self, rows: int = 1000) -> list[str]:
+        found, mark = [], "*"
+        while True:
+            answer = self.http.get(
+                f"{self.core}/select?rows={rows}&fl=id&sort=id asc&cursorMark={mark}"
+            ).json()
+            found += [one["id"] for one in answer["response"]["docs"]]
+            if answer["nextCursorMark"] == mark:
+                return found
+            mark = answer["nextCursorMark"]
+
+    def clear(self) -> None:
+        answer = self.http.post(
+            f"{self.solr}/update?commit=true",
+            content='{"delete":{"query":"*:*"}}',
+            headers={"Content-Type": "application/json"},
+        )
+        assert answer.json()["responseHeader"]["status"] == 0, answer.text
+
+    def index(self, path: Path) -> None:
+        uri = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
+        analysed = self.http.post(
+            f"{self.core}/analyze?modules.apply=duplicate", data={"input.data": uri}
+        ).json()
+        document = {
+            "id": path.stem,
+            "image": f"/srv/images/{path.name}",
+            "filename": path.name,
+            "import": analysed["outputs"],
+        }
+        answer = self.http.post(f"{self.core}/update", json=document)
+        assert answer.json()["responseHeader"]["status"] == 0, answer.text
+
+    def commit(self) -> None:
+        answer = self.http.post(f"{self.core}/update?softCommit=true")
+        assert answer.json()["responseHeader"]["status"] == 0
+
+    def duplicates(self, name: str, threshold: float = 0.6) -> list[dict]:
+        answer = self.http.get(
+            f"{self.core}/duplicate?rank.by.id={name}&fl=id,score,filename,image&rows=10"
+            f"&rank.threshold={threshold}&rank.approximate=False&rank.smartfilter=off"
+        )
+        return answer.json()["response"]["docs"]
+
+    def scan(self, folder: Path) -> list[set[str]]:
+        """Index a folder and group what is found."""
+        assert self.check_connection()
+        known = set(self.ids())
+        for path in sorted(folder.iterdir()):
+            if path.stem not in known:
+                self.index(path)
+        self.commit()
+        groups: list[set[str]] = []
+        for name in self.ids():
+            docs = self.duplicates(name)
+            assert docs[0] | {"score": 1.0} == docs[0]
+            assert docs[0]["id"] == name
+            group = {one["id"] for one in docs}
+            if len(group) > 1 and group not in groups:
+                groups.append(group)
+        return groups
+
+
+@pytest.fixture
+def settings(library, tmp_path):
+    return load_settings(
+        catalog={"uri": str(tmp_path / "catalog"), "busy_seconds": 10},
+        collection="photos",
+        source={"uri": str(library.folder)},
+        embedding={"model": str(library.model), "pooling": "cls", "device": "cpu", "decoders": 1},
+    )
+
+
+@pytest.fixture
+def server(settings) -> Iterator[str]:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        place.listen()  # who asks before it has started waits
+        running = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [place]})
+        thread.start()
+        yield f"http://127.0.0.1:{place.getsockname()[1]}"
+        running.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def planted(tmp_path, picture_of) -> Path:
+    """Eight pictures, of which two are there again: smaller, and cropped."""
+    folder = tmp_path / "incoming"
+    folder.mkdir()
+    for seed in range(8):
+        (folder / f"img-{seed}.jpg").write_bytes(file_of(picture_of(seed)))
+    (folder / "small of 2.jpg").write_bytes(file_of(picture_of(2).resize((200, 150))))
+    (folder / "cropped 5.jpg").write_bytes(file_of(picture_of(5).crop((20, 20, 380, 280))))
+    return folder
+
+
+@pytest.fixture
+def picture_of():
+    """Pictures with enough in them to be recognised by."""
+    import numpy as np
+
+    def make(seed: int) -> Image.Image:
+        draw = np.random.default_rng(seed)
+        image = Image.fromarray(draw.integers(60, 200, (5, 6, 3)).astype(np.uint8))
+        image = image.resize((400, 300), Image.Resampling.BICUBIC)
+        for _ in range(60):
+            size = tuple(int(n) for n in draw.integers(8, 60, 2))
+            place = (int(draw.integers(0, 380)), int(draw.integers(0, 280)))
+            colour = tuple(int(n) for n in draw.integers(0, 256, 3))
+            image.paste(Image.new("RGB", size, colour), place)
+        return image
+
+    return make
+
+
+def test_the_scanner_finds_planted_duplicates(server, planted):
+    scanner = DupeScanner(server, "incoming")
+    assert scanner.count() == 0
+    assert scanner.ids() == []
+    groups = scanner.scan(planted)
+    assert sorted(map(sorted, groups)) == [["cropped 5", "img-5"], ["img-2", "small of 2"]]
+    assert scanner.count() == 10
+    assert scanner.ids(rows=3) == sorted(path.stem for path in planted.iterdir())
+    docs = scanner.duplicates("img-2")
+    assert docs[0] == {
+        "id": "img-2",
+        "score": 1.0,
+        "filename": "img-2.jpg",
+        "image": "/srv/images/img-2.jpg",
+    }
+    assert docs[1]["filename"] == "small of 2.jpg"
+    assert 0.9 < docs[1]["score"] <= 1
+    assert scanner.scan(planted) == groups  # everything is known now, and found again
+    scanner.clear()
+    assert (scanner.count(), scanner.ids()) == (0, [])
+    other = DupeScanner(server, "other")
+    assert other.count() == 0
+
+
+@pytest.fixture
+def core(server, planted) -> httpx.Client:
+    scanner = DupeScanner(server, "incoming")
+    for path in sorted(planted.iterdir()):
+        scanner.index(path)
+    return httpx.Client(base_url=f"{server}/api/cores/incoming", timeout=60)
+
+
+def test_ranked_by_anything(core, planted):
+    image = (planted / "img-2.jpg").read_bytes()
+    uri = "data:image/jpeg;base64," + base64.b64encode(image).decode()
+    outputs = core.post("/analyze", data={"input.data": uri}).json()["outputs"]
+    text = json.dumps(outputs)
+    for answer in (
+        core.post("/duplicate", data={"rank.by.preprocessed": text, "fl": "id,score"}),
+        core.post("/duplicate", data={"rank.by.data": uri, "fl": "id,score"}),
+    ):
+        found = answer.json()["response"]
+        assert (found["numFound"], found["start"], found["maxScore"]) == (2, 0, 1.0)
+        assert [one["id"] for one in found["docs"]] == ["img-2", "small of 2"]
+    assert core.post("/analyze", files={"file": ("a", image)}).json()["outputs"] == outputs
+
+
+def test_filters_pages_and_order(core):
+    def ids(path: str) -> list[str]:
+        answer = core.get(path)
+        assert answer.status_code == 200, answer.text
+        return [one["id"] for one in answer.json()["response"]["docs"]]
+
+    both = "/duplicate?rank.by.id=img-2&rank.threshold=0.6"
+    assert ids(both) == ["img-2", "small of 2"]
+    assert ids(f"{both}&rows=1") == ["img-2"]
+    assert ids(f"{both}&rows=1&start=1") == ["small of 2"]
+    assert ids(f"{both}&start=2") == []
+    assert ids(f"{both}&rows=0") == []
+    assert ids(f"{both}&fq=-id:img-2") == ["small of 2"]
+    assert ids(f'{both}&fq=-id:"small of 2"&fq=id:img-*') == ["img-2"]
+    assert core.get(f"{both}&rows=1").json()["response"]["numFound"] == 2
+    assert core.get(f"{both}&fq=-id:img-2").json()["response"]["numFound"] == 1
+    assert ids("/select?q=id:img-*&sort=id desc&rows=2") == ["img-7", "img-6"]
+    assert ids("/select?q=*:*&start=9&sort=id asc") == ["small of 2"]
+    assert ids("/select?rows=2&sort=width asc&fl=id,width")[0] == "small of 2"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/duplicate", 400),
+        ("/duplicate?rank.by.id=none", 404),
+        ("/duplicate?rank.by.id=img-2&rank.by.url=http://x", 400),
+        ("/duplicate?rank.by.id=img-2&rank.threshold=2", 400),
+        ("/duplicate?rank.by.id=img-2&rows=-1", 400),
+        ("/duplicate?rank.by.id=img-2&fq=nothing:1", 400),
+        ("/duplicate?rank.by.id=img-2&rank.approximate=perhaps", 400),
+        ("/select?rows=9999999", 400),
+        ("/select?cursorMark=%00&sort=id asc", 400),
+        ("/select?cursorMark=*&sort=size asc", 400),
+        ("/select?sort=vector asc", 400),
+        ("/../x%20y/select", 404),
+    ],
+)
+def test_wrong_requests(core, path, status):
+    answer = core.get(path)
+    assert answer.status_code == status, answer.text
+    said = answer.json()
+    if path.startswith(("/duplicate", "/select")):
+        assert said["responseHeader"]["status"] == said["error"]["code"] == status
+        assert said["error"]["msg"]
+        assert said["remedy"]
+
+
+def test_the_settings_source_is_read_and_never_emptied(library, settings):
+    for seed in range(4):
+        library.add(f"p{seed}.png", seed)
+    library.add("again.jpg", 2, width=120)
+    library.scan()
+    with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+        assert client.get("/api/cores/photos/select?rows=0").json()["response"]["numFound"] == 5
+        docs = client.get("/api/cores/photos/duplicate?rank.by.id=p2.png&fl=id").json()["response"]
+        assert [one["id"] for one in docs["docs"]] == ["p2.png", "again.jpg"]
+        for body in ({"query": "*:*"}, {"id": "p2.png"}, "p2.png", ["p2.png"]):
+            answer = client.post("/solr/photos/update?commit=true", json={"delete": body})
+            assert answer.status_code == 403
+            assert "not deleted" in answer.json()["error"]["msg"]
+        assert client.get("/api/cores/photos/select?rows=0").json()["response"]["numFound"] == 5
+
+
+def test_single_documents_are_deleted(core, server):
+    place = f"{server}/solr/incoming/update"
+    for body, left in (({"id": "img-0"}, 9), (["img-1"], 8), ({"query": "id:img-3"}, 7)):
+        assert httpx.post(place, json={"delete": body}).status_code == 200
+        assert core.get("/select?rows=0").json()["response"]["numFound"] == left
+    for body in ({}, {"query": ""}, {"query": "x:y"}, 5, None, {"id": 5}):
+        assert httpx.post(place, json={"delete": body}).status_code == 400, body
+    assert core.get("/select?rows=0").json()["response"]["numFound"] == 7
