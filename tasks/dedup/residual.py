@@ -2,9 +2,9 @@
 
 Under an alignment the rest of a copy is small and everywhere alike: noise on flat ground, and near
 edges a part of their steepness, from resampling, compression and what is left of the misfit. How
-much, the pair itself says. A place that stands out of its own pair's noise has ink, a bar, a module
-or a tone that the other picture lacks. Source of the joint fit of motion and tone: Lucas and Kanade,
-"An iterative image registration technique", 1981, with gain and bias as in Negahdaripour, 1998.
+much, the pair itself says. A place that stands out of its own pair's noise has ink, a bar, a
+module or a tone that the other picture lacks. Source of the joint fit of motion and tone: Lucas and
+Kanade, "An iterative image registration technique", 1981; with gain and bias, Negahdaripour, 1998.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def measure_residual(left: Floats, right: Floats, mask: Mask) -> Residual | None
         None where too little is in common to tell the noise.
     """
     one, two = (cv2.GaussianBlur(grey, (0, 0), _SMOOTH) for grey in (left, right))
-    inside = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    inside = cv2.erode(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     if inside.sum() < 400:
         return None
     fitted = _explained(one, two, inside)
@@ -121,17 +121,25 @@ def _explained(one: Floats, two: Floats, inside: Mask) -> Floats:
         solution = np.linalg.solve(part.T @ part + ridge, part.T @ wanted[calm])
         off = np.abs(wanted - design @ solution)
         calm = off <= np.quantile(off, _CALM) + 1e-3
-    grid_x, grid_y = np.broadcast_to(x, one.shape), np.broadcast_to(y[:, None], one.shape)
-    whole = terms(one, across, down, blurred, grid_x, grid_y)
-    return np.asarray(one + np.tensordot(solution, whole, axes=1), dtype=np.float32)
+    level, tone, square, soft, *moved = (float(value) for value in solution)
+    light = one / 128 - 1
+    shift_x = moved[0] + moved[1] * x + moved[2] * y[:, None]
+    shift_y = moved[3] + moved[4] * x + moved[5] * y[:, None]
+    change = level + (tone + square * light) * light + soft * blurred
+    change = change + shift_x * across + shift_y * down
+    return np.asarray(one + change, dtype=np.float32)
 
 
 def _warped(of: Floats, rest: Floats, inside: Mask) -> Floats:
     """What a displacement that changes slowly over the picture explains of the rest."""
     across, down = _slopes(of)
 
+    size = rest.shape[1], rest.shape[0]
+    small = max(2, size[0] // 8), max(2, size[1] // 8)
+
     def broad(values: Floats) -> Floats:
-        return np.asarray(cv2.GaussianBlur(np.where(inside, values, 0), (0, 0), _WARP))
+        reduced = cv2.resize(np.where(inside, values, 0), small, interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.resize(cv2.GaussianBlur(reduced, (0, 0), _WARP / 8), size))
 
     xx, xy, yy = broad(across * across), broad(across * down), broad(down * down)
     xr, yr = broad(across * rest), broad(down * rest)

@@ -27,7 +27,19 @@ _REDUCED, _MASK = 1, 4
 _MOST_DIRECTORIES, _MOST_ENTRIES, _MOST_VALUES = 64, 512, 65_536
 #: Bytes of a value of each type; None where it is no whole number and of no use here.
 _SIZES = {1: 1, 3: 2, 4: 4, 6: 1, 7: 1, 8: 2, 9: 4, 13: 4, 16: 8, 17: 8, 18: 8}
-_CODES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_CODES = {
+    1: "B",
+    3: "H",
+    4: "I",
+    6: "b",
+    7: "B",
+    8: "h",
+    9: "i",
+    13: "I",
+    16: "Q",
+    17: "q",
+    18: "Q",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +160,7 @@ def plane_files(data: bytes, tiff: Tiff) -> list[bytes] | None:
     files = []
     for plane in range(samples):
         part = slice(plane * each, (plane + 1) * each)
-        kept = {
-            tag: tags[tag] for tag in (WIDTH, HEIGHT, COMPRESSION, 278, 317) if tag in tags
-        } | {
+        kept = {tag: tags[tag] for tag in (WIDTH, HEIGHT, COMPRESSION, 278, 317) if tag in tags} | {
             BITS: (tags[BITS][0],),
             PHOTOMETRIC: (1,),
             SAMPLES: (1,),
