@@ -24,6 +24,8 @@ _SMOOTH = 0.9
 _WINDOW, _WARP = 2.0, 20.0
 #: Pixels that make the joint fit, its rounds, and the share of them that count in each.
 _FITTED, _ROUNDS, _CALM = 12_000, 3, 0.8
+#: Rests of so many grey levels count in any case.
+_SURELY_CALM = 3.0
 #: Steepness from which a pixel is inked, grey levels a pixel.
 _STEEP = 4.0
 #: The noise of flat ground, grey levels: at least and at most; and that of an edge, as a share of
@@ -120,7 +122,8 @@ def _explained(one: Floats, two: Floats, inside: Mask) -> Floats:
         part = design[calm]
         solution = np.linalg.solve(part.T @ part + ridge, part.T @ wanted[calm])
         off = np.abs(wanted - design @ solution)
-        calm = off <= np.quantile(off, _CALM) + 1e-3
+        # Never only the ground of a page: of one tone no tone curve can be told.
+        calm = off <= max(float(np.quantile(off, _CALM)), _SURELY_CALM)
     level, tone, square, soft, *moved = (float(value) for value in solution)
     light = one / 128 - 1
     shift_x = moved[0] + moved[1] * x + moved[2] * y[:, None]
