@@ -24,8 +24,9 @@ _SMOOTH = 0.9
 _WINDOW, _WARP = 2.0, 20.0
 #: Pixels that make the joint fit, its rounds, and the share of them that count in each.
 _FITTED, _ROUNDS, _CALM = 12_000, 3, 0.8
-#: Rests of so many grey levels count in any case.
-_SURELY_CALM = 3.0
+#: An edge's rest before the fit, as a share of its steepness; and rests in units of what is expected
+#: that count in any case.
+_EDGE, _SURELY_CALM = 0.25, 2.5
 #: Steepness from which a pixel is inked, grey levels a pixel.
 _STEEP = 4.0
 #: The noise of flat ground, grey levels: at least and at most; and that of an edge, as a share of
@@ -114,7 +115,10 @@ def _explained(one: Floats, two: Floats, inside: Mask) -> Floats:
     blurred = cv2.Laplacian(one, cv2.CV_32F)
     at = rows, columns
     design = terms(one[at], across[at], down[at], blurred[at], x[columns], y[rows]).T
-    wanted = two[at] - one[at]
+    wanted, steep = two[at] - one[at], np.hypot(across[at], down[at])
+    # An edge may be off by a part of its steepness: it tells less of the tone than flat areas do.
+    weight = 1 / np.sqrt(_LEAST_NOISE**2 + (_EDGE * steep) ** 2)
+    design, wanted = design * weight[:, None], wanted * weight
     calm = np.ones(len(wanted), dtype=bool)
     solution = np.zeros(design.shape[1], np.float32)
     ridge = np.diag(np.full(design.shape[1], 1e-3 * len(wanted), np.float32))
@@ -122,7 +126,7 @@ def _explained(one: Floats, two: Floats, inside: Mask) -> Floats:
         part = design[calm]
         solution = np.linalg.solve(part.T @ part + ridge, part.T @ wanted[calm])
         off = np.abs(wanted - design @ solution)
-        # Never only the ground of a page: of one tone no tone curve can be told.
+        # Never only the ground of a page: of one tone no tone curve can be told, of no edge a shift.
         calm = off <= max(float(np.quantile(off, _CALM)), _SURELY_CALM)
     level, tone, square, soft, *moved = (float(value) for value in solution)
     light = one / 128 - 1
