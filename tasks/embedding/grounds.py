@@ -12,10 +12,10 @@ from PIL import Image, ImageFilter
 #: Grounds, the usual one first; the last ones are for pictures that hold white, black and grey.
 _GROUNDS = ((255, 255, 255), (128, 128, 128), (0, 0, 0), (96, 160, 96), (176, 120, 208))
 #: A visible pixel whose channels are all within so many levels of the ground vanishes on it.
-_NEAR = 40
+_NEAR = 24
 #: So much of the rim may vanish: a highlight at the edge of a cut-out is no lettering.
-_MAY_VANISH = 0.03
-#: What is nearer than this to transparency is the rim, pixels: all of a letter, little of a cut-out.
+_MAY_VANISH = 0.08
+#: What is nearer than this to transparency is the rim, pixels: all of a letter, little of a thing.
 _RIM = 4
 #: Long side at which the ground is chosen: more detail decides nothing.
 _LOOKED_AT = 512

@@ -95,11 +95,12 @@ def read_picture(data: bytes, limits: LimitSettings, side: int) -> Picture:
         raise ImageError("too_many_scans", f"a JPEG of more than {limits.jpeg_scans} scans")
     if name == "heif":
         _register_heif()
+    tiff = _checked_tiff(data) if name == "tiff" else None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[name]) as image:
-                return _read(image, data, name, limits, side)
+                return _read(image, data, name, tiff, limits, side)
     except ImageError:
         raise
     except MemoryError:
@@ -134,7 +135,9 @@ def _jpeg_scans(data: bytes) -> int:
     return scans
 
 
-def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, side: int) -> Picture:
+def _read(
+    image: Image.Image, data: bytes, name: str, tiff: Tiff | None, limits: LimitSettings, side: int
+) -> Picture:
     width, height = image.size
     if width * height > limits.pixels:
         raise ImageError(
@@ -143,7 +146,6 @@ def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, sid
         )
     if max(width, height) > limits.side:
         raise ImageError("too_long_side", f"{width} x {height}: a side over {limits.side} pixels")
-    tiff = _checked_tiff(data) if name == "tiff" else None
     mode = image.mode
     info: dict[Any, Any] = dict(image.info)
     frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1

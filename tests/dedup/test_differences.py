@@ -12,7 +12,13 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.explain import Side, explain
 from tasks.dedup.features import Features
-from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE, SIMILAR_SCORE, reads_differently, verify_pair
+from tasks.dedup.verify import (
+    EXACT_SCORE,
+    NEAR_SCORE,
+    SIMILAR_SCORE,
+    reads_differently,
+    verify_pair,
+)
 
 Known = Callable[..., Features]
 FILE = Side(800, 1000, 90_000, "png")
