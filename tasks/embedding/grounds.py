@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 #: Grounds, the usual one first; the last ones are for pictures that hold white, black and grey.
 _GROUNDS = ((255, 255, 255), (128, 128, 128), (0, 0, 0), (96, 160, 96), (176, 120, 208))
-#: A visible pixel whose channels are all within so many levels of the ground vanishes on it.
+#: A visible pixel whose channels are within so many levels of the ground, on average, vanishes.
 _NEAR = 24
 #: So much of the rim may vanish: a highlight at the edge of a cut-out is no lettering.
 _MAY_VANISH = 0.08
@@ -40,7 +40,7 @@ def choose_ground(layered: Image.Image) -> tuple[int, int, int]:
     if not len(visible):
         return _GROUNDS[1]
     lost = [
-        float((np.abs(visible - np.array(ground, np.int16)).max(axis=1) <= _NEAR).mean())
+        float((np.abs(visible - np.array(ground, np.int16)).mean(axis=1) <= _NEAR).mean())
         for ground in _GROUNDS
     ]
     for ground, share in zip(_GROUNDS, lost, strict=True):
