@@ -10,6 +10,7 @@ Kanade, "An iterative image registration technique", 1981; with gain and bias, N
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+_Steep = TypeVar("_Steep", float, Floats)
 
 #: Both are smoothed by this first, pixels: the grain of a JPEG's blocks is no content.
 _SMOOTH = 0.9
@@ -61,13 +63,17 @@ class Residual:
     misfit: float
 
 
-def measure_residual(left: Floats, right: Floats, mask: Mask) -> Residual | None:
+def measure_residual(
+    left: Floats, right: Floats, mask: Mask, *, toned: bool = True
+) -> Residual | None:
     """What a motion, a tone curve and a blur over the whole leave of a pair.
 
     Args:
         left: float32 (h, w), grey levels, laid over the right picture.
         right: the same.
         mask: bool (h, w), where both are.
+        toned: whether a tone curve is fitted; not where this is a part of a picture, whose tone
+            curve is known from the whole.
 
     Returns:
         None where too little is in common to tell the noise.
@@ -76,7 +82,7 @@ def measure_residual(left: Floats, right: Floats, mask: Mask) -> Residual | None
     inside = cv2.erode(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
     if inside.sum() < 400:
         return None
-    fitted = _explained(one, two, inside)
+    fitted = _explained(one, two, inside, toned=toned)
     rest = two - fitted
     rest = rest - _warped(fitted, rest, inside)
     slope_one, slope_two = _steepness(fitted), _steepness(two)
@@ -84,7 +90,7 @@ def measure_residual(left: Floats, right: Floats, mask: Mask) -> Residual | None
     steep_left, steep_right = _window(slope_one, inside), _window(slope_two, inside)
     steep = (steep_left + steep_right) / 2
     noise, misfit = _noise(energy, steep, inside)
-    excess = energy / (noise**2 + misfit**2 * steep)
+    excess = energy / expected_energy(steep, noise, misfit)
     return Residual(
         excess=np.where(inside, excess, 0).astype(np.float32),
         energy=np.sqrt(energy).astype(np.float32),
@@ -96,7 +102,7 @@ def measure_residual(left: Floats, right: Floats, mask: Mask) -> Residual | None
     )
 
 
-def _explained(one: Floats, two: Floats, inside: Mask) -> Floats:
+def _explained(one: Floats, two: Floats, inside: Mask, *, toned: bool) -> Floats:
     """The left picture with the tone, blur and affine motion that bring it closest to the right."""
     height, width = one.shape
     across, down = _slopes(one)
@@ -118,6 +124,8 @@ def _explained(one: Floats, two: Floats, inside: Mask) -> Floats:
     wanted, steep = two[at] - one[at], np.hypot(across[at], down[at])
     # An edge may be off by a part of its steepness: it tells less of the tone than flat areas do.
     weight = 1 / np.sqrt(_LEAST_NOISE**2 + (_EDGE * steep) ** 2)
+    if not toned:
+        design[:, :3] = 0
     design, wanted = design * weight[:, None], wanted * weight
     calm = np.ones(len(wanted), dtype=bool)
     solution = np.zeros(design.shape[1], np.float32)
@@ -155,6 +163,13 @@ def _warped(of: Floats, rest: Floats, inside: Mask) -> Floats:
     whole = xx * yy - xy * xy
     dx, dy = (yy * xr - xy * yr) / whole, (xx * yr - xy * xr) / whole
     return np.asarray(np.clip(dx, -1, 1) * across + np.clip(dy, -1, 1) * down, dtype=np.float32)
+
+
+def expected_energy(
+    steep: _Steep, noise: float = _LEAST_NOISE, misfit: float = _LEAST_MISFIT
+) -> _Steep:
+    """Energy of the rest that noise lets expect where edges have such a squared steepness."""
+    return max(noise, _LEAST_NOISE) ** 2 + max(misfit, _LEAST_MISFIT) ** 2 * steep
 
 
 def _noise(energy: Floats, steep: Floats, inside: Mask) -> tuple[float, float]:
