@@ -9,6 +9,7 @@ embedding model, so it means the same with any.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from tasks.dedup.compare import compare_pixels
 from tasks.dedup.evidence import Evidence, gather
 from tasks.dedup.features import Features
 from tasks.records import Tier, digest
+
+log = logging.getLogger(__name__)
 
 #: No score of a measured pair reaches this: it is kept for equal pixels.
 _BEST_MEASURED = 0.999
@@ -154,6 +157,19 @@ def verify_pair(left: Features, right: Features) -> Verified:
         if best.evidence is None:
             best = _flat(left, right)
     return best
+
+
+def try_to_verify(left: Features, right: Features) -> Verified | None:
+    """As :func:`verify_pair`; None where the comparison itself fails.
+
+    Pictures of odd shapes have made numerical libraries raise what no one foresaw. Such a pair has
+    no answer, is counted by its caller and asked again by the next scan; all others have theirs.
+    """
+    try:
+        return verify_pair(left, right)
+    except (cv2.error, np.linalg.LinAlgError, ArithmeticError, ValueError, IndexError):
+        log.exception("a pair of %s and %s has no answer", left.size, right.size)
+        return None
 
 
 def _frames_meet(evidence: Evidence | None) -> bool:

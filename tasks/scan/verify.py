@@ -25,7 +25,7 @@ from tasks.dedup.cross_filter import content_sides
 from tasks.dedup.features import Features, extract_features, use_one_thread
 from tasks.dedup.groups import bridging_pairs
 from tasks.dedup.keepers import rank_keepers
-from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, tiers_of, verify_pair
+from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, tiers_of, try_to_verify
 from tasks.progress import Progress, silent
 from tasks.records import Scan, Space, digest
 from tasks.scan.propose import list_candidates, refresh_lists
@@ -260,7 +260,7 @@ def _answer(shelf: _Shelf, left: str, right: str) -> Verified | None:
     if one is None or two is None:
         log.error("no thumbnail of %s: the pair is not verified", left if one is None else right)
         return None
-    return verify_pair(one, two)
+    return try_to_verify(one, two)
 
 
 def _rows(pairs: pl.DataFrame, found: list[Verified | None]) -> pa.Table:
