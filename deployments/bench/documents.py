@@ -108,12 +108,11 @@ def run_documents(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, family in enumerate(chosen, 1):
             sheets = make_sheets(family, seed, things)
-            known = list(pool.map(lambda sheet: features_of(sheet.data), sheets))
-            pairs = list(combinations(range(len(sheets)), 2))
-            scores = pool.map(lambda pair: _score(known[pair[0]], known[pair[1]]), pairs)
+            known = list(pool.map(features_of, [sheet.data for sheet in sheets]))
+            scores = pool.map(_score, combinations(known, 2))
             compared += [
-                Compared(sheets[one], sheets[two], score)
-                for (one, two), score in zip(pairs, scores, strict=True)
+                Compared(one, two, score)
+                for (one, two), score in zip(combinations(sheets, 2), scores, strict=True)
             ]
             progress("documents", done, len(chosen))
     rows = [_row(family.name, _of(compared, family.name)) for family in chosen]
@@ -140,8 +139,8 @@ def make_sheets(family: Family, seed: int, things: int) -> list[Sheet]:
     return sheets
 
 
-def _score(one: Features, other: Features) -> float:
-    return verify_pair(one, other).score
+def _score(pair: tuple[Features, Features]) -> float:
+    return verify_pair(*pair).score
 
 
 def _of(compared: Iterable[Compared], family: str) -> list[Compared]:
@@ -174,18 +173,18 @@ def _saved(image: Image.Image, kind: str, **options: int) -> bytes:
     return buffer.getvalue()
 
 
-def _half(image: Image.Image, rng: random.Random) -> bytes:
+def _half(image: Image.Image, _: random.Random) -> bytes:
     small = image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
     return _saved(small, "PNG") if image.mode == "RGBA" else _saved(small, "JPEG", quality=80)
 
 
-def _cropped(image: Image.Image, rng: random.Random) -> bytes:
+def _cropped(image: Image.Image, _: random.Random) -> bytes:
     """Less its margins, which hold nothing."""
     x, y = round(image.width * 0.04), round(image.height * 0.04)
     return _saved(image.crop((x, y, image.width - x, image.height - y)), "PNG")
 
 
-def _framed(image: Image.Image, rng: random.Random) -> bytes:
+def _framed(image: Image.Image, _: random.Random) -> bytes:
     """Shown in a program's window, with a bar and a list of folders."""
     wide, high = round(image.width * 1.3), round(image.height * 1.15)
     screen = Image.new("RGB", (wide, high), "#f0f1f4")
@@ -211,10 +210,10 @@ def _scanned(image: Image.Image, rng: random.Random) -> bytes:
 
 #: How copies are made, by name.
 COPIES: dict[str, Callable[[Image.Image, random.Random], bytes]] = {
-    "jpeg-60": lambda image, rng: _saved(image, "JPEG", quality=60),
-    "webp-80": lambda image, rng: _saved(image, "WEBP", quality=80),
+    "jpeg-60": lambda image, _: _saved(image, "JPEG", quality=60),
+    "webp-80": lambda image, _: _saved(image, "WEBP", quality=80),
     "half": _half,
-    "grey": lambda image, rng: _saved(image.convert("L"), "PNG"),
+    "grey": lambda image, _: _saved(image.convert("L"), "PNG"),
     "crop": _cropped,
     "framed": _framed,
     "scan": _scanned,

@@ -17,12 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 Spec = dict[str, Any]
 Field = Callable[[random.Random], Any]
 
-_WORDS = (
-    "north river stone amber copper lantern orchard meadow harbour canvas pepper cotton marble "
-    "walnut saddle ribbon candle violet anchor basket timber falcon garnet hazel ivory juniper "
-    "kettle linen magnet nickel olive pebble quartz rubber silver thistle umber velvet willow "
-    "zinc market season delivery contract engine report visitor supplier payment notice archive"
-).split()
+_WORDS = ["north", "river", "stone", "amber", "copper", "lantern", "orchard", "meadow", "harbour", "canvas", "pepper", "cotton", "marble", "walnut", "saddle", "ribbon", "candle", "violet", "anchor", "basket", "timber", "falcon", "garnet", "hazel", "ivory", "juniper", "kettle", "linen", "magnet", "nickel", "olive", "pebble", "quartz", "rubber", "silver", "thistle", "umber", "velvet", "willow", "zinc", "market", "season", "delivery", "contract", "engine", "report", "visitor", "supplier", "payment", "notice", "archive"]
 _NAMES = ("Ada", "Boris", "Chidi", "Dalia", "Emre", "Freya", "Goran", "Hanna", "Ivo", "Jasmin")
 _LAST = ("Keller", "Lindt", "Moreau", "Novak", "Okafor", "Petrov", "Quist", "Rossi", "Sato", "Tan")
 #: Common colours of goods, neutral ones among them.
@@ -201,7 +196,7 @@ def _chat(spec: Spec, rng: random.Random) -> Image.Image:
     return image
 
 
-def _code(spec: Spec, rng: random.Random) -> Image.Image:
+def _code(spec: Spec, _: random.Random) -> Image.Image:
     """A square code of 29 x 29 modules with finder squares, its content random modules."""
     image, draw = _page((440, 440))
     bits = random.Random(spec["content"])  # noqa: S311 - must be repeatable
@@ -253,7 +248,7 @@ def _table(spec: Spec, rng: random.Random) -> Image.Image:
     return image
 
 
-def _certificate(spec: Spec, rng: random.Random) -> Image.Image:
+def _certificate(spec: Spec, _: random.Random) -> Image.Image:
     image, draw = _page((1400, 990), "#fdf9ee")
     draw.rectangle((60, 60, 1340, 930), outline="#a08030", width=14)
     draw.rectangle((90, 90, 1310, 900), outline="#a08030", width=3)
@@ -323,7 +318,7 @@ def _poster(spec: Spec, rng: random.Random) -> Image.Image:
     return image
 
 
-def _sign(spec: Spec, rng: random.Random) -> Image.Image:
+def _sign(spec: Spec, _: random.Random) -> Image.Image:
     image, draw = _page((900, 700), "#1a4a8a")
     draw.rounded_rectangle((30, 30, 870, 670), 40, outline="white", width=12)
     _write(draw, 100, 110, spec["place"].title(), 90, "white")
@@ -367,7 +362,7 @@ def _form(spec: Spec, rng: random.Random) -> Image.Image:
     return image
 
 
-def _shirt(spec: Spec, rng: random.Random) -> Image.Image:
+def _bottle(spec: Spec, rng: random.Random) -> Image.Image:
     """A shaded bottle on a plain ground, in one of several colours."""
     image, draw = _page((560, 860), rng.choice(("#ffffff", "#ececec")))
     draw.rounded_rectangle((180, 240, 380, 800), 50, fill=spec["colour"])
@@ -433,5 +428,5 @@ FAMILIES: tuple[Family, ...] = (
         _form,
         fitting=True,
     ),
-    Family("bottle", {"colour": _shade}, _shirt, fitting=True, colours=True),
+    Family("bottle", {"colour": _shade}, _bottle, fitting=True, colours=True),
 )
