@@ -17,7 +17,15 @@ from PIL import Image, ImageDraw, ImageFont
 Spec = dict[str, Any]
 Field = Callable[[random.Random], Any]
 
-_WORDS = ["north", "river", "stone", "amber", "copper", "lantern", "orchard", "meadow", "harbour", "canvas", "pepper", "cotton", "marble", "walnut", "saddle", "ribbon", "candle", "violet", "anchor", "basket", "timber", "falcon", "garnet", "hazel", "ivory", "juniper", "kettle", "linen", "magnet", "nickel", "olive", "pebble", "quartz", "rubber", "silver", "thistle", "umber", "velvet", "willow", "zinc", "market", "season", "delivery", "contract", "engine", "report", "visitor", "supplier", "payment", "notice", "archive"]
+_WORDS = tuple(
+    (
+        "north river stone amber copper lantern orchard meadow harbour canvas pepper cotton "
+        "marble walnut saddle ribbon candle violet anchor basket timber falcon garnet hazel ivory "
+        "juniper kettle linen magnet nickel olive pebble quartz rubber silver thistle umber "
+        "velvet willow zinc market season delivery contract engine report visitor supplier "
+        "payment notice archive "
+    ).split()
+)
 _NAMES = ("Ada", "Boris", "Chidi", "Dalia", "Emre", "Freya", "Goran", "Hanna", "Ivo", "Jasmin")
 _LAST = ("Keller", "Lindt", "Moreau", "Novak", "Okafor", "Petrov", "Quist", "Rossi", "Sato", "Tan")
 #: Common colours of goods, neutral ones among them.

@@ -26,8 +26,8 @@ _SMOOTH = 0.9
 _WINDOW, _WARP = 2.0, 20.0
 #: Pixels that make the joint fit, its rounds, and the share of them that count in each.
 _FITTED, _ROUNDS, _CALM = 12_000, 3, 0.8
-#: An edge's rest before the fit, as a share of its steepness; and rests in units of what is expected
-#: that count in any case.
+#: An edge's rest before the fit, as a share of its steepness; and rests in units of what is
+#: expected that count in any case.
 _EDGE, _SURELY_CALM = 0.25, 2.5
 #: Steepness from which a pixel is inked, grey levels a pixel.
 _STEEP = 4.0
@@ -134,7 +134,7 @@ def _explained(one: Floats, two: Floats, inside: Mask, *, toned: bool) -> Floats
         part = design[calm]
         solution = np.linalg.solve(part.T @ part + ridge, part.T @ wanted[calm])
         off = np.abs(wanted - design @ solution)
-        # Never only the ground of a page: of one tone no tone curve can be told, of no edge a shift.
+        # Never only the ground of a page: one tone tells no tone curve, and no edge no shift.
         calm = off <= max(float(np.quantile(off, _CALM)), _SURELY_CALM)
     level, tone, square, soft, *moved = (float(value) for value in solution)
     light = one / 128 - 1
