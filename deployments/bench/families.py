@@ -18,13 +18,59 @@ Spec = dict[str, Any]
 Field = Callable[[random.Random], Any]
 
 _WORDS = tuple(
-    (
-        "north river stone amber copper lantern orchard meadow harbour canvas pepper cotton "
-        "marble walnut saddle ribbon candle violet anchor basket timber falcon garnet hazel ivory "
-        "juniper kettle linen magnet nickel olive pebble quartz rubber silver thistle umber "
-        "velvet willow zinc market season delivery contract engine report visitor supplier "
-        "payment notice archive "
-    ).split()
+    [
+        "north",
+        "river",
+        "stone",
+        "amber",
+        "copper",
+        "lantern",
+        "orchard",
+        "meadow",
+        "harbour",
+        "canvas",
+        "pepper",
+        "cotton",
+        "marble",
+        "walnut",
+        "saddle",
+        "ribbon",
+        "candle",
+        "violet",
+        "anchor",
+        "basket",
+        "timber",
+        "falcon",
+        "garnet",
+        "hazel",
+        "ivory",
+        "juniper",
+        "kettle",
+        "linen",
+        "magnet",
+        "nickel",
+        "olive",
+        "pebble",
+        "quartz",
+        "rubber",
+        "silver",
+        "thistle",
+        "umber",
+        "velvet",
+        "willow",
+        "zinc",
+        "market",
+        "season",
+        "delivery",
+        "contract",
+        "engine",
+        "report",
+        "visitor",
+        "supplier",
+        "payment",
+        "notice",
+        "archive",
+    ]
 )
 _NAMES = ("Ada", "Boris", "Chidi", "Dalia", "Emre", "Freya", "Goran", "Hanna", "Ivo", "Jasmin")
 _LAST = ("Keller", "Lindt", "Moreau", "Novak", "Okafor", "Petrov", "Quist", "Rossi", "Sato", "Tan")

@@ -32,8 +32,8 @@ _PEAK = 0.08
 #: Of each tile so many windows are kept, the ones that stand out most.
 _KEPT = 48
 #: Energy of the rest in units of the pair's noise: up to the first the two are the same, from the
-#: second they differ, between them nobody can tell. Of fitting families 12 copies had 7 at the most,
-#: 12 pairs with another word or number 33 at the least.
+#: second they differ, between them nobody can tell. Of fitting families, copies had 7 at the most
+#: (of 11, a place at a tile's edge left out), 12 pairs with another word or number 33 at the least.
 SAME, DIFFERS = 12.0, 24.0
 #: Noise that is no noise any more: the fit does not hold, or the two were treated too differently.
 _MOST_MISFIT, _MOST_NOISE = 0.34, 7.9
