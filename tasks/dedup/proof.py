@@ -105,8 +105,8 @@ def prove(left: Pixels, right: Pixels, fit: Affine) -> Proof:
         point = np.linalg.inv(onto) @ point
     at = float(point[0] / right.shape[1]), float(point[1] / right.shape[0])
     verdict = "same" if excess <= SAME else "differs" if excess >= DIFFERS else "unknown"
-    if verdict == "same" and (misfit > _MOST_MISFIT or noise > _MOST_NOISE):
-        verdict = "unknown"
+    if misfit > _MOST_MISFIT or noise > _MOST_NOISE:
+        verdict = "unknown"  # a fit that does not hold looks like a difference everywhere
     return Proof(verdict, at, excess, noise, misfit, pixels)
 
 
