@@ -21,7 +21,7 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.dedup.features import Features, use_one_thread
-from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, verify_pair
+from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, try_to_verify
 from tasks.errors import AnalysisError, CatalogBusyError
 from tasks.queries.pair_answers import name_pairs
 from tasks.records import digest
@@ -100,7 +100,7 @@ class PairVerifier:
                 log.error("no thumbnail of %s: the pair is not verified", content)
                 return None
             first, second = (own, other) if asked.content < content else (other, own)
-            return verify_pair(first, second)
+            return try_to_verify(first, second)
 
         answers = list(self._threads.map(one, contents))
         found = [(c, a) for c, a in zip(contents, answers, strict=True) if a is not None]

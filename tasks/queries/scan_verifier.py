@@ -16,7 +16,7 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.dedup.features import use_one_thread
-from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, verify_pair
+from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, try_to_verify
 from tasks.progress import Progress
 from tasks.queries.pair_answers import KnownAnswers, name_pairs
 from tasks.settings import MatchSettings
@@ -91,7 +91,7 @@ def _answer(cache: FeatureCache, jpegs: dict[str, bytes], left: str, right: str)
                 return None
             features = cache.make(content, jpegs[content])
         sides.append(features)
-    return verify_pair(sides[0], sides[1])
+    return try_to_verify(sides[0], sides[1])
 
 
 def _rows(pairs: pl.DataFrame, found: list[Verified | None]) -> pa.Table:
