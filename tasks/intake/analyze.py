@@ -232,8 +232,8 @@ def _check_seal(document: dict[str, Any], settings: Settings) -> None:
     ):
         return
     raise AnalysisError(
-        "the analysis was changed after it was made, or sealed with another "
-        "DAM_DEDUP_GATE__SECRET; analyse the image again"
+        "the analysis was changed after it was made, or sealed with another secret "
+        "(DAM_DEDUP_GATE__SECRET, or the key kept beside the catalog); analyse the image again"
     )
 
 
