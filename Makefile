@@ -7,7 +7,8 @@ IMAGES ?=
 DEMO   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check lock deploy env-example clean
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+.PHONY: help setup demo test test-all test-long test-fast soak coverage check lock deploy env-example clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,11 +23,21 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Scan a small DAM on real servers, end to end; IMAGES=folder for your own pictures
 	$(BIN)/dam-dedup demo $(if $(IMAGES),--images '$(IMAGES)') $(DEMO)
 
-test: $(STAMP) ## All tests that this machine can run
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: $(STAMP) ## What to run after every change: minutes
+	$(PYTEST)
 
-test-fast: $(STAMP) ## Only those without the Prefect stack, a browser, a GPU
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not e2e and not browser and not gpu and not bench'
+test-fast: test
+
+test-all: test test-long ## And what takes longer: kills, crashes, all of the deployed flows
+
+test-long: $(STAMP)
+	$(PYTEST) -m 'long and not soak'
+
+soak: $(STAMP) ## What takes hours; put its figures into docs/testing.md
+	$(PYTEST) -m soak -s
+
+coverage: $(STAMP) ## The lines that test-all runs
+	$(PYTEST) -m 'not soak' --cov --cov-report=term --durations=20
 
 check: $(STAMP) ## Linters, types, import contracts
 	$(BIN)/ruff format --check .

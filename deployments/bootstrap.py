@@ -13,8 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
-
 from tasks.errors import DamDedupError
 
 if TYPE_CHECKING:
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[1]
 POOL = "dam-dedup"
+#: How long a server may take to answer; beyond it nobody waits for a message any more.
+ANSWER_SECONDS = 3.0
 _ZOMBIES = "dam-dedup: crash runs whose worker died"
 
 
@@ -29,21 +29,26 @@ class BootstrapError(DamDedupError):
     """The Prefect server cannot be made ready."""
 
 
-def bootstrap(say: Callable[[str], None] = lambda _: None) -> list[str]:
+def bootstrap(say: Callable[[str], None] = lambda _: None, *, wait: float = 0) -> list[str]:
     """Create what is missing on the server of ``PREFECT_API_URL``; names of the deployments.
+
+    Args:
+        say: is told what was done.
+        wait: seconds to wait for a server that does not answer yet.
 
     Raises:
         BootstrapError: when the server does not answer or refuses.
     """
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
     api = api_url()
     if not api:
         raise BootstrapError(
             "PREFECT_API_URL is not set; start a server (prefect server start) and set it, or use "
             'the local stack: eval "$(dam-dedup stack up)"'
         )
-    _wait_for(api)
+    reach(api, wait)
+
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     with server(api) as client:
         _create_pool(client)
     say(f"work pool {POOL} is ready")
@@ -67,11 +72,15 @@ def pause_schedules() -> None:
 def api_url() -> str | None:
     """The server's API as the environment says now, else as Prefect's profile says.
 
-    Prefect's own settings are those of the moment it was imported.
+    Prefect's own settings are those of the moment it was imported, which takes a second or two:
+    it is not asked where the environment says it.
     """
+    if given := os.environ.get("PREFECT_API_URL"):
+        return given.rstrip("/")
     from prefect.settings import PREFECT_API_URL
 
-    return os.environ.get("PREFECT_API_URL") or PREFECT_API_URL.value()
+    url: str | None = PREFECT_API_URL.value()
+    return url
 
 
 @contextmanager
@@ -87,21 +96,38 @@ def server(api: str) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def _wait_for(api: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def reach(api: str, wait: float = 0) -> None:
+    """Make sure that a Prefect server answers; Prefect's own client would ask for minutes.
+
+    Args:
+        api: its address.
+        wait: seconds in which it may still be starting.
+
+    Raises:
+        BootstrapError: saying which address does not answer, why, and what to do. Without waiting
+            it comes within ``ANSWER_SECONDS``.
+    """
+    import httpx
+
+    deadline = time.monotonic() + wait
     while True:
         try:
-            httpx.get(f"{api}/health", timeout=5).raise_for_status()
-            return
-        except httpx.HTTPError as error:
-            if time.monotonic() > deadline:
-                raise BootstrapError(
-                    f"the Prefect server {api} does not answer: {error}; check PREFECT_API_URL"
-                ) from error
-            time.sleep(1)
+            answer = httpx.get(f"{api}/health", timeout=ANSWER_SECONDS)
+            if answer.is_success:
+                return
+            why = f"it answers HTTP {answer.status_code} to {answer.request.url}"
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            why = str(error) or type(error).__name__
+        if time.monotonic() >= deadline:
+            raise BootstrapError(
+                f"no Prefect server at {api}: {why}; start it (prefect server start), or correct "
+                "PREFECT_API_URL, which ends in /api"
+            )
+        time.sleep(1)
 
 
 def _create_pool(client: SyncPrefectClient) -> None:
+    from httpx import HTTPStatusError
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
     from prefect.workers.process import ProcessWorker
@@ -118,7 +144,7 @@ def _create_pool(client: SyncPrefectClient) -> None:
         except ObjectNotFound:
             with suppress(ObjectAlreadyExists):  # somebody else was faster
                 client.create_work_pool(wanted)
-    except httpx.HTTPStatusError as error:
+    except HTTPStatusError as error:
         raise BootstrapError(
             f"cannot create the work pool {POOL} on {client.api_url}: HTTP "
             f"{error.response.status_code} {error.response.text[:300]}; where the server asks for "

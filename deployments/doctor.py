@@ -38,26 +38,27 @@ class Finding:
         return "\n".join([*lines, f"              {self.remedy}"] if self.remedy else lines)
 
 
-def examine(source: str | None, catalog: str | None) -> list[Finding]:
-    """All checks, in the order in which their remedies make sense."""
+def examine(source: str | None, catalog: str | None) -> Iterator[Finding]:
+    """All checks, each told as soon as it is done: the quick ones first, the model last."""
     try:
         settings = read_settings(catalog)
     except DamDedupError as error:
-        return [Finding("settings", "bad", str(error), "correct the variables named above")]
+        yield Finding("settings", "bad", str(error), "correct the variables named above")
+        return
+    yield Finding("settings", "good", f"collection {settings.collection}")
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("prefect", _prefect),
+        ("mail", lambda: _mail(settings)),
         ("source", lambda: _source(settings, source)),
         ("catalog", lambda: _catalog(settings)),
         ("model", lambda: _model(settings)),
-        ("mail", lambda: _mail(settings)),
-        ("prefect", _prefect),
     ]
-    findings = [Finding("settings", "good", f"collection {settings.collection}")]
     for name, check in checks:
         try:
-            findings += check()
+            yield from check()
         except Exception as error:  # a doctor that dies of what it finds helps nobody
-            findings.append(Finding(name, "bad", f"{type(error).__name__}: {error}"))
-    return findings
+            told = DamDedupError(f"{type(error).__name__}: {error}")  # without memory addresses
+            yield Finding(name, "bad", str(told), "this check itself failed; see the message")
 
 
 def _source(settings: Settings, given: str | None) -> Iterator[Finding]:
@@ -84,7 +85,11 @@ def _catalog(settings: Settings) -> Iterator[Finding]:
 
     uri = settings.catalog.uri
     try:
-        catalog = open_catalog(settings)
+        catalog = open_catalog(settings, migrate=False)
+        if not catalog.up_to_date:
+            due = f"{uri}: schema {catalog.standing.version}; the next scan migrates it"
+            yield Finding("catalog", "good", due, "see dam-dedup catalog migrate --dry-run")
+            return
         with catalog.writing(wait=5):
             assets = catalog.count("assets")
         surplus = catalog.duplicate_keys()
@@ -137,10 +142,7 @@ def _mail(settings: Settings) -> Iterator[Finding]:
 
 
 def _prefect() -> Iterator[Finding]:
-    import httpx
-    from prefect.exceptions import ObjectNotFound
-
-    from deployments.bootstrap import POOL, api_url, server
+    from deployments.bootstrap import POOL, BootstrapError, api_url, reach
 
     url = api_url()
     if not url:
@@ -152,9 +154,17 @@ def _prefect() -> Iterator[Finding]:
         )
         return
     try:
-        httpx.get(
-            f"{url}/health", timeout=10
-        ).raise_for_status()  # Prefect's client asks for minutes
+        reach(url)
+    except BootstrapError as error:
+        yield Finding("prefect", "bad", str(error), "start the server, check PREFECT_API_URL")
+        return
+
+    import httpx
+    from prefect.exceptions import ObjectNotFound
+
+    from deployments.bootstrap import server
+
+    try:
         with server(url) as client:
             client.read_work_pool(POOL)
             workers = client.read_workers_for_work_pool(POOL)
@@ -164,7 +174,10 @@ def _prefect() -> Iterator[Finding]:
         return
     except httpx.HTTPError as error:
         yield Finding(
-            "prefect", "bad", f"{url}: {error}", "start the server, check PREFECT_API_URL"
+            "prefect",
+            "bad",
+            f"{url}: {error}",
+            "where the server asks for a login, set PREFECT_API_AUTH_STRING or PREFECT_API_KEY",
         )
         return
     online = [worker.name for worker in workers if worker.status == "ONLINE"]

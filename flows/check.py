@@ -1,4 +1,4 @@
-"""Checks on demand: is this image already there?"""
+"""The flow that checks on demand whether an image is already there."""
 
 from __future__ import annotations
 

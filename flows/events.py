@@ -1,4 +1,4 @@
-"""Events: check the keys that a bucket says have changed."""
+"""The flow that checks the keys which a bucket's events name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.requests import KeysRequest
 def check_keys(request: KeysRequest) -> dict[str, Any]:
     """Bring just the named keys up to date, and say what they match and which alerts they raise.
 
-    The same notification again does nothing: they come at least once, and in any order.
+    Notifications come at least once, and in any order. One that comes again changes nothing.
 
     Args:
         request: notifications as they came, or keys.
@@ -27,6 +27,6 @@ def check_keys(request: KeysRequest) -> dict[str, Any]:
     create_markdown_artifact(followed_markdown(done), key="keys", description="What was checked")
     if done.refused:
         raise EventError(f"events of other buckets were refused: {done.refused}")
-    if done.failed:  # a run that fails shows that these are to be delivered again
+    if done.failed:  # the run must fail: its caller then delivers these events again
         raise TransientSourceError(f"the storage did not show {done.failed}")
     return followed_data(done)

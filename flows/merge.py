@@ -1,4 +1,4 @@
-"""Merges: decide and carry out, what a schedule carries out, undo, and emptying quarantine."""
+"""The flows of merging: deciding, carrying out what is approved, undoing, emptying quarantine."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from tasks.merging.rules.plans import as_data
 from tasks.queries import verdicts
 from tasks.requests import EmptyRequest, MergeRequest, UndoRequest, VerdictRequest
 
-#: The event of a run that waits for a person: no heartbeat is expected of it.
+#: The event with which a run says that it waits for a person. The automation that marks runs
+#: without a heartbeat as crashed leaves such a run alone.
 ASKING = "dam-dedup.flow-run.asking"
 #: What a run says that found nothing to carry out.
 NOTHING = "Nothing was merged: no plan holds a group that is approved and not yet done"
 
 
 class Confirmation(RunInput):
-    """The second word on what cannot be undone."""
+    """A second confirmation, asked for before something that cannot be undone."""
 
     plan_id_again: str
 
@@ -48,7 +49,7 @@ def merge_plan(request: MergeRequest) -> dict[str, Any]:
 
 @flow(name="merge-approved", persist_result=False)
 def merge_approved() -> list[dict[str, Any]]:
-    """Carry out all that was approved, on whatever page, and is not done yet."""
+    """Carry out everything that was approved and is not done yet."""
     outcomes = merge.merge_approved(settings(), by="schedule", progress=steps.progress_bar())
     for outcome in outcomes:
         create_markdown_artifact(
@@ -110,10 +111,12 @@ def empty_quarantine(request: EmptyRequest) -> list[dict[str, Any]]:
 
 
 def _announce_question() -> None:
-    """Say that no heartbeat follows: a run without one is marked crashed after two minutes.
+    """Tell the server that this run waits for a person, so that it is not marked as crashed.
 
-    The server's own event of the suspension comes too early. A run's first heartbeat, sent a moment
-    before, travels another way and arrives later; this event follows it on that way.
+    A run without a heartbeat for two minutes is marked as crashed, and a suspended run sends none.
+    The server's own event of the suspension cannot be used for that: the run's first heartbeat,
+    sent a moment before, takes another way and arrives after it. This event takes the heartbeat's
+    way and so arrives after the heartbeat.
     """
     time.sleep(1)
     emit_event(ASKING, resource={"prefect.resource.id": f"prefect.flow-run.{runtime.flow_run.id}"})
@@ -121,7 +124,7 @@ def _announce_question() -> None:
 
 @flow(name="give-verdict", flow_run_name="{request.verdict.value}", persist_result=False)
 def give_verdict(request: VerdictRequest) -> int:
-    """Say of two assets what they are to one another; every later scan keeps to it.
+    """Record a person's verdict on two assets; every later scan keeps to it.
 
     Args:
         request: the pair, the verdict, and who gives it.

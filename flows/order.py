@@ -1,8 +1,9 @@
 """The order of one scan, which reads like the sentence it is.
 
-A stage is a plain function of its own file below ``tasks/``; :func:`_scan` names them in order, and
-that is the only list of them. How a stage is run is the runner's: as it is on the command line, as
-a Prefect task with retries in a flow (:func:`tasks.steps.as_task`).
+A stage is a plain function in a file of its own below ``tasks/``. :func:`_scan` calls them in
+order, and that is the only list of them. The runner decides how a stage is called: on the command
+line as it is (:func:`directly`), in a flow as a Prefect task with retries
+(:func:`tasks.steps.as_task`).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Runner(Protocol):
     """Runs a stage: as it is, or as a Prefect task with its retries."""
 
     def __call__(self, stage: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
-        """What the stage returns; what it raises goes through."""
+        """Call the stage and return its result; its errors are raised as they are."""
 
 
 def directly(stage: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
@@ -60,13 +61,13 @@ def directly(stage: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
 
 
 def no_form(plan_id: str) -> str | None:  # noqa: ARG001
-    """The link to a plan's form where there is no Prefect UI: none."""
+    """Give no link to a plan's form: the choice where there is no Prefect UI."""
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a finished scan leaves in the hands of whoever ran it.
+    """What a finished scan returns to whoever ran it.
 
     Attributes:
         mailed: whether there were mails, and all went out.
@@ -93,16 +94,16 @@ def run_scan(
 ) -> Outcome:
     """Run one scan from its first stage to its last; the order is that of the code below.
 
-    Scans of one catalog take turns: every stage must see the assets that its sync saw. The turn is
-    no stage, for it must last as long as the scan.
+    Scans of one catalog take turns, because every stage must see the assets that the scan's own
+    sync saw. Taking the turn is not a stage: it is held from before the first to after the last.
 
     Args:
         request: what to scan.
         settings: with catalog, source and model.
         run: runs each stage.
         progress: told how far a stage is.
-        folder: where documents go besides the places of the settings.
-        form_link: gives the link under which a plan's form can be filled in, from the plan's id.
+        folder: where documents go, instead of the scan's folder in that of the settings.
+        form_link: from a plan's id, the link at which its form can be filled in.
     """
     with catalog_turn(request, settings):
         return _scan(run, request, settings, progress, folder, form_link)
@@ -145,7 +146,7 @@ def _scan(
 
 
 class Clock:
-    """Seconds by stage, as counts that are kept with the scan."""
+    """Milliseconds by stage, as counts that are kept with the scan."""
 
     def __init__(self) -> None:
         self.laps: dict[str, int] = {}
@@ -156,7 +157,7 @@ class Clock:
         self._last = time.monotonic()
 
     def lap(self, stage: str, counts: R) -> R:
-        """Note that the stage ended now, and began when the one before it did; hands on counts."""
+        """Note the time since the last lap as the stage's; returns the stage's counts unchanged."""
         now = time.monotonic()
         self.laps[STAGE + stage] = round((now - self._last) * 1000)
         self._last = now
@@ -204,7 +205,7 @@ def count(
     grouped: GroupCounts,
     screened: ScreenCounts,
 ) -> dict[str, int]:
-    """The stages' counts under one roof."""
+    """The counts of all stages, as one mapping that is kept with the scan."""
     return {
         **asdict(synced),
         "read": embedded.read,
@@ -233,10 +234,11 @@ def render(summary: Summary) -> list[Document]:
 
 
 def compose(summary: Summary, receipts: list[Receipt], settings: Settings) -> list[EmailMessage]:
-    """The mails; none when there is nothing to say or nobody to tell.
+    """The mails of a scan; none when there is no news, or nobody to tell.
 
-    The owners get one about everything, or where people decide on pages signed for them, one
-    each. A reviewer gets one about the groups of that reviewer's part.
+    The owners get one mail about all groups. Where people decide on signed pages, each owner gets
+    one, with a link of the owner's own. A reviewer gets one about the groups in that reviewer's
+    part of the collection.
     """
     mail = settings.mail
     if postponed(summary, settings):
@@ -258,6 +260,6 @@ def postponed(summary: Summary, settings: Settings) -> bool:
     mail = settings.mail
     if mail.when != "digest" or summary.mailed is None or not (mail.to or mail.reviewers):
         return False
-    # A schedule does not start to the second: what is due within minutes is due.
+    # A schedule does not start to the second, so a digest that is due within five minutes goes out.
     due = summary.mailed + timedelta(hours=mail.digest_hours) - timedelta(minutes=5)
     return summary.has_news and summary.started < due

@@ -1,4 +1,4 @@
-"""Scans: what is new, and everything."""
+"""The flows of the two kinds of scan: incremental and full."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FULL = FullScanRequest()
 
 @flow(name="incremental-scan", flow_run_name="{request.kind}", persist_result=False)
 def incremental_scan(request: ScanRequest = INCREMENTAL) -> dict[str, int]:
-    """Find duplicates of what is new, among everything.
+    """Compare new and changed assets with the whole collection.
 
     Args:
         request: what to scan; empty fields take the settings of the worker.
@@ -26,7 +26,7 @@ def incremental_scan(request: ScanRequest = INCREMENTAL) -> dict[str, int]:
 
 @flow(name="full-scan", flow_run_name="{request.kind}", persist_result=False)
 def full_scan(request: FullScanRequest = FULL) -> dict[str, int]:
-    """Compare everything with everything, and rebuild the catalog's indexes.
+    """Compare every asset with every other, and rebuild the catalog's indexes.
 
     Args:
         request: what to scan; empty fields take the settings of the worker.

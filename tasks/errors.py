@@ -24,9 +24,25 @@ A message says what happened, to which asset or setting, and what to do.
 
 from __future__ import annotations
 
+import re
+
+#: How Python shows an object that has no text of its own: ``<_io.BytesIO object at 0x7f3c>``.
+_ADDRESS = re.compile(r" ?<[^<>]* at 0x[0-9A-Fa-f]+>:? ?")
+
 
 class DamDedupError(Exception):
     """The root of all errors raised on purpose."""
+
+    def __str__(self) -> str:
+        """The message, without the addresses of objects that other libraries put into theirs.
+
+        An address says nothing to a reader, and makes one mistake look like many in reports.
+        """
+        return _ADDRESS.sub(_gap, super().__str__()).strip()
+
+
+def _gap(found: re.Match[str]) -> str:
+    return " " if found[0].startswith(" ") and found[0].endswith(" ") else ""
 
 
 class SettingsError(DamDedupError):

@@ -10,52 +10,79 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tasks.records import Kind
 
 
-class ScanRequest(BaseModel):
-    """What to scan, as the Prefect UI asks for it."""
+def _number_fields(schema: dict[str, Any]) -> None:
+    """Give each field of a form its place.
 
-    model_config = ConfigDict(extra="forbid", use_enum_values=False)
+    A Prefect server on PostgreSQL sorts the keys of a schema by their length, and its UI shows the
+    fields in that order, unless each has a ``position``.
+    """
+    for place, field in enumerate(schema.get("properties", {}).values()):
+        field["position"] = place
+
+
+class _Form(BaseModel):
+    """A form: unknown fields are refused, and the fields are shown as they are declared."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_number_fields)
+
+
+class ScanRequest(_Form):
+    """What to scan."""
 
     kind: Kind = Field(
         Kind.INCREMENTAL,
+        title="Kind of scan",
         description="incremental: what is new against everything; full: everything, index rebuilt",
     )
     source: str = Field(
-        "", description="s3://bucket/prefix or a folder; empty: DAM_DEDUP_SOURCE__URI"
+        "",
+        title="Source",
+        description="Where the images are: s3://bucket/prefix or a folder; empty: the source that "
+        "the settings name",
     )
     where: str = Field(
         "",
-        description="SQL-style filter, e.g. label = 'shoes' and size > 100000 and "
-        "tags.agency = 'north'",
+        title="Filter",
+        description="Only these assets, e.g. label = 'shoes' and size > 100000 and "
+        "tags.agency = 'north'; empty: all",
         max_length=4000,
     )
     fq: list[str] = Field(
         default_factory=list,
-        description="Filter queries that hold as well, e.g. label:shoes, -format:gif, "
+        title="Filter queries",
+        description="Shorter filters that hold as well, e.g. label:shoes, -format:gif, "
         "size:[1000 TO *]",
         max_length=50,
     )
     across: str = Field(
         "",
-        description="SQL-style filter of the other side: only pairs between the assets of the "
-        "filters above and these, e.g. tags.agency = 'archive'",
+        title="Filter of the reference side",
+        description="Only pairs between the assets of the filters above and these are looked for, "
+        "e.g. tags.agency = 'archive'; empty: all pairs",
         max_length=4000,
     )
     threshold: float | None = Field(
         None,
         ge=0.5,
         le=1.0,
-        description="Lowest score reported, 0.5 to 1; none: DAM_DEDUP_MATCH__THRESHOLD (0.7)",
+        title="Threshold",
+        description="Lowest score reported, 0.5 (alike) to 1 (identical); none: as in the settings",
     )
     mode: Literal["auto", "exact", "balanced", "speed"] | None = Field(
         None,
-        description="How candidates are searched for; auto: by the number of pictures; "
-        "none: DAM_DEDUP_MATCH__MODE",
+        title="Search mode",
+        description="How candidates are searched for; auto: by the number of images; none: as in "
+        "the settings",
     )
     dry_run: bool = Field(
-        False, description="Compute and show, but send no mail and write nothing to the bucket"
+        False,
+        title="Dry run",
+        description="Compute and show, but send no mail and write nothing to the bucket",
     )
     refresh_metadata: bool = Field(
-        False, description="Read tags and user metadata of every asset again, not only of new ones"
+        False,
+        title="Read metadata again",
+        description="Read tags and user metadata of every asset again, not only of new ones",
     )
 
 
@@ -64,6 +91,7 @@ class FullScanRequest(ScanRequest):
 
     kind: Kind = Field(
         Kind.FULL,
+        title="Kind of scan",
         description="full: everything, index rebuilt; incremental: what is new against everything",
     )
 
@@ -76,55 +104,79 @@ class PlanDecision(StrEnum):
 
 
 _PLAN = r"^[0-9a-f]{4,64}$"
-_PERSON = Field(min_length=1, max_length=200, description="Who; written into the audit")
+_PERSON = Field(
+    min_length=1,
+    max_length=200,
+    title="Your name",
+    description="Who decides; kept on record in the audit",
+)
+_COMMENT = Field(
+    "", max_length=2000, title="Comment", description="Why; kept on record in the audit"
+)
 
 
-class MergeRequest(BaseModel):
-    """A decision about a merge plan, as the Prefect UI asks for it.
+class MergeRequest(_Form):
+    """A decision about a merge plan.
 
     Plan, decision and person have no defaults: nobody decides by pressing Submit.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    plan_id: str = Field(pattern=_PLAN, description="The plan, as the report or the mail names it")
-    decision: PlanDecision
+    plan_id: str = Field(
+        pattern=_PLAN, title="Plan", description="The plan's id, as the report or the mail names it"
+    )
+    decision: PlanDecision = Field(
+        title="Decision",
+        description="approve: carry out what the plan shows; reject: leave these groups alone",
+    )
     approved_by: str = _PERSON
     groups: list[str] = Field(
-        default_factory=list, description="Only these groups; empty: all without open questions"
+        default_factory=list,
+        title="Groups",
+        description="Only these groups; empty: all without open questions",
     )
     accept_questions: bool = Field(
-        False, description="Also groups with open questions; what conflicts stays the keeper's"
+        False,
+        title="Accept open questions",
+        description="Also groups with open questions; what conflicts stays the keeper's",
     )
-    comment: str = Field("", max_length=2000)
+    comment: str = _COMMENT
     dry_run: bool = Field(
-        True, description="Decide and write nothing; show what would be done. Untick to act"
+        True,
+        title="Dry run",
+        description="Decide and write nothing; show what would be done. Untick to act",
     )
 
 
-class UndoRequest(BaseModel):
+class UndoRequest(_Form):
     """What to undo."""
 
-    model_config = ConfigDict(extra="forbid")
-
     target: str = Field(
-        min_length=4, max_length=200, description="PLAN, PLAN/GROUP or PLAN/GROUP/NUMBER"
+        min_length=4,
+        max_length=200,
+        title="What to undo",
+        description="A plan's id; PLAN/GROUP for one group; PLAN/GROUP/NUMBER for one operation",
     )
     undone_by: str = _PERSON
-    dry_run: bool = Field(True, description="Only show what would be undone. Untick to act")
+    dry_run: bool = Field(
+        True, title="Dry run", description="Only show what would be undone. Untick to act"
+    )
 
 
-class EmptyRequest(BaseModel):
+class EmptyRequest(_Form):
     """What to remove from quarantine for good."""
 
-    model_config = ConfigDict(extra="forbid")
-
     emptied_by: str = _PERSON
-    plan_id: str = Field("", max_length=64, description="Of this plan only; empty: of all")
-    early: bool = Field(
-        False, description="Also what the policy still keeps; the run then asks once more"
+    plan_id: str = Field(
+        "", max_length=64, title="Plan", description="Of this plan only; empty: of all"
     )
-    dry_run: bool = Field(True, description="Only show what would be removed. Untick to act")
+    early: bool = Field(
+        False,
+        title="Before its time",
+        description="Also what the policy still keeps; the run then asks once more",
+    )
+    dry_run: bool = Field(
+        True, title="Dry run", description="Only show what would be removed. Untick to act"
+    )
 
     @model_validator(mode="after")
     def _early_names_a_plan(self) -> EmptyRequest:
@@ -141,50 +193,83 @@ class PairVerdict(StrEnum):
     DISTINCT = "distinct"
 
 
-class VerdictRequest(BaseModel):
-    """A person's word on a pair, as the Prefect UI asks for it."""
+class VerdictRequest(_Form):
+    """A person's word on a pair."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    left: str = Field(min_length=1, max_length=1024, description="Key or asset id")
-    right: str = Field(min_length=1, max_length=1024, description="Key or asset id of the other")
+    left: str = Field(
+        min_length=1, max_length=1024, title="One image", description="Its key or asset id"
+    )
+    right: str = Field(
+        min_length=1, max_length=1024, title="The other image", description="Its key or asset id"
+    )
     verdict: PairVerdict = Field(
+        title="Verdict",
         description="duplicate: the same picture, also where the program says no; linked: they "
-        "belong together, and are not merged; distinct: never propose this pair again until one "
-        "side's content changes"
+        "belong together, and are not merged; distinct: never propose this pair again until the "
+        "content of one of them changes",
     )
     given_by: str = _PERSON
-    comment: str = Field("", max_length=2000)
+    comment: str = _COMMENT
 
 
-class CheckRequest(BaseModel):
-    """Is this image already there? As the Prefect UI asks for it."""
+class CheckRequest(_Form):
+    """Is this image already there?"""
 
-    model_config = ConfigDict(extra="forbid")
-
-    asset: str = Field("", max_length=1100, description="Key or asset id; or give a url")
-    url: str = Field("", max_length=4000, description="https://... of an image; or give an asset")
+    asset: str = Field(
+        "", max_length=1100, title="Asset", description="Its key or asset id; or give an address"
+    )
+    url: str = Field(
+        "",
+        max_length=4000,
+        title="Address of an image",
+        description="https://... of an image; or give an asset",
+    )
     source: str = Field(
-        "", max_length=1100, description="What it is compared with; empty: DAM_DEDUP_SOURCE__URI"
+        "",
+        max_length=1100,
+        title="Source",
+        description="What it is compared with: s3://bucket/prefix, a folder or gate://NAME; empty: "
+        "the source that the settings name",
     )
     where: str = Field(
-        "", max_length=4000, description="SQL-style filter of what it is compared with"
+        "",
+        max_length=4000,
+        title="Filter",
+        description="Compare only with these assets, e.g. label = 'shoes'; empty: with all",
     )
     fq: list[str] = Field(
         default_factory=list,
         max_length=50,
-        description="field:value or -field:value; all must hold, beside the filter",
+        title="Filter queries",
+        description="Shorter filters that hold as well: field:value or -field:value",
     )
     threshold: float | None = Field(
-        None, ge=0.5, le=1.0, description="Lowest score; none: DAM_DEDUP_MATCH__THRESHOLD (0.7)"
+        None,
+        ge=0.5,
+        le=1.0,
+        title="Threshold",
+        description="Lowest score shown, 0.5 (alike) to 1 (identical); none: as in the settings",
     )
-    limit: int = Field(100, ge=1, le=10_000, description="Findings shown; the total is always told")
-    offset: int = Field(0, ge=0, description="Findings left out before the first shown")
+    limit: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        title="Findings shown",
+        description="So many at most; the total is always told",
+    )
+    offset: int = Field(
+        0, ge=0, title="Findings left out", description="So many before the first that is shown"
+    )
     exclude: list[str] = Field(
-        default_factory=list, max_length=1000, description="Keys or asset ids left out"
+        default_factory=list,
+        max_length=1000,
+        title="Leave out",
+        description="Keys or asset ids that are not shown",
     )
     mode: Literal["auto", "balanced", "speed", "exact"] = Field(
-        "auto", description="How neighbours are searched; auto: by the size of the collection"
+        "auto",
+        title="Search mode",
+        description="How the nearest images are searched for; auto: by the size of the collection",
     )
 
     @model_validator(mode="after")
@@ -194,20 +279,25 @@ class CheckRequest(BaseModel):
         return self
 
 
-class KeysRequest(BaseModel):
+class KeysRequest(_Form):
     """Which keys to look at: what a bucket's notifications name, or a list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     events: list[dict[str, Any]] = Field(
         default_factory=list,
         max_length=10_000,
+        title="Notifications",
         description="S3 event notifications as they came: raw, or wrapped by SNS, SQS, EventBridge",
     )
     # Not "keys": Prefect takes what has one for a mapping.
     names: list[str] = Field(
-        default_factory=list, max_length=10_000, description="Keys of objects, beside the events'"
+        default_factory=list,
+        max_length=10_000,
+        title="Keys",
+        description="Keys of objects, beside those of the notifications",
     )
     source: str = Field(
-        "", max_length=1100, description="s3://bucket/prefix; empty: DAM_DEDUP_SOURCE__URI"
+        "",
+        max_length=1100,
+        title="Source",
+        description="Where they are: s3://bucket/prefix; empty: the source that the settings name",
     )

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
+from tasks.catalog.lease import LEASE_SECONDS
 from tasks.dedup.cross_filter import OTHER, OWN, with_side
 from tasks.errors import SettingsError
 from tasks.records import Scan
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
     from tasks.embedding.base import Embedder
 
 
-def open_catalog(settings: Settings) -> Catalog:
-    """The catalog of the settings, made when missing."""
+def open_catalog(settings: Settings, *, migrate: bool = True) -> Catalog:
+    """The catalog of the settings, made when missing.
+
+    Args:
+        settings: the settings.
+        migrate: bring the catalog of an older release into this one's form first.
+    """
     uri = settings.catalog.uri
     if uri.startswith("s3://"):
-        return Catalog(uri.rstrip("/"), storage_options(settings.s3), client_for(settings.s3))
-    return Catalog(uri)
+        options, client = storage_options(settings.s3), client_for(settings.s3)
+        return Catalog(uri.rstrip("/"), options, client, migrate=migrate)
+    return Catalog(uri, migrate=migrate)
 
 
 def open_source(uri: str, settings: Settings) -> Source:
@@ -99,7 +106,10 @@ def open_store(uri: str, settings: Settings) -> Store | None:
     """The bucket of a source, to be written to; None for a folder, which is only ever read."""
     if not uri.startswith("s3://"):
         return None
-    return Store(S3Source(uri, settings.s3).bucket, settings.s3)
+    # An attempt of a request must end well before the lease under which it is made.
+    seconds = min(settings.s3.timeout_seconds, max(LEASE_SECONDS / 3, 5.0))
+    access = settings.s3.model_copy(update={"timeout_seconds": seconds})
+    return Store(S3Source(uri, access).bucket, access)
 
 
 def open_embedder(settings: Settings) -> Embedder:

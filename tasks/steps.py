@@ -208,7 +208,7 @@ def form_link(plan_id: str) -> str | None:
         with get_client(sync_client=True) as client:
             deployment = client.read_deployment_by_name(_FORM)
         base = url_for("deployment", obj_id=deployment.id)
-    except Exception as error:  # the mail goes out without this door
+    except Exception as error:  # the mail goes out without the form
         log.warning("no link to the form of %s: %r", _FORM, error)
         return None
     if not base:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,29 +20,51 @@ from pydantic import SecretStr
 from deployments.local import services, stack
 from deployments.local.processes import launch, marked, stop
 from flows.order import Outcome, run_scan
+from tasks.embedding import base
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import read_picture
 from tasks.records import Kind, Picture
 from tasks.requests import ScanRequest
-from tasks.settings import S3Settings, load_settings
+from tasks.settings import EmbeddingSettings, S3Settings, load_settings
 from tasks.sources.s3 import client_for
+from tests.servers import session_folder, shared
 
-# Files that take minutes: begun last, one of them keeps a worker busy while the other has nothing
+# Files that take longest. Begun last, one of them keeps a worker busy while the other has nothing
 # left to do.
 LONGEST = (
-    "merging/test_machine.py",
-    "flows/test_deployed.py",
-    "flows/test_crash.py",
-    "merging/test_killed.py",
-    "flows/test_check.py",
-    "deployments/test_stack.py",
+    "tests/flows/test_deployed.py",
+    "tests/flows/test_check.py",
+    "tests/flows/test_events.py",
+    "tests/merging/test_machine.py",
+    "tests/flows/test_deployed_long.py",
+    "tests/deployments/local/test_stack.py",
+    "tests/flows/test_crash.py",
+    "tests/merging/test_killed.py",
+    "tests/merging/test_faults.py",
 )
+#: Files whose tests share nothing, so that both workers may take of them.
+DIVISIBLE = ("tests/merging/test_machine.py",)
+#: Files that share servers which take long to start, and so are one worker's.
+TOGETHER = LONGEST[:3]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Longest files first, the others as they were found."""
-    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker whole files, whose tests share fixtures."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class LoadFiles(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return nodeid if path in DIVISIBLE else TOGETHER[0] if path in TOGETHER else path
+
+    return LoadFiles(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def blobs(seed: int) -> Image.Image:
@@ -52,16 +77,26 @@ class Library:
     """A folder of pictures, and scans of it.
 
     Attributes:
+        place: what scans leave: catalogs and reports.
         folder: the source.
         model: the embedding model's folder.
     """
 
-    def __init__(self, place: Path, model: Path) -> None:
-        self.folder = place / "library"
-        self.folder.mkdir()
+    def __init__(self, place: Path, model: Path, folder: Path | None = None) -> None:
+        self.place = place
+        self.folder = folder or place / "library"
+        self.folder.mkdir(exist_ok=folder is not None)
         self.model = model
-        self._place = place
         self._time = 1_700_000_000
+
+    def lend(self, place: Path, *, catalog: bool = True) -> Library:
+        """The same pictures, which are not to be changed, and a copy of the catalog, which may be.
+
+        A scan of a dozen pictures takes most of a second, the copy a hundredth of that.
+        """
+        if catalog:
+            shutil.copytree(self.place / "catalog", place / "catalog")
+        return Library(place, self.model, self.folder)
 
     def add(self, name: str, seed: int, *, width: int = 160, **options: Any) -> Path:
         """Write a picture; the same seed gives the same picture, in whatever format."""
@@ -89,8 +124,8 @@ class Library:
         **request: Any,
     ) -> Outcome:
         settings = load_settings(
-            catalog={"uri": str(self._place / catalog)},
-            delivery={"folder": self._place / "reports"},
+            catalog={"uri": str(self.place / catalog)},
+            delivery={"folder": self.place / "reports"},
             embedding={
                 "model": str(model or self.model),
                 "pooling": "cls",
@@ -131,20 +166,64 @@ def tiny_model(make_model) -> Path:
     return make_model(0)
 
 
+@contextmanager
+def undisturbed(folder: Path) -> Iterator[None]:
+    """Work in this folder, away from the settings of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in [name for name in os.environ if name.startswith("DAM_DEDUP_")]:
+            patch.delenv(name)
+        cheaply(patch)
+        yield
+
+
 @pytest.fixture
-def library(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
-    """An empty library, away from the settings of whoever runs the tests."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("DAM_DEDUP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(DecoderPool, "decode", _decode_here)
-    return Library(tmp_path, tiny_model)
+def library(tmp_path: Path, tiny_model: Path) -> Iterator[Library]:
+    """An empty library."""
+    with undisturbed(tmp_path):
+        yield Library(tmp_path, tiny_model)
+
+
+@pytest.fixture(scope="module")
+def make_stock(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
+) -> Callable[[Callable[[Library], object]], Library]:
+    """Makes a library that a module's tests share: give what fills and scans it.
+
+    Whoever may change the catalog takes a copy: ``stock.lend(tmp_path)``.
+    """
+
+    def make(fill: Callable[[Library], object]) -> Library:
+        place = tmp_path_factory.mktemp("stock")
+        with undisturbed(place):
+            stock = Library(place, tiny_model)
+            fill(stock)
+        return stock
+
+    return make
+
+
+_load_embedder = base.load_embedder
+
+
+@functools.cache
+def _load_once(settings: str) -> Any:
+    return _load_embedder(EmbeddingSettings.model_validate_json(settings))
 
 
 def _decode_here(pool: DecoderPool, data: bytes) -> Picture:
-    """Without a process of its own, which takes longer to start than all these pictures."""
     decoder = pool._all[0]
     return read_picture(data, decoder._limits, decoder._side)
+
+
+def cheaply(patch: pytest.MonkeyPatch) -> None:
+    """Spare scans what takes longer than all these pictures.
+
+    No process of its own decodes (0.5 s to start), and a model is loaded once a worker (0.12 of a
+    scan's 0.7 CPU s).
+    """
+    patch.setattr(DecoderPool, "decode", _decode_here)
+    patch.setattr(base, "load_embedder", lambda chosen: _load_once(chosen.model_dump_json()))
 
 
 @dataclass(frozen=True)
@@ -159,7 +238,7 @@ class S3:
 
     def bucket(self, *, versioned: bool = False) -> str:
         """Make an empty bucket."""
-        name = f"b{time.monotonic_ns()}"
+        name = f"b{os.getpid()}-{time.monotonic_ns()}"
         self.client.create_bucket(Bucket=name)
         if versioned:
             self.client.put_bucket_versioning(
@@ -170,12 +249,13 @@ class S3:
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    """The local stack's S3 server alone, ready in about a second."""
-    folder = tmp_path_factory.mktemp("s3")
-    keys, ports = stack._identity(folder)
-    env = services.exports(folder, keys, ports)
-    (folder / "s3").mkdir()
-    try:
+    """The local stack's S3 server alone, ready in about a second; one for all workers."""
+    folder = session_folder(tmp_path_factory) / "s3"
+
+    def start() -> dict[str, Any]:
+        (folder / "s3").mkdir(parents=True)
+        keys, ports = stack._identity(folder)
+        env = services.exports(folder, keys, ports)
         service = launch(
             "s3",
             services.server_commands(folder, ports)["s3"],
@@ -185,17 +265,20 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
             port=ports["s3"],
         )
         stack._await(service, env, time.monotonic() + 60, print)
-        settings = S3Settings(
-            endpoint_url=env["AWS_ENDPOINT_URL_S3"],
-            path_style=True,
-            region="us-east-1",
-            access_key_id=SecretStr(keys["access_key"]),
-            secret_access_key=SecretStr(keys["secret_key"]),
-        )
-        client = client_for(settings)
-        yield S3(
-            env["AWS_ENDPOINT_URL_S3"], keys["access_key"], keys["secret_key"], settings, client
-        )
-    finally:
+        return env
+
+    def end() -> None:
         stop(marked(folder), grace=0)
         stack.down(folder)
+
+    with shared(folder, start, end) as env:
+        endpoint = env["AWS_ENDPOINT_URL_S3"]
+        key, secret = env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]
+        settings = S3Settings(
+            endpoint_url=endpoint,
+            path_style=True,
+            region="us-east-1",
+            access_key_id=SecretStr(key),
+            secret_access_key=SecretStr(secret),
+        )
+        yield S3(endpoint, key, secret, settings, client_for(settings))

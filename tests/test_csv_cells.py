@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.csv_cells import escape_cell, frame_csv, unescape_cell
+from tasks.csv_cells import decode_table, escape_cell, frame_csv, read_table, unescape_cell
 
 FORMULAS = [
     "=1+1",
@@ -66,3 +66,49 @@ def test_a_text_is_quoted_whatever_separates_cells_elsewhere():
 
 def read(body: bytes) -> list[list[str]]:
     return list(csv.reader(io.StringIO(body.decode(), newline="")))
+
+
+ROWS = [
+    {"left": "'=1;2.jpg", "right": 'line\nbreak, "quoted"\tx.jpg', "verdict": "distinct"},
+    {"left": "Köln, naïve €.jpg", "right": "b.jpg", "verdict": ""},
+]
+
+
+def saved(separator: str, encoding: str, prefix: str = "") -> bytes:
+    """The rows as a spreadsheet program saves them."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["left", "right", "verdict"], delimiter=separator)
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return (prefix + out.getvalue()).encode(encoding)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"]
+)
+def test_a_table_is_read_as_spreadsheets_save_it(separator, encoding):
+    read = read_table(saved(separator, encoding), {"left", "right", "verdict"})
+    assert list(read) == ROWS
+
+
+@pytest.mark.parametrize("first", ["sep=;\r\n", '"sep=;"\n', "SEP=;\n"])
+def test_the_line_in_which_excel_names_the_separator_is_no_row(first):
+    assert list(read_table(saved(";", "utf-8-sig", first), {"left", "right", "verdict"})) == ROWS
+
+
+def test_names_of_columns_are_read_in_any_case_and_other_columns_are_left():
+    (row,) = read_table(b" Left ;RIGHT;verdict;Note\r\na;b;linked;x\r\n", {"left", "verdict"})
+    assert (row["left"], row["right"], row["verdict"], row["note"]) == ("a", "b", "linked", "x")
+
+
+def test_a_table_without_its_columns_names_those_that_are_missing():
+    with pytest.raises(ValueError, match="no column verdict;"):
+        read_table(b"left;right\na;b\n", {"left", "right", "verdict"})
+
+
+def test_what_is_no_text_is_refused_with_a_word_on_its_encoding():
+    with pytest.raises(ValueError, match="save it as CSV in UTF-8"):
+        decode_table(b"left,right\n\x81\x8d,b\n")
+    with pytest.raises(ValueError, match="save it as CSV in UTF-8"):
+        decode_table(b"\xff\xfea")

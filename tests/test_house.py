@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tasks.merging.rules.plans import Action
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("flows", "reports", "tasks", "deployments")
@@ -113,3 +116,10 @@ def test_rooms_do_not_import_one_another(room):
         if target.split(".")[1] in rooms
     ]
     assert wrong == []
+
+
+def test_every_merge_action_has_its_words():
+    """An action without words would stop every mail and page that names it."""
+    words = json.loads((ROOT / "reports" / "texts" / "en.json").read_text("utf-8"))
+    for action in Action:
+        assert {f"press.{action.value}", f"line.{action.value}"} <= words.keys(), action

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.errors import SettingsError
-from tasks.settings import Settings, load_settings, variables
+from tasks.settings import RENAMED, Settings, load_settings, variables
 
 
 @pytest.fixture(autouse=True)
@@ -187,3 +187,35 @@ def test_a_reviewer_who_is_an_owner_too_is_refused_without_showing_the_password(
     with pytest.raises(SettingsError, match=r"MAIL__REVIEWERS.*in MAIL__TO too") as error:
         load_settings()
     assert "hidden" not in str(error.value)
+
+
+def test_every_setting_has_a_description() -> None:
+    for name, meaning in variables().items():
+        words = meaning.partition("(default:")[0].split()
+        assert len(words) >= 2, f"{name}: {meaning}"
+        assert "None" not in words
+        assert not any(word.startswith("DAM_DEDUP_") for word in words), f"{name}: {meaning}"
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_an_old_name_is_read_and_the_new_one_told(
+    env: pytest.MonkeyPatch, old: str, new: str, place: str
+) -> None:
+    if place == ".env":
+        Path(".env").write_text(f"{old}=123\n")
+    else:
+        env.setenv(old, "123")
+    with pytest.warns(FutureWarning, match=f"{old} is now called {new};"):
+        found = load_settings()
+    part, _, field = new.removeprefix("DAM_DEDUP_").lower().partition("__")
+    assert getattr(getattr(found, part), field) == 123
+    env.setenv(new, "456")
+    with pytest.warns(FutureWarning):
+        found = load_settings()
+    assert getattr(getattr(found, part), field) == 456, "today's name wins"
+
+
+def test_old_names_are_no_settings_of_today() -> None:
+    assert not RENAMED.keys() & variables().keys()
+    assert set(RENAMED.values()) <= variables().keys()

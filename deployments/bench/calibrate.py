@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deployments.cli.help_pages import Command, Group
 from deployments.cli.options import CatalogUri, Json, read_settings
 
 if TYPE_CHECKING:
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
     from tasks.settings import Settings
 
 calibrate_app = typer.Typer(
+    cls=Group,
     help="Choose a collection's threshold by labelling a sample of its pairs.",
     no_args_is_help=True,
 )
 
 
-@calibrate_app.command("sample")
+@calibrate_app.command("sample", cls=Command)
 def sample(
     out: Annotated[Path, typer.Option("--out", help="Folder for labels.csv and label.html.")],
     catalog: CatalogUri = None,
@@ -34,6 +36,8 @@ def sample(
 
     As many pairs are drawn from each range of scores. A low bound of 0.99 for the precision takes
     at least 381 labels above the threshold; 120 pairs show where it lies roughly.
+
+        dam-dedup calibrate sample --out labels --pairs 400
     """
     from reports.labelling import label_page, labels_csv
     from tasks.delivery.folder import write_documents
@@ -55,7 +59,7 @@ def sample(
     )
 
 
-@calibrate_app.command("read")
+@calibrate_app.command("read", cls=Command)
 def read(
     labels: Annotated[Path, typer.Argument(help="labels.csv with verdicts.", dir_okay=False)],
     catalog: CatalogUri = None,
@@ -64,6 +68,8 @@ def read(
     """Read verdicts back: precision and recall at each threshold, and which one to set.
 
     The result is kept in the catalog.
+
+        dam-dedup calibrate read labels/labels.csv
     """
     from deployments.bench.labels import assess, read_labels
     from tasks.catalog import schema

@@ -5,30 +5,27 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from deployments.cli.options import CatalogUri, Json, read_settings
+from deployments.cli.help_pages import FIND, INTAKE, add
+from deployments.cli.options import CatalogUri, Json, SourceUri, check_filters, pairs, read_settings
 
 if TYPE_CHECKING:
     from tasks.intake.analyze import Analyzer
     from tasks.records import Analysis, Checked, CheckQuestion
     from tasks.settings import Settings
 
-Pairs = Annotated[
+NamedValues = Annotated[
     list[str] | None, typer.Option(metavar="NAME=VALUE", help="May be given more than once.")
-]
-SourceUri = Annotated[
-    str,
-    typer.Option(help="s3://bucket/prefix, a folder, or gate://NAME [DAM_DEDUP_SOURCE__URI]."),
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program's."""
-    for command in (check, analyze, update):
-        app.command()(command)
+    add(app, FIND, check, analyze)
+    add(app, INTAKE, update)
 
 
 def check(
@@ -79,16 +76,16 @@ def check(
 
     Exits with 0, whether something was found or not; --json tells by "total".
     """
+    settings = read_settings(catalog)
+    filtered = check_filters(*where or [], fq=fq)
+
     from deployments.cli.output import print_json
     from reports.check import check_lines, checked_data
-    from tasks.catalog.filters import join_filters
-    from tasks.catalog.fq import fq_to_sql
     from tasks.records import CheckQuestion
 
-    settings = read_settings(catalog)
     question = CheckQuestion(
         source=source,
-        where=join_filters(*where or [], fq_to_sql(fq or [])),
+        where=filtered,
         threshold=settings.match.threshold if threshold is None else threshold,
         limit=limit,
         offset=offset,
@@ -117,13 +114,17 @@ def analyze(
 
         dam-dedup analyze *.jpg > all.jsonl
 
-    The document is sealed: set DAM_DEDUP_GATE__SECRET where it leaves your hands. It is good for
-    as long as the model and its settings stay what they are.
+    The document is sealed with DAM_DEDUP_GATE__SECRET, or with a key kept beside the catalog. It
+    is good for as long as the key, the model and its settings stay what they are.
     """
+    settings = read_settings(catalog)
+    for name in files:
+        if name != "-":
+            _open(name).close()
+
     from tasks.errors import ImageError
     from tasks.intake.analyze import Analyzer, analysis_json
 
-    settings = read_settings(catalog)
     failed = False
     with Analyzer(settings) as analyzer:
         size = settings.embedding.batch_size
@@ -149,11 +150,9 @@ def update(
     image: Annotated[str, typer.Argument(help="The image, or its analysis (*.json); - for stdin.")],
     source: SourceUri = "",
     name: Annotated[str, typer.Option(help="What people call it (gate:// only).")] = "",
-    tag: Pairs = None,
-    metadata: Pairs = None,
-    etag: Annotated[
-        str, typer.Option(help="The object's ETag when it was analysed; saves reading it again.")
-    ] = "",
+    tag: NamedValues = None,
+    metadata: NamedValues = None,
+    etag: Annotated[str, typer.Option(help="The ETag that the object must have.")] = "",
     catalog: CatalogUri = None,
     as_json: Json = False,
 ) -> None:
@@ -166,17 +165,28 @@ def update(
 
         dam-dedup update 4711 a.jpg --source gate://shop --tag label=shoes
     """
+    settings = read_settings(catalog)
+    tags, texts = pairs(tag, "--tag"), pairs(metadata, "--metadata")
+    if image != "-":
+        _open(image).close()
+
     from deployments.cli.output import print_json
     from tasks.intake.analyze import Analyzer
     from tasks.intake.update import update_asset
 
-    settings = read_settings(catalog)
-    tags, texts = _named(tag, "--tag"), _named(metadata, "--metadata")
     with Analyzer(settings) as analyzer:
         analysis = _analysis(image, settings, analyzer)
-    asset = update_asset(
-        settings, analysis, key, source=source, tags=tags, metadata=texts, name=name, etag=etag
-    )
+        asset = update_asset(
+            settings,
+            analysis,
+            key,
+            source=source,
+            tags=tags,
+            metadata=texts,
+            name=name,
+            etag=etag,
+            analyzer=analyzer,
+        )
     if as_json:
         print_json({"asset_id": asset, "key": key})
     else:
@@ -225,14 +235,18 @@ def _analysis(name: str, settings: Settings, analyzer: Analyzer) -> Analysis:
 
 def _read(name: str, settings: Settings) -> bytes:
     """The bytes of a file or of standard input, one more than allowed at most."""
-    from tasks.errors import SourceError
-
     most = settings.limits.bytes + 1
     if name == "-":
         return sys.stdin.buffer.read(most)
+    with _open(name) as file:
+        return file.read(most)
+
+
+def _open(name: str) -> BinaryIO:
+    from tasks.errors import SourceError
+
     try:
-        with Path(name).open("rb") as file:
-            return file.read(most)
+        return Path(name).open("rb")
     except (OSError, ValueError) as error:
         text = getattr(error, "strerror", None) or str(error)
         raise SourceError(f"cannot read {name!r}: {text}") from None
@@ -243,15 +257,3 @@ def _is_file(name: str) -> bool:
         return Path(name).is_file()
     except (OSError, ValueError):
         return False
-
-
-def _named(given: list[str] | None, option: str) -> dict[str, str]:
-    from tasks.errors import SettingsError
-
-    found = {}
-    for text in given or []:
-        name, sign, value = text.partition("=")
-        if not name or not sign:
-            raise SettingsError(f"{option} {text!r}: write NAME=VALUE")
-        found[name] = value
-    return found

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.cli.ingesting import SourceUri
-from deployments.cli.options import CatalogUri, Json, read_settings
+from deployments.cli.help_pages import INTAKE, add
+from deployments.cli.options import CatalogUri, Json, SourceUri, read_settings
 
 if TYPE_CHECKING:
     from tasks.intake.bucket_events import Followed, Follower
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program's."""
-    app.command()(events)
+    add(app, INTAKE, events)
 
 
 def events(
@@ -49,13 +49,14 @@ def events(
 
         dam-dedup events --queue https://sqs.eu-west-1.amazonaws.com/123456789012/dam
     """
+    if bool(file) == bool(queue):
+        raise typer.BadParameter("give FILE, or - for standard input, or --queue URL")
+    settings = read_settings(catalog)
+
     from tasks.intake.bucket_events import Follower
     from tasks.sources.events import parse_events
     from tasks.sources.sqs import Queue
 
-    if bool(file) == bool(queue):
-        raise typer.BadParameter("give FILE, or - for standard input, or --queue URL")
-    settings = read_settings(catalog)
     with Follower(settings, source) as follower:
         if queue:
             drain(Queue(queue, settings.s3), follower, lambda one: _show(one, as_json), once=once)

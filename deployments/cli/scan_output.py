@@ -1,61 +1,24 @@
-"""What the command line shows: progress bars while work goes on, the result in plain words."""
+"""What the commands of scans print: a result, and the list of scans."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-from flows.order import Outcome
 from reports.history import plain, with_trends
 from reports.page import headline, totals
 from reports.words import counted, human_bytes, moment, reason_words, shown_key
-from tasks.progress import Progress as Tell
-from tasks.progress import silent
 
-
-@contextlib.contextmanager
-def progress_bars() -> Iterator[Tell]:
-    """Bars on standard error while it is a terminal; silence when it is piped."""
-    if not sys.stderr.isatty():
-        yield silent
-        return
-    bars = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description:<6}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    known: dict[str, TaskID] = {}
-
-    def tell(stage: str, done: int, total: int | None) -> None:
-        if stage not in known:
-            known[stage] = bars.add_task(stage, total=total)
-        bars.update(known[stage], completed=done, total=total)
-
-    with bars:
-        yield tell
+if TYPE_CHECKING:
+    from flows.order import Outcome
 
 
 def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
@@ -115,18 +78,26 @@ def warn_lost(scan_id: str, lost: Sequence[str]) -> None:
         )
 
 
-def show_history(history: pl.DataFrame, *, as_json: bool) -> None:
-    """The scans, the oldest first: a table for people, or JSON."""
-    rows = with_trends(history)
+def show_history(history: pl.DataFrame, unfinished: pl.DataFrame, *, as_json: bool) -> None:
+    """The scans, the oldest first: a table for people, or JSON.
+
+    Args:
+        history: the finished scans, the columns of ``tasks.reporting.history.PAST``.
+        unfinished: the others, with a column ``state``; they count nothing, so that the scan after
+            one of them is compared with the last that finished.
+        as_json: JSON instead of a table.
+    """
+    finished = with_trends(history).with_columns(pl.lit("finished").alias("state"))
+    rows = pl.concat([finished, unfinished], how="diagonal").sort("started")
     if as_json:
         typer.echo(json.dumps([plain(row) for row in rows.to_dicts()], indent=1))
         return
     if rows.is_empty():
-        typer.echo("no finished scan yet; run `dam-dedup scan`")
+        typer.echo("no scan yet; run `dam-dedup scan`")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in _HISTORY:
-        table.add_column(name, justify="left" if name in ("scan", "kind") else "right")
+        table.add_column(name, justify="left" if name in _WORDS else "right")
     place: tuple[str, str, float] | None = None
     for row in rows.iter_rows(named=True):
         if place != (place := (row["source"], row["where"], row["threshold"])):
@@ -141,6 +112,7 @@ def show_history(history: pl.DataFrame, *, as_json: bool) -> None:
 _HISTORY = (
     "scan",
     "kind",
+    "state",
     "finished",
     "groups",
     "duplicates",
@@ -149,6 +121,10 @@ _HISTORY = (
     "could be saved",
     "saved by merges",
 )
+
+
+#: Columns of text, which stand at the left.
+_WORDS = ("scan", "kind", "state")
 
 
 def _history_cells(row: dict[str, Any]) -> list[str]:
@@ -163,11 +139,12 @@ def _history_cells(row: dict[str, Any]) -> list[str]:
     return [
         row["scan_id"],
         row["kind"] + (", dry run" if row["dry_run"] else ""),
-        moment(row["finished"]),
+        row["state"],
+        moment(row["finished"]) if row["finished"] else "-",
         number("groups") + moved("groups"),
         number("duplicates") + moved("duplicates"),
         number("new"),
         number("changed"),
         savings,
-        human_bytes(row["realised"]),
+        "-" if row["realised"] is None else human_bytes(row["realised"]),
     ]

@@ -1,1 +1,1 @@
-"""The gate: signed pages on which reviewers decide about merge plans."""
+"""The gate: an HTTP service for checks and uploads, and the signed pages that decide on plans."""

@@ -1,4 +1,4 @@
-"""Findings as callers get them."""
+"""Findings as the JSON that callers get."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.records import Checked, CheckQuestion, Finding
 def checked_document(
     checked: Checked, question: CheckQuestion, fields: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """One page of an answer, and where the next begins."""
+    """One page of findings, with the offset of the next page."""
     end = question.offset + len(checked.found)
     return {
         "total": checked.total,
@@ -55,7 +55,7 @@ def finding_document(finding: Finding, fields: Sequence[str] = ()) -> dict[str, 
 
 
 def as_json(value: Any) -> Any:
-    """A value that JSON has: what is not finite is null, times are ISO 8601."""
+    """A value as JSON can hold it: numbers that are not finite are null, times are ISO 8601."""
     match value:
         case np.generic():
             return as_json(value.item())

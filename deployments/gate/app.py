@@ -1,6 +1,6 @@
-"""The web application: check before you add; and a link shows a plan, a button decides on it.
+"""The web application: routes for checks and uploads, and the pages that signed links lead to.
 
-Mail scanners follow links: GET and HEAD change nothing, whatever they are asked.
+Mail scanners follow links. So GET and HEAD never change anything; a decision takes a POST.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def create_app(
     """
     keys = keys or Keys(settings)
     if settings.merge.secret is not None:
-        check_secret(settings)  # now, and not at the first click
+        check_secret(settings)  # at the start: otherwise the first click would fail
     service = Service(settings)
 
     @asynccontextmanager
@@ -117,14 +117,14 @@ def create_app(
 
 
 class _Gate:
-    """The two things a link can do."""
+    """The approval pages: what a signed link shows, and what its form does."""
 
     def __init__(self, settings: Settings, replan: Replan | None) -> None:
         self._settings = settings
         self._replan = replan
 
     def show(self, token: str, page: str = "1", note: str = "", group: str = "") -> Response:
-        """The plan as it stands now, from a page or from a group on; changes nothing."""
+        """Show one page of the plan as it is now, by number or by a group on it."""
         claim = self._claim(token)
         plan = self._plan(claim)
         mine = claim.groups(plan)
@@ -134,7 +134,7 @@ class _Gate:
         )
 
     async def act(self, token: str, request: Request, page: str = "1") -> Response:
-        """A decision, or a new plan."""
+        """Record the decision of a form, or make a plan with other keepers."""
         claim = await run_in_threadpool(self._claim, token)
         form = await _read_form(request)
         return await run_in_threadpool(self._act, claim, form, token, page)
@@ -179,7 +179,7 @@ class _Gate:
                 report=f"{token}/report",
             )
         note = "recorded" if any(one.new for one in outcome) else "before"
-        # Relative: the gate may be reached under a path of its own.
+        # A relative address, because a proxy may serve the gate below a path.
         return _see_other(f"{token}?page={number}&note={note}")
 
     def _ask(self, claim: Claim, plan: Plan, number: int, form: Form) -> Response:

@@ -1,4 +1,4 @@
-"""One model call for all that waits, and a bounded crowd before it."""
+"""One call of the model for all images that wait, and a bounded number of calls that may wait."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Answer = TypeVar("Answer")
 
 
 class Batcher(Generic[Ask, Answer]):
-    """Hands what waits to one function, all of it at once.
+    """Gives everything that waits to one function, in one call.
 
-    Nothing is held back to make a batch larger: while the function is busy a batch gathers by
-    itself, and while it is not nobody waits.
+    Nothing waits for a batch to fill up. While the function works, what comes gathers into the
+    next batch; while it does not, a single request is a batch.
 
     Args:
-        run: gives an answer, or an exception, for each of what it is asked, in order.
+        run: returns an answer or an exception for each item, in order.
         most: the largest batch.
-        queue: how many may wait.
+        queue: how many items may wait.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Batcher(Generic[Ask, Answer]):
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """How many items wait."""
         return len(self._waiting)
 
     def submit(self, ask: Ask) -> Future[Answer]:
-        """Wait in line; a future that is cancelled costs nothing.
+        """Add an item to those that wait. Cancelling its future saves its work.
 
         Raises:
             Problem: 429, when the line is full.
@@ -59,7 +59,7 @@ class Batcher(Generic[Ask, Answer]):
         return future
 
     def close(self) -> None:
-        """Answer nobody any more; what waits is cancelled."""
+        """Stop; items that still wait are cancelled."""
         with self._change:
             self._closed = True
             for _, future in self._waiting:
@@ -83,7 +83,8 @@ class Batcher(Generic[Ask, Answer]):
         try:
             answers = self._run([ask for ask, _ in batch])
             pairs = list(zip(batch, answers, strict=True))
-        except Exception as error:  # it is each caller's error then, and the next batch goes on
+        # The error is given to each caller of the batch; the thread goes on with the next batch.
+        except Exception as error:
             for _, future in batch:
                 future.set_exception(error)
             return
@@ -95,7 +96,7 @@ class Batcher(Generic[Ask, Answer]):
 
 
 class BoundedExecutor:
-    """Threads with a bounded number of calls before them.
+    """A thread pool that refuses calls when too many wait.
 
     Args:
         workers: how many run at once.

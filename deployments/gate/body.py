@@ -1,4 +1,4 @@
-"""Reads what a caller sends: within limits while it comes, and as nothing but bytes and text."""
+"""Reads the bodies of requests: within limits while they arrive, as bytes and text alone."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from email.errors import MessageError
 from email.message import Message
-from email.parser import BytesHeaderParser
 from email.utils import collapse_rfc2231_value
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
+from python_multipart.multipart import MultipartParser
 
 from deployments.gate.problems import Problem, busy, wrong
 from tasks.settings import GateSettings
 
-#: Of JSON, which takes many times its size once it is read; an analysis has some 100 kB.
+#: The most bytes of a JSON body. Read, JSON takes many times its size; an analysis has some 100 kB.
 JSON_BYTES = 8 * 1024**2
 _PARTS = 64
-_HEAD = 8192
+#: Bytes of one header of a part, and headers of a part.
+_HEAD, _HEADERS = 8192, 16
 _FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a request brought.
+    """The content of a request's body.
 
     Attributes:
         file: an image's bytes.
@@ -49,17 +49,17 @@ class Body:
 
 
 class Inflight:
-    """The bytes of all requests under way; used by the event loop's thread alone."""
+    """Counts the bytes of all requests under way. Only for the event loop's thread."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.held = 0
 
     def take(self, size: int) -> None:
-        """Count bytes that came.
+        """Count bytes that arrived.
 
         Raises:
-            Problem: 429, when they do not fit any more.
+            Problem: 429, when more would be under way than is allowed.
         """
         if self.held and self.held + size > self._most:
             raise busy("too many uploads are under way")
@@ -70,7 +70,7 @@ class Inflight:
 async def read_body(
     request: Request, limits: GateSettings, inflight: Inflight
 ) -> AsyncIterator[Body]:
-    """What the request brings; counted as under way until the block ends.
+    """The body of a request; its bytes count as under way until the block ends.
 
     Raises:
         Problem: 400, 408, 413, 415 or 429.
@@ -189,18 +189,12 @@ def _text(data: bytes) -> str:
 def _multipart(data: bytes, boundary: str, limits: GateSettings) -> Body:
     if not boundary or not boundary.isascii():
         raise wrong("the multipart body names no boundary", "Send multipart/form-data")
-    pieces = (b"\r\n" + data).split(b"\r\n--" + boundary.encode(), _PARTS + 2)
-    if len(pieces) > _PARTS + 2:
+    # Before they are parsed: behind each of them the parser goes byte by byte, in the event loop.
+    if data.count(b"\r\n--" + boundary.encode()) > _PARTS:
         raise wrong("the form has too many parts", f"Send {_PARTS} at most")
-    if len(pieces) < 3 or not pieces[-1].startswith(b"--"):
-        raise wrong("the multipart body is cut off or malformed", "Send it whole")
     file: bytes | None = None
     pairs: list[tuple[str, str]] = []
-    for piece in pieces[1:-1]:
-        head, gap, content = piece.partition(b"\r\n\r\n")
-        name, is_file = _disposition(head)
-        if not gap or len(head) > _HEAD:
-            raise wrong("a part of the form is malformed", "Send multipart/form-data")
+    for name, is_file, content in _Parts(data, boundary).found:
         if name in {"file", "image"} or (is_file and name not in {"analysis", "input.data"}):
             if file is not None:
                 raise wrong("the form has two files", "Send one image at a time")
@@ -214,14 +208,67 @@ def _multipart(data: bytes, boundary: str, limits: GateSettings) -> Body:
     return Body(file=file, pairs=tuple(pairs))
 
 
-def _disposition(head: bytes) -> tuple[str, bool]:
-    try:
-        parsed = BytesHeaderParser().parsebytes(head.lstrip(b"\r\n"))
-        name = parsed.get_param("name", "", "content-disposition")
-        is_file = parsed.get_param("filename", None, "content-disposition") is not None
-        return collapse_rfc2231_value(name or ""), is_file
-    except (MessageError, ValueError, LookupError, TypeError):
-        raise wrong("a part of the form is malformed", "Send multipart/form-data") from None
+class _Parts:
+    """The parts of a multipart body, as python-multipart finds them.
+
+    Attributes:
+        found: the name of each part, whether it is sent as a file, and its bytes.
+    """
+
+    def __init__(self, data: bytes, boundary: str) -> None:
+        self.found: list[tuple[str, bool, bytes]] = []
+        self._whole = False
+        self._content: list[bytes] = []
+        self._header = ["", ""]
+        self._disposition = Message()
+        try:
+            MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._field,
+                    "on_header_value": self._value,
+                    "on_header_end": self._keep,
+                    "on_part_data": self._data,
+                    "on_part_end": self._end,
+                    "on_end": self._finish,
+                },
+                max_header_count=_HEADERS,
+                max_header_size=_HEAD,
+            ).write(data)
+        except (ValueError, LookupError):  # the parser's own are ValueErrors; a name's charset
+            raise wrong("the multipart body is malformed", "Send multipart/form-data") from None
+        if not self._whole:
+            raise wrong("the multipart body is cut off", "Send it whole")
+
+    def _begin(self) -> None:
+        self._content = []
+        self._disposition = Message()
+
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._header[0] = data[start:end].decode("ascii", "replace")
+
+    def _value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1] = data[start:end].decode("utf-8", "replace")
+
+    def _keep(self) -> None:
+        name, value = self._header
+        self._header = ["", ""]
+        if name.lower() == "content-disposition":
+            self._disposition[name] = value
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._content.append(data[start:end])
+
+    def _end(self) -> None:
+        # Not the parser's own reader of this header: old clients send a file's name in another
+        # character set as ``filename*=``, which it leaves out.
+        name = self._disposition.get_param("name", "", "content-disposition")
+        named = self._disposition.get_param("filename", None, "content-disposition") is not None
+        self.found.append((collapse_rfc2231_value(name or ""), named, b"".join(self._content)))
+
+    def _finish(self) -> None:
+        self._whole = True
 
 
 def _no_constant(name: str) -> None:

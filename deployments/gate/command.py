@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.cli.options import CatalogUri, read_settings
+from deployments.cli.help_pages import MERGE, OPERATE, add
+from deployments.cli.options import CatalogUri, PlanId, read_settings
 
 if TYPE_CHECKING:
     from deployments.gate.review_actions import Replan
@@ -19,8 +20,8 @@ _HEAD_BYTES = 512 * 1024
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program's."""
-    app.command()(gate)
-    app.command()(link)
+    add(app, OPERATE, gate)
+    add(app, MERGE, link)
 
 
 def gate(
@@ -34,7 +35,7 @@ def gate(
         ),
     ] = False,
 ) -> None:
-    """Serve the gate: is this image already in the collection? And the approval pages.
+    """Serve the gate over HTTP: is this image already there? And the approval pages.
 
     Routes: /analyze /duplicate /update; /api/cores/NAME and /solr/NAME for clients of another
     image search service; /health /metrics; /docs says how to ask. The model is loaded once, and
@@ -49,12 +50,14 @@ def gate(
 
         curl --data-binary @boots.jpg -H "Content-Type: image/jpeg" localhost:8088/duplicate
     """
+    settings = read_settings(catalog)
+
     import uvicorn
 
     from deployments.gate.app import create_app
+    from deployments.gate.connections import guarded
     from deployments.gate.keys import Keys
 
-    settings = read_settings(catalog)
     keys = Keys(settings, anybody=no_keys)
     keys.check_address(host)
     app = create_app(settings, replan=_replan(settings), keys=keys)
@@ -72,12 +75,12 @@ def gate(
         backlog=512,
         timeout_graceful_shutdown=30,
         h11_max_incomplete_event_size=_HEAD_BYTES,
-        http="h11",
+        http=guarded(header_seconds=settings.gate.header_seconds, most=settings.gate.connections),
     )
 
 
 def link(
-    plan_id: Annotated[str, typer.Argument(metavar="PLAN", help="A plan's id, or `latest`.")],
+    plan_id: PlanId,
     reviewer: Annotated[
         str, typer.Option("--reviewer", help="Who decides with it; written into the audit.")
     ],
@@ -86,12 +89,15 @@ def link(
     """Print the signed link at which a reviewer decides on a plan.
 
     Whoever has the link decides in the reviewer's name: send it to nobody else.
+
+        dam-dedup link latest --reviewer anna@example.org
     """
+    settings = read_settings(catalog)
+
     from tasks.merging.approvals import sign_link
     from tasks.merging.journal import read_plan
     from tasks.session import open_catalog
 
-    settings = read_settings(catalog)
     typer.echo(sign_link(settings, read_plan(open_catalog(settings), plan_id), reviewer))
 
 

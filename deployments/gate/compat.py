@@ -1,7 +1,7 @@
-"""The routes that clients of another image search service know, answered in its own shape.
+"""The routes that clients of another image search service use, answered in that service's shape.
 
-A collection is the settings' own source where it bears the settings' name, for reading; any other
-name is a collection that lives in the catalog alone (``gate://NAME``).
+The collection that has the name of the settings' ``collection`` is their source, and is only read.
+Any other name is a collection that lives in the catalog alone (``gate://NAME``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tasks.intake.update import remove_assets
 from tasks.records import Analysis, CheckQuestion
 
 _PLACES = ("/api/cores/{collection}", "/solr/{collection}")
-#: Documents of one update.
+#: The most documents of one update.
 _MOST_DOCUMENTS = 1000
 
 
@@ -252,7 +252,7 @@ def _documents(found: Any) -> list[dict[str, Any]]:
 
 
 def _output(found: Any) -> Any:
-    """An analysis as it was answered: as an object or its text, with or without its name."""
+    """The analysis in a document, which clients send as an object or as JSON text."""
     if isinstance(found, str):
         found = read_json(found)
     if isinstance(found, dict) and "outputs" in found:

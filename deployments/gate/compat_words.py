@@ -1,4 +1,4 @@
-"""The parameters and shapes of compatible clients, and what they are called here."""
+"""From the parameters of compatible clients to ours, and from our findings to their documents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deployments.gate.problems import wrong
 from tasks.records import Finding
 from tasks.settings import Settings
 
-#: Their names for our facts.
+#: The clients' names of facts, and ours.
 _NAMES = {"id": "key", "filename": "name"}
 _SORTS = {"id", "name", "filename", "size", "last_modified", "width", "height", "format", "label"}
 _LOWEST = 0.5
@@ -39,10 +39,10 @@ class Params:
         return [text for key, text in self._pairs if key == name]
 
     def number(self, name: str, default: int, most: int) -> int:
-        """A whole number from 0.
+        """A parameter as a whole number, 0 or more.
 
         Raises:
-            Problem: when it is none, or too large.
+            Problem: when it is not one, or is too large.
         """
         text = self.last(name).strip() or str(default)
         if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= most):
@@ -52,7 +52,7 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """What is asked of a collection's documents."""
+    """The parameters of ``/select``."""
 
     fq: tuple[str, ...]
     rows: int
@@ -65,7 +65,7 @@ class Select:
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """An image, and how it is to be compared."""
+    """The parameters of ``/duplicate``: an image, and how it is to be compared."""
 
     id: str
     url: str
@@ -142,7 +142,7 @@ def finding_doc(finding: Finding, fl: tuple[str, ...]) -> dict[str, Any]:
 
 
 def row_doc(row: dict[str, Any], fl: tuple[str, ...], *, score: float | None) -> dict[str, Any]:
-    """An asset as a document: what its update sent besides comes back under its own name."""
+    """An asset as a document; further fields of its update come back under their own names."""
     sent = _map(row.get("metadata"))
     whole = {**sent, **{name: as_json(value) for name, value in row.items() if name != "key"}}
     whole |= {"id": row["key"], "filename": row.get("name")}
@@ -155,10 +155,10 @@ def row_doc(row: dict[str, Any], fl: tuple[str, ...], *, score: float | None) ->
 
 
 def stored_fields(document: dict[str, Any]) -> dict[str, str]:
-    """What of a sent document is kept beside the analysis, as text.
+    """The fields of a document that are kept beside its analysis, as text.
 
     Raises:
-        Problem: when it is too much.
+        Problem: when they are too many or too long.
     """
     found: dict[str, str] = {}
     for name, value in document.items():
@@ -208,7 +208,7 @@ def _threshold(text: str, default: float) -> float:
 
 
 def _mode(approximate: str, smartfilter: str) -> str:
-    """Their two knobs, as our modes: what is exact has no filter before it."""
+    """The search mode that the clients' two parameters ask for; see docs/gate.md."""
     asked, strength = approximate.strip().lower(), smartfilter.strip().lower()
     if asked and asked not in _YES | _NO:
         raise wrong("rank.approximate is neither true nor false", "Send rank.approximate=false")

@@ -1,4 +1,4 @@
-"""The collections that compatible clients name."""
+"""The collections that compatible clients name: pages of their documents, single ones, deletes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-#: What a document is made of.
+#: The columns of the table of assets that a document is made of.
 _COLUMNS = [
     "key",
     "asset_id",
@@ -55,7 +55,7 @@ class Collection:
     settings: Settings
 
     def page(self, wanted: Select) -> dict[str, Any]:
-        """One page of documents; with a cursor, also where the next begins."""
+        """One page of documents; where a cursor was sent, also the cursor of the next page."""
         catalog = open_catalog(self.settings)
         where = self._sql(fq_to_sql(wanted.fq))
         if wanted.rows == 0:

@@ -1,11 +1,11 @@
-"""What a reviewer's browser sends."""
+"""The form of the approval page, as a reviewer's browser sends it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-#: Bytes of one form; a page of 50 groups sends some ten thousand.
+#: The most bytes of one form; a page of 50 groups sends some 10,000.
 BODY_LIMIT = 256_000
 _FIELDS = 2_000
 _KEEPER = "keeper-"
@@ -13,7 +13,7 @@ _KEEPER = "keeper-"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One click.
+    """What a reviewer chose before clicking a button.
 
     Attributes:
         decision: ``approve``, ``reject``, ``approve-all`` (which asks first), ``approve-all-asked``

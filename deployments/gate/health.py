@@ -1,4 +1,4 @@
-"""What is asked about the gate itself: health, counters, how to ask."""
+"""Routes about the gate itself: health, counters, documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask: API keys; and without keys, nobody but this machine."""
+"""Who may use the gate: callers with an API key or, without keys, this machine alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Keys:
 
     Args:
         settings: their ``gate.api_keys``: plain, or as ``sha256:`` and the hex digest of the key.
-        anybody: answer without a key wherever requests come from.
+        anybody: answer callers without a key, wherever they are.
 
     Raises:
         SettingsError: when a key is too short, or no digest.
@@ -39,7 +39,7 @@ class Keys:
         return bool(self._digests)
 
     def check_address(self, host: str) -> None:
-        """Refuse to listen for strangers without a key.
+        """Refuse an address that other machines can reach when no key is asked for.
 
         Raises:
             SettingsError: when the address can be reached from elsewhere.
@@ -68,7 +68,7 @@ class Keys:
         if not given and scheme.lower() == "bearer":  # what Prometheus can send
             given = token.strip()
         found = hashlib.sha256(given.encode("utf-8", "surrogateescape")).digest()
-        # All are compared, in constant time: how long it takes tells nothing of the keys.
+        # All keys are compared, each in constant time, so that the time tells nothing of the keys.
         matches = sum(hmac.compare_digest(found, known) for known in self._digests)
         if not matches:
             raise Problem(
@@ -92,9 +92,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_local(request: Request) -> None:
-    """Without keys, a web page elsewhere must not ask through somebody's browser."""
+    """Without keys, refuse requests that another site's page makes through a local browser."""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    if not is_loopback(host):  # another name that leads here: DNS rebinding
+    if not is_loopback(host):  # another name that resolves to this machine: DNS rebinding
         raise _foreign("the request is for another host")
     origin = request.headers.get("origin")
     if origin and urlsplit(origin).netloc != request.headers.get("host"):

@@ -1,4 +1,4 @@
-"""What the gate counts, as Prometheus reads it."""
+"""The gate's counters, in the form that Prometheus reads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Counters of one gate; labels have few values, whatever is asked."""
+    """Counters of one gate. Labels only take few values, whatever callers send."""
 
     media_type = CONTENT_TYPE_LATEST
 
@@ -63,14 +63,14 @@ class Metrics:
         )
 
     def watch(self, name: str, words: str, value: Callable[[], float]) -> None:
-        """Show a value as it is whenever somebody looks."""
+        """Add a value that is read whenever the counters are shown."""
         Gauge(f"dam_dedup_{name}", words, registry=self._registry).set_function(value)
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
-        """One request was answered."""
+        """Count one answered request."""
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """All counters, in the form that Prometheus reads."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""Around every route: its time, its headers, its count, and what it says when it cannot."""
+"""What is done around every route: time limit, headers, counters, and answers to errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TITLES = {
 
 
 def guard(app: FastAPI, service: Service) -> None:
-    """Have every answer of an application pass here."""
+    """Install this module's handling of requests and errors in an application."""
     app.state.service = service
     app.middleware("http")(_guard)
     for kind in (HTTPException, RequestValidationError, Problem):
@@ -44,13 +44,22 @@ def guard(app: FastAPI, service: Service) -> None:
 
 
 async def _guard(request: Request, follow: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Every answer, errors too: within its time, counted, and with the headers of its own."""
+    """Answer a request within its time, count the answer, and set its headers; errors as well."""
     service: Service = request.app.state.service
     started = time.perf_counter()
     try:
+        if {"transfer-encoding", "content-length"} <= set(request.headers):
+            # Two lengths: a proxy may go by the other one, and take the rest for another request.
+            raise Problem(
+                400,
+                "wrong_request",
+                "the request says its length twice",
+                "Send Content-Length or Transfer-Encoding",
+                {"Connection": "close"},
+            )
         async with asyncio.timeout(_seconds(request, service.settings)):
             response = await follow(request)
-    except Exception as error:  # the last place where it can become an answer
+    except Exception as error:  # nothing further out turns an error into an answer
         response = _failure(request, error)
     response.headers.setdefault("Content-Security-Policy", content_policy())
     response.headers.update(
@@ -71,7 +80,7 @@ async def _guard(request: Request, follow: Callable[[Request], Awaitable[Respons
 
 def _failure(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
-        return Response(status_code=400)  # nobody reads it
+        return Response(status_code=400)  # the caller is gone and reads no answer
     answer = problem_of(error)
     page = request.url.path.startswith(_PAGES)
     if page or (answer.status >= 500 and answer.status != 504):
@@ -113,7 +122,7 @@ async def _refusal(request: Request, error: Exception) -> Response:
 
 
 def _json(request: Request, answer: Problem) -> Response:
-    """An answer that says no, in the shape that who asked knows."""
+    """A refusal in the shape of the route: the native one, or that of compatible clients."""
     document: dict[str, object] = dict(answer.document)
     if request.url.path.startswith(_COMPATIBLE):
         document["responseHeader"] = {"status": answer.status, "QTime": 0}
@@ -122,13 +131,13 @@ def _json(request: Request, answer: Problem) -> Response:
 
 
 def _seconds(request: Request, settings: Settings) -> float:
-    """An upload's time, which has its own limit, and then that of the work."""
+    """The time limit of a request: that of its upload, which is set apart, and that of the work."""
     gate = settings.gate
     return gate.request_seconds + (gate.upload_seconds if request.method == "POST" else 0)
 
 
 def _route(request: Request) -> str:
-    """The route's pattern: an address may be a key to a decision, and there are many."""
+    """The route's pattern and not its address: addresses are many, and some hold a signed token."""
     return str(getattr(request.scope.get("route"), "path", "none"))
 
 

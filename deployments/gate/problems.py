@@ -1,4 +1,4 @@
-"""What the gate answers when it cannot do as asked: JSON with a remedy, and no secrets."""
+"""The gate's answers to requests that it refuses: JSON that says what to do, without secrets."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _LOGGED = "The program has logged why; tell whoever runs it"
 
 
 class Problem(Exception):  # noqa: N818 - it is an answer, and named like one
-    """An answer that says no.
+    """A refusal, raised where it is found and sent as the answer.
 
     Attributes:
         status: the HTTP status.
         error: a short, stable code.
         detail: what happened.
         remedy: what to do about it.
-        headers: what the answer carries besides.
+        headers: further headers of the answer.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Problem(Exception):  # noqa: N818 - it is an answer, and named like one
 
 
 def busy(what: str, seconds: int = 1) -> Problem:
-    """Too much is waiting."""
+    """The answer when too many requests wait: 429, with the time after which to try again."""
     return Problem(
         429,
         "busy",
@@ -64,12 +64,12 @@ def busy(what: str, seconds: int = 1) -> Problem:
 
 
 def wrong(detail: str, remedy: str) -> Problem:
-    """The request cannot be understood."""
+    """The answer to a request that cannot be understood: 400."""
     return Problem(400, "wrong_request", detail, remedy)
 
 
 def problem_of(error: BaseException) -> Problem:
-    """The answer to an error; one that was not raised on purpose shows nothing of itself."""
+    """The answer to an error. Of an unexpected one it tells nothing but that it happened."""
     match error:
         case Problem():
             return error
@@ -78,7 +78,7 @@ def problem_of(error: BaseException) -> Problem:
             return Problem(422, "no_picture", str(error), remedy)
         case AnalysisError():
             return Problem(422, "wrong_analysis", str(error), "Send the image to /analyze again")
-        case SettingsError():  # of a key, a name or a source that the caller sent
+        case SettingsError():  # about a key, a name or a source that the caller sent
             return wrong(str(error), "Correct the request")
         case UnicodeError():
             return wrong("a text holds what is no character", "Send valid UTF-8")

@@ -1,7 +1,7 @@
 """The report page at a signed link: it shows the plan's scan, and its decisions come back as JSON.
 
-The rules are those of the form (``acts.py``): a link decides on one plan, in one reviewer's name,
-and the first decision on a group holds. Looking changes nothing.
+The rules are those of the form (``review_actions.py``): a link decides on one plan, in one
+reviewer's name, and the first decision on a group holds. Looking at the page changes nothing.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from tasks.summary import Summary
 
 log = logging.getLogger(__name__)
 
-#: Bytes of one request; the page sends some two hundred groups at a time.
+#: The most bytes of one request; the page sends some 200 groups at a time.
 _BODY_LIMIT = 1_000_000
 _STRANGE = "the request names pairs that are not in a group you may decide on; nothing was decided"
 
 
 class ReportRoutes:
-    """Two routes below a link's address."""
+    """The two routes below a link's address: the report page, and its decisions."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class ReportRoutes:
         gate = Gate(
             reviewer=claim.reviewer,
             until=moment(claim.until),
-            post="decisions",  # relative: the gate may be reached under a path of its own
+            post="decisions",  # relative, because a proxy may serve the gate below a path
             form=f"../{token}",
             decided=self._decided(plan),
             keepers=self._replan is not None,
@@ -87,7 +87,7 @@ class ReportRoutes:
         )
 
     async def decide(self, token: str, request: Request) -> Response:
-        """Decisions, as JSON; answers what holds now."""
+        """Record decisions sent as JSON; the answer says which decisions hold now."""
         try:
             claim = await run_in_threadpool(self._claim_of, token)
             _check_origin(request, self._settings)
@@ -114,9 +114,11 @@ class ReportRoutes:
         check_scope(claim, plan, [one.group for one in found.groups])
         homes = self._homes(plan, claim, found.verdicts)
         before = self._decided(plan)
-        outcome = decide_each(self._settings, plan, found.groups, by=claim.reviewer, door="page")
+        outcome = decide_each(self._settings, plan, found.groups, by=claim.reviewer, channel="page")
         new = {one.group_id for one in outcome if one.new and one.decision}
-        # What was decided before holds for its pairs too; of other groups there are only pairs.
+        # The verdicts on a group's pairs count with its first decision: where that was made before,
+        # they come too late. A group that nothing would be done to takes no decision; its verdicts
+        # count by themselves.
         acting = {group.group_id for group in plan.groups if group.operations}
         verdicts = [
             Verdict(one.left, one.right, one.verdict)
@@ -125,7 +127,7 @@ class ReportRoutes:
         ]
         number = 0
         if verdicts:
-            number = record_verdicts(self._settings, verdicts, by=claim.reviewer, door="page")
+            number = record_verdicts(self._settings, verdicts, by=claim.reviewer, channel="page")
         log.info("plan %s: %d groups and %d pairs by %s", plan.id, len(new), number, claim.reviewer)
         problems = {one.group_id: one.why for one in outcome if not one.decision}
         link = self._replanned(claim, plan, found.keepers, problems)
@@ -189,7 +191,7 @@ class ReportRoutes:
         return note_plan(plan, approved_by_policy(rows))
 
     def _summary(self, plan: Plan) -> Summary:
-        """Of the plan's scan; the last one is kept, for people come back to one plan."""
+        """The summary of the plan's scan. The last one is kept, since people return to one plan."""
         with self._lock:
             if self._kept is None or self._kept[0] != plan.hash:
                 try:
@@ -209,7 +211,7 @@ def _may(claim: Claim, plan: Plan, group: PlannedGroup) -> bool:
 
 
 def _part(summary: Summary, mine: Collection[str] | None) -> Summary:
-    """What a link may show: of one that is for some groups, these, and no keys of others."""
+    """The part of a summary that a link may show: its groups, without the keys of any others."""
     if mine is None:
         return summary
     outcomes = summary.coverage.outcomes.clear()
@@ -219,9 +221,9 @@ def _part(summary: Summary, mine: Collection[str] | None) -> Summary:
 
 
 def _check_origin(request: Request, settings: Settings) -> None:
-    """A request that another site's page made must not decide."""
+    """Refuse a request that another site's page made: only our own page may send decisions."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":  # which no form of another site can send
+    if kind != "application/json":  # a form of another site cannot send this type
         raise HTTPException(415, "decisions are sent as application/json; nothing was decided")
     if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         raise HTTPException(403, "use the page of the link; nothing was decided")

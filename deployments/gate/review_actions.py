@@ -1,4 +1,4 @@
-"""What a click does."""
+"""What the buttons of the approval page do: record decisions, or make a plan with other keepers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from tasks.merging.rules.plans import Plan
 from tasks.session import open_catalog
 from tasks.settings import Settings
 
-#: Makes a plan anew: its id, group id to the key of the other keeper; gives the new plan's id.
+#: Makes a plan with other keepers. Takes the plan's id and, by group id, the key of the keeper that
+#: was picked; returns the new plan's id.
 Replan = Callable[[str, dict[str, str]], str]
 
 
 def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> list[Decided]:
-    """Record the decision of a form, for the chosen groups and no other.
+    """Record the decision of a form for the groups that were chosen.
 
     Raises:
         MergeError: when nothing is chosen, a group is not in the plan, the plan is another, or
@@ -29,7 +30,7 @@ def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> lis
         if form.keepers:
             raise _other_keeper()
         return _decide(settings, claim, form, _easy(settings, claim, plan), accept=False)
-    if not form.groups:  # to decide(), none would mean all
+    if not form.groups:  # decide() would take no groups for all groups
         raise MergeError("no group was chosen; nothing was decided. Choose some")
     unknown = set(form.groups) - {group.group_id for group in plan.groups}
     if unknown:
@@ -45,7 +46,7 @@ def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> lis
 
 
 def problems(outcome: list[Decided]) -> list[str]:
-    """Why groups stay undecided, in words for the page."""
+    """Sentences for the page that say why groups stay undecided."""
     hint = " Approve with --accept-questions to keep the keeper's values, or reject"
     return [
         f"{one.keeper}: " + one.why.replace(hint, " Tick “I have read this” there, or reject it.")
@@ -57,7 +58,7 @@ def problems(outcome: list[Decided]) -> list[str]:
 def replan_form(
     settings: Settings, claim: Claim, plan: Plan, form: Form, replan: Replan | None
 ) -> str:
-    """Have a plan made with the keepers of a form; decides nothing.
+    """Make a plan with the keepers that were picked in a form; decides nothing.
 
     Returns:
         The new plan's id.
@@ -84,7 +85,10 @@ def replan_form(
 
 
 def _other_keeper() -> MergeError:
-    """Approving would merge into the planned keeper, which is not what the form shows."""
+    """The error when another keeper was picked and the plan approved.
+
+    Approving would merge into the planned keeper, which is not what the form shows.
+    """
     return MergeError(
         "you picked another file to stay: have it planned again first, or pick the planned one "
         "again; nothing was decided"
@@ -103,14 +107,14 @@ def _decide(
         by=claim.reviewer,
         groups=groups,
         comment=form.comment,
-        door="page",
+        channel="page",
         accept_questions=accept,
         expected_hash=claim.hash,
     )
 
 
 def _easy(settings: Settings, claim: Claim, plan: Plan) -> list[str]:
-    """All that this reviewer can approve without having a question answered."""
+    """The ids of the groups that this reviewer can approve and that have no questions."""
     decided = _decided(settings, plan)
     mine = claim.groups(plan)
     return [

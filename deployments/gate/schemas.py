@@ -1,4 +1,4 @@
-"""What the OpenAPI document says besides the routes' own types: bodies, answers, examples."""
+"""What the OpenAPI document says beyond the types of the routes: bodies, answers, examples."""
 
 from __future__ import annotations
 
@@ -338,7 +338,7 @@ COMPAT_UPDATE = {
 
 
 def finish(document: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """The document with the key that is asked for."""
+    """The finished document, with the API key described where one is asked for."""
     if not settings.gate.api_keys:
         return document
     parts = dict(document.get("components", {}))

@@ -1,4 +1,4 @@
-"""What stands behind the routes: one model, one line before it, a few threads that check."""
+"""What all routes share: the model and its queue, threads that check, and a thread that writes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from deployments.gate.problems import Problem
 from tasks.errors import DamDedupError, ImageError, SettingsError, SourceError
 from tasks.intake.analyze import Analyzer, analysis_json, read_analysis
 from tasks.intake.check import Checker
+from tasks.intake.seal import sealing_key
 from tasks.merging.policy_file import read_policy
 from tasks.merging.rules.policy import default_policy
 from tasks.records import Analysis, Checked, CheckQuestion
@@ -35,25 +36,25 @@ log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
-#: How long an update waits for another writer: somebody is waiting, not a scan.
+#: Seconds that an update waits for another writer. A scan may wait longer; here a caller does.
 _PATIENCE = 20.0
-#: How long verified pairs wait to be written down together.
+#: Seconds that verified pairs may wait to be written together.
 _WRITE_SECONDS = 30.0
 _WORKERS = 4
 GATED = re.compile(r"gate://[A-Za-z0-9._-]{1,64}")
 
 
 class Service:
-    """All that the routes share.
+    """The parts of the gate that all routes share.
 
-    Use it as an asynchronous context manager: inside, the model is loaded in the background.
+    Inside :meth:`running` the model is loaded in the background.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = impatient(settings)
         self.metrics = Metrics()
         self.inflight = Inflight(settings.gate.inflight_bytes)
-        self._analyzer = Analyzer(self.settings)
+        self.analyzer = Analyzer(self.settings)
         self.checker = Checker(self.settings, _WRITE_SECONDS)
         self._images: Batcher[bytes, Analysis] = Batcher(
             self._analyze, settings.embedding.batch_size, settings.gate.queue
@@ -63,7 +64,8 @@ class Service:
         path = settings.merge.policy
         self.policy = (read_policy(path) if path else default_policy()).for_ingest
         self._ready = threading.Event()
-        # The catalog has one writer; who waits for it must not keep checks waiting.
+        # The catalog has one writer at a time. Updates wait for it in a thread of their own, so
+        # that checks do not wait behind them.
         self._writer = BoundedExecutor(1, settings.gate.queue)
         self.metrics.watch("images_waiting", "Images in line", lambda: self._images.waiting)
         self.metrics.watch(
@@ -82,7 +84,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Load the model in the background; end everything afterwards."""
+        """Load the model in the background; stop threads and decoders at the end."""
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         try:
             yield
@@ -95,22 +97,22 @@ class Service:
         self._crowd.close()
         self._writer.close()
         self.checker.close()
-        self._analyzer.__exit__(None, None, None)
+        self.analyzer.__exit__(None, None, None)
 
     # ---- what routes do ----------------------------------------------------------------------
 
     def body(self, request: Request) -> AbstractAsyncContextManager[Body]:
-        """What a request brings, within the limits."""
+        """The body of a request, read within the settings' limits."""
         return read_body(request, self.settings.gate, self.inflight)
 
     async def analyze(self, image: bytes) -> Analysis:
-        """An image, analysed together with whatever else waits."""
+        """Analyse an image, in one call of the model with the others that wait."""
         if not image:
             raise Problem(400, "wrong_request", "the image is empty", "Send an image's bytes")
         return await asyncio.wrap_future(self._images.submit(image))
 
     async def fetch(self, url: str) -> bytes:
-        """The image at an address: of the web, or ``s3://`` in a bucket that is known here.
+        """The bytes at an address of the web, or at ``s3://`` in a bucket that was scanned.
 
         Raises:
             Problem: 422 with the reason when it cannot be had.
@@ -138,12 +140,11 @@ class Service:
         return await self.run(read)
 
     async def source(self, name: str) -> str:
-        """A source that a caller named: only one that is known, or a collection of the gate's.
-
-        None stays none: which is meant then, is not for here.
+        """Check a source that a caller named; an empty name stays empty, for the default source.
 
         Raises:
-            Problem: 404 for any other: no door to other buckets, nor to folders of this machine.
+            Problem: 404 when it is neither a source of the catalog nor a ``gate://`` collection.
+                Callers must not reach other buckets, nor folders of this machine.
         """
         if not name or name in self._known_sources or GATED.fullmatch(name):
             return name
@@ -159,28 +160,28 @@ class Service:
         return name
 
     async def check(self, analysis: Analysis, question: CheckQuestion) -> Checked:
-        """What an image matches."""
+        """Compare an image, in one of the threads that check."""
         return self._counted(await self.run(lambda: self.checker.check(analysis, question)))
 
     async def check_asset(self, name: str, question: CheckQuestion) -> Checked:
-        """What an asset matches."""
+        """Compare an asset of the catalog, in one of the threads that check."""
         return self._counted(await self.run(lambda: self.checker.check_asset(name, question)))
 
     async def write(self, call: Callable[[], Answer]) -> Answer:
-        """Run what writes to the catalog: one after the other."""
+        """Run a call that writes to the catalog; such calls run one after the other."""
         return await asyncio.wrap_future(self._writer.submit(call))
 
     async def run(self, call: Callable[[], Answer]) -> Answer:
-        """Run something that takes a while in a thread."""
+        """Run a call that takes a while in a thread, so that the event loop goes on."""
         future: Future[Answer] = self._crowd.submit(call)
         return await asyncio.wrap_future(future)
 
     def document(self, analysis: Analysis) -> dict[str, Any]:
-        """An analysis as callers keep it."""
+        """An analysis as the JSON document that callers keep."""
         return analysis_json(analysis, self.settings)
 
     async def read_document(self, document: Any) -> Analysis:
-        """An analysis that a caller kept."""
+        """The analysis in a document that a caller kept, checked."""
         if not isinstance(document, dict):
             raise Problem(
                 400,
@@ -188,13 +189,13 @@ class Service:
                 "the analysis is not a JSON object",
                 "Send what /analyze answered, unchanged",
             )
-        return await self.run(lambda: read_analysis(document, self.settings, self._analyzer.space))
+        return await self.run(lambda: read_analysis(document, self.settings, self.analyzer.space))
 
     # ---- inside ------------------------------------------------------------------------------
 
     def _analyze(self, images: Sequence[bytes]) -> Sequence[Analysis | Exception]:
         started = time.perf_counter()
-        found: list[Analysis | ImageError] = self._analyzer.analyze(images)
+        found: list[Analysis | ImageError] = self.analyzer.analyze(images)
         self.metrics.analysis_seconds.observe(time.perf_counter() - started)
         self.metrics.batches.observe(len(images))
         return found
@@ -205,12 +206,13 @@ class Service:
         return checked
 
     def _warm_up(self) -> None:
-        """Load the model, start decoders and have both used once."""
+        """Load the model, start the decoders, and use both once."""
         picture = io.BytesIO()
         Image.effect_noise((64, 64), 64).save(picture, "PNG")
         try:
-            space = self._analyzer.space
-            self._analyzer.analyze([picture.getvalue()])
+            sealing_key(self.settings)  # made at the first start
+            space = self.analyzer.space
+            self.analyzer.analyze([picture.getvalue()])
         except DamDedupError as error:
             log.error("the gate is not ready: %s", error)
             return
@@ -222,7 +224,7 @@ class Service:
 
 
 def impatient(settings: Settings) -> Settings:
-    """Settings of whoever cannot wait long for another writer."""
+    """The settings with a short wait for other writers: callers wait for the answer."""
     wait = min(_PATIENCE, settings.catalog.busy_seconds)
     catalog = settings.catalog.model_copy(update={"busy_seconds": wait})
     return settings.model_copy(update={"catalog": catalog})

@@ -1,4 +1,4 @@
-"""How the assets of a plan look, from the catalog."""
+"""Thumbnails and facts of a plan's assets, from the catalog."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tasks.settings import Settings
 def read_looks(
     settings: Settings, catalog: Catalog, plan: Plan, groups: Sequence[PlannedGroup]
 ) -> dict[str, Look]:
-    """Key to thumbnail and facts, of the members that are drawn.
+    """From key to thumbnail and facts, for the members that are drawn.
 
-    An asset that is not the one the plan saw has no look: it would be another picture's.
+    An asset that has changed since the plan was made is left out: it may show another picture.
     """
     drawn = {key for group in groups for key in keys_drawn(group)}
     if not drawn:

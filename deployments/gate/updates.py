@@ -1,4 +1,4 @@
-"""What an update does: the policy decides, and the caller is told why."""
+"""Updates: the policy decides whether an image comes in, and the caller is told why."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from deployments.gate.service import Service
 from tasks.intake.alerts import Alert, save_alerts
 from tasks.intake.blocklist import find_alerts, suspect_of
 from tasks.intake.ingest import Admission, admit
-from tasks.intake.update import update_asset
+from tasks.intake.update import ReadObject, enter_object, read_object, update_asset
 from tasks.merging.rules.ingest_policy import Admit
 from tasks.records import Analysis
-from tasks.session import default_source, open_catalog
-from tasks.settings import Settings
+from tasks.session import default_source, open_catalog, open_source
+from tasks.sources.collection import is_collection
 
-_DOOR = "gate"
+_CHANNEL = "gate"
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An image's place in a collection."""
+    """The id under which an image is to be entered, where, and with which facts."""
 
     key: str
     source: str = ""
@@ -45,7 +45,8 @@ async def update(service: Service, analysis: Analysis, wanted: Update) -> dict[s
             metadata=wanted.metadata,
             name=wanted.name,
             etag=wanted.etag,
-            door=_DOOR,
+            channel=_CHANNEL,
+            analyzer=service.analyzer,
         )
     )
     service.metrics.updates.labels(admission.decision).inc()
@@ -53,35 +54,49 @@ async def update(service: Service, analysis: Analysis, wanted: Update) -> dict[s
 
 
 async def enter(service: Service, analysis: Analysis, wanted: Update) -> dict[str, Any]:
-    """As :func:`update`; but where no policy was set nothing is compared.
+    """Enter an image for a compatible client: as :func:`update`, but compared only under a policy.
 
-    So callers expect who enter a whole collection first and ask later. The blocklist is looked
-    at all the same.
+    Such clients enter a whole collection first and ask later. The blocklist is looked at in any
+    case.
     """
     if service.settings.merge.policy is not None:
         return await update(service, analysis, wanted)
-    alerts = await service.write(lambda: _enter(service.settings, analysis, wanted))
+    alerts = await service.write(lambda: _enter(service, analysis, wanted))
     service.metrics.updates.labels(Admit.ADD.value).inc()
     return {"decision": Admit.ADD.value, "alerts": [alert.as_text() for alert in alerts]}
 
 
-def _enter(settings: Settings, analysis: Analysis, wanted: Update) -> tuple[Alert, ...]:
+def _enter(service: Service, analysis: Analysis, wanted: Update) -> tuple[Alert, ...]:
+    settings = service.settings
     catalog = open_catalog(settings)
     source = wanted.source or default_source(catalog, settings)
+    seen: ReadObject | None = None
+    if not is_collection(source):  # what an object shows is read from the object
+        seen = read_object(
+            settings,
+            open_source(source, settings),
+            wanted.key,
+            etag=wanted.etag,
+            sha256=analysis.picture.sha256,
+            analyzer=service.analyzer,
+        )
+        analysis = seen.analysis
     with catalog.writing(settings.catalog.busy_seconds):
         suspect = suspect_of(analysis, wanted.key, source)
         alerts = tuple(find_alerts(catalog, [suspect], analysis.space.id))
-        save_alerts(catalog, alerts, door=_DOOR)
-        update_asset(
-            settings,
-            analysis,
-            wanted.key,
-            source=source,
-            tags=wanted.tags,
-            metadata=wanted.metadata,
-            name=wanted.name,
-            etag=wanted.etag,
-        )
+        save_alerts(catalog, alerts, channel=_CHANNEL)
+        if seen:
+            enter_object(settings, seen)
+        else:
+            update_asset(
+                settings,
+                analysis,
+                wanted.key,
+                source=source,
+                tags=wanted.tags,
+                metadata=wanted.metadata,
+                name=wanted.name,
+            )
     return alerts
 
 

@@ -1,4 +1,4 @@
-"""The whole product once, on real parts: ``make demo``."""
+"""Runs the whole product once on real servers (``make demo``)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 _RUN_SECONDS = 1800
-#: What the demo lets be done with duplicates: as a careful person would begin.
+#: The demo's merge policy, as a careful person would begin.
 _POLICY = """\
 version: 1
 name: demo
@@ -49,10 +49,10 @@ def run_demo(folder: Path, *, images: Path | None, keep: bool, say: Say) -> None
     """Start the stack, fill a bucket, scan it through the deployments, say what was found.
 
     Args:
-        folder: everything of the demo lies in it; may be deleted afterwards.
+        folder: where everything of the demo is kept; may be deleted afterwards.
         images: a folder to scan instead of the demo's own pictures.
         keep: leave the stack running.
-        say: where the story goes.
+        say: called with each line that the demo tells.
 
     Raises:
         DemoError: when a run fails or finds nothing.
@@ -67,7 +67,7 @@ def run_demo(folder: Path, *, images: Path | None, keep: bool, say: Say) -> None
     (folder / "policy.yaml").write_text(_POLICY)
     os.environ |= _demo_settings(folder, bucket)
     try:
-        # A worker left by a demo with --keep has that demo's settings.
+        # Stopped first: a worker that a demo with --keep left running has that demo's settings.
         stack.down(folder / "stack", say=say)
         state = stack.up(folder / "stack", say=say)
         os.environ |= state.env
@@ -109,7 +109,8 @@ def _fill_and_scan(folder: Path, bucket: str, images: Path | None, say: Say) -> 
     number = _put_all(client, bucket, uploads)
     say(f"Put {number} objects into s3://{bucket}.")
     bootstrap(say=say)
-    pause_schedules()  # an hourly scan that comes due now would tell the news first
+    # An hourly scan that came due now would find the copies first, and the demo nothing new.
+    pause_schedules()
     _scan("full-scan/on-demand", "full", folder, say)
     number = _put_all(client, bucket, _later(images))
     say(f"\nPut {number} more objects into the bucket.")
@@ -119,7 +120,7 @@ def _fill_and_scan(folder: Path, bucket: str, images: Path | None, say: Say) -> 
 
 
 def _merge_and_undo(client: S3Client, bucket: str, say: Say) -> None:
-    """Approve the plan as its form in the Prefect UI would, carry it out, and put all back."""
+    """Approve the plan as its form in the Prefect UI does, carry it out, and undo it."""
     from tasks.merging.journal import read_plan
     from tasks.session import open_catalog
 

@@ -21,8 +21,8 @@ SIZE_LIMIT = 64 * 1024**2
 class Sink:
     """Writes ``00000001.eml``, ``00000002.eml``, ... in order of arrival.
 
-    The message's bytes are kept as they came, below two lines that say to whom it was really
-    sent: ``X-MailFrom`` and ``X-RcptTo``. A file appears whole or not at all.
+    The message's bytes are kept as they came, below two lines with the envelope's sender and
+    recipients: ``X-MailFrom`` and ``X-RcptTo``. A file appears whole or not at all.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class Sink:
         )
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: ARG002, N802
-        """Keep one mail (the name is aiosmtpd's)."""
+        """Keep one mail; aiosmtpd calls this method by its name."""
         self.number += 1
         path = self.folder / f"{self.number:08d}.eml"
         sent = f"X-MailFrom: {envelope.mail_from}\r\nX-RcptTo: {', '.join(envelope.rcpt_tos)}\r\n"
@@ -52,7 +52,7 @@ async def serve(port: int, folder: Path) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):  # Windows
+        with contextlib.suppress(NotImplementedError):  # Windows has no signal handlers here
             loop.add_signal_handler(number, stopped.set)
     server = await loop.create_server(session, HOST, port)
     try:

@@ -35,7 +35,7 @@ class Upload:
 
 
 def demo_uploads() -> Iterator[Upload]:
-    """About 150 assets: each photograph with seven copies, and what a real bucket also holds."""
+    """About 150 assets: each photograph with seven copies, and other files of a real bucket."""
     for label, names in _PHOTOS.items():
         for number, name in enumerate(names):
             image = _photo(name)
@@ -130,7 +130,7 @@ _COPIES: dict[str, Callable[[Image.Image], bytes]] = {
 
 
 def _oddities() -> Iterator[Upload]:
-    """What every real bucket holds besides pictures; none of it may stop a scan."""
+    """Files that every real bucket holds besides pictures; none of them may stop a scan."""
     yield Upload("archive/", b"", "application/x-directory")
     yield Upload("web/empty.jpg", b"")
     yield Upload("web/not-really.jpg", b"This is a letter, not a picture.\n")

@@ -1,7 +1,7 @@
-"""Background processes: start, recognise, wait for, stop. Nothing here knows what they do.
+"""Background processes of any kind: start them, find them again, wait for them, stop them.
 
 Every process is started with the variable ``LOCAL_STACK_FOLDER``, which its descendants inherit.
-So whatever belongs to a folder is found again, even if its parent or our records are gone.
+So the processes of a folder are found again even when their parent or our records are gone.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from tasks.errors import DamDedupError
 HOST = "127.0.0.1"
 MARK = "LOCAL_STACK_FOLDER"
 COMPANION = 10_000  # a SeaweedFS service on port P also listens on P + 10000
-PORTS = range(12_000, 22_000)  # with its companion, below the range the kernel hands out
-SAME_SECONDS = 2.0  # a start time, read twice, differs when the clock was set in between
+# Each port and its companion lie below 32768, from where the kernel hands out ports by itself.
+PORTS = range(12_000, 22_000)
+# How far two readings of one process's start time may differ: the clock may be set in between.
+SAME_SECONDS = 2.0
 
 
 class StackError(DamDedupError):
@@ -33,7 +35,7 @@ class StackError(DamDedupError):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One background process. Port 0: it does not listen."""
+    """One background process; its port is 0 when it does not listen."""
 
     name: str
     pid: int
@@ -42,7 +44,7 @@ class Service:
     log: Path
 
     def process(self) -> psutil.Process | None:
-        """Find the live process; a recycled pid is not it."""
+        """Find the live process; None when its pid belongs to another process by now."""
         try:
             found = psutil.Process(self.pid)
             same = abs(found.create_time() - self.create_time) < SAME_SECONDS
@@ -51,7 +53,7 @@ class Service:
             return None
 
     def listens(self) -> bool:
-        """Tell whether this very process, not a stranger, listens on the port."""
+        """Tell whether this process, and no other, listens on the port."""
         process = self.process()
         if process is None or not self.port:
             return process is not None
@@ -91,7 +93,8 @@ def launch(
     except OSError as error:
         raise StackError(f"{name} cannot be started: {error}") from error
     created = psutil.Process(child.pid).create_time()
-    child.returncode = 0  # it outlives us: no ResourceWarning when this handle is collected
+    # The child outlives us. With a return code set, Python does not warn about that.
+    child.returncode = 0
     return Service(name, child.pid, created, port, log)
 
 
@@ -132,7 +135,7 @@ def tail(log: Path, lines: int = 20) -> str:
 
 
 def family(roots: Iterable[psutil.Process]) -> set[psutil.Process]:
-    """Give these processes and all that descends from them."""
+    """Give these processes and all their descendants."""
     found: set[psutil.Process] = set()
     for root in roots:
         with contextlib.suppress(psutil.Error):
@@ -145,17 +148,17 @@ def marked(folder: Path) -> set[psutil.Process]:
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found: set[psutil.Process] = set()
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):  # somebody else's, or just gone
+        with contextlib.suppress(psutil.Error, OSError):  # another user's, or just ended
             if process.pid not in spared and process.environ().get(MARK) == str(folder):
                 found.add(process)
     return found
 
 
 def stop(processes: Collection[psutil.Process], grace: float = 15.0) -> None:
-    """Ask each process once to end, and kill what has not ended in time.
+    """Ask each process to end, and kill those that have not ended after ``grace`` seconds.
 
-    Once, because a Prefect worker takes a second SIGTERM for a SIGKILL. psutil refuses to signal
-    a pid that has been given to another process.
+    Each is asked only once, because a Prefect worker treats a second SIGTERM like a SIGKILL. psutil
+    refuses to signal a pid that has been given to another process.
     """
     left = list(processes)
     for send, patience in ((psutil.Process.terminate, grace), (psutil.Process.kill, 5.0)):
@@ -170,7 +173,8 @@ def stop(processes: Collection[psutil.Process], grace: float = 15.0) -> None:
 def _ended(process: psutil.Process) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
-            if process.ppid() == os.getpid():  # reap it; its last threads may still be ending
+            # A child of ours has to be waited for; its last threads may still be ending.
+            if process.ppid() == os.getpid():
                 with contextlib.suppress(psutil.TimeoutExpired):
                     process.wait(1)
             return True

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 WEED = ("master", "volume", "filer", "s3", "admin")
 PORTS = (*WEED, "smtp", "prefect")
 PROBE_BUCKET = "stack-probe"
-#: Of SeaweedFS, and so about as many buckets.
+#: The most volumes of SeaweedFS. Every bucket takes one, so this bounds the buckets too.
 MOST_VOLUMES = 10_000
-#: The caller's variables that would send a service elsewhere.
+#: Prefixes of the caller's variables that would make a service use other servers than these.
 STRANGERS = (
     "AWS_",
     "PREFECT_",
@@ -84,13 +84,14 @@ def _weed_flags(folder: Path, ports: Mapping[str, int]) -> list[str]:
         f"-ip={HOST}",
         f"-ip.bind={HOST}",
         "-master.telemetry=false",
-        # A resumed master is not yet the leader when its volume server first reports; that tries
-        # again after 5 s, and until then nothing can be read or written. A new one learns all it
-        # needs from the volumes.
+        # A master that resumes its state is not the leader yet when its volume server first
+        # reports. The volume server tries again after 5 s, and until then nothing can be read or
+        # written. A master without a state learns all that it needs from the volumes.
         "-master.resumeState=false",
         "-master.volumeSizeLimitMB=64",
-        # Every bucket has a volume of its own, however little is in it. Left to itself the server
-        # has as many as full ones would fit on the disk, and then refuses to write into new ones.
+        # Every bucket has a volume of its own, however little is in it. By default the server
+        # allows as many volumes as would fit on the disk when full, and then refuses to write to
+        # new buckets.
         f"-volume.max={MOST_VOLUMES}",
         "-s3.autoCreateBucket=false",
         "-s3.allowDeleteBucketNotEmpty=false",
@@ -129,7 +130,7 @@ def exports(folder: Path, keys: Mapping[str, str], ports: Mapping[str, int]) -> 
 
 
 def inside(env: dict[str, str]) -> dict[str, str]:
-    """Give the services' environment: the caller's, without what would lead them elsewhere."""
+    """Give the services' environment: the caller's, without :data:`STRANGERS`, and our own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(STRANGERS)}
     direct = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
     direct = ",".join(filter(None, (direct, HOST, "localhost")))
@@ -143,7 +144,7 @@ def inside(env: dict[str, str]) -> dict[str, str]:
         "no_proxy": direct,
         "PYTHONPATH": path,  # a flow run's working directory is not the project's
         "PYTHONUNBUFFERED": "1",
-        "PREFECT_WORKER_QUERY_SECONDS": "2",  # a triggered run starts soon
+        "PREFECT_WORKER_QUERY_SECONDS": "2",  # so that a triggered run starts soon
         # By default any web page open in the user's browser may call the API.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{origin},{origin.replace(HOST, 'localhost')}",
     }
@@ -160,7 +161,7 @@ def _s3_writes(_service: Service, env: dict[str, str]) -> None:
 
 
 def _s3(env: dict[str, str]) -> S3Client:
-    # A profile named by the caller's AWS_PROFILE need not exist here.
+    # Without a profile: the one that the caller's AWS_PROFILE names need not exist here.
     quiet = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     return boto3.Session(botocore_session=quiet).client(
         "s3",
@@ -185,7 +186,7 @@ def _smtp_answers(_service: Service, env: dict[str, str]) -> None:
 
 
 def _pool_exists(_service: Service, env: dict[str, str]) -> None:
-    """Ask for the API's health and make the work pool; the worker adds the job template to it."""
+    """Ask for the API's health, and make the work pool; the worker adds its job template later."""
     with _api(env) as api:
         api.get("/health").raise_for_status()
         answer = api.post("/work_pools/", json={"name": POOL, "type": "process"})
@@ -194,7 +195,7 @@ def _pool_exists(_service: Service, env: dict[str, str]) -> None:
 
 
 def end_lost_runs(env: dict[str, str]) -> None:
-    """End the runs that were going on when their worker was stopped: they say Running for ever.
+    """Mark runs as crashed whose worker was stopped: they would be shown as running for ever.
 
     Call it while no worker runs. Runs outside the pool may still be alive and are left alone.
     """
@@ -210,7 +211,10 @@ def end_lost_runs(env: dict[str, str]) -> None:
 
 
 def _worker_polls(service: Service, env: dict[str, str]) -> None:
-    """See a heartbeat later than the process: the server also remembers workers of before."""
+    """Raise unless the server had a heartbeat since the process started.
+
+    A later heartbeat is asked for because the server also lists workers of earlier processes.
+    """
     with _api(env) as api:
         answer = api.post(f"/work_pools/{POOL}/workers/filter", json={}).raise_for_status()
     beats = [datetime.fromisoformat(w["last_heartbeat_time"]).timestamp() for w in answer.json()]
@@ -219,10 +223,10 @@ def _worker_polls(service: Service, env: dict[str, str]) -> None:
 
 
 class _Patient(httpx.HTTPTransport):
-    """Asks again when the server is busy: it answers 503 while its SQLite is locked.
+    """Repeats a request that the server answers with 503, as it does while its SQLite is locked.
 
-    Prefect's own client does so too, but Prefect's settings are those of the moment it is imported:
-    here, before there is a server that they could name.
+    Prefect's own client does so too, but it takes its settings when Prefect is imported, which is
+    before there is a server here that they could name.
     """
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -112,13 +112,13 @@ def up(
 ) -> StackState:
     """Start what does not run, and return when all of it answers.
 
-    A healthy stack is left alone; one that is partly dead is stopped and started anew.
+    A stack whose services all run is left alone; any other is stopped first and started anew.
 
     Args:
         folder: where all state is kept.
         worker: also start a worker; a stack without one runs no flow.
         timeout: seconds until every service must be ready.
-        say: gets a line of progress.
+        say: called with each line of progress.
 
     Raises:
         StackError: a service did not start; nothing is left running.
@@ -179,7 +179,7 @@ def load(folder: Path) -> StackState | None:
         services = tuple(Service(**{**s, "log": Path(s["log"])}) for s in raw["services"])
         return StackState(services, dict(raw["env"]), Path(raw["dir"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # what still runs is found by its mark
+        return None  # processes without a record are found by their LOCAL_STACK_FOLDER
 
 
 # --- start ---
@@ -190,7 +190,8 @@ def _start_servers(folder: Path, until: float, say: Callable[[str], None]) -> St
     env = exports(folder, keys, ports)
     for name in ("s3", "prefect", "mail"):
         (folder / name).mkdir(exist_ok=True)
-    (folder / "s3" / "mini.options").unlink(missing_ok=True)  # it makes old flags stick
+    # SeaweedFS keeps its flags in this file, and would use those of the last start.
+    (folder / "s3" / "mini.options").unlink(missing_ok=True)
     services = []
     for name, command in server_commands(folder, ports).items():
         say(f"{name}: starting on port {ports[name]}")

@@ -11,7 +11,7 @@ import copy
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,8 @@ import pyarrow as pa
 from lancedb.index import Bitmap, BTree
 
 from tasks.catalog import schema
-from tasks.catalog.lease import Held, file_lease, held, s3_lease
+from tasks.catalog.lease import Held, Lease, file_lease, held, s3_lease
+from tasks.catalog.migrations import run as migrations
 from tasks.catalog.vector_index import index_due, index_vectors
 from tasks.errors import CatalogBusyError, CatalogError
 
@@ -54,9 +55,14 @@ class Catalog:
         uri: a folder, or ``s3://bucket/prefix``.
         storage_options: for S3: endpoint, credentials, region (Lance's names).
         client: a boto3 S3 client, needed for a catalog on S3 (the writer's lease).
+        migrate: bring the catalog of an older release into this one's form; without, such a
+            catalog is opened to be looked at only.
+
+    Attributes:
+        standing: the version of its schema when it was opened.
 
     Raises:
-        CatalogError: when it cannot be opened, or was written by another schema version.
+        CatalogError: when it cannot be opened or migrated, or was written by a newer release.
     """
 
     def __init__(
@@ -64,6 +70,8 @@ class Catalog:
         uri: str,
         storage_options: dict[str, str] | None = None,
         client: S3Client | None = None,
+        *,
+        migrate: bool = True,
     ) -> None:
         self.uri = uri
         self._client = client
@@ -71,7 +79,7 @@ class Catalog:
         self._tables: dict[str, Any] = {}
         try:
             if not self.on_s3:
-                Path(uri).mkdir(parents=True, exist_ok=True)
+                Path(uri).mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = lancedb.connect(
                 uri,
                 storage_options=storage_options or None,
@@ -82,6 +90,8 @@ class Catalog:
                 ),
             )
             self._open()
+            if migrate and not self.up_to_date:
+                self.migrate()
         except CatalogError:
             raise
         except Exception as error:
@@ -92,6 +102,41 @@ class Catalog:
         """Whether the catalog lies on S3."""
         return self.uri.startswith("s3://")
 
+    @property
+    def up_to_date(self) -> bool:
+        """Whether its tables have this release's form."""
+        return self.standing.at_rest and self.standing.version == schema.SCHEMA_VERSION
+
+    @property
+    def target(self) -> int:
+        """The version of the schema that this release writes."""
+        return schema.SCHEMA_VERSION
+
+    def tables(self) -> dict[str, int]:
+        """Every table with its rows."""
+        with self._engine("count the rows of"):
+            return {
+                name: int(self._db.open_table(name).count_rows()) for name in sorted(self._names)
+            }
+
+    def pending(self) -> list[str]:
+        """What :meth:`migrate` would do, one line a change."""
+        return migrations.pending(self._db, self.standing, schema.SCHEMA_VERSION)
+
+    def migrate(self, wait: float = 600.0) -> list[str]:
+        """Bring the tables into this release's form; returns a line for each migration.
+
+        Raises:
+            CatalogBusyError: when a scan or another writer is at work for longer than ``wait``
+                seconds.
+            CatalogError: when it could not be finished; the next to open the catalog goes on.
+        """
+        with self.turn(wait), self.writing(wait):
+            done = migrations.migrate(self._db, self.uri, schema.SCHEMA_VERSION, self._held.check)
+            self.standing = migrations.read_standing(self._db, self.uri)
+            self._tables, self._names = {}, self._list()
+        return done
+
     # ---- writing -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -100,9 +145,13 @@ class Catalog:
 
         Raises:
             CatalogBusyError: when somebody else writes for longer than ``wait`` seconds.
+            CatalogError: when a newer release has migrated the catalog since it was opened.
         """
-        with self._held.hold(self.uri, wait, lambda left: self._lease(left, "writer")):
+        with self._held.hold(self.uri, wait, lambda left: self._lease(left, "writer")) as first:
             self._names |= self._list()  # the writer before us may have made some
+            if first:
+                now = migrations.read_standing(self._db, self.uri)
+                migrations.refuse_unknown(now, schema.SCHEMA_VERSION, self.uri)
             yield
 
     @contextlib.contextmanager
@@ -120,9 +169,7 @@ class Catalog:
                 stack.enter_context(self._lease(wait, "scan"))
             yield
 
-    def _lease(
-        self, wait: float, name: str
-    ) -> contextlib.AbstractContextManager[Callable[[], None]]:
+    def _lease(self, wait: float, name: str) -> contextlib.AbstractContextManager[Lease]:
         if not self.on_s3:
             return file_lease(Path(self.uri), wait, name)
         if self._client is None:
@@ -163,7 +210,7 @@ class Catalog:
         if not self._held.mine:
             raise CatalogError("delete outside of Catalog.writing()")
         self._held.check()
-        if name not in self._names:
+        if not self._there(name):
             return
         column = schema.key_of(self.table(name).schema)
         for start in range(0, len(keys), _KEYS_PER_QUERY):
@@ -175,7 +222,7 @@ class Catalog:
         if not self._held.mine:
             raise CatalogError("delete outside of Catalog.writing()")
         self._held.check()
-        if name in self._names:
+        if self._there(name):
             with self._engine(f"remove rows of {name} in"):
                 self.table(name).delete(where)
 
@@ -188,29 +235,49 @@ class Catalog:
             text = re.sub(r",? ?/\S+\.rs:\d+:\d+", "", str(error))
             raise CatalogError(
                 f"cannot {action} the catalog {self.uri}: {text[:500]}; check the disk's free "
-                "space and permissions. A damaged catalog can be left and a new one scanned into"
+                "space and permissions, and run it again: what was written before is still there"
             ) from error
 
     # ---- reading -----------------------------------------------------------------------------
 
     def table(self, name: str) -> Any:
         """A table's handle, the table made when missing."""
-        if name not in self._tables:
-            if name in self._names:
-                with self._engine(f"open {name} of"):
-                    self._tables[name] = self._db.open_table(name)
-            else:
-                self._tables[name] = self._db.create_table(name, schema=schema.TABLES[name])
-                self._names.add(name)
+        if not self._there(name):
+            self._make(name, schema.TABLES[name])
         return self._tables[name]
 
     def vectors_table(self, space: str, dim: int) -> str:
         """The name of a space's vector table, made when missing."""
         name = f"vectors_{space}"
-        if name not in self._names:
-            self._tables[name] = self._db.create_table(name, schema=schema.embeddings(dim))
-            self._names.add(name)
+        if not self._there(name):
+            self._make(name, schema.embeddings(dim))
         return name
+
+    def _there(self, name: str) -> bool:
+        """Whether there is such a table, which is then open.
+
+        A process that died, or ran out of disk, while it made a table leaves a folder without any
+        version in it. That is no table: it holds no row, and the next writer makes it whole.
+        """
+        if name not in self._names:
+            return False
+        if name in self._tables:
+            return True
+        with self._engine(f"open {name} of"):
+            try:
+                self._tables[name] = self._db.open_table(name)
+            except ValueError as error:
+                if "not found" not in str(error):
+                    raise
+                log.warning("%s of %s was not made to its end; it holds nothing", name, self.uri)
+                self._names.discard(name)
+                return False
+        return True
+
+    def _make(self, name: str, kind: pa.Schema) -> None:
+        with self._engine(f"make {name} in"):
+            self._tables[name] = self._db.create_table(name, schema=kind, exist_ok=True)
+        self._names.add(name)
 
     def read(
         self, name: str, columns: Sequence[str], where: str = "", order: str | None = None
@@ -222,7 +289,7 @@ class Catalog:
 
     def read_arrow(self, name: str, columns: Sequence[str], where: str = "") -> pa.Table:
         """As :meth:`read`, unsorted, as Arrow; JSON columns come as text."""
-        if name not in self._names:
+        if not self._there(name):
             known = schema.TABLES[name]
             return plain(known.empty_table().select(list(columns)))
         query = self.table(name).search()
@@ -234,7 +301,7 @@ class Catalog:
     def read_keys(self, name: str, columns: Sequence[str], keys: Iterable[str]) -> pl.DataFrame:
         """Rows by key; missing keys give no row."""
         wanted = sorted(set(keys))
-        if name not in self._names or not wanted:
+        if not self._there(name) or not wanted:
             return self.read(name, columns, "false") if name in schema.TABLES else pl.DataFrame()
         column = schema.key_of(self.table(name).schema)
         parts = [
@@ -251,19 +318,19 @@ class Catalog:
 
     def version(self, name: str) -> int:
         """A number that every write to a table raises; 0 where there is no table yet."""
-        if name not in self._names:
+        if not self._there(name):
             return 0
         with self._engine(f"read {name} from"):
             return int(self.table(name).version)
 
     def count(self, name: str, where: str | None = None) -> int:
         """How many rows match."""
-        return int(self.table(name).count_rows(where)) if name in self._names else 0
+        return int(self.table(name).count_rows(where)) if self._there(name) else 0
 
     def known_contents(self, space: str) -> pl.Series:
         """The contents that have a vector in a space."""
         name = f"vectors_{space}"
-        if name not in self._names:
+        if not self._there(name):
             return pl.Series("content", [], dtype=pl.String)
         return self.read(name, ["content"])["content"]
 
@@ -280,7 +347,7 @@ class Catalog:
         self, name: str, columns: Sequence[str], where: str, rows: int
     ) -> Iterator[pa.RecordBatch]:
         """As :meth:`read_arrow`, so many rows at a time."""
-        if name not in self._names:
+        if not self._there(name):
             return
         query = self.table(name).search()
         if where:
@@ -306,7 +373,7 @@ class Catalog:
         """The present version of each of these tables; 0 where there is no such table yet."""
         with self._engine("look up the versions of"):
             return {
-                name: int(self.table(name).version) if name in self._names else 0 for name in names
+                name: int(self.table(name).version) if self._there(name) else 0 for name in names
             }
 
     def at(self, versions: dict[str, int]) -> tuple[Catalog, list[str]]:
@@ -339,7 +406,7 @@ class Catalog:
     def duplicate_keys(self) -> dict[str, int]:
         """How many surplus rows each table has; empty when every key is unique, as it must be."""
         surplus = {}
-        for name in sorted(self._names):
+        for name in filter(self._there, sorted(self._names)):
             keys = self.read(name, [schema.key_of(self.table(name).schema)]).to_series()
             if keys.n_unique() < len(keys):
                 surplus[name] = len(keys) - keys.n_unique()
@@ -352,7 +419,7 @@ class Catalog:
         """
         done = []
         with self._engine("tidy"):
-            for name in sorted(self._names):
+            for name in filter(self._there, sorted(self._names)):
                 table = self.table(name)
                 if rebuild:
                     for column, kind in schema.INDEXES.get(name, {}).items():
@@ -391,30 +458,24 @@ class Catalog:
                 self._names = self._list()
                 return self._check_version()
             time.sleep(pause)
+        # Nobody makes ``about`` any more: whoever began it has died.
         self._names = self._list()
+        for name in sorted(self._names):
+            self._there(name)  # forgets what was not made to its end
         return self._check_version()
 
     def _check_version(self) -> None:
         if "about" in self._names:
-            about = self._db.open_table("about").to_arrow()
-            if "schema_version" not in about.schema.names:
-                raise CatalogError(f"{self.uri} holds tables that are not a dam-dedup catalog")
-            found = about["schema_version"][0].as_py()
-            if found != schema.SCHEMA_VERSION:
-                raise CatalogError(
-                    f"the catalog {self.uri} has schema {found}, this program "
-                    f"{schema.SCHEMA_VERSION}; use the program that wrote it, or scan into a new "
-                    "catalog"
-                )
+            self.standing = migrations.read_standing(self._db, self.uri)
+            migrations.refuse_unknown(self.standing, schema.SCHEMA_VERSION, self.uri)
             return
         if self._names:
             raise CatalogError(f"{self.uri} holds tables that are not a dam-dedup catalog")
-        about = pa.schema(
-            [pa.field("name", pa.string(), nullable=False), pa.field("schema_version", pa.int32())]
-        )
-        rows = pa.table({"name": ["dam-dedup"], "schema_version": [schema.SCHEMA_VERSION]}, about)
-        self._db.create_table("about", rows, exist_ok=True)
+        release = migrations.this_release()
+        row = {"name": "dam-dedup", "schema_version": schema.SCHEMA_VERSION, "release": release}
+        self._db.create_table("about", pa.Table.from_pylist([row], schema.ABOUT), exist_ok=True)
         self._names.add("about")
+        self.standing = migrations.Standing(schema.SCHEMA_VERSION, release=release)
 
 
 def plain(table: pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The ``where`` language: parsed, whitelisted and rendered anew.
+"""The ``where`` language: parsed, checked against a whitelist, and rendered anew.
 
 LanceDB's own parser ignores whatever follows the first complete expression (``x = 1 garbage``,
 ``x > 1) OR (1=1``), so a user's text never reaches it. sqlglot parses it, every node must be on
@@ -18,7 +18,7 @@ from sqlglot.errors import SqlglotError
 
 from tasks.errors import FilterError
 
-#: Column name to its kind. ``tags.NAME`` and ``metadata.NAME`` reach any tag or user-metadata key.
+#: The kind of each column; ``tags.NAME`` and ``metadata.NAME`` name any tag or user-metadata key.
 COLUMNS: dict[str, str] = {
     "key": "text",
     "prefix": "text",
@@ -39,9 +39,10 @@ COLUMNS: dict[str, str] = {
 }
 MAPS = ("tags", "metadata")
 
-#: The longest filter.
+#: The most characters of a filter.
 MOST_CHARACTERS = 4000
-#: LanceDB's parser gives up beyond 50 levels, and needs exponential time for 30 nested NOTs.
+#: The deepest nesting. LanceDB's parser gives up beyond 50 levels, and takes exponential time for
+#: 30 nested NOTs.
 _DEPTH = 10
 _INT32 = 2**31
 
@@ -92,9 +93,9 @@ def render_filter(text: str) -> str:
 
 
 def join_filters(*texts: str) -> str:
-    """Filters as one that holds where all of them hold; empty ones hold everywhere.
+    """One filter that holds where all of the given ones hold; an empty one holds everywhere.
 
-    Each is checked by itself first: one that closes another's parenthesis is refused.
+    Each is checked by itself first, so that none can close a parenthesis of another.
 
     Raises:
         FilterError: with the offending column or construct.
@@ -104,9 +105,13 @@ def join_filters(*texts: str) -> str:
 
 
 def _first_line(error: SqlglotError) -> str:
-    known = getattr(error, "errors", None)  # its columns count our own prefix: leave them out
+    # The positions in sqlglot's message count the SELECT put before the filter: they are left out.
+    known = getattr(error, "errors", None)
     if known and known[0].get("description"):
-        return f"{known[0]['description']} near {known[0].get('highlight') or 'the end'!r}"
+        # sqlglot names its own class here: "Required keyword: 'expression' missing for <class ...".
+        missing = known[0]["description"].startswith("Required keyword")
+        what = "something is missing" if missing else known[0]["description"]
+        return f"{what} near {known[0].get('highlight') or 'the end'!r}"
     return (str(error).splitlines() or ["it cannot be parsed"])[0]
 
 
@@ -154,7 +159,7 @@ def _condition(node: exp.Expr, depth: int = 0) -> str:
 
 
 def _chain(node: exp.Expr) -> list[exp.Expr]:
-    """The links of ``a AND b AND c``: side by side they need one level, not two."""
+    """The parts of ``a AND b AND c``, so that they count as one level of nesting and not as two."""
     links, waiting = [], [node]
     while waiting:
         link = waiting.pop()
@@ -168,7 +173,7 @@ def _chain(node: exp.Expr) -> list[exp.Expr]:
 
 
 def _only(node: exp.Expr, *known: str) -> None:
-    """Refuse what the parser hung on a node and we would not render: it may turn the meaning."""
+    """Refuse a node with arguments that are not rendered: without them a filter may turn around."""
     if {name for name, value in node.args.items() if value} - set(known):
         raise FilterError(f"{node.sql(dialect='postgres')[:80]!r} is not allowed in a filter")
 

@@ -1,9 +1,10 @@
 """Filter queries (``field:value``), translated to the ``where`` language.
 
-What comes out is text in the language of :mod:`tasks.catalog.filters`, and goes through its
-whitelist like any other: a mistake here cannot reach the engine. Negation is the complement, as it
-is for who knows ``fq`` from elsewhere: ``-label:shoes`` holds for assets without a label, too.
-So it is pushed down to the single conditions, where a missing value can be named.
+The result is text in the language of :mod:`tasks.catalog.filters`, and goes through its whitelist
+like any other filter: a mistake here cannot reach the engine. A negated query selects exactly what
+the query does not, as in Solr: ``-label:shoes`` also holds for assets without a label. In SQL a
+comparison with a missing value is neither true nor false, so ``NOT`` is not enough: the negation
+is moved into each condition, with an ``OR ... IS NULL``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from tasks.catalog.filters import COLUMNS, MAPS, MOST_CHARACTERS
 from tasks.errors import FilterError
 from tasks.records import now
 
-#: Parentheses inside one another; with what a condition needs itself, within the filter's depth.
+#: How deep parentheses may be nested; together with the levels that a condition needs itself, this
+#: stays within the depth that a filter may have.
 _DEPTH = 5
 _MOST = 50
-#: A key that is always there: all assets have it, none is without.
+#: Conditions that all assets satisfy, and none: every asset has a key.
 _EVERYTHING, _NOTHING = "key IS NOT NULL", "key IS NULL"
-#: Other words for our columns.
+#: Names of columns that filter queries know besides our own.
 _ALIASES = {"id": "key"}
 _OPPOSITE = {"=": "<>", "LIKE": "NOT LIKE", ">=": "<", ">": "<=", "<=": ">", "<": ">="}
 _NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
@@ -35,7 +37,7 @@ Conditions = list[tuple[str, str]]
 
 
 def fq_to_sql(fq: Sequence[str], moment: datetime | None = None) -> str:
-    """Filter queries as one ``where``; all of them hold. Empty for none.
+    """One ``where`` filter that holds where all filter queries hold; empty when there are none.
 
     Understood: ``field:value``, ``field:"a phrase"``, ``field:IM?_*``, ``field:*``, ``*:*``,
     ``field:[1 TO 9]``, ``{1 TO 9}`` without the ends, ``field:(a OR b)``, ``-`` or ``NOT`` before
@@ -201,7 +203,7 @@ class _Reader:
         first, after = self._span(text, start)
         if first == after:
             return [(sign, _quote(first))]
-        # A day is all of it: [... TO 2026-01-31] holds what was written that evening.
+        # A day at the end of a range counts whole: [... TO 2026-01-31] includes that evening.
         edges = {">=": (">=", first), ">": (">=", after), "<=": ("<", after), "<": ("<", first)}
         sign, moment = edges[sign]
         return [(sign, _quote(moment))]
@@ -270,7 +272,7 @@ class _Reader:
         return re.sub(r"\\(.)", r"\1", term, flags=re.DOTALL)
 
     def _match(self, pattern: str) -> str:
-        """What stands here, if it is like the pattern, and go behind it."""
+        """Consume what matches the pattern at the current position, and return it."""
         found = re.compile(pattern, re.DOTALL).match(self._text, self._at)
         if not found:
             return ""

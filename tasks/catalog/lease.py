@@ -2,7 +2,7 @@
 
 Two writers that ``merge_insert`` the same new keys can double them without an error, and eight
 starve one another. A local catalog is guarded by an OS file lock, which a killed process gives
-up; one on S3 by a lease object written with ``If-None-Match: *`` that expires when its holder dies.
+up; one on S3 by a lease object, which a dead holder loses.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import filelock
@@ -30,9 +32,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: A lease nobody renewed for this long is free again.
+#: A lease that did not change for this long, by the clock of who wants it, is free again.
 LEASE_SECONDS = 90.0
 _POLL_SECONDS = 2.0
+#: How much longer a taker watches than the term says: two machines' seconds are not quite equal.
+_MARGIN = 1.1
+_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+
+
+class Lease(Protocol):
+    """What says whether a lease is still ours."""
+
+    def check(self, seconds: float = 0.0) -> None:
+        """Raise unless it is surely ours for so many more seconds."""
+
+
+class FileLock:
+    """A lock of the operating system: it is ours until we give it up or die."""
+
+    def check(self, seconds: float = 0.0) -> None:
+        """Never raises."""
+
+
+_LOCKED = FileLock()
 
 
 class Held:
@@ -46,7 +69,7 @@ class Held:
         self._lock = threading.RLock()
         self._depth = 0
         self._owner: int | None = None
-        self._check: Callable[[], None] = lambda: None
+        self._lease: Lease = _LOCKED
 
     @property
     def mine(self) -> bool:
@@ -55,14 +78,14 @@ class Held:
 
     def check(self) -> None:
         """Raise once the lease is lost."""
-        self._check()
+        self._lease.check()
 
     @contextlib.contextmanager
     def hold(
         self,
         place: str,
         wait: float,
-        take: Callable[[float], contextlib.AbstractContextManager[Callable[[], None]]],
+        take: Callable[[float], contextlib.AbstractContextManager[Lease]],
     ) -> Iterator[bool]:
         """Hold it while the block runs; gives whether it was taken now.
 
@@ -85,7 +108,7 @@ class Held:
                 first = self._depth == 0
                 if first:
                     left = max(0.0, wait - (time.monotonic() - begun))
-                    self._check = stack.enter_context(take(left))
+                    self._lease = stack.enter_context(take(left))
                     self._owner = threading.get_ident()
                 self._depth += 1
                 try:
@@ -109,17 +132,17 @@ def held(place: str) -> Held:
 
 
 @contextlib.contextmanager
-def file_lease(folder: Path, wait: float, name: str = "writer") -> Iterator[Callable[[], None]]:
-    """Hold a lock of a catalog in a folder; gives what raises once it is lost: never.
+def file_lease(folder: Path, wait: float, name: str = "writer") -> Iterator[Lease]:
+    """Hold a lock of a catalog in a folder.
 
     Raises:
         CatalogBusyError: when another process holds it for longer than ``wait`` seconds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = filelock.FileLock(folder / f".{name}.lock")
     try:
         with lock.acquire(timeout=wait, poll_interval=0.05):
-            yield lambda: None
+            yield _LOCKED
     except filelock.Timeout:
         raise CatalogBusyError(
             f"another process is writing to the catalog {folder} (waited {wait:.0f} s); "
@@ -127,115 +150,276 @@ def file_lease(folder: Path, wait: float, name: str = "writer") -> Iterator[Call
         ) from None
 
 
+def elapsed() -> float:
+    """Seconds that passed on this machine since some moment, also while it slept.
+
+    A clock that stands still in sleep would tell a laptop that wakes up that its lease is fresh.
+    """
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A lease object as it was read."""
+
+    etag: str
+    holder: str
+    fence: int
+    term: float
+    process: str
+
+    @property
+    def died(self) -> bool:
+        """Whether its holder was a process of this very machine that is no more."""
+        machine, _, rest = self.process.rpartition("/")
+        pid, _, started = rest.partition(":")
+        if not machine or machine != _machine() or not pid.isdigit():
+            return False
+        return _started(int(pid)) != started
+
+
+def _machine() -> str:
+    """This machine since its last start, and the container on it; empty where that is not told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """When a process began, in the kernel's ticks; empty where there is no such process."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    after = state.rpartition(")")[2].split()  # the name may hold spaces
+    return "" if after[0] in "ZX" else after[19]
+
+
+class S3Lease:
+    """A lease object, held by this process.
+
+    No two machines' clocks are ever compared. The holder rewrites the object every quarter of its
+    term; who wants it watches it, and takes it over when it has not changed for the whole term on
+    the watcher's own clock. The holder counts its term from before each rewriting, so that it stops
+    before anybody else may begin. Nobody waits for a process of the same machine that has died.
+
+    Attributes:
+        fence: goes up with every holder of the lease: a later holder has the larger number.
+        term: seconds for which it is ours after each renewal.
+    """
+
+    def __init__(
+        self, client: S3Client, bucket: str, key: str, *, what: str, term: float, keep: bool
+    ) -> None:
+        self.fence = 0
+        self._client, self._bucket, self._key = client, bucket, key
+        self.term = term
+        self._what, self._keep = what, keep
+        self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._process = f"{_machine()}/{os.getpid()}:{_started(os.getpid())}"
+        self._etag = ""
+        self._until = -math.inf
+        self._beat = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the lease object is."""
+        return f"s3://{self._bucket}/{self._key}"
+
+    def left(self) -> float:
+        """Seconds for which the lease is surely ours; negative once it may be another's."""
+        return self._until - elapsed()
+
+    def check(self, seconds: float = 0.0) -> None:
+        """Raise unless the lease is surely ours for so many more seconds; renews it where needed.
+
+        Raises:
+            CatalogError: when it is lost, or cannot be renewed now.
+        """
+        if self.left() <= seconds:
+            self._renew()
+        if self.left() <= seconds:
+            raise CatalogError(
+                f"lost the {self._what} lease {self.place}: it could not be renewed for "
+                f"{self.term:.0f} s, and another process may be writing. Scan again"
+            )
+
+    def take(self, wait: float) -> None:
+        """Take the lease, and go on renewing it.
+
+        Raises:
+            CatalogBusyError: when somebody else holds it for longer than ``wait`` seconds.
+            CatalogError: when it cannot be written, or the store ignores preconditions.
+        """
+        try:
+            self._acquire(wait)
+        except (ClientError, BotoCoreError) as error:
+            raise CatalogError(f"cannot take the lease {self.place}: {error}") from error
+        self._check_preconditions()
+        self._thread = threading.Thread(target=self._keep_alive, name="lease", daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Let others have it at once."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+        with contextlib.suppress(ClientError, BotoCoreError):
+            if self._keep:  # the fence must go on counting
+                self._put(self._body(free=True), IfMatch=self._etag)
+            else:
+                self._client.delete_object(Bucket=self._bucket, Key=self._key, IfMatch=self._etag)
+        self._until = -math.inf
+
+    # ---- inside ------------------------------------------------------------------------------
+
+    def _acquire(self, wait: float) -> None:
+        deadline = elapsed() + wait
+        seen, since = "", 0.0
+        while True:
+            begun = elapsed()
+            found = self._read()
+            if found is None:
+                if self._took(begun, 1, IfNoneMatch="*"):
+                    return
+            elif not found.holder or found.died:
+                if self._took(begun, found.fence + 1, IfMatch=found.etag):
+                    return
+            elif found.etag != seen:
+                seen, since = found.etag, begun
+            elif begun - since > found.term * _MARGIN and self._took(
+                begun, found.fence + 1, IfMatch=found.etag
+            ):
+                log.warning(
+                    "took over %s: %s did not renew it for %.0f s",
+                    self.place,
+                    found.holder,
+                    found.term,
+                )
+                return
+            if elapsed() > deadline:
+                raise CatalogBusyError(
+                    f"{found.holder if found else 'somebody'} holds the {self._what} lease "
+                    f"({self.place}, waited {wait:.0f} s); let it finish, or raise "
+                    "DAM_DEDUP_CATALOG__BUSY_SECONDS. A process that died is waited for for "
+                    f"{found.term if found else self.term:.0f} s"
+                )
+            time.sleep(min(_POLL_SECONDS, max(0.01, deadline - elapsed())))
+
+    def _took(self, begun: float, fence: int, **condition: str) -> bool:
+        """Whether the lease became ours; of several that try, one succeeds."""
+        self.fence = fence
+        try:
+            etag = self._put(self._body(), **condition)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _TAKEN | _MISSING:
+                raise
+            return False
+        self._etag, self._until = etag, begun + self.term
+        return True
+
+    def _keep_alive(self) -> None:
+        while not self._stop.wait(self.term / 4):
+            self._renew()
+
+    def _renew(self) -> None:
+        with self._lock:
+            if self._stop.is_set() or self._until == -math.inf:
+                return
+            begun = elapsed()
+            self._beat += 1
+            try:
+                self._etag = self._put(self._body(), IfMatch=self._etag)
+                self._until = begun + self.term
+            except Exception as error:  # whatever it is, a lease that is not renewed runs out
+                log.warning("cannot renew the lease %s: %s", self.place, error)
+                self._look_whose(begun)
+
+    def _look_whose(self, begun: float) -> None:
+        """After a renewal without an answer: it may have been made, or another may be there."""
+        with contextlib.suppress(Exception):
+            found = self._read()
+            if found is not None and found.holder == self._holder:
+                if found.etag != self._etag:  # only the answer was lost
+                    self._etag, self._until = found.etag, begun + self.term
+            else:  # taken over, or removed: not a write more
+                self._until = -math.inf
+
+    def _body(self, *, free: bool = False) -> bytes:
+        # The beat makes each body another one: an ETag is the digest of the bytes. ``until`` is for
+        # older releases alone, which would take a lease without it for expired.
+        return json.dumps(
+            {
+                "holder": "" if free else self._holder,
+                "fence": self.fence,
+                "term": self.term,
+                "beat": self._beat,
+                "process": self._process,
+                "until": 0 if free else time.time() + self.term,
+            }
+        ).encode()
+
+    def _put(self, body: bytes, **condition: Any) -> str:
+        return self._client.put_object(Bucket=self._bucket, Key=self._key, Body=body, **condition)[
+            "ETag"
+        ]
+
+    def _read(self) -> _Found | None:
+        """The lease object; nothing where there is none. What cannot be read counts as free."""
+        try:
+            found = self._client.get_object(Bucket=self._bucket, Key=self._key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _MISSING:
+                return None
+            raise
+        try:
+            lease = json.loads(found["Body"].read())
+            holder = str(lease.get("holder") or "")
+            fence, term = int(lease.get("fence") or 0), float(lease.get("term") or LEASE_SECONDS)
+        except (ValueError, TypeError, AttributeError):
+            return _Found(found["ETag"], "", 0, LEASE_SECONDS, "")
+        process = str(lease.get("process") or "")
+        return _Found(found["ETag"], holder, fence, min(max(term, 0.1), 3600.0), process)
+
+    def _check_preconditions(self) -> None:
+        """A store that lets a second ``If-None-Match: *`` through would let two writers in."""
+        try:
+            self._put(b"{}", IfNoneMatch="*")
+        except ClientError:
+            return
+        raise CatalogError(
+            f"the store of s3://{self._bucket} ignores If-None-Match, so a catalog there is not "
+            "safe; keep the catalog in a local folder (DAM_DEDUP_CATALOG__URI)"
+        )
+
+
 @contextlib.contextmanager
 def s3_lease(
-    client: S3Client, uri: str, wait: float, name: str = "writer"
-) -> Iterator[Callable[[], None]]:
-    """Hold a lease object of a catalog on S3, renewing it while the block runs.
+    client: S3Client, uri: str, wait: float, name: str = "writer", *, keep: bool = False
+) -> Iterator[S3Lease]:
+    """Hold a lease object below ``s3://bucket/prefix``, renewing it while the block runs.
 
-    Gives what is to be called before each write: it raises CatalogError once the lease is lost.
+    Args:
+        client: reaches the bucket.
+        uri: below which the object is.
+        wait: seconds, for another to give it up.
+        name: of the lease.
+        keep: leave the object there afterwards, marked free, so that its fence goes on counting.
 
     Raises:
         CatalogBusyError: when somebody else holds it for longer than ``wait`` seconds.
         CatalogError: when the store ignores preconditions, so that no lease can be trusted.
     """
     parts = urlsplit(uri)
-    bucket, key = parts.netloc, f"{parts.path.strip('/')}/.{name}.lease"
-    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    etag = _acquire(client, bucket, key, holder, wait)
-    held_until = time.monotonic() + LEASE_SECONDS
-    _check_preconditions(client, bucket, key)
-    stop = threading.Event()
-
-    def renew() -> None:
-        nonlocal etag, held_until
-        while not stop.wait(LEASE_SECONDS / 4):
-            begun = time.monotonic()
-            try:
-                etag = client.put_object(Bucket=bucket, Key=key, Body=_body(holder), IfMatch=etag)[
-                    "ETag"
-                ]
-                held_until = begun + LEASE_SECONDS
-            except Exception:
-                log.exception("cannot renew the writer lease s3://%s/%s", bucket, key)
-                with contextlib.suppress(Exception):  # ours after all: only the answer was lost
-                    found, lease = _read(client, bucket, key)
-                    if lease.get("holder") == holder:
-                        etag = found
-                    else:  # somebody took it over: not a write more
-                        held_until = 0.0
-
-    def check() -> None:
-        if time.monotonic() > held_until:
-            raise CatalogError(
-                f"lost the writer lease s3://{bucket}/{key}: it could not be renewed for "
-                f"{LEASE_SECONDS:.0f} s, and another process may be writing. Scan again"
-            )
-
-    keeper = threading.Thread(target=renew, name="catalog-lease", daemon=True)
-    keeper.start()
+    key = f"{parts.path.strip('/')}/.{name}.lease".lstrip("/")
+    lease = S3Lease(client, parts.netloc, key, what=name, term=LEASE_SECONDS, keep=keep)
+    lease.take(wait)
     try:
-        yield check
+        yield lease
     finally:
-        stop.set()
-        keeper.join(timeout=30)
-        with contextlib.suppress(ClientError, BotoCoreError):
-            client.delete_object(Bucket=bucket, Key=key, IfMatch=etag)
-
-
-def _body(holder: str) -> bytes:
-    return json.dumps({"holder": holder, "until": time.time() + LEASE_SECONDS}).encode()
-
-
-def _read(client: S3Client, bucket: str, key: str) -> tuple[str, dict[str, Any]]:
-    """The lease's ETag and what it says; nothing, when that cannot be read."""
-    found = client.get_object(Bucket=bucket, Key=key)
-    try:
-        lease = json.loads(found["Body"].read())
-    except ValueError:
-        lease = None
-    return found["ETag"], lease if isinstance(lease, dict) else {}
-
-
-def _acquire(client: S3Client, bucket: str, key: str, holder: str, wait: float) -> str:
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            return client.put_object(Bucket=bucket, Key=key, Body=_body(holder), IfNoneMatch="*")[
-                "ETag"
-            ]
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in {
-                "PreconditionFailed",
-                "ConditionalRequestConflict",
-            }:
-                raise CatalogError(f"cannot take the lease s3://{bucket}/{key}: {error}") from error
-        except BotoCoreError as error:
-            raise CatalogError(f"cannot take the lease s3://{bucket}/{key}: {error}") from error
-        owner = "somebody"
-        with contextlib.suppress(ClientError):  # gone between the two requests: try again
-            etag, lease = _read(client, bucket, key)
-            owner = lease.get("holder", owner)
-            if lease.get("until", 0) < time.time():
-                # If-Match: of several that see it expired, one takes it over.
-                return client.put_object(Bucket=bucket, Key=key, Body=_body(holder), IfMatch=etag)[
-                    "ETag"
-                ]
-        if time.monotonic() > deadline:
-            raise CatalogBusyError(
-                f"{owner} is writing to the catalog (lease s3://{bucket}/{key}, waited "
-                f"{wait:.0f} s); let it finish, or raise DAM_DEDUP_CATALOG__BUSY_SECONDS"
-            )
-        time.sleep(_POLL_SECONDS)
-
-
-def _check_preconditions(client: S3Client, bucket: str, key: str) -> None:
-    """A store that lets a second ``If-None-Match: *`` through would let two writers in."""
-    try:
-        client.put_object(Bucket=bucket, Key=key, Body=b"{}", IfNoneMatch="*")
-    except ClientError:
-        return
-    raise CatalogError(
-        f"the store of s3://{bucket} ignores If-None-Match, so a catalog there is not safe; "
-        "keep the catalog in a local folder (DAM_DEDUP_CATALOG__URI)"
-    )
+        lease.release()

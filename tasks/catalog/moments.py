@@ -15,7 +15,7 @@ _FIRST = {"month": 1, "day": 1, "hour": 0, "minute": 0, "second": 0, "microsecon
 
 
 def span_of(text: str, moment: datetime) -> tuple[str, str]:
-    """When a time begins and ends, as ISO texts in UTC: a day lasts a day, an instant nothing.
+    """Begin and end of a time, as ISO texts in UTC; a day lasts 24 hours, an instant no time.
 
     Args:
         text: a year, a month, a day, an ISO time, or ``NOW`` with steps (``-7DAYS``, ``/MONTH``).
@@ -66,7 +66,7 @@ def _moved(moment: datetime, count: int, unit: str) -> datetime:
     months = moment.year * 12 + moment.month - 1 + count * (12 if unit == "year" else 1)
     year, month = divmod(months, 12)
     day = moment.day
-    while True:  # the 31st of a month that has 30 days is its last
+    while True:  # where a month has no 31st, the last day it has is meant
         try:
             return moment.replace(year=year, month=month + 1, day=day)
         except ValueError:

@@ -1,5 +1,8 @@
 """The catalog's tables, as Arrow schemas with a version.
 
+A change of a table's name, columns or types raises the version and needs a migration (see
+:mod:`tasks.catalog.migrations`); a new table needs neither, since tables are made when missing.
+
 Keys carry Lance's primary-key metadata and no scalar index: that pair is what keeps two writers
 from inserting the same key twice (docs/design.md, "Catalog"). Key columns must not be nullable.
 """
@@ -9,7 +12,19 @@ from __future__ import annotations
 import pyarrow as pa
 
 #: Raised whenever a schema below changes; stored in the ``about`` table.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+#: The one row that says what the catalog is. ``migrating_from`` and ``stage`` are set while a
+#: migration is at work; ``release`` is the release that made the catalog or last migrated it.
+ABOUT = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("schema_version", pa.int32()),
+        pa.field("migrating_from", pa.int32()),
+        pa.field("stage", pa.string()),
+        pa.field("release", pa.string()),
+    ]
+)
 
 _TIME = pa.timestamp("us", "UTC")
 
@@ -107,45 +122,49 @@ NEIGHBOURS = pa.schema(
     ]
 )
 
-#: The cells of a large scope, and what was measured of the lists made with them. A scope with
-#: exact lists has none.
-CELLS = pa.schema(
+#: The centroids of a large scope's inverted lists (IVF), and what was measured of the neighbour
+#: lists made with them. A scope with exact lists has none. ``trained_on``: contents in scope when
+#: the centroids were made; ``centroids``: float32 (lists, dim); ``recall_at_1`` and the columns
+#: after it as in ``searches``.
+CENTROIDS = pa.schema(
     [
-        _key("cells_id"),
+        _key("centroids_id"),
         pa.field("scope", pa.string()),
         pa.field("space", pa.string()),
         pa.field("mode", pa.string()),
-        pa.field("count", pa.int64()),
-        pa.field("centres", pa.large_binary()),
+        pa.field("trained_on", pa.int64()),
+        pa.field("centroids", pa.large_binary()),
         pa.field("recall", pa.float32()),
-        pa.field("best", pa.float32()),
-        pa.field("sample", pa.int32()),
-        pa.field("ranked", pa.float32()),
-        pa.field("neighbours", pa.int32()),
+        pa.field("recall_at_1", pa.float32()),
+        pa.field("sample_size", pa.int32()),
+        pa.field("compared_share", pa.float32()),
+        pa.field("list_length", pa.int32()),
     ]
 )
 
-#: The cells of a scope that a content is compared with, its own first.
-HOMES = pa.schema(
+#: The inverted lists that a content is compared with, by number, the nearest centroid's first.
+ASSIGNMENTS = pa.schema(
     [
-        _key("home_id"),
+        _key("assignment_id"),
         pa.field("scope", pa.string()),
         pa.field("space", pa.string()),
         pa.field("content", pa.string()),
-        pa.field("cells", pa.list_(pa.int32())),
+        pa.field("lists", pa.list_(pa.int32())),
     ]
 )
 
-#: How a scan searched for candidates, and what was measured of it.
+#: How a scan searched for candidates, and what was measured of it: ``recall``, the share of the
+#: exact nearest that the lists of a sample hold; ``recall_at_1``, the share of the sample whose
+#: best hit is in its list; ``compared_share``, the share of the contents each is compared with.
 SEARCHES = pa.schema(
     [
         _key("scan_id"),
         pa.field("mode", pa.string()),
         pa.field("recall", pa.float32()),
-        pa.field("best", pa.float32()),
-        pa.field("sample", pa.int32()),
-        pa.field("ranked", pa.float32()),
-        pa.field("neighbours", pa.int32()),
+        pa.field("recall_at_1", pa.float32()),
+        pa.field("sample_size", pa.int32()),
+        pa.field("compared_share", pa.float32()),
+        pa.field("list_length", pa.int32()),
     ]
 )
 
@@ -192,9 +211,11 @@ SCANS = pa.schema(
     ]
 )
 
-#: The filter of the other side, of scans that have two.
-ACROSS = pa.schema([_key("scan_id"), pa.field("across", pa.string())])
-#: What the report of a scan was made of: its numbers, and the tables' versions that hold the rest.
+#: The filter of the reference side, of scans across two filters.
+CROSS_FILTERS = pa.schema([_key("scan_id"), pa.field("reference_filter", pa.string())])
+#: What the report of a scan was made of: its numbers, the versions of the program and its rules and
+#: what it says of the plan (``provenance``, JSON; ``plan_notes``, a note on each group, as packed
+#: JSON), and the versions of the tables that hold the rest (``table_versions``, JSON).
 REPORTS = pa.schema(
     [
         _key("scan_id"),
@@ -203,9 +224,9 @@ REPORTS = pa.schema(
         pa.field("started", _TIME),
         pa.field("finished", _TIME),
         pa.field("totals", pa.string()),
-        pa.field("facts", pa.string()),
-        pa.field("notes", pa.large_binary()),
-        pa.field("tables", pa.string()),
+        pa.field("provenance", pa.string()),
+        pa.field("plan_notes", pa.large_binary()),
+        pa.field("table_versions", pa.string()),
         pa.field("mailed", pa.bool_()),
     ]
 )
@@ -236,7 +257,7 @@ DECISIONS = pa.schema(
         pa.field("fingerprint", pa.string()),
         pa.field("decision", pa.string()),
         pa.field("by", pa.string()),
-        pa.field("door", pa.string()),
+        pa.field("channel", pa.string()),
         pa.field("comment", pa.string()),
         pa.field("at", _TIME),
     ]
@@ -277,14 +298,14 @@ VERDICTS = pa.schema(
         pa.field("right", pa.string()),
         pa.field("verdict", pa.string()),
         pa.field("by", pa.string()),
-        pa.field("door", pa.string()),
+        pa.field("channel", pa.string()),
         pa.field("comment", pa.string()),
         pa.field("at", _TIME),
     ]
 )
 
 #: What became of every upload, and of every question that one raised; rows are only ever added.
-#: ``answers`` is the row whose question this one settles; ``analysis`` is kept of questions alone.
+#: ``answer_to`` is the row whose question this one settles; ``analysis`` is kept of questions.
 ADMISSIONS = pa.schema(
     [
         _key("admission_id"),
@@ -303,9 +324,9 @@ ADMISSIONS = pa.schema(
         pa.field("score", pa.float32()),
         pa.field("tier", pa.string()),
         pa.field("alerts", pa.list_(pa.string())),
-        pa.field("answers", pa.string()),
+        pa.field("answer_to", pa.string()),
         pa.field("by", pa.string()),
-        pa.field("door", pa.string()),
+        pa.field("channel", pa.string()),
         pa.field("at", _TIME),
         pa.field("detail", pa.string()),
         pa.field("analysis", pa.large_string()),
@@ -313,6 +334,7 @@ ADMISSIONS = pa.schema(
 )
 
 #: What must not come in, known by its hashes and vectors; neither pixels nor a thumbnail are kept.
+#: ``featureless``: it shows too little for anything to resemble it.
 BLOCKLIST = pa.schema(
     [
         _key("entry_id"),
@@ -321,7 +343,7 @@ BLOCKLIST = pa.schema(
         pa.field("sha256", pa.string()),
         pa.field("content", pa.string()),
         pa.field("phash", pa.uint64()),
-        pa.field("plain", pa.bool_()),
+        pa.field("featureless", pa.bool_()),
         pa.field("reason", pa.string()),
         pa.field("rule", pa.string()),
         pa.field("by", pa.string()),
@@ -361,27 +383,27 @@ ALERTS = pa.schema(
         pa.field("score", pa.float32()),
         pa.field("evidence", pa.string()),
         pa.field("detail", pa.string()),
-        pa.field("door", pa.string()),
+        pa.field("channel", pa.string()),
         pa.field("scan_id", pa.string()),
         pa.field("at", _TIME),
     ]
 )
 
 #: Up to which blocklist entry a content was held against the list, or that it was held against the
-#: other side of an alert's pair.
-SCREENED = pa.schema(
+#: other side of an alert's pair (``screened_against`` says which).
+SCREENING_PROGRESS = pa.schema(
     [
-        _key("screen_id"),
+        _key("progress_id"),
         pa.field("content", pa.string()),
-        pa.field("against", pa.string()),
-        pa.field("upto", pa.int64()),
+        pa.field("screened_against", pa.string()),
+        pa.field("up_to_entry", pa.int64()),
     ]
 )
 
 #: The last event of each key that was followed, and what the object was then.
-NOTICES = pa.schema(
+LAST_EVENTS = pa.schema(
     [
-        _key("notice_id"),
+        _key("asset_id"),
         pa.field("source", pa.string()),
         pa.field("key", pa.string()),
         pa.field("sequencer", pa.string()),
@@ -396,13 +418,13 @@ TABLES: dict[str, pa.Schema] = {
     "spaces": SPACES,
     "pairs": PAIRS,
     "neighbours": NEIGHBOURS,
-    "cells": CELLS,
-    "homes": HOMES,
+    "centroids": CENTROIDS,
+    "assignments": ASSIGNMENTS,
     "searches": SEARCHES,
     "calibrations": CALIBRATIONS,
     "groups": GROUPS,
     "scans": SCANS,
-    "across": ACROSS,
+    "cross_filters": CROSS_FILTERS,
     "reports": REPORTS,
     "plans": PLANS,
     "decisions": DECISIONS,
@@ -412,8 +434,8 @@ TABLES: dict[str, pa.Schema] = {
     "blocklist": BLOCKLIST,
     "blocklist_vectors": BLOCKLIST_VECTORS,
     "alerts": ALERTS,
-    "screened": SCREENED,
-    "notices": NOTICES,
+    "screening_progress": SCREENING_PROGRESS,
+    "last_events": LAST_EVENTS,
 }
 
 #: Filter columns that get a scalar index. Never the key column (see above).

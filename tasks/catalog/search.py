@@ -33,20 +33,24 @@ Vectors = npt.NDArray[np.float32]
 
 EXACT, BALANCED, SPEED, AUTO = "exact", "balanced", "speed", "auto"
 MODES = (AUTO, EXACT, BALANCED, SPEED)
-#: Where ``auto`` changes over.
+#: Up to how many contents the mode ``auto`` is exact, and balanced.
 EXACT_UP_TO, BALANCED_UP_TO = 10_000, 100_000
 
 #: Rows of one block of a product.
 _BLOCK = 8192
-#: Queries asked of the index at once: the vectors of all they find are held together.
+#: Queries that are asked of the index at once; bounds the memory, because the vectors of all that
+#: they find are held together.
 _QUERIES = 64
-#: Vectors held between searches, in bytes: a small collection is not read anew for each image.
+#: Bytes of vectors that are held between searches, so that a small collection is not read anew
+#: for each image.
 _HELD_BYTES = 96 * 1024**2
-#: The index's own order is rough: so many are ranked at the least.
+#: The fewest contents that are asked of the index and ranked by their vectors: the index's own
+#: order is rough.
 LEAST_ASKED = 50
-#: Where a filter leaves few, more must be asked for; beyond so many everything is looked at.
+#: Where a filter leaves few contents, more must be asked of the index. Beyond this many, every
+#: vector is compared instead.
 _MOST_ASKED = 4096
-#: A filter that leaves less than this share is read by name, not by reading everything.
+#: When a filter leaves less than this share of the contents, their vectors are read by name.
 _BY_NAME = 0.02
 
 _FOUND = {"query": pl.Int64, "content": pl.String, "cosine": pl.Float32}
@@ -57,9 +61,9 @@ class Reach:
     """How far an approximate search goes.
 
     Attributes:
-        least: cells looked into at the least.
-        share: of all cells.
-        spare: how many times k are ranked by their vectors.
+        least: the fewest cells that are looked into.
+        share: the share of all cells that is looked into.
+        spare: how many times k contents are ranked by their vectors.
     """
 
     least: int
@@ -67,7 +71,7 @@ class Reach:
     spare: int
 
     def probes(self, cells: int) -> int:
-        """How many of so many cells are looked into."""
+        """How many of ``cells`` cells are looked into."""
         return min(max(self.least, math.ceil(cells * self.share)), cells)
 
 
@@ -75,7 +79,7 @@ REACH = {BALANCED: Reach(24, 3 / 16, 10), SPEED: Reach(16, 1 / 8, 6)}
 
 
 def choose_mode(count: int, mode: str) -> str:
-    """The search used among so many contents: exact, balanced or speed.
+    """The search used among ``count`` contents: exact, balanced or speed.
 
     Raises:
         CatalogError: when there is no such mode.
@@ -141,7 +145,7 @@ def nearest_contents(
 
 
 def inside(names: pl.Series, among: pl.Series) -> pl.Series:
-    """Which of some names are among others, which are sorted: by bisection."""
+    """Which of some names are in ``among``, which is sorted: looked up by bisection."""
     if among.is_empty():
         return pl.repeat(False, len(names), eager=True)
     at = among.search_sorted(names).clip(0, len(among) - 1)
@@ -151,7 +155,7 @@ def inside(names: pl.Series, among: pl.Series) -> pl.Series:
 def _filled(
     catalog: Catalog, name: str, queries: Vectors, k: int, wanted: pl.Series, found: pl.DataFrame
 ) -> pl.DataFrame:
-    """What was found; of queries for which the filter left too few, by looking at everything."""
+    """What was found; where the filter left a query too few, that query is compared with all."""
     counted = np.bincount(found["query"].to_numpy(), minlength=len(queries))
     short = np.flatnonzero(counted < min(k, len(wanted)))
     if not len(short):
@@ -198,7 +202,7 @@ def _approximate(
 def _exact(
     catalog: Catalog, name: str, queries: Vectors, k: int, wanted: pl.Series | None
 ) -> pl.DataFrame:
-    """By looking at every vector."""
+    """The k nearest by comparing the queries with every vector."""
     found = [pl.DataFrame(schema=_FOUND)]
     ends = np.full((len(queries), 1), -np.inf, np.float32)
     total = catalog.count(name)
@@ -216,7 +220,8 @@ def _exact(
         if cosines.shape[1] > k:
             at = cosines.shape[1] - k
             ends = np.maximum(ends, np.partition(cosines, at, axis=1)[:, at : at + 1])
-        row, column = np.nonzero(cosines >= ends)  # all of equals at the end: names decide
+        # All contents whose cosine equals the last one are kept: their names decide between them.
+        row, column = np.nonzero(cosines >= ends)
         part = {"query": row, "content": contents.gather(column), "cosine": cosines[row, column]}
         found.append(pl.DataFrame(part, _FOUND))
     return _first(pl.concat(found), k)

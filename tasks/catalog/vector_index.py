@@ -1,9 +1,9 @@
-"""The vector index of a space: cells of vectors, each vector kept as one bit a dimension.
+"""The vector index of a space: inverted lists (cells) of vectors, kept as one bit a dimension.
 
-It only says where to look. Its own distances are rough, so what it finds is ranked anew by the
-stored vectors, and no threshold is ever handed to it. Rows that are not yet in it are searched one
-by one. The metric is the dot product of unit vectors: bounds and distances of quantised indexes
-with another metric are silently off by a factor of two.
+The index only says where to look. Its own distances are rough, so what it finds is ranked anew by
+the stored vectors, and no threshold is ever handed to it. LanceDB compares rows that are not in the
+index yet one by one. The metric is the dot product of unit vectors: with another metric, bounds and
+distances of quantised indexes are off by a factor of two, and nothing says so.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from lancedb.index import IvfFlat, IvfRq
 
 log = logging.getLogger(__name__)
 
-#: Below this many vectors a search of all takes less than a tenth of a second.
+#: From how many vectors a space gets an index: below, comparing with all takes less than 0.1 s.
 INDEX_FROM = 10_000
-#: Cells are about half the root of the vectors: more make each search cheaper, and the index dearer
-#: (vectors times cells, in float16, which processors without such units do slowly). In powers of
-#: two, so that few sizes ask for other cells.
+#: How many cells there are, as a multiple of the root of the number of vectors. More cells make a
+#: search cheaper and the index dearer: making it multiplies all vectors with all cells in float16,
+#: which processors without units for it do slowly. The number is rounded to a power of two, so
+#: that the index is seldom made anew as a collection grows.
 _ROOTS = 0.5
 _NAME = "vector_cells_"
-#: For the cells' centres: vectors looked at for each cell, and rounds.
+#: To train the cells' centres: vectors for each cell, and rounds of k-means.
 _SAMPLE_RATE, _ROUNDS = 32, 10
-#: Rows outside the index are searched one by one: 2 ms a thousand. From this share they are due.
+#: Rows outside the index cost a search 2 ms a thousand. They are taken in when they are more than
+#: this share of the table, and more than this number.
 _OUTSIDE, _LEAST_OUTSIDE = 0.1, 5_000
 
 
 def cells_for(rows: int) -> int:
-    """How many cells so many vectors are put in."""
+    """Into how many cells the index of ``rows`` vectors is divided; 0 for no index."""
     return int(2 ** round(math.log2(_ROOTS * math.sqrt(rows)))) if rows >= INDEX_FROM else 0
 
 
@@ -42,7 +44,7 @@ def indexed_cells(table: Any) -> int:
 
 
 def index_due(table: Any) -> bool:
-    """Whether rows outside of the index, or a missing one, slow searches down."""
+    """Whether the index is missing, or so many rows are outside it that searches are slow."""
     rows = table.count_rows()
     names = _names(table)
     if not names:

@@ -27,6 +27,8 @@ _FRAME = 320
 _LEAST_AGREEING = 0.25
 #: Fewer pixels in common tell nothing.
 _LEAST_PIXELS = 600
+#: Sides of a frame that the flow's two scales of 8 pixel patches fit into.
+_LEAST_FLOW = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,25 +162,32 @@ def compare_pixels(left: Features, right: Features, found: Alignment) -> Likenes
     )
 
 
-def make_frame(left: Features, right: Features, matrix: Matrix) -> Frame | None:
-    """Lay the finer picture over the coarser one; None where they hardly meet."""
+def make_frame(left: Features, right: Features, matrix: Matrix, most: int = _FRAME) -> Frame | None:
+    """Lay the finer picture over the coarser one; None where they hardly meet.
+
+    Args:
+        left: as it was aligned.
+        right: the other.
+        matrix: float64 (2, 3), pixels of left to pixels of right.
+        most: long side of the frame, pixels.
+    """
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     if not 0.02 < scale < 50:
         return None
     full = np.vstack([matrix, [0, 0, 1]])
     if scale <= 1:
-        laid, mask, under = _lay(left, right, full)
+        laid, mask, under = _lay(left, right, full, most)
         return Frame(laid, under, mask) if mask.sum() >= _LEAST_PIXELS else None
-    laid, mask, under = _lay(right, left, np.linalg.inv(full))
+    laid, mask, under = _lay(right, left, np.linalg.inv(full), most)
     return Frame(under, laid, mask) if mask.sum() >= _LEAST_PIXELS else None
 
 
 def _lay(
-    fine: Features, coarse: Features, matrix: Matrix
+    fine: Features, coarse: Features, matrix: Matrix, most: int
 ) -> tuple[npt.NDArray[np.uint8], Mask, npt.NDArray[np.uint8]]:
     """The fine picture in the coarse one's pixels, where it lies, and the coarse one."""
-    under = _reduced(np.ascontiguousarray(coarse.rgb), _frame_size(coarse))
-    matrix = _to_frame(coarse) @ matrix
+    under = _reduced(np.ascontiguousarray(coarse.rgb), _frame_size(coarse, most))
+    matrix = to_frame(coarse, most) @ matrix
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
     picture = np.ascontiguousarray(fine.rgb)
     if scale < 0.8:  # averaged, not sampled: else what is fine turns into noise
@@ -193,14 +202,14 @@ def _lay(
     return laid, mask > 0, under
 
 
-def _frame_size(coarse: Features) -> tuple[int, int]:
+def _frame_size(coarse: Features, most: int) -> tuple[int, int]:
     """Width and height of the frame in which pixels are compared."""
-    return _times(coarse.size, min(1.0, _FRAME / max(coarse.size)))
+    return _times(coarse.size, min(1.0, most / max(coarse.size)))
 
 
-def _to_frame(coarse: Features) -> Matrix:
-    """Pixels of the coarser picture to those of the frame."""
-    size = _frame_size(coarse)
+def to_frame(coarse: Features, most: int = _FRAME) -> Matrix:
+    """Pixels of the coarser picture to those of its frame, float64 (3, 3)."""
+    size = _frame_size(coarse, most)
     return _zoom(size[0] / coarse.size[0], size[1] / coarse.size[1])
 
 
@@ -239,12 +248,21 @@ def _dis() -> Any:
 
 
 def _flow(one: Floats, two: Floats, mask: Mask) -> Floats:
+    """Displacements, (h, w, 2). Narrow frames are padded with grey.
+
+    On a frame narrower than its coarsest patch the flow object fails, or chooses another scale and
+    keeps it for all later pairs of its thread.
+    """
+    height, width = one.shape
+    below, beside = max(0, _LEAST_FLOW - height), max(0, _LEAST_FLOW - width)
+
     def normal(grey: Floats) -> npt.NDArray[np.uint8]:
         values = grey[mask]
         scaled = (grey - values.mean()) * (50 / max(float(values.std()), 1.0)) + 128
-        return np.where(mask, np.clip(scaled, 0, 255), 128).astype(np.uint8)
+        levels = np.where(mask, np.clip(scaled, 0, 255), 128).astype(np.uint8)
+        return np.pad(levels, ((0, below), (0, beside)), constant_values=128)
 
-    return np.asarray(_dis().calc(normal(one), normal(two), None))
+    return np.asarray(_dis().calc(normal(one), normal(two), None))[:height, :width]
 
 
 def _settle(flow: Floats, agreeing: Mask) -> tuple[Matrix, float]:
@@ -269,8 +287,8 @@ def _corrected(left: Features, right: Features, matrix: Matrix, correction: Matr
     full = np.vstack([matrix, [0, 0, 1]])
     shift = np.eye(3)
     shift[:2] += correction  # a point of the laid (left) picture lies here in the right one
-    to_frame = _to_frame(right if scale <= 1 else left)
-    inside = np.linalg.inv(to_frame) @ shift @ to_frame
+    there = to_frame(right if scale <= 1 else left)
+    inside = np.linalg.inv(there) @ shift @ there
     moved = inside @ full if scale <= 1 else full @ inside
     return np.asarray(moved[:2])
 

@@ -36,6 +36,16 @@ class Evidence:
         agree, agree_else, fine, texture, parallax, covered, covered_at, gain, contrast,
         saturation, hue_error, tint, sharpness, ink, replaced, changed, own: see
             :class:`~tasks.dedup.compare.Likeness`.
+        excess: the most that a place differs, in units of the pair's own noise.
+        differs: ``ink``, ``left``, ``right`` or ``tone`` where a place stands out, see
+            :class:`~tasks.dedup.differences.Difference`; empty: nowhere.
+        differs_at: centre of that place, 0..1 of the right picture's width and height.
+        differs_share: share of the common area that stands out.
+        plain: whether both pictures have one tone around that place.
+        page: whether both are ink on paper, see :func:`~tasks.dedup.differences.is_page`.
+        recoloured: share of a thing whose tone changed on a ground that did not.
+        uneven: share of the detailed area that is sharper or softer than the rest lets expect.
+        besides: whether the two files hold different things that the pictures do not show.
     """
 
     method: str
@@ -69,6 +79,15 @@ class Evidence:
     replaced: float = 0.0  # evidence of before does not say
     changed: float = 0.0
     own: float = 0.0
+    excess: float = 0.0
+    differs: str = ""
+    differs_at: tuple[float, float] = (0.5, 0.5)
+    differs_share: float = 0.0
+    plain: bool = False
+    page: bool = False
+    recoloured: float = 0.0
+    uneven: float = 0.0
+    besides: bool = False
 
     def as_json(self) -> str:
         """Compact JSON; numbers to four digits."""
@@ -78,8 +97,9 @@ class Evidence:
     def from_json(text: str) -> Evidence:
         """What :meth:`as_json` wrote."""
         data = json.loads(text)
-        for name in ("box_left", "box_right", "covered_at"):
-            data[name] = tuple(data[name])
+        for name in ("box_left", "box_right", "covered_at", "differs_at"):
+            if name in data:  # evidence of before does not say
+                data[name] = tuple(data[name])
         known = {field.name for field in fields(Evidence)} & set(data)
         return Evidence(**{name: data[name] for name in known})
 

@@ -6,11 +6,16 @@ import math
 from dataclasses import dataclass, replace
 
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.verify import calibration
+from tasks.dedup.verify import RECOLOURED, calibration, reads_differently
 from tasks.records import THUMBNAIL_SIDE
 
 #: Differences below these are not worth a word.
 _TURN, _STRETCH, _CROP, _SCALE, _STOPS = 0.6, 0.02, 0.03, 0.05, 0.1
+
+#: From so much of the area on, another sharpness is worth a word.
+_UNEVEN = 0.01
+#: What a person would read, by the kind of a difference.
+_READ = {"ink": "lettering", "left": "lettering", "right": "lettering", "tone": "a filled area"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +68,10 @@ def explain_pair(evidence: Evidence, left: PictureFacts, right: PictureFacts) ->
 
 def turn_around(evidence: Evidence) -> Evidence:
     """The same pair, left described against right."""
-    x, y = evidence.covered_at
+    turned = {"left": "right", "right": "left"}
     return replace(
         evidence,
+        differs=turned.get(evidence.differs, evidence.differs),
         scale=1 / max(evidence.scale, 1e-6),
         rotation=evidence.rotation if evidence.mirrored else -evidence.rotation,
         aspect=1 / max(evidence.aspect, 1e-6),
@@ -77,7 +83,6 @@ def turn_around(evidence: Evidence) -> Evidence:
         contrast=1 / max(evidence.contrast, 1e-6),
         saturation=1 / max(evidence.saturation, 0.05),
         sharpness=1 / max(evidence.sharpness, 1e-6),
-        covered_at=(x, y),
     )
 
 
@@ -150,7 +155,7 @@ def _tones(evidence: Evidence) -> list[str]:
         words.append("desaturated")
     elif evidence.saturation > 1.25:
         words.append("more saturated")
-    if evidence.hue_error > calibration().hue_error:
+    if evidence.hue_error > calibration().hue_error or evidence.recoloured > RECOLOURED:
         words.append("other colours: perhaps another variant")
     elif evidence.tint > 4 and evidence.saturation >= 0.08:
         words.append("another white balance")
@@ -162,13 +167,28 @@ def _tones(evidence: Evidence) -> list[str]:
 
 
 def _content(evidence: Evidence) -> list[str]:
-    if evidence.covered < 0.004:
-        return []
-    x, y = evidence.covered_at
+    words = []
+    if reads_differently(evidence):
+        words.append(f"differs in {_READ[evidence.differs]} at the {_place(evidence.differs_at)}")
+    elif evidence.covered >= 0.004:
+        place = _place(evidence.covered_at)
+        share = f"{evidence.covered:.0%} of the area"
+        words.append(f"something added or covered at the {place}: {share}")
+    elif evidence.differs:
+        words.append(f"something small differs at the {_place(evidence.differs_at)}")
+    if evidence.uneven > _UNEVEN:
+        words.append("sharp in other parts of the picture")
+    if evidence.besides:
+        words.append("other pages, frames or hidden samples in the file")
+    return words
+
+
+def _place(at: tuple[float, float]) -> str:
+    """Where in a picture a point is: ``upper left``, ``middle`` ..."""
+    x, y = at
     down = "upper" if y < 0.4 else "lower" if y > 0.6 else "middle"
     across = "left" if x < 0.4 else "right" if x > 0.6 else "middle"
-    place = "middle" if down == across == "middle" else f"{down} {across}"
-    return [f"something added or covered at the {place}: {evidence.covered:.0%} of the area"]
+    return "middle" if down == across == "middle" else f"{down} {across}"
 
 
 def _encoding(one: PictureFacts, two: PictureFacts) -> list[str]:

@@ -23,6 +23,9 @@ _MOST = 500
 #: Half of SIFT's usual contrast threshold: soft and dark pictures have corners too.
 _CONTRAST = 0.02
 
+#: How such a comment begins; the reader of images writes it.
+_BESIDES = b"besides "
+
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
@@ -37,12 +40,14 @@ class Features:
         descriptors: float32 (n, 128), unit length.
         coarse: float32 (24, 24), grey levels of the picture squeezed into a square, their mean
             taken away.
+        besides: digest of what the file holds and the picture does not show; empty: nothing.
     """
 
     rgb: Pixels
     points: Floats
     descriptors: Floats
     coarse: Floats
+    besides: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -63,6 +68,7 @@ class Features:
             points,
             self.descriptors[:, _reflection()],
             self.coarse[:, ::-1],
+            self.besides,
         )
 
 
@@ -114,4 +120,18 @@ def extract_features(jpeg: bytes) -> Features:
     rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     small = cv2.resize(rgb, (24, 24), interpolation=cv2.INTER_AREA)
     coarse = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    return Features(rgb, points[:_MOST], descriptors[:_MOST], coarse - coarse.mean())
+    return Features(
+        rgb, points[:_MOST], descriptors[:_MOST], coarse - coarse.mean(), _comment(jpeg)
+    )
+
+
+def _comment(jpeg: bytes) -> str:
+    """What a thumbnail's comment says that its file holds besides the picture (ITU-T T.81, B.2)."""
+    at = 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:
+        size = int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        text = jpeg[at + 4 : at + 2 + size]
+        if jpeg[at + 1] == 0xFE and text.startswith(_BESIDES):
+            return text[len(_BESIDES) :].decode("ascii", "replace")
+        at += 2 + size
+    return ""

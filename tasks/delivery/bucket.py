@@ -26,10 +26,10 @@ def put_documents(
 
     Args:
         client: for the bucket.
-        uri: where to.
-        documents: what.
-        public_url: where people read the bucket's prefix; its links need no signature.
-        link_days: else, how long a presigned link lives; 0: no link.
+        uri: below which prefix.
+        documents: what to put there.
+        public_url: the address at which people read that prefix; such links need no signature.
+        link_days: without a public URL, how many days a presigned link is valid; 0: no link.
 
     Raises:
         DeliveryError: when the bucket refuses.

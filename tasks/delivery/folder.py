@@ -17,11 +17,13 @@ def write_documents(folder: Path, documents: list[Document]) -> list[Receipt]:
     """
     receipts = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # Reports show pictures, keys and metadata: they are for whoever runs this alone.
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for document in documents:
             path = folder / document.name
             fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
             fresh.write_bytes(document.body)
+            fresh.chmod(0o600)
             fresh.replace(path)
             receipts.append(Receipt(document.name, str(path.resolve())))
     except OSError as error:

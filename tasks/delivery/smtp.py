@@ -14,7 +14,7 @@ from tasks.settings import MailSettings
 
 log = logging.getLogger(__name__)
 
-#: Each further attempt waits so many times longer.
+#: By which factor the pause before each further attempt grows.
 _LONGER = 4
 
 
@@ -41,10 +41,11 @@ def connect(settings: MailSettings) -> smtplib.SMTP:
 
 
 def send(settings: MailSettings, mail: EmailMessage) -> list[str]:
-    """Send one mail; what may pass is tried again, with growing pauses.
+    """Send one mail; after a failure that may pass it is sent again, with growing pauses.
 
-    The same mail has the same Message-ID at each attempt: should an answer be lost on its way, the
-    reader's program knows the second copy. Who has it already gets no second one.
+    A mail keeps its Message-ID at each attempt. So when the server took it but its answer was lost,
+    the reader's mail program recognises the second copy. Addresses that the server accepted once
+    are left out of further attempts.
 
     Returns:
         The addresses that were refused while others got the mail.
@@ -83,7 +84,8 @@ def send(settings: MailSettings, mail: EmailMessage) -> list[str]:
             f"cannot send mail through {_place(settings)}: {last}; check DAM_DEDUP_MAIL__HOST, "
             "__PORT, __TLS, __USERNAME, __PASSWORD and __TO"
         ) from last
-    for name in lost:  # the others have it: sending again would send it to them twice
+    # Only logged: after an error the caller would send to all again, and the others have the mail.
+    for name in lost:
         log.error(
             "the mail server took the mail for others, and refused it for %s: %s",
             name,
@@ -93,7 +95,7 @@ def send(settings: MailSettings, mail: EmailMessage) -> list[str]:
 
 
 def passing(error: Exception) -> bool:
-    """Whether a try in a while may succeed: 4xx answers, lost connections, servers out of reach."""
+    """Whether another attempt may succeed: a 4xx answer, a lost connection, no connection."""
     if isinstance(error, smtplib.SMTPResponseException):
         return 400 <= error.smtp_code < 500 or error.smtp_code == -1
     if isinstance(error, smtplib.SMTPServerDisconnected):

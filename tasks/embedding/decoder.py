@@ -20,6 +20,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import fields
@@ -83,11 +84,31 @@ class DecoderPool:
             decoder.stop()
 
 
-def _environment() -> dict[str, str]:
-    """Ours without what a process that decodes strangers' bytes must not hold: credentials."""
-    secret = ("AWS_", "PREFECT_", "DAM_DEDUP_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(secret)}
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+#: All that a decoder needs of our environment. What is not named here stays here: credentials come
+#: under many names, and a list of those is never complete.
+_ALLOWED = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONHASHSEED",
+    "VIRTUAL_ENV",
+    "SYSTEMROOT",
+)
+
+
+def _environment(folder: str) -> dict[str, str]:
+    """The environment of a process that decodes strangers' bytes, in a folder of its own."""
+    kept = {name: value for name, value in os.environ.items() if name in _ALLOWED}
+    path = os.pathsep.join(filter(None, (str(_ROOT), kept.get("PYTHONPATH"))))
+    own = {"PYTHONPATH": path, "HOME": folder, "TMPDIR": folder}
+    return {**kept, **own, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 class _Decoder:
@@ -97,6 +118,7 @@ class _Decoder:
         self._limits = limits
         self._side = side
         self._process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -125,10 +147,13 @@ class _Decoder:
 
     def stop(self) -> None:
         process, self._process = self._process, None
+        folder, self._folder = self._folder, None
         if process is None:
             return
         process.kill()
         process.wait()
+        if folder is not None:
+            folder.cleanup()
         for pipe in (process.stdin, process.stdout):
             if pipe:
                 with contextlib.suppress(OSError):
@@ -136,12 +161,15 @@ class _Decoder:
 
     def _start(self) -> None:
         self.stop()
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="dam-dedup-decoder-", ignore_cleanup_errors=True
+        )
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tasks.embedding.decoder"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=_ROOT,
-            env=_environment(),
+            cwd=self._folder.name,
+            env=_environment(self._folder.name),
         )
         try:
             self._ask(pickle.dumps((self._limits, self._side)), _START_SECONDS)

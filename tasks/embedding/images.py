@@ -15,9 +15,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, ImageOps, ImageStat
+from PIL import ExifTags, Image, ImageOps, ImageStat
 
+from tasks.embedding.blocks import held_blocks
+from tasks.embedding.colours import to_srgb
+from tasks.embedding.grounds import flatten
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
+from tasks.embedding.tiff import (
+    BITS,
+    EXTRA_SAMPLES,
+    PHOTOMETRIC,
+    PLANES,
+    SAMPLE_FORMAT,
+    SAMPLES,
+    Tags,
+    Tiff,
+    one,
+    plane_files,
+    read_tiff,
+)
 from tasks.embedding.xmp import parse_xmp
 from tasks.errors import ImageError
 from tasks.records import THUMBNAIL_SIDE, Picture, as_text
@@ -25,7 +41,7 @@ from tasks.settings import LimitSettings
 
 #: Raised when a change here could turn a failed file into a picture, or change the pixels:
 #: failures of an older reader are tried again.
-READER_VERSION = 1
+READER_VERSION = 2
 
 _EXIF_FIELDS = (
     "Make",
@@ -41,11 +57,17 @@ _EXIF_FIELDS = (
 )
 #: Markers without a length: stuffing, TEM, restarts, SOI, and fill bytes.
 _BARE_MARKERS = {0x00, 0x01, *range(0xD0, 0xD9), 0xFF}
-_DNG_VERSION = 50706
-_TIFF_BITS = 258
+#: Other frames are decoded for their digest up to so many, and so many pixels in all: of longer
+#: animations the bytes stand for them.
+_MOST_FRAMES, _FRAME_PIXELS = 200, 64_000_000
+#: Formats whose further frames are pages or pictures of their own.
+_PAGED = {"tiff", "gif", "webp", "png", "avif", "heif"}
 #: Modes that become RGB without a loss.
 _SAME_AS_RGB = {"1", "L", "P"}
 _HIGH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+
+#: How the comment of a thumbnail begins that tells what its file holds besides.
+BESIDES = b"besides "
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit, checked before any pixel is decoded
 
@@ -74,11 +96,12 @@ def read_picture(data: bytes, limits: LimitSettings, side: int) -> Picture:
         raise ImageError("too_many_scans", f"a JPEG of more than {limits.jpeg_scans} scans")
     if name == "heif":
         _register_heif()
+    tiff = _checked_tiff(data) if name == "tiff" else None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[name]) as image:
-                return _read(image, data, name, limits, side)
+                return _read(image, data, name, tiff, limits, side)
     except ImageError:
         raise
     except MemoryError:
@@ -113,7 +136,9 @@ def _jpeg_scans(data: bytes) -> int:
     return scans
 
 
-def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, side: int) -> Picture:
+def _read(
+    image: Image.Image, data: bytes, name: str, tiff: Tiff | None, limits: LimitSettings, side: int
+) -> Picture:
     width, height = image.size
     if width * height > limits.pixels:
         raise ImageError(
@@ -122,24 +147,25 @@ def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, sid
         )
     if max(width, height) > limits.side:
         raise ImageError("too_long_side", f"{width} x {height}: a side over {limits.side} pixels")
-    if name == "tiff" and _DNG_VERSION in getattr(image, "tag_v2", {}):
-        raise ImageError("raw", "a camera raw file (DNG); its embedded preview is not the picture")
     mode = image.mode
     info: dict[Any, Any] = dict(image.info)
-    animated = bool(getattr(image, "is_animated", False))
-    if animated:
+    frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
+    if frames > 1:
         image.seek(0)
-    exif = _exif(image)
+    exif = _exif(image) | held_blocks(image, data, _bytes(info.get("xmp")))
     quality = _jpeg_quality(getattr(image, "quantization", None)) if name == "jpeg" else None
     deep = _loses_depth(image, data, name)
-    image.load()
+    besides = _besides(data, name, tiff, frames)
+    image = _loaded(image, data, tiff)
     with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
         image = ImageOps.exif_transpose(image)
-    rgb, content = _canonical(image, info)
+    rgb, content = _canonical(image, info, unsigned=_unsigned(tiff))
     if deep:
         # Pillow kept 8 of these bits: only equal bytes are known to be equal pixels.
         content = hashlib.blake2b(data, digest_size=16).hexdigest()
-    flags = _flags(rgb, animated)
+    if besides:
+        content = hashlib.blake2b(f"{content} {besides}".encode(), digest_size=16).hexdigest()
+    flags = _flags(rgb, frames > 1)
     return Picture(
         sha256=hashlib.sha256(data).hexdigest(),
         content=content,
@@ -148,7 +174,7 @@ def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, sid
         height=rgb.height,
         mode=mode,
         format=name,
-        thumbnail=make_thumbnail(rgb),
+        thumbnail=make_thumbnail(rgb, besides),
         pixels=np.asarray(_shrink(rgb, (side, side)), dtype=np.uint8),
         quality=quality,
         flags=flags,
@@ -157,7 +183,9 @@ def _read(image: Image.Image, data: bytes, name: str, limits: LimitSettings, sid
     )
 
 
-def _canonical(image: Image.Image, info: dict[Any, Any]) -> tuple[Image.Image, str]:
+def _canonical(
+    image: Image.Image, info: dict[Any, Any], *, unsigned: bool = False
+) -> tuple[Image.Image, str]:
     """Upright 8-bit RGB, and the digest of the pixels with all they hold.
 
     The digest covers what the RGB may hide: the depth of 16-bit and float samples, alpha, inks and
@@ -167,6 +195,8 @@ def _canonical(image: Image.Image, info: dict[Any, Any]) -> tuple[Image.Image, s
     state = hashlib.blake2b(digest_size=16)
     if image.mode in _HIGH_MODES:
         samples = np.asarray(image)
+        if unsigned and image.mode == "I":
+            samples = samples.view(np.uint32)
         samples = samples.astype(samples.dtype.newbyteorder("<"))
         state.update(f"{image.size} {samples.dtype.str}".encode())
         state.update(np.ascontiguousarray(samples).data)
@@ -176,9 +206,9 @@ def _canonical(image: Image.Image, info: dict[Any, Any]) -> tuple[Image.Image, s
         if layered.getchannel("A").getextrema() != (255, 255):
             state.update(f"{image.size} RGBA".encode())
             state.update(layered.tobytes())
-            return _flatten(layered), state.hexdigest()
+            return flatten(layered), state.hexdigest()
         image = layered.convert("RGB")
-    rgb = _to_srgb(image, info.get("icc_profile"))
+    rgb = to_srgb(image, info.get("icc_profile"))
     if rgb is image or image.mode in _SAME_AS_RGB:
         state.update(f"{rgb.size} RGB".encode())
         state.update(rgb.tobytes())
@@ -189,6 +219,107 @@ def _canonical(image: Image.Image, info: dict[Any, Any]) -> tuple[Image.Image, s
     return rgb, state.hexdigest()
 
 
+def _checked_tiff(data: bytes) -> Tiff | None:
+    """The structure of a TIFF.
+
+    Raises:
+        ImageError: where its first directory is not the picture.
+    """
+    tiff = read_tiff(data)
+    if tiff is None:
+        return None
+    if tiff.is_raw:
+        raise ImageError("raw", "a camera raw file; its embedded preview is not the picture")
+    if tiff.shows_thumbnail:
+        raise ImageError("thumbnail_first", "its first page is a small version of another one")
+    return tiff
+
+
+def _besides(data: bytes, name: str, tiff: Tiff | None, frames: int) -> str:
+    """A digest of what the file holds and the first frame's pixels do not show; empty: nothing."""
+    whole = hashlib.blake2b(data, digest_size=16).hexdigest()
+    tags: Tags = tiff.pages[0] if tiff and tiff.pages else {}
+    if any(kind == 0 for kind in tags.get(EXTRA_SAMPLES, ())):  # masks, spot inks, further bands
+        return f"samples {whole}"
+    if name == "psd":
+        return f"layers {whole}" if _has_layers(data) else ""
+    pages = tiff.real_pages if tiff else frames
+    if name not in _PAGED or pages < 2:
+        return ""
+    return f"{pages} frames {_other_frames(data, name) or whole}"
+
+
+def _has_layers(data: bytes) -> bool:
+    """Adobe, "Photoshop File Formats": the layer section follows colour modes and resources."""
+    at = 26
+    for _ in range(2):
+        at += 4 + int.from_bytes(data[at : at + 4], "big")
+    layers = data[at + 8 : at + 10]  # after the lengths of the section and of its layer part
+    return int.from_bytes(data[at + 4 : at + 8], "big") > 0 and layers != b"\0\0"
+
+
+def _other_frames(data: bytes, name: str) -> str:
+    """A digest of the frames after the first; empty where they are too many to decode."""
+    state = hashlib.blake2b(digest_size=16)
+    with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[name]) as image:
+        count = int(getattr(image, "n_frames", 1))
+        if count > _MOST_FRAMES or count * image.width * image.height > _FRAME_PIXELS:
+            return ""
+        for number in range(1, count):
+            image.seek(number)
+            if image.width * image.height > _FRAME_PIXELS:
+                return ""
+            frame = image.convert("RGBA")
+            state.update(f"{frame.size} {image.info.get('duration', '')}".encode())
+            state.update(frame.tobytes())
+    return state.hexdigest()
+
+
+def _loaded(image: Image.Image, data: bytes, tiff: Tiff | None) -> Image.Image:
+    """The decoded first frame; of TIFFs that Pillow misreads, read from their planes and samples.
+
+    Pillow reads planes of 16 bits as if they were interleaved, takes white-is-zero of 16 bits for
+    black-is-zero, and unsigned 32-bit samples for signed ones.
+    """
+    tags: Tags = tiff.pages[0] if tiff and tiff.pages else {}
+    bits, planes = max(tags.get(BITS, (1,))), one(tags, PLANES, 1)
+    if tiff and planes == 2 and bits > 8 and one(tags, SAMPLES, 1) >= 3:
+        return _joined(data, tiff)
+    image.load()
+    if bits == 16 and one(tags, PHOTOMETRIC) == 0 and image.mode in _HIGH_MODES:
+        samples = np.asarray(image)
+        return _as_image(65535 - samples.astype(np.uint16), image)
+    return image
+
+
+def _joined(data: bytes, tiff: Tiff) -> Image.Image:
+    """Three planes of 16 bits as an RGB of 8: the content's digest is that of the bytes."""
+    files, tags = plane_files(data, tiff), tiff.pages[0]
+    plain = one(tags, SAMPLE_FORMAT, 1) == 1 and max(tags[BITS]) == 16
+    if files is None or one(tags, PHOTOMETRIC) != 2 or not plain:
+        raise ImageError(
+            "planes_not_supported", "planes of over 8 bits, other than RGB of 16 in strips"
+        )
+    parts = []
+    for file in files[:3]:
+        with Image.open(io.BytesIO(file), formats=("TIFF",)) as plane:
+            samples = np.asarray(plane)
+        parts.append((samples.astype(np.uint16) >> 8).astype(np.uint8))
+    return Image.fromarray(np.dstack(parts), "RGB")
+
+
+def _unsigned(tiff: Tiff | None) -> bool:
+    """Whether samples are unsigned numbers of 32 bits."""
+    tags: Tags = tiff.pages[0] if tiff and tiff.pages else {}
+    return max(tags.get(BITS, (1,))) == 32 and one(tags, SAMPLE_FORMAT, 1) == 1
+
+
+def _as_image(samples: npt.NDArray[np.uint16], like: Image.Image) -> Image.Image:
+    made = Image.fromarray(samples)
+    made.info = dict(like.info)
+    return made
+
+
 def _loses_depth(image: Image.Image, data: bytes, name: str) -> bool:
     """Whether the file holds more than 8 bits a sample, and Pillow is about to drop the rest."""
     if image.mode in _HIGH_MODES:
@@ -196,7 +327,7 @@ def _loses_depth(image: Image.Image, data: bytes, name: str) -> bool:
     if name == "png":
         return data[24] > 8  # the header chunk is always the first
     if name == "tiff":
-        return bool(max(getattr(image, "tag_v2", {}).get(_TIFF_BITS, (1,))) > 8)
+        return bool(max(getattr(image, "tag_v2", {}).get(BITS, (1,))) > 8)
     if name == "heif":
         return int(image.info.get("bit_depth", 8)) > 8
     if name == "avif":  # AV1 in ISOBMFF, "AV1 Codec Configuration Box": high_bitdepth
@@ -223,35 +354,11 @@ def _eight_bit(samples: npt.NDArray[Any]) -> Image.Image:
     if np.issubdtype(samples.dtype, np.floating):
         low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
     else:
-        depth = next((bits for bits in (8, 10, 12, 14, 16) if high < 2**bits), 32)
-        low, high = (0.0, float(2**depth - 1)) if low >= 0 and depth < 32 else (low, high)
+        depths = (8, 10, 12, 14, 16, 24, 32) if samples.dtype == np.uint32 else (8, 10, 12, 14, 16)
+        depth = next((bits for bits in depths if high < 2**bits), None)
+        low, high = (0.0, float(2**depth - 1)) if low >= 0 and depth else (low, high)
     scaled = (values - low) * (255.0 / max(high - low, 1e-12))
     return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8), "L").convert("RGB")
-
-
-def _flatten(layered: Image.Image) -> Image.Image:
-    """Transparency over white; over grey where the visible part itself is nearly white."""
-    visible = layered.getchannel("A").point(lambda alpha: 255 if alpha > 127 else 0)
-    bright = ImageStat.Stat(layered.convert("L"), mask=visible)
-    shade = 128 if bright.count[0] == 0 or bright.mean[0] > 230 else 255
-    ground = Image.new("RGBA", layered.size, (shade, shade, shade, 255))
-    return Image.alpha_composite(ground, layered).convert("RGB")
-
-
-def _to_srgb(image: Image.Image, profile: Any) -> Image.Image:
-    if profile and image.mode in {"RGB", "CMYK", "L", "LAB"}:
-        with contextlib.suppress(Exception):  # a broken profile: fall back to the plain conversion
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if image.mode != "L" and "sRGB" not in ImageCms.getProfileDescription(source):
-                changed = ImageCms.profileToProfile(image, source, _srgb(), outputMode="RGB")
-                if changed is not None:
-                    return changed
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-@cache
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
 @cache
@@ -265,12 +372,19 @@ def _shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
-def make_thumbnail(rgb: Image.Image) -> bytes:
-    """A JPEG file of at most :data:`THUMBNAIL_SIDE` pixels a side: what pairs are verified on."""
+def make_thumbnail(rgb: Image.Image, besides: str = "") -> bytes:
+    """A JPEG file of at most :data:`THUMBNAIL_SIDE` pixels a side: what pairs are verified on.
+
+    Args:
+        rgb: the picture.
+        besides: digest of what the file holds and the picture does not show (further pages, masks,
+            layers); it stands in the JPEG's comment, so that it is compared as well.
+    """
     scale = min(1.0, THUMBNAIL_SIDE / max(rgb.size))
     size = max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))
     buffer = io.BytesIO()
-    _shrink(rgb, size).save(buffer, "JPEG", quality=80)
+    comment = {"comment": BESIDES + besides.encode()} if besides else {}
+    _shrink(rgb, size).save(buffer, "JPEG", quality=80, **comment)
     return buffer.getvalue()
 
 

@@ -192,22 +192,24 @@ def load_vision(settings: EmbeddingSettings) -> VisionEmbedder:
     """
     from transformers import AutoModel
 
+    why = "" if Path(settings.model).is_dir() else _hub_problem()
     try:
         model, loading = AutoModel.from_pretrained(
             settings.model,
             revision=settings.revision,
             trust_remote_code=False,
             output_loading_info=True,
+            local_files_only=bool(why),
         )
     except Exception as error:
         raise ModelError(
             f"cannot load DAM_DEDUP_EMBEDDING__MODEL={settings.model!r}: "
-            f"{str(error).splitlines()[0]}; give a Hugging Face id this machine can reach, or a "
-            "folder with config.json and model.safetensors"
+            f"{why or str(error).splitlines()[0]}; give a Hugging Face id that this machine can "
+            "reach or has loaded before, or a folder with config.json and model.safetensors"
         ) from error
     config = getattr(model.config, "vision_config", model.config)
     side = settings.image_size or _image_size(config)
-    mean, std = _statistics(settings)
+    mean, std = _statistics(settings, bool(why))
     forward: Any = model
     if hasattr(model, "get_image_features"):  # CLIP, SigLIP: the image half alone
         forward = _ImageHalf(model)
@@ -225,6 +227,26 @@ def load_vision(settings: EmbeddingSettings) -> VisionEmbedder:
         std=std,
         settings=settings,
     )
+
+
+def _hub_problem() -> str:
+    """Why the model hub cannot be reached; empty where it can.
+
+    Asked once and briefly: without an answer, the hub's own client tries each of a model's files
+    six times, 25 s a file, before it looks into its cache.
+    """
+    import httpx
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, and the model is not in the cache"
+    try:
+        httpx.head(constants.ENDPOINT, timeout=3)
+    except httpx.TransportError as error:
+        return (
+            f"{constants.ENDPOINT} cannot be reached ({error}), and the model is not in the cache"
+        )
+    return ""
 
 
 def _without_made_up(missing: list[str], pooling: str, model: str) -> str:
@@ -288,11 +310,18 @@ def _image_size(config: Any) -> int:
     return int(size) if int(size) <= 384 else 224
 
 
-def _statistics(settings: EmbeddingSettings) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(
+    settings: EmbeddingSettings, offline: bool
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     from transformers.utils import cached_file
 
     with contextlib.suppress(Exception):  # a model without the file is used with the usual values
-        path = cached_file(settings.model, "preprocessor_config.json", revision=settings.revision)
+        path = cached_file(
+            settings.model,
+            "preprocessor_config.json",
+            revision=settings.revision,
+            local_files_only=offline,
+        )
         values = json.loads(Path(path).read_text())
         return tuple(values["image_mean"]), tuple(values["image_std"])
     log.info("%s has no preprocessor_config.json: ImageNet mean and std are used", settings.model)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import codecs
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from xml.etree.ElementTree import Element
 
 from defusedxml import ElementTree
@@ -29,29 +32,106 @@ _FIELDS = {
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MAX_BYTES = 4 * 1024**2
 _MAX_TEXT = 2000
+#: Elements inside one another; XMP has some ten, and what nests deeper is read to that depth only.
+_MAX_DEPTH = 100
+#: Items of one list, and characters of all of them, that are read: keywords are some hundreds.
+_MAX_ITEMS = 5000
+_LI = "}li"
 
 
 def parse_xmp(data: bytes) -> dict[str, str]:
     """Fields of an XMP packet; empty when it is none, broken or hostile.
 
-    Lists (keywords, creators) are joined with ``"; "``.
+    Lists (keywords, creators) are joined with ``"; "``. Every element is visited a bounded number
+    of times, whatever is nested in what: 4 MB take a fraction of a second.
     """
-    if len(data) > _MAX_BYTES:
-        return {}
-    try:
-        if data[:2] in _UTF_16:
-            root = ElementTree.fromstring(data.decode("utf-16").strip("\x00 \t\r\n"))
-        else:
-            root = ElementTree.fromstring(data.strip(b"\x00 \t\r\n"))
-    except Exception:
-        # Not only ParseError: entity bombs, bad encodings. Broken XMP must not lose the picture.
+    root = _opened(data)
+    if root is None:
         return {}
     found: dict[str, str] = {}
-    for element in root.iter():
+    tried: Counter[str] = Counter()
+    for element in _shallow(root):
         for name, value in element.attrib.items():
             _keep(found, name, value)
-        _keep(found, element.tag, _text(element))
+        field = _FIELDS.get(element.tag.rsplit("}", 1)[-1])
+        if field and field not in found and tried[field] < _MAX_TRIES:
+            tried[field] += 1  # an empty one may come first
+            _keep(found, element.tag, _text(element))
     return found
+
+
+#: Namespaces whose properties name or describe one file, and not what its picture shows.
+_OF_ONE_FILE = (
+    "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "http://www.w3.org/XML/1998/namespace",
+    "adobe:ns:meta/",
+    "http://ns.adobe.com/xap/1.0/mm/",
+    "http://ns.adobe.com/xmp/note/",
+    "http://ns.adobe.com/camera-raw-settings/1.0/",
+    "http://ns.adobe.com/tiff/1.0/",
+)
+_DESCRIBES_FILE = {
+    "format",
+    "ModifyDate",
+    "MetadataDate",
+    "Thumbnails",
+    "ColorMode",
+    "ICCProfile",
+    "ColorSpace",
+    "PixelXDimension",
+    "PixelYDimension",
+    "ExifVersion",
+    "FlashpixVersion",
+    "NativeDigest",
+    "ComponentsConfiguration",
+    "CompressedBitsPerPixel",
+    "SidecarForExtension",
+}
+
+
+def other_properties(data: bytes) -> list[str]:
+    """Local names of a packet's top-level properties that :func:`parse_xmp` does not read.
+
+    What names or describes one file is left out: its size, its history, its raw development.
+    """
+    root = _opened(data)
+    found: dict[str, None] = {}
+    for node in () if root is None else _shallow(root):
+        if not node.tag.endswith("}Description"):
+            continue
+        for name in (*node.attrib, *(child.tag for child in node)):
+            space, _, local = name.lstrip("{").rpartition("}")
+            ours = local in _FIELDS or local in _DESCRIBES_FILE or space in ("", *_OF_ONE_FILE)
+            if not ours and len(found) < _MAX_ITEMS:
+                found[local] = None
+    return sorted(found)
+
+
+#: Elements of one name that are looked into until one says something.
+_MAX_TRIES = 10
+
+
+def _opened(data: bytes) -> Element | None:
+    """The packet's root; nothing when it is none, broken or hostile."""
+    if not data or len(data) > _MAX_BYTES:
+        return None
+    try:
+        if data[:2] in _UTF_16:
+            return ElementTree.fromstring(data.decode("utf-16").strip("\x00 \t\r\n"))
+        return ElementTree.fromstring(data.strip(b"\x00 \t\r\n"))
+    except Exception:
+        # Not only ParseError: entity bombs, bad encodings. Broken XMP must not lose the picture.
+        return None
+
+
+def _shallow(root: Element) -> Iterator[Element]:
+    """Elements in the order of the document, but for those that are nested too deep."""
+    waiting = [(root, 1)]
+    while waiting:
+        element, depth = waiting.pop()
+        yield element
+        if depth < _MAX_DEPTH:
+            waiting += [(child, depth + 1) for child in reversed(element)]
 
 
 def _keep(found: dict[str, str], qualified: str, value: str) -> None:
@@ -61,9 +141,10 @@ def _keep(found: dict[str, str], qualified: str, value: str) -> None:
 
 
 def _text(element: Element) -> str:
-    items = [
+    listed = (
         item.text.strip()
-        for item in element.iter()
-        if item.tag.endswith("}li") and item.text and item.text.strip()
-    ]
+        for item in _shallow(element)
+        if item.tag.endswith(_LI) and item.text and item.text.strip()
+    )
+    items = list(islice(listed, _MAX_ITEMS))
     return "; ".join(items) if items else (element.text or "").strip()

@@ -1,4 +1,4 @@
-"""Alerts: what was found where it should not be, kept once for each content and its counterpart."""
+"""Alerts: pictures found where they should not be, kept once for each pair of what matches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.catalog.catalog import Catalog
 from tasks.records import digest, now
 from tasks.session import pa_table
 
-#: What an alert is held against: an entry of the blocklist, or the other side of a policy's pair.
+#: Kinds of alert: a match with a blocklist entry, or between the two sides of an alert pair.
 BLOCKLIST, PAIR = "blocklist", "pair"
 
 COLUMNS = [
@@ -35,7 +35,7 @@ COLUMNS = [
     "score",
     "evidence",
     "detail",
-    "door",
+    "channel",
     "scan_id",
     "at",
 ]
@@ -43,7 +43,7 @@ COLUMNS = [
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One thing that was found where it should not be.
+    """One picture that was found where it should not be.
 
     Attributes:
         kind: ``blocklist`` or ``pair``.
@@ -51,10 +51,10 @@ class Alert:
         entry_id: of the blocklist; empty for a pair.
         reason: why the entry is on the list; empty for a pair.
         left: the key of what came in.
-        right: what it is held against: the entry's name, or an asset's key.
+        right: what it matches: the entry's name, or an asset's key.
         relation: ``equal bytes``, ``equal pixels``, ``verified``, or ``resembles``: near by hash
             and by vector, but nobody looked at pixels, since those of an entry are not kept.
-        evidence: in words.
+        evidence: why it matches, in words.
         detail: the measurements.
     """
 
@@ -75,16 +75,16 @@ class Alert:
 
     @property
     def id(self) -> str:
-        """One for each content and what it is held against."""
+        """The same for the same rule, content and counterpart, so that an alert is kept once."""
         return digest(self.kind, self.rule, self.entry_id, self.left_content, self.right_content)
 
     @property
     def certain(self) -> bool:
-        """Whether pixels or bytes say so, not only hash and vector."""
+        """Whether bytes or pixels were compared, and not only hash and vector."""
         return self.relation != "resembles"
 
     def as_text(self) -> str:
-        """One line."""
+        """The alert in one line, for people."""
         held = f"blocklist entry {self.entry_id[:12]} ({self.right})"
         other = held if self.kind == BLOCKLIST else f"{self.right_source}/{self.right}"
         why = f": {self.reason}" if self.reason else ""
@@ -95,7 +95,7 @@ class Alert:
 
 
 def save_alerts(
-    catalog: Catalog, alerts: Iterable[Alert], *, door: str, scan_id: str = ""
+    catalog: Catalog, alerts: Iterable[Alert], *, channel: str, scan_id: str = ""
 ) -> list[Alert]:
     """Keep alerts; returns those that are new. Needs the writer's lease."""
     wanted = {alert.id: alert for alert in alerts}
@@ -103,7 +103,7 @@ def save_alerts(
     new = [alert for name, alert in sorted(wanted.items()) if name not in known]
     started, at = time.time_ns(), now()
     rows = [
-        _row(alert) | {"sequence": started + n, "door": door, "scan_id": scan_id, "at": at}
+        _row(alert) | {"sequence": started + n, "channel": channel, "scan_id": scan_id, "at": at}
         for n, alert in enumerate(new)
     ]
     catalog.upsert("alerts", pa_table(rows, schema.ALERTS), only_new=True)

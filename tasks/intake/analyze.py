@@ -1,16 +1,15 @@
 """Analyze: everything a check or an update needs to know of an image, once.
 
 An analysis travels as a JSON document, so that an image that was analysed where it came in is not
-sent again. A document says in which space and by which reader it was made, and carries a seal.
-The seal is an HMAC-SHA256 under ``DAM_DEDUP_GATE__SECRET``. Without a secret it is a plain
-SHA-256: that finds damage, and no malice; set the secret where strangers send documents.
+sent again. A document says in which space and by which reader it was made, and carries a seal: an
+HMAC-SHA256 under the key of :mod:`tasks.intake.seal`. A sealed document proves that we analysed
+some bytes once, and nothing about any object: what an object shows is read from the object.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import io
 import json
@@ -31,18 +30,20 @@ from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import READER_VERSION
 from tasks.embedding.sniff import PILLOW_FORMATS
 from tasks.errors import AnalysisError, ImageError
+from tasks.intake.seal import sealing_key
 from tasks.queries.readings import NO_PIXELS
 from tasks.records import THUMBNAIL_SIDE, Analysis, Picture, Space
 from tasks.session import open_embedder
 from tasks.settings import Settings
 
-#: Of the document's form.
+#: The version of the document's form.
 VERSION = 1
-#: Far above what a 384 px JPEG, or the metadata that a reading keeps, ever takes.
+#: The largest thumbnail and the largest text in a document: far above what a JPEG of 384 px, or the
+#: metadata that a reading keeps, ever takes.
 _THUMBNAIL_BYTES = 1024**2
 _TEXT_BYTES = 256 * 1024
 _MOST_FLAGS = 16
-#: How far float16 may leave a unit vector from unit length.
+#: By how much the length of a unit vector may differ from 1 after rounding to float16.
 _LENGTH_ERROR = 0.02
 _HEX = {
     "sha256": re.compile(r"[0-9a-f]{64}"),
@@ -125,7 +126,7 @@ class Analyzer:
     ) -> Iterator[npt.NDArray[np.float32]]:
         size = self._settings.embedding.batch_size
         for start in range(0, len(pixels), size):
-            with self._model:  # two runs at once would only share the same cores
+            with self._model:  # one run at a time: two would only share the same cores
                 vectors = embedder.embed(np.stack(pixels[start : start + size]))
             yield from vectors
 
@@ -144,9 +145,9 @@ def _analysis(
 
 
 def analysis_json(analysis: Analysis, settings: Settings) -> dict[str, Any]:
-    """An analysis as a sealed JSON document; only texts, whole numbers, lists and objects.
+    """An analysis as a sealed JSON document of texts, whole numbers, lists and objects.
 
-    The perceptual hash is hex: 64 bits do not survive as a number in every JSON library.
+    The perceptual hash is written in hex, because many JSON libraries round 64-bit numbers.
     """
     picture, space = analysis.picture, analysis.space
     document: dict[str, Any] = {
@@ -217,10 +218,7 @@ def _seal(document: dict[str, Any], settings: Settings) -> str:
     body = {name: value for name, value in document.items() if name != "seal"}
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     text = f"dam-dedup analysis {VERSION}\n".encode() + text
-    secret = settings.gate.secret
-    if secret is None:
-        return "sha256:" + hashlib.sha256(text).hexdigest()
-    return "hmac:" + hmac.new(secret.get_secret_value().encode(), text, "sha256").hexdigest()
+    return "hmac:" + hmac.new(sealing_key(settings), text, "sha256").hexdigest()
 
 
 def _check_seal(document: dict[str, Any], settings: Settings) -> None:
@@ -233,13 +231,9 @@ def _check_seal(document: dict[str, Any], settings: Settings) -> None:
         given.encode("utf-8", "replace"), expected.encode()
     ):
         return
-    if settings.gate.secret and isinstance(given, str) and given.startswith("sha256:"):
-        raise AnalysisError(
-            "the analysis was not sealed with this gate's secret; analyse the image again here"
-        )
     raise AnalysisError(
-        "the analysis was changed after it was made, or sealed with another "
-        "DAM_DEDUP_GATE__SECRET; analyse the image again"
+        "the analysis was changed after it was made, or sealed with another secret "
+        "(DAM_DEDUP_GATE__SECRET, or the key kept beside the catalog); analyse the image again"
     )
 
 
@@ -284,7 +278,7 @@ def _bytes(text: Any, name: str, most: int) -> bytes:
 
 
 def _thumbnail(text: Any) -> bytes:
-    """A JPEG no larger than thumbnails are: its pixels are decoded in this process later."""
+    """A JPEG thumbnail, checked for its size, since this process decodes its pixels later."""
     jpeg = _bytes(text, "thumbnail", _THUMBNAIL_BYTES)
     size = (0, 0)
     with suppress(Exception), Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:

@@ -1,7 +1,7 @@
-"""The blocklist: what was rejected, taken down or is verified elsewhere, known without its image.
+"""The blocklist: pictures that must not come in, known by hashes and vectors without an image.
 
-Of an entry only hashes and vectors are kept. Equal bytes and equal pixels are certain; what only
-resembles an entry is near it by hash and by vector, and is told as unverified.
+Equal bytes and equal pixels are certain. A picture that only resembles an entry is near it by
+perceptual hash and by vector; since no pixels are kept to compare, it is told as unverified.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tasks.settings import Settings
 
 __all__ = ["Alert", "Suspect", "block", "block_asset", "find_alerts", "list_blocked", "unblock"]
 
-#: Pictures of one colour, and tiny ones, resemble one another whatever they show.
+#: Flags of pictures that nothing is said to resemble: those of one colour and tiny ones have the
+#: hash and vector of many others, whatever they show.
 _PLAIN = frozenset({"flat", "tiny"})
 _ENTRY = [
     "sequence",
@@ -36,7 +37,7 @@ _ENTRY = [
     "sha256",
     "content",
     "phash",
-    "plain",
+    "featureless",
     "reason",
     "rule",
     "by",
@@ -51,11 +52,11 @@ Vector = npt.NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """What is held against the blocklist, or is put on it: one picture by its hashes.
+    """One picture that is compared with the blocklist, or is put on it, by its hashes.
 
     Attributes:
         name: its key, or the file's name.
-        plain: whether it shows too little to resemble anything.
+        plain: whether it has one of the flags above, and is only compared by bytes and pixels.
         vectors: space id to unit vector.
     """
 
@@ -69,7 +70,7 @@ class Suspect:
 
 
 def suspect_of(analysis: Analysis, name: str, source: str = "") -> Suspect:
-    """An analysed image as what is held against the list."""
+    """An analysed image, as it is compared with the list."""
     picture = analysis.picture
     return Suspect(
         name,
@@ -87,7 +88,7 @@ def block(
 ) -> str:
     """Put an analysed image on the blocklist; returns the entry's id.
 
-    The same picture under the same rule is one entry.
+    A picture that is on the list under the same rule already gets no second entry.
 
     Raises:
         SettingsError: when reason, rule or person is missing.
@@ -122,7 +123,7 @@ def block_asset(settings: Settings, name: str, *, reason: str, rule: str, by: st
 
 
 def unblock(settings: Settings, entry_id: str, *, by: str) -> str:
-    """Take an entry off the list, by its id or how that begins; it stays on record.
+    """Take an entry off the list, by its id or how that begins; its row stays, for the record.
 
     Raises:
         CatalogError: when no entry, or several, begin so.
@@ -152,11 +153,11 @@ def list_blocked(settings: Settings, *, removed: bool = False) -> pl.DataFrame:
 def find_alerts(
     catalog: Catalog, suspects: Sequence[Suspect], space: str, *, after: int = 0
 ) -> list[Alert]:
-    """What some pictures have to do with the blocklist: the surest relation to each entry.
+    """The alerts that pictures raise: one for each entry, by the surest way in which they match.
 
     Args:
         catalog: that holds the list.
-        suspects: what is held against it.
+        suspects: what is compared with it.
         space: whose vectors are compared.
         after: only entries later than this sequence number.
     """
@@ -239,7 +240,7 @@ def _add(settings: Settings, suspect: Suspect, *, reason: str, rule: str, by: st
             }
             for space, vector in sorted(suspect.vectors.items())
         ]
-        # Vectors first: an entry is only ever there when they are.
+        # Vectors are written first, so that no entry is ever there without them.
         catalog.upsert("blocklist_vectors", pa_table(vectors, schema.BLOCKLIST_VECTORS))
         row = {
             "entry_id": entry_id,
@@ -248,7 +249,7 @@ def _add(settings: Settings, suspect: Suspect, *, reason: str, rule: str, by: st
             "sha256": suspect.sha256,
             "content": suspect.content,
             "phash": suspect.phash,
-            "plain": suspect.plain,
+            "featureless": suspect.plain,
             "reason": reason.strip()[:2000],
             "rule": rule.strip()[:200],
             "by": " ".join(by.split())[:200],
@@ -272,9 +273,9 @@ def _vectors_of(catalog: Catalog, content: str) -> dict[str, Vector]:
 def _resembling(
     catalog: Catalog, suspects: Sequence[Suspect], rows: list[dict[str, Any]], space: str
 ) -> Iterable[tuple[int, int, int, float]]:
-    """Suspect, entry, hash distance, cosine."""
+    """Pairs that are near by hash and vector: suspect, entry (numbers), hash distance, cosine."""
     ours = [at for at, one in enumerate(suspects) if space in one.vectors and not one.plain]
-    places = {row["entry_id"]: number for number, row in enumerate(rows) if not row["plain"]}
+    places = {row["entry_id"]: number for number, row in enumerate(rows) if not row["featureless"]}
     table = catalog.read_arrow(
         "blocklist_vectors", ["entry_id", "vector"], f"space = {quote(space)}"
     )

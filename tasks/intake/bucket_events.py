@@ -1,8 +1,8 @@
-"""Follow: look at the keys that a bucket says have changed, and check just those.
+"""Bucket events: look at the keys that S3 notifications name, and check just those.
 
-A notification is a hint. Whether an object came, changed or went is asked of the bucket; so it
-does not matter in which order events come, nor how often. Nothing else of the source is touched:
-what no event names stays as the last scan saw it.
+A notification is a hint. Whether an object came, changed or went is asked of the bucket, so it
+does not matter in which order events come, nor how often. Assets that no event names stay as the
+last scan saw them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tasks.intake.alerts import Alert, save_alerts
 from tasks.intake.analyze import Analyzer
 from tasks.intake.blocklist import find_alerts, suspect_of
 from tasks.intake.check import Checker
-from tasks.intake.update import update_asset
+from tasks.intake.update import ReadObject, enter_object
 from tasks.merging.journal import DONE, UNDONE
 from tasks.queries.objects import is_wanted, look_at, own_places
 from tasks.records import Analysis, Checked, CheckQuestion, asset_id, now
@@ -37,7 +37,7 @@ from tasks.sources.events import Change, ObjectEvent, events_of, is_older, lates
 
 log = logging.getLogger(__name__)
 
-#: Images analysed at once, if their bytes fit.
+#: Images that are analysed at once, where their bytes fit into memory together.
 _BATCH = 32
 _MOST_FINDINGS = 100
 
@@ -60,9 +60,10 @@ class Followed:
         found: the new and changed images, each with its matches.
         removed: keys of assets that are gone.
         unreadable: key to why its image gives no picture; the next scan reports it.
-        failed: key to why the storage did not let it be looked at: deliver these events again.
+        failed: key to why the storage did not show it: these events must be delivered again.
         refused: events of other buckets, by bucket.
-        passed_over: reason to count: ``known``, ``older``, ``our own``, ``tags`` ...
+        passed_over: why events were not followed, to how many: ``known``, ``older``, ``our own``,
+            ``tags`` ...
     """
 
     found: tuple[KeyFound, ...] = ()
@@ -74,7 +75,7 @@ class Followed:
 
     @property
     def handled(self) -> bool:
-        """Whether all of it may be forgotten; if not, it must be delivered again."""
+        """Whether every event was dealt with; if not, all must be delivered again."""
         return not self.failed and not self.refused
 
 
@@ -92,7 +93,7 @@ def check_keys(request: KeysRequest, settings: Settings) -> Followed:
 
     Raises:
         EventError: when something is no notification; nothing is done then.
-        SettingsError: when the source is none that changes.
+        SettingsError: when the source is a ``gate://`` collection, which no bucket's events name.
     """
     with Follower(settings, request.source) as follower:
         return follower.follow(events_of(request.events), request.names)
@@ -106,7 +107,7 @@ class Follower:
         source: empty: the default source.
 
     Raises:
-        SettingsError: when the source is none that changes.
+        SettingsError: when the source is a ``gate://`` collection, which no bucket's events name.
     """
 
     def __init__(self, settings: Settings, source: str = "") -> None:
@@ -135,7 +136,8 @@ class Follower:
         refused = Counter(event.bucket for event in events if event.bucket != bucket)
         if refused:
             log.warning("refused events of other buckets than %s: %s", bucket, dict(refused))
-        # What is not about bytes goes first: it must not stand in for the upload before it.
+        # Events that are not about bytes are dropped before the last event of each key is taken,
+        # so that a later change of tags does not hide the upload before it.
         ours = [event for event in events if event.bucket == bucket and _about_bytes(site, event)]
         wanted = _worth_a_look(site, latest([*ours, *asked]))
         done = _followed(site, wanted, self._analyzer, self._checker) if wanted else Followed()
@@ -186,7 +188,7 @@ def _about_bytes(site: _Site, event: ObjectEvent) -> bool:
 
 
 def _worth_a_look(site: _Site, events: Sequence[ObjectEvent]) -> list[ObjectEvent]:
-    """Events about bytes of the source's images that nothing later was followed of."""
+    """The events to follow: of keys that are images of the source, and not older than the last."""
     own = own_places(site.settings, site.source)
     include, exclude = site.settings.source.include, site.settings.source.exclude
     candidates = []
@@ -216,7 +218,7 @@ def _worth_a_look(site: _Site, events: Sequence[ObjectEvent]) -> list[ObjectEven
 
 
 def _written_by_us(site: _Site, events: Sequence[ObjectEvent]) -> dict[str, set[str]]:
-    """Key to the ETags that a merge, or its undoing, gave it."""
+    """For each key, the ETags of what a merge or an undo wrote there."""
     written: dict[str, set[str]] = {}
     for part in _parts([event.key for event in events]):
         keys = ", ".join(quote(key) for key in part)
@@ -232,17 +234,17 @@ def _written_by_us(site: _Site, events: Sequence[ObjectEvent]) -> dict[str, set[
 
 
 def _notes(site: _Site, events: Sequence[ObjectEvent]) -> dict[str, tuple[str, str]]:
-    """Key to the sequencer and the ETag that were followed last."""
+    """For each key, the sequencer and the ETag of the event that was followed last."""
     ids = [asset_id(site.source.id, event.key) for event in events]
-    rows = site.catalog.read_keys("notices", ["notice_id", "key", "sequencer", "etag"], ids)
+    rows = site.catalog.read_keys("last_events", ["asset_id", "key", "sequencer", "etag"], ids)
     return {row["key"]: (row["sequencer"], row["etag"]) for row in rows.iter_rows(named=True)}
 
 
 def _note(site: _Site, done: Iterable[tuple[ObjectEvent, str]]) -> None:
-    """Remember what was followed, last of all: what is not noted is followed again."""
+    """Record the events that were followed, last of all: what is not recorded is followed again."""
     rows = [
         {
-            "notice_id": asset_id(site.source.id, event.key),
+            "asset_id": asset_id(site.source.id, event.key),
             "source": site.source.id,
             "key": event.key,
             "sequencer": event.sequencer,
@@ -252,7 +254,7 @@ def _note(site: _Site, done: Iterable[tuple[ObjectEvent, str]]) -> None:
         for event, etag in done
     ]
     with site.catalog.writing(site.settings.catalog.busy_seconds):
-        site.catalog.upsert("notices", pa_table(rows, schema.NOTICES))
+        site.catalog.upsert("last_events", pa_table(rows, schema.LAST_EVENTS))
 
 
 # ---- what is there ---------------------------------------------------------------------------
@@ -283,14 +285,14 @@ def _look(
 
 
 def _is_news(site: _Site, row: dict[str, Any]) -> bool:
-    """Whether this object was not followed in this state."""
+    """Whether to read and check an object: an image, in a state that was not followed before."""
     if row["skipped"]:
         site.passed[str(row["skipped"])] += 1
         return False
     where = f"asset_id = {quote(row['asset_id'])} AND removed_at IS NULL"
     columns = ["asset_id", "revision", "read_revision"]
     known = site.catalog.read("assets", columns, where)
-    noted = site.catalog.read_keys("notices", ["notice_id", "etag"], [row["asset_id"]])
+    noted = site.catalog.read_keys("last_events", ["asset_id", "etag"], [row["asset_id"]])
     read = known.filter(
         (pl.col("revision") == row["revision"]) & (pl.col("read_revision") == row["revision"])
     )
@@ -301,7 +303,7 @@ def _is_news(site: _Site, row: dict[str, Any]) -> bool:
 
 
 def _bury(site: _Site, gone: Sequence[str]) -> list[str]:
-    """Make tombstones of assets that are gone, and of no others; returns those that were live."""
+    """Mark assets that are gone as removed; returns the keys of those that were not before."""
     removed = []
     with site.catalog.writing(site.settings.catalog.busy_seconds):
         for part in _parts([asset_id(site.source.id, key) for key in gone]):
@@ -318,7 +320,7 @@ def _bury(site: _Site, gone: Sequence[str]) -> list[str]:
 
 
 def _batches(rows: Sequence[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
-    """Rows whose bytes fit into memory together; one alone always does."""
+    """The rows in batches whose bytes fit into memory; a larger row is a batch of its own."""
     batch: list[dict[str, Any]] = []
     for row in rows:
         size = sum(one["size"] for one in batch) + row["size"]
@@ -349,11 +351,11 @@ def _analysed(
 
 def _checked(site: _Site, row: dict[str, Any], analysis: Analysis, checker: Checker) -> KeyFound:
     key = row["key"]
-    entered = update_asset(site.settings, analysis, key, source=site.uri, etag=row["etag"])
+    entered = enter_object(site.settings, ReadObject(row, analysis))
     with site.catalog.writing(site.settings.catalog.busy_seconds):
         suspect = suspect_of(analysis, key, site.source.id)
         alerts = find_alerts(site.catalog, [suspect], analysis.space.id)
-        save_alerts(site.catalog, alerts, door="event")
+        save_alerts(site.catalog, alerts, channel="event")
     question = CheckQuestion(
         source=site.uri, threshold=site.settings.match.threshold, limit=_MOST_FINDINGS
     )

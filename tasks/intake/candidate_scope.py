@@ -1,17 +1,18 @@
-"""Scope: the contents of the live images that a check is made among, and where they stand.
+"""The contents that a check compares an image with, held between checks.
 
-Held between checks, and asked by bisection: a check among a million looks at a few dozen.
+They are kept in sorted arrays and looked up by bisection, so that a lookup among a million takes
+a few dozen comparisons.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from cachetools import LRUCache
 
 from tasks.catalog.catalog import Catalog
 from tasks.catalog.search import inside
@@ -24,14 +25,15 @@ _BYTES = 15  # hex digits of a sha256 that fit into an int64
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Some contents.
+    """Contents with the hashes of their files, for one filter.
 
     Attributes:
         contents: each once, sorted.
-        bytes: int64 (n,), how the bytes of files begin, sorted; some contents have several files.
-        bytes_of: int32 (n,), whose they are, as rows of ``contents``.
+        bytes: int64 (n,), the first hex digits of the sha256 of each file, as numbers, sorted; a
+            content may have several files.
+        bytes_of: int32 (n,), the row in ``contents`` that each of ``bytes`` belongs to.
         hashes: uint64 (m,), perceptual hashes, sorted.
-        hashes_of: int32 (m,), whose they are.
+        hashes_of: int32 (m,), the row in ``contents`` that each of ``hashes`` belongs to.
     """
 
     contents: pl.Series
@@ -41,18 +43,21 @@ class Scope:
     hashes_of: npt.NDArray[np.int32]
 
     def holds(self, names: pl.Series) -> pl.Series:
-        """Which of some contents are in scope."""
+        """For each of some contents, whether it is among these."""
         return inside(names, self.contents)
 
     def equal(self, picture: Picture) -> pl.Series:
-        """Contents of equal pixels or, where a reader changed, of equal bytes; sorted."""
+        """Contents of equal pixels or equal bytes, sorted.
+
+        Equal bytes have other pixels where the two were read by different versions of the reader.
+        """
         begin = np.int64(int(picture.sha256[:_BYTES], 16))
         same = self.contents.gather(_between(self.bytes, begin, self.bytes_of))
         own = pl.Series("content", [picture.content], pl.String)
         return pl.concat([same, own.filter(self.holds(own))]).unique().sort()
 
     def of_hash(self, picture: Picture) -> pl.Series:
-        """Other contents of the picture's perceptual hash; sorted."""
+        """Other contents that have the picture's perceptual hash, sorted."""
         of = _between(self.hashes, np.uint64(picture.phash), self.hashes_of)
         names = self.contents.gather(of).unique().sort()
         return names.filter(names != picture.content)
@@ -70,7 +75,7 @@ class Scopes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, tuple[int, Scope]] = OrderedDict()
+        self._held: LRUCache[str, tuple[int, Scope]] = LRUCache(_HELD)
 
     def of(self, catalog: Catalog, where: str) -> Scope:
         """The scope of a filter; held until somebody writes to the table of assets."""
@@ -78,14 +83,10 @@ class Scopes:
         with self._lock:
             held = self._held.get(where)
             if held is not None and held[0] == version:
-                self._held.move_to_end(where)
                 return held[1]
         made = _read(catalog, where)
         with self._lock:
             self._held[where] = (version, made)
-            self._held.move_to_end(where)
-            while len(self._held) > _HELD:
-                self._held.popitem(last=False)
         return made
 
 

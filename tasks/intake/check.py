@@ -1,8 +1,8 @@
-"""Check: is this image already there? One image against a collection, without a scan.
+"""Check: compare one image with a collection, without a scan.
 
 Candidates are found as in a scan: equal bytes, equal pixels, one perceptual hash, the nearest by
-the embedding; and whatever was ever verified against the picture. Each is verified, and what is
-found is what a scan would report of that pair.
+the embedding; and all pairs that were ever verified with the picture. Each is verified, and the
+result is what a scan would report of that pair.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tasks.records import Analysis, Checked, CheckQuestion, Picture, Space
 from tasks.session import default_source, live_sql, locate, open_catalog
 from tasks.settings import Settings
 
-#: Left-out assets that get substitutes among neighbours.
+#: For how many excluded assets further neighbours are looked up, to take their places.
 _SUBSTITUTES = 200
 _MODES = ("auto", "balanced", "speed", "exact")
 
@@ -43,8 +43,8 @@ class Checker:
 
     Args:
         settings: with the catalog.
-        patience: seconds that what was verified may wait to be written down, in a service; then
-            :meth:`close` it.
+        patience: seconds that new answers may wait to be written to the catalog together, in a
+            service; such a checker must be closed with :meth:`close`.
     """
 
     def __init__(self, settings: Settings, patience: float = 0.0) -> None:
@@ -86,7 +86,7 @@ class Checker:
         return self._check(self._catalog(analysis.space), analysis, question, row["asset_id"])
 
     def close(self) -> None:
-        """Write down what waits for that."""
+        """Write the answers that still wait to be written."""
         with self._lock:
             catalog = self._opened
         if catalog is not None:
@@ -150,7 +150,7 @@ class Checker:
     ) -> pl.Series:
         if scope.contents.is_empty():
             return scope.contents
-        # Itself, and what is left out, must not take the place of others.
+        # The image itself and the excluded assets are among the nearest, so more are asked for.
         k = self._settings.match.check_neighbours + 1 + min(len(question.exclude), _SUBSTITUTES)
         vectors = np.asarray(analysis.vector, dtype=np.float32)[None, :]
         found = nearest_contents(
@@ -172,7 +172,7 @@ class Checker:
         return catalog
 
     def _spaces(self, catalog: Catalog) -> list[Space]:
-        """That of the last finished scan, then all others; held until somebody adds to them."""
+        """The space of the last finished scan, then all others; read anew when tables change."""
         versions = (catalog.version("scans"), catalog.version("spaces"))
         with self._lock:
             held = self._known_spaces
@@ -189,12 +189,12 @@ class Checker:
         return found
 
     def _is_default(self, source: str) -> bool:
-        """Whether a source is the settings', whose prefix then counts."""
+        """Whether a source is that of the settings; then the settings' prefix applies as well."""
         uri = self._settings.source.uri
         return bool(uri) and locate(str(uri), self._settings)[0] == source
 
     def _find(self, catalog: Catalog, name: str, source: str) -> dict[str, Any]:
-        """The asset that a name means: by its id anywhere, or by its key in a source."""
+        """The asset with this id, or with this key in the source."""
         found = catalog.read("assets", _STORED, "false")
         if _ASSET_ID.fullmatch(name):
             found = catalog.read("assets", _STORED, f"asset_id = {quote(name)} AND {_LIVE}")
@@ -278,7 +278,7 @@ def _stored(catalog: Catalog, row: dict[str, Any], spaces: Iterable[Space]) -> A
 def _vector(
     catalog: Catalog, content: str, spaces: Iterable[Space]
 ) -> tuple[Space, np.ndarray[Any, np.dtype[np.float16]]]:
-    """Of a content, in the first of the spaces that has it."""
+    """A content's vector in the first of the spaces that has one."""
     for space in spaces:
         name = f"vectors_{space.id}"
         catalog.notice(name)
@@ -291,7 +291,10 @@ def _vector(
 
 
 def _same_hash(scope: Scope, picture: Picture) -> pl.Series:
-    """As in a scan: all of a few, or the first of many."""
+    """Contents of one perceptual hash that a scan would make pairs of with the picture.
+
+    That is all of them up to :data:`ALL_OF_ONE_HASH`; of more, the first one.
+    """
     names = scope.of_hash(picture)
     if len(names) < ALL_OF_ONE_HASH or picture.content < names[0]:
         return names
@@ -299,7 +302,11 @@ def _same_hash(scope: Scope, picture: Picture) -> pl.Series:
 
 
 def _verdicts(catalog: Catalog, own: str) -> pl.DataFrame:
-    """What people said of an asset and others, as both still are: asset_id, content, verdict."""
+    """People's verdicts on an asset and others, whose pictures have not changed since.
+
+    Returns:
+        asset_id, content (of the other asset), verdict.
+    """
     empty = pl.DataFrame(schema=dict.fromkeys(("asset_id", "content", "verdict"), pl.String))
     if not own:
         return empty
@@ -320,9 +327,10 @@ def _verdicts(catalog: Catalog, own: str) -> pl.DataFrame:
 
 
 def _linked(catalog: Catalog, asked: AskedPicture, found: pl.DataFrame) -> pl.DataFrame:
-    """What was found; ``linked`` is the verdict where both come from one document.
+    """What was found, with the verdict ``linked`` where both come from one document.
 
-    As in a scan: XMP OriginalDocumentID, unless the pixels are equal or a person said otherwise.
+    As in a scan, that is where both have one XMP OriginalDocumentID, unless the pixels are equal or
+    a person gave a verdict.
     """
     others = found.filter(pl.col("content") != asked.content)["content"].unique().to_list()
     if not asked.known or not others:
@@ -344,7 +352,7 @@ def _linked(catalog: Catalog, asked: AskedPicture, found: pl.DataFrame) -> pl.Da
 
 
 def _vouch(answers: pl.DataFrame, vouched: pl.Series) -> pl.DataFrame:
-    """Answers, where a person's word that two are duplicates counts more than the pixels."""
+    """The answers, with a duplicate's score where a person called the two duplicates."""
     sworn = pl.col("content").is_in(vouched.implode())
     score = (
         pl.when(sworn & (pl.col("score") < NEAR_SCORE))

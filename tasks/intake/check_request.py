@@ -1,4 +1,4 @@
-"""Ask: one check from its request, wherever the image is."""
+"""One check as a request asks for it: fetch the image, analyse it, compare it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WEB = ("http://", "https://")
 
 
 def check_image(request: CheckRequest, settings: Settings) -> Checked:
-    """Is this image already there? Writes nothing of an image that is not.
+    """Compare the image that a request names; an image that is no asset is not entered.
 
     Raises:
         AssetGoneError: when there is no such asset.

@@ -1,4 +1,4 @@
-"""Found: one asset that a check found, in the nouns and words of an answer."""
+"""From a row of the table of assets to a finding: what a check tells of an asset that matches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.dedup.explain import PictureFacts, explain_pair, turn_around
 from tasks.dedup.verify import tier_of
 from tasks.records import Finding, Picture
 
-#: What is told of an asset.
+#: The columns of the table of assets that a finding tells.
 FACTS = [
     "asset_id",
     "key",
@@ -69,9 +69,10 @@ def finding(row: dict[str, Any], picture: Picture, side: PictureFacts) -> Findin
 
 
 def _words(row: dict[str, Any], text: str, content: str, side: PictureFacts) -> str:
-    """What was done to one to get the other; the asset first, unless this looks like its original.
+    """What was done to one picture to get the other, in words.
 
-    Evidence describes the content of the higher digest against the other one.
+    Evidence as it is stored describes the content with the higher digest against the other one; it
+    is turned around where the image that was asked about has the lower one.
     """
     if not text:
         if row["verdict"] == "duplicate":

@@ -21,10 +21,10 @@ from tasks.catalog.filters import render_filter
 from tasks.dedup.verify import NEAR_SCORE, SIMILAR_SCORE
 from tasks.errors import CatalogError, PolicyError, SettingsError
 from tasks.intake.alerts import save_alerts
-from tasks.intake.analyze import analysis_json, read_analysis
+from tasks.intake.analyze import Analyzer, analysis_json, read_analysis
 from tasks.intake.blocklist import Alert, find_alerts, suspect_of
 from tasks.intake.check import Checker
-from tasks.intake.update import update_asset
+from tasks.intake.update import ReadObject, enter_object, read_object, update_asset
 from tasks.merging.rules.ingest_policy import Admit, IngestPolicy
 from tasks.queries.verdicts import Verdict, record_verdicts
 from tasks.records import (
@@ -62,9 +62,9 @@ _COLUMNS = [
     "score",
     "tier",
     "alerts",
-    "answers",
+    "answer_to",
     "by",
-    "door",
+    "channel",
     "at",
 ]
 
@@ -120,16 +120,18 @@ def admit(
     metadata: Mapping[str, str] = _NONE,
     name: str = "",
     etag: str = "",
-    door: str = "cli",
+    channel: str = "cli",
+    analyzer: Analyzer | None = None,
 ) -> Admission:
     """Check an upload, decide, enter it or not, and record that.
 
     No bucket is touched, ever. An object of ``s3://`` that is rejected stays where it is, and the
-    next scan sees it: such a bucket is guarded by asking before the upload.
+    next scan sees it: such a bucket is guarded by asking before the upload. What such an object
+    shows is read from the object itself, whatever was handed in.
 
     Args:
         settings: with the catalog.
-        analysis: of the upload.
+        analysis: of the upload; of an object only its SHA-256 counts.
         checker: of the same settings.
         key: under which it comes; an asset that is there under this key is no match of itself.
         source: empty: the default source.
@@ -137,10 +139,13 @@ def admit(
         tags: of an asset of a collection.
         metadata: likewise.
         name: likewise.
-        etag: of the object that was analysed, in a bucket; without one its bytes are compared.
-        door: where the upload came in, for the record.
+        etag: that an object of a bucket must have, where the caller knows it.
+        channel: where the upload came in, for the record.
+        analyzer: to read an object with; none: one is made, which loads the model.
 
     Raises:
+        AssetChangedError: when an object's bytes are not those that were analysed.
+        AssetGoneError: when there is no such object.
         PolicyError: when a rule overwrites and the source is no ``gate://`` collection.
         CatalogBusyError: when somebody else writes for too long; nothing was decided.
     """
@@ -151,6 +156,12 @@ def admit(
             f"policy {policy.policy}: overwrite replaces entries of gate:// collections only, and "
             f"{place.id} is none: its objects say what is there. Use reject, link, ask or add"
         )
+    seen: ReadObject | None = None
+    if not is_collection(place.id):
+        seen = read_object(
+            settings, place, key, etag=etag, analyzer=analyzer, sha256=analysis.picture.sha256
+        )
+        analysis = seen.analysis
     own = asset_id(place.id, key)
     with catalog.writing(settings.catalog.busy_seconds):
         question = CheckQuestion(
@@ -163,23 +174,26 @@ def admit(
         suspect = suspect_of(analysis, key, place.id)
         alerts = tuple(find_alerts(catalog, [suspect], analysis.space.id))
         said = decide(policy, checked.found, _allowed(catalog, policy, checked.found), alerts)
-        save_alerts(catalog, alerts, door=door)
+        save_alerts(catalog, alerts, channel=channel)
         entered = ""
         if said.action in (Admit.ADD, Admit.LINK, Admit.OVERWRITE):
             instead = said.match.key if said.match and said.action is Admit.OVERWRITE else key
-            entered = update_asset(
-                settings,
-                analysis,
-                instead,
-                source=question.source,
-                tags=tags,
-                metadata=metadata,
-                name=name,
-                etag=etag,
+            entered = (
+                enter_object(settings, seen)
+                if seen
+                else update_asset(
+                    settings,
+                    analysis,
+                    instead,
+                    source=question.source,
+                    tags=tags,
+                    metadata=metadata,
+                    name=name,
+                )
             )
         if said.action is Admit.LINK and said.match:
             linked = Verdict(entered, said.match.asset_id, "linked", said.reason)
-            record_verdicts(settings, [linked], by=f"policy {policy.label}", door=door)
+            record_verdicts(settings, [linked], by=f"policy {policy.label}", channel=channel)
         asked = said.action is Admit.ASK
         row = {
             "source": question.source,
@@ -197,7 +211,7 @@ def admit(
             "tier": said.match.tier if said.match else None,
             "alerts": [alert.id for alert in alerts],
             "by": f"policy {policy.label}",
-            "door": door,
+            "channel": channel,
             "detail": json.dumps(
                 {"tags": dict(tags), "metadata": dict(metadata), "name": name} if asked else {}
             ),
@@ -251,7 +265,7 @@ def decide(
 def list_questions(settings: Settings) -> pl.DataFrame:
     """The uploads that wait for an answer, the oldest first."""
     rows = read_admissions(settings)
-    answered = rows["answers"].drop_nulls()
+    answered = rows["answer_to"].drop_nulls()
     return rows.filter(
         (pl.col("decision") == Admit.ASK.value) & ~pl.col("admission_id").is_in(answered.implode())
     )
@@ -263,7 +277,12 @@ def read_admissions(settings: Settings) -> pl.DataFrame:
 
 
 def answer(
-    settings: Settings, question: str, word: Literal["add", "reject"], *, by: str, door: str = "cli"
+    settings: Settings,
+    question: str,
+    word: Literal["add", "reject"],
+    *,
+    by: str,
+    channel: str = "cli",
 ) -> str:
     """Settle a question; returns the id of the asset, or nothing where the upload stays out.
 
@@ -272,7 +291,7 @@ def answer(
         question: its id, or how that begins.
         word: ``add`` or ``reject``.
         by: who says so.
-        door: where.
+        channel: where.
 
     Raises:
         CatalogError: when no open question, or several, begin so.
@@ -296,7 +315,12 @@ def answer(
         where = f"admission_id = {quote(asked['admission_id'])}"
         kept = catalog.read("admissions", ["admission_id", "analysis", "detail"], where)
         entered = ""
-        if word == "add":
+        if word == "add" and not is_collection(asked["source"]):
+            place = open_source(asked["source"], settings)
+            entered = enter_object(
+                settings, read_object(settings, place, asked["key"], sha256=asked["sha256"])
+            )
+        elif word == "add":
             document = json.loads(kept["analysis"][0])
             space = Space(**document["space"])  # the seal is over it
             given = json.loads(kept["detail"][0])
@@ -328,9 +352,9 @@ def answer(
                 "asset_id": entered,
                 "decision": word,
                 "reason": f"answered by {by.strip()}",
-                "answers": asked["admission_id"],
+                "answer_to": asked["admission_id"],
                 "by": " ".join(by.split()),
-                "door": door,
+                "channel": channel,
                 "detail": "{}",
             },
         )

@@ -1,8 +1,8 @@
-"""What verification says of one picture and some others: looked up where known, made where not.
+"""The answers for one picture and some others: read from the catalog, or verified here.
 
-The same verification, of the same two thumbnails, as a scan's: a check and a scan cannot say two
-things of one pair. What is verified anew is written down for the next scan, unless the picture is
-none of the catalog's, or somebody else is writing: then it is only made again one day.
+This is the verification of a scan, of the same two thumbnails, so a check and a scan say the same
+of a pair. New answers are written to the catalog for the next scan, if the catalog has the picture
+and nobody else is writing. Otherwise they wait; answers that are lost only cost the work again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.dedup.features import Features, use_one_thread
-from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, verify_pair
+from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, try_to_verify
 from tasks.errors import AnalysisError, CatalogBusyError
 from tasks.queries.pair_answers import name_pairs
 from tasks.records import digest
@@ -29,11 +29,12 @@ from tasks.settings import MatchSettings
 
 log = logging.getLogger(__name__)
 
-#: Pictures whose features are held, of 0.6 MB each: a service that checks lives for weeks.
+#: The most pictures whose features are held, of 0.6 MB each. Less than a scan's, for a service
+#: that checks runs for weeks.
 _HELD = 1000
-#: Answers that are written at once, and that wait at the most where somebody else writes.
+#: How many answers are written at once, and how many may wait while somebody else writes.
 _WRITTEN, _WAITING = 1000, 20_000
-#: content, score, evidence (JSON or null).
+#: The columns of answers for one picture; evidence is JSON or null.
 ANSWERS = {"content": pl.String, "score": pl.Float32, "evidence": pl.String}
 _SIDED = {"left": pl.String, "right": pl.String, "score": pl.Float32, "evidence": pl.String}
 
@@ -44,8 +45,9 @@ class AskedPicture:
 
     Attributes:
         content: digest of its pixels.
-        known: whether the catalog has it; then its own thumbnail counts, not the one handed in.
-        thumbnail: JPEG.
+        known: whether the catalog has it; then the catalog's thumbnail is compared, and not the
+            one that was handed in, because the answer is kept for good.
+        thumbnail: the JPEG that was handed in.
     """
 
     content: str
@@ -54,22 +56,22 @@ class AskedPicture:
 
 
 class PairVerifier:
-    """Verifies; threads may share it. Keeps the features of pictures seen lately.
+    """Verifies one picture against others; threads may share it.
 
     Args:
-        settings: how many threads, and how many features are kept.
-        patience: seconds that answers may wait to be written with others: a write costs as much
-            for one pair as for a thousand, and every one makes later reads dearer.
+        settings: how many threads verify, and how many pictures' features are held.
+        patience: seconds that answers may wait to be written with others. A write costs as much
+            for one pair as for a thousand, and each one makes later reads slower.
     """
 
     def __init__(self, settings: MatchSettings, patience: float = 0.0) -> None:
         use_one_thread()
         self._unwritten = _Unwritten(patience)
-        self._cache = FeatureCache(min(settings.features_held, _HELD))
+        self._cache = FeatureCache(min(settings.feature_cache_images, _HELD))
         self._threads = ThreadPoolExecutor(settings.workers or os.cpu_count() or 1, "verify")
 
     def known(self, catalog: Catalog, asked: AskedPicture) -> pl.DataFrame:
-        """All that was ever said of the picture under the present rule."""
+        """All answers that the picture has under the present rule, written or waiting."""
         if not asked.known:
             return pl.DataFrame(schema=ANSWERS)
         name = quote(asked.content)
@@ -86,7 +88,7 @@ class PairVerifier:
     def verify(
         self, catalog: Catalog, asked: AskedPicture, contents: Sequence[str]
     ) -> pl.DataFrame:
-        """Look at the picture beside each of some contents of the catalog, none its own."""
+        """Verify the picture against some contents of the catalog, other than its own."""
         if not contents:
             return pl.DataFrame(schema=ANSWERS)
         own = self._own(catalog, asked)
@@ -98,7 +100,7 @@ class PairVerifier:
                 log.error("no thumbnail of %s: the pair is not verified", content)
                 return None
             first, second = (own, other) if asked.content < content else (other, own)
-            return verify_pair(first, second)
+            return try_to_verify(first, second)
 
         answers = list(self._threads.map(one, contents))
         found = [(c, a) for c, a in zip(contents, answers, strict=True) if a is not None]
@@ -119,7 +121,8 @@ class PairVerifier:
             return self._features_of(
                 asked.content, self._features_or_jpegs(catalog, [asked.content])
             )
-        # By its bytes: whoever hands in a thumbnail does not get to say what a content looks like.
+        # The features are cached under the thumbnail's bytes and not under the content: a caller
+        # who sends a false thumbnail must not change what others see of that content.
         name = "jpeg " + digest(asked.thumbnail.hex())
         given: dict[str, Features | bytes] = {name: asked.thumbnail}
         try:
@@ -131,7 +134,7 @@ class PairVerifier:
         self, catalog: Catalog, contents: Sequence[str]
     ) -> dict[str, Features | bytes]:
         """Features of contents, or their thumbnails where none are held."""
-        # Taken now: other threads may push out what is held before it is looked at.
+        # A reference is taken now, for other threads may push features out of the cache.
         sides: dict[str, Features | bytes] = dict(self._cache.held(contents))
         wanted = [content for content in contents if content not in sides]
         if not wanted:
@@ -158,7 +161,7 @@ class PairVerifier:
             self.write(catalog)
 
     def write(self, catalog: Catalog) -> None:
-        """Write down what waits; it goes on waiting while another process writes."""
+        """Write the answers that wait; while another process writes they go on waiting."""
         sides = self._unwritten.take()
         if sides.is_empty():
             return
@@ -166,7 +169,7 @@ class PairVerifier:
             "pair_id", "left", "right", pl.lit(rule_id()).alias("rule"), "score", "evidence"
         )
         try:
-            with catalog.writing(0):  # a scan may hold the lease for hours: nobody waits for it
+            with catalog.writing(0):  # no waiting: a scan may hold the lease for hours
                 catalog.upsert("pairs", rows.to_arrow().cast(schema.PAIRS))
         except CatalogBusyError:
             log.info("another process writes: %d answers wait to be written down", rows.height)
@@ -184,26 +187,26 @@ class _Unwritten:
 
     @property
     def due(self) -> bool:
-        """Whether they are many, or old."""
+        """Whether there are enough of them, or the oldest has waited long enough."""
         with self._lock:
             old = time.monotonic() - self._since >= self._patience
             return self._rows.height >= _WRITTEN or (old and not self._rows.is_empty())
 
     def of(self, content: str) -> pl.DataFrame:
-        """Those of one content."""
+        """The answers that wait, of one content."""
         with self._lock:
             rows = self._rows
         return rows.filter((pl.col("left") == content) | (pl.col("right") == content))
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Keep some more; of too many the oldest are forgotten, and made again one day."""
+        """Keep some more; beyond 20,000 the oldest are dropped, and verified again when needed."""
         with self._lock:
             if self._rows.is_empty():
                 self._since = time.monotonic()
             self._rows = pl.concat([self._rows, rows.cast(_SIDED)]).tail(_WAITING)  # type: ignore[arg-type]
 
     def take(self) -> pl.DataFrame:
-        """All of them; none are kept."""
+        """Return all answers that wait, and keep none."""
         with self._lock:
             rows, self._rows = self._rows, self._rows.clear()
         return rows

@@ -1,8 +1,8 @@
-"""Screen: hold what is new against the blocklist, and the two sides of each alert pair together.
+"""Screen: compare what is new with the blocklist, and the two sides of each alert pair.
 
-Work is found here too: the catalog remembers up to which entry a content was held against the
-list, and which contents were held against the other side of a pair. An entry that comes later is
-held against what is there already.
+The catalog keeps up to which blocklist entry each content was compared, and which contents were
+compared with the other side of an alert pair. So only what is new on either side is compared, and
+an entry that comes later is compared with all contents that are there already.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _FACTS = [
     "quality",
 ]
 _CHUNK = 4096
-#: Rows of one product between two sides: 256 MB of cosines against 64,000 others.
+#: Queries of one matrix product: 256 MB of cosines against 64,000 others.
 _PRODUCT_ROWS = 1024
 _PLAIN = ("flat", "tiny")
 
@@ -59,7 +59,7 @@ class ScreenCounts:
     """What a screening found.
 
     Attributes:
-        screened: contents that were held against the blocklist, and against a pair's other side.
+        screened: contents that were compared with the blocklist or with a pair's other side.
         alerts: new alerts.
     """
 
@@ -97,22 +97,24 @@ def _against_list(
     against = digest("blocklist", space.id)
     source = open_source(scan.source, scan.settings)
     assets = catalog.read("assets", _FACTS, scope_sql(scan, source)).drop_nulls("content")
-    seen = catalog.read("screened", ["content", "upto"], f"against = {quote(against)}")
+    seen = catalog.read(
+        "screening_progress", ["content", "up_to_entry"], f"screened_against = {quote(against)}"
+    )
     todo = (
         assets.select("content")
         .unique()
         .join(seen, on="content", how="left")
-        .with_columns(pl.col("upto").fill_null(0))
-        .filter(pl.col("upto") < latest)
-        .sort("upto", "content")
+        .with_columns(pl.col("up_to_entry").fill_null(0))
+        .filter(pl.col("up_to_entry") < latest)
+        .sort("up_to_entry", "content")
     )
     raised = done = 0
-    for (upto,), part in todo.group_by("upto", maintain_order=True):
+    for (upto,), part in todo.group_by("up_to_entry", maintain_order=True):
         for chunk in part.iter_slices(_CHUNK):
             files = assets.join(chunk, on="content", how="semi").unique(["content", "sha256"])
             suspects = _suspects(catalog, files.sort("key", descending=True), space)
             found = find_alerts(catalog, suspects, space.id, after=int(upto))
-            raised += len(save_alerts(catalog, found, door="scan", scan_id=scan.id))
+            raised += len(save_alerts(catalog, found, channel="scan", scan_id=scan.id))
             _remember(catalog, chunk["content"], against, latest)
             done += chunk.height
             progress("screen", done, todo.height)
@@ -137,10 +139,15 @@ def _suspects(catalog: Catalog, files: pl.DataFrame, space: Space) -> list[Suspe
 
 def _remember(catalog: Catalog, contents: Iterable[str], against: str, upto: int) -> None:
     rows = [
-        {"screen_id": digest(against, name), "content": name, "against": against, "upto": upto}
+        {
+            "progress_id": digest(against, name),
+            "content": name,
+            "screened_against": against,
+            "up_to_entry": upto,
+        }
         for name in contents
     ]
-    catalog.upsert("screened", pa_table(rows, schema.SCREENED))
+    catalog.upsert("screening_progress", pa_table(rows, schema.SCREENING_PROGRESS))
 
 
 # ---- pairs of the policy ---------------------------------------------------------------------
@@ -169,7 +176,7 @@ def _across(
     both = pl.concat([one, two.select(pl.col("b").alias("a"), pl.col("a").alias("b"))]).unique()
     found = _verified(catalog, scan, both, pl.concat([left, right]), progress)
     alerts = list(_pair_alerts(pair, found, left, right))
-    raised = len(save_alerts(catalog, alerts, door="scan", scan_id=scan.id))
+    raised = len(save_alerts(catalog, alerts, channel="scan", scan_id=scan.id))
     for names, mark in zip(new, marks, strict=True):
         _remember(catalog, names, mark, 1)
     return len(new[0]) + len(new[1]), raised
@@ -183,7 +190,7 @@ def _side(catalog: Catalog, scan: Scan, space: Space, side: AlertSide) -> pl.Dat
 
 
 def _unseen(catalog: Catalog, contents: pl.Series, mark: str) -> pl.Series:
-    seen = catalog.read("screened", ["content"], f"against = {quote(mark)}")
+    seen = catalog.read("screening_progress", ["content"], f"screened_against = {quote(mark)}")
     return contents.filter(~contents.is_in(seen["content"].implode()))
 
 
@@ -194,10 +201,10 @@ def _frame(names: pl.Series) -> pl.DataFrame:
 def _candidates(
     catalog: Catalog, space: Space, queries: pl.DataFrame, others: pl.DataFrame, k: int
 ) -> pl.DataFrame:
-    """Pairs of a query with another content worth a look: a (of ``queries``), b (of ``others``).
+    """The pairs to verify between two sides: a (of ``queries``), b (of ``others``).
 
-    The k nearest by vector, those of one perceptual hash, and the content itself where it is among
-    the others. Both frames have content and phash, one row a content.
+    Each query with its k nearest by vector, with those of its perceptual hash, and with itself
+    where it is among the others. Both frames have content and phash, one row a content.
     """
     if queries.is_empty() or others.is_empty():
         return pl.DataFrame(schema={"a": pl.String, "b": pl.String})
@@ -212,7 +219,7 @@ def _candidates(
     for part in queries.select("content").iter_slices(_PRODUCT_ROWS):
         asked = part["content"]
         cosines = read_vectors(catalog, space, asked).astype(np.float32) @ among
-        most = min(k + 1, len(names))  # itself may be one of them
+        most = min(k + 1, len(names))  # one more, since a query may be among the others itself
         nearest = np.argpartition(-cosines, most - 1, axis=1)[:, :most]
         rows = np.repeat(np.arange(len(asked)), most)
         found.append(pl.DataFrame({"a": asked.gather(rows), "b": names.gather(nearest.ravel())}))
@@ -222,7 +229,7 @@ def _candidates(
 def _verified(
     catalog: Catalog, scan: Scan, pairs: pl.DataFrame, assets: pl.DataFrame, progress: Progress
 ) -> pl.DataFrame:
-    """Pairs a, b of contents, those of different contents verified: a, b, score, evidence."""
+    """The pairs (a, b) with score and evidence; equal contents have the score 1 unverified."""
     wanted = (
         pairs.filter(pl.col("a") != pl.col("b"))
         .select(left=pl.min_horizontal("a", "b"), right=pl.max_horizontal("a", "b"))
@@ -252,7 +259,7 @@ def _pair_alerts(
         if tier_of(score, same_pixels=a == b) not in pair.tier:
             continue
         sides = [(x, y) for x in ours[a] for y in theirs[b] if x["asset_id"] != y["asset_id"]]
-        if not sides:  # both sides hold this very asset
+        if not sides:  # the two sides have this one asset in common, which is no copy of itself
             continue
         one, two = sides[0]
         yield Alert(

@@ -1,10 +1,15 @@
-"""Update: put one analysed image into the catalog, so that no scan reads it again."""
+"""Update: put one analysed image into the catalog, so that no scan reads it again.
+
+Of an asset of a collection ``gate://NAME`` the caller's analysis is all there is. An object of a
+bucket or a folder is read and analysed here, whatever was handed in: a merge removes what it holds
+for a copy, so nobody else may say what an object shows.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
@@ -14,8 +19,9 @@ import pyarrow as pa
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
-from tasks.errors import AssetChangedError, SettingsError, SourceError
-from tasks.queries.objects import label_of, look_at, revision_of
+from tasks.errors import AssetChangedError, ImageError, SettingsError, SourceError
+from tasks.intake.analyze import Analyzer
+from tasks.queries.objects import label_of, look_at, own_places, revision_of
 from tasks.queries.readings import picture_row, record_space
 from tasks.records import Analysis, asset_id, now
 from tasks.session import default_source, open_catalog, open_source, pa_table
@@ -30,6 +36,19 @@ _TEXT_BYTES = 64 * 1024
 _TOMBSTONES = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class ReadObject:
+    """An object of a bucket or a folder as this process read it.
+
+    Attributes:
+        listing: its row of the assets' table, without the reading.
+        analysis: of the bytes that belong to the listing's ETag.
+    """
+
+    listing: dict[str, Any]
+    analysis: Analysis
+
+
 def update_asset(
     settings: Settings,
     analysis: Analysis,
@@ -40,18 +59,21 @@ def update_asset(
     metadata: Mapping[str, str] = _NONE,
     name: str = "",
     etag: str = "",
+    analyzer: Analyzer | None = None,
 ) -> str:
     """Put an analysed image into the catalog; the same again changes nothing.
 
     Args:
         settings: with the catalog.
-        analysis: of the image's bytes.
+        analysis: of the image's bytes. Of an object only its SHA-256 counts, which must be that
+            of the object's bytes: all the rest is made from those bytes here.
         key: the object's key; in a collection ``gate://NAME``, the caller's id.
         source: where it is; empty: the default source.
         tags: of an asset of a collection; an object has its own.
         metadata: likewise.
         name: what people call an asset of a collection; default: its key.
-        etag: the object's when it was analysed. Without one its bytes are read and compared.
+        etag: that an object must have, where the caller knows it.
+        analyzer: to read an object with; none: one is made, which loads the model.
 
     Returns:
         The asset's id.
@@ -60,15 +82,79 @@ def update_asset(
         SettingsError: when there is no such source, or the key can be none.
         AssetChangedError: when the object is not what was analysed.
         AssetGoneError: when there is no such object.
-        SourceError: when it cannot be read.
+        SourceError: when it cannot be read, or gives no picture.
     """
     _check_key(key, [*tags.items(), *metadata.items(), ("name", name)])
     catalog = open_catalog(settings)
     place = open_source(source or default_source(catalog, settings), settings)
-    if is_collection(place.id):
-        listing = _handed_in(place, analysis, key, tags, metadata, name, settings)
+    if not is_collection(place.id):
+        found = read_object(
+            settings, place, key, etag=etag, analyzer=analyzer, sha256=analysis.picture.sha256
+        )
+        return enter_object(settings, found)
+    return _enter(
+        settings, _handed_in(place, analysis, key, tags, metadata, name, settings), analysis
+    )
+
+
+def read_object(
+    settings: Settings,
+    place: Source,
+    key: str,
+    *,
+    etag: str = "",
+    sha256: str = "",
+    analyzer: Analyzer | None = None,
+) -> ReadObject:
+    """Read an object and analyse its bytes, whatever anybody says of it.
+
+    Args:
+        settings: with the model and the limits.
+        place: its source, a bucket or a folder.
+        key: the object's.
+        etag: that it must have; empty: any.
+        sha256: that its bytes must have, in hex; empty: any.
+        analyzer: of the same settings; none: one is made, which loads the model.
+
+    Raises:
+        SettingsError: when the key is outside of the source.
+        AssetChangedError: when it has another ETag or other bytes than it should.
+        AssetGoneError: when there is no such object.
+        SourceError: when it cannot be read, or gives no picture.
+    """
+    _check_key(key, [])
+    if not key.startswith(place.prefix):
+        raise SettingsError(f"{key!r} is not below {place.id}/{place.prefix}: give the whole key")
+    if key.startswith(own_places(settings, place)):
+        raise SourceError(f"{key!r} of {place.id} is in a quarantine, or a document of ours")
+    listing = look_at(place, key, settings)
+    if listing["skipped"]:
+        raise SourceError(f"{key!r} of {place.id} is no image to add: {listing['skipped']}")
+    other = AssetChangedError(
+        f"{key!r} of {place.id} is not the object that was analysed; analyse it again"
+    )
+    if etag and _bare(etag) != _bare(listing["etag"]):
+        raise other
+    data = place.read(key, listing["etag"], settings.limits.bytes)
+    if analyzer is None:
+        with Analyzer(settings) as own:
+            (analysis,) = own.analyze([data])
     else:
-        listing = _found(place, analysis, key, etag, settings)
+        (analysis,) = analyzer.analyze([data])
+    if isinstance(analysis, ImageError):
+        raise SourceError(f"{key!r} of {place.id} gives no picture: {analysis}")
+    if sha256 and analysis.picture.sha256 != sha256:
+        raise other
+    return ReadObject(listing, analysis)
+
+
+def enter_object(settings: Settings, found: ReadObject) -> str:
+    """Put an object that this process read into the catalog; returns the asset's id."""
+    return _enter(settings, found.listing, found.analysis)
+
+
+def _enter(settings: Settings, listing: dict[str, Any], analysis: Analysis) -> str:
+    catalog = open_catalog(settings)
     asset = str(listing["asset_id"])
     reading = picture_row(asset, listing["revision"], analysis.picture, settings)
     with catalog.writing(settings.catalog.busy_seconds):
@@ -152,33 +238,6 @@ def _handed_in(
         "skipped": None,
         "removed_at": None,
     }
-
-
-def _found(
-    place: Source, analysis: Analysis, key: str, etag: str, settings: Settings
-) -> dict[str, Any]:
-    """The listing of an object, which must be the one that was analysed.
-
-    Another object's picture under this key could one day be merged for what it does not show.
-    """
-    if not key.startswith(place.prefix):
-        raise SettingsError(f"{key!r} is not below {place.id}/{place.prefix}: give the whole key")
-    listing = look_at(place, key, settings)
-    if listing["skipped"]:
-        raise SourceError(f"{key!r} of {place.id} is no image to add: {listing['skipped']}")
-    other = AssetChangedError(
-        f"{key!r} of {place.id} is not the object that was analysed; analyse it again"
-    )
-    if listing["size"] != analysis.size:
-        raise other
-    if etag:
-        if _bare(etag) != _bare(listing["etag"]):
-            raise other
-    else:
-        data = place.read(key, listing["etag"], settings.limits.bytes)
-        if hashlib.sha256(data).hexdigest() != analysis.picture.sha256:
-            raise other
-    return listing
 
 
 def _bare(etag: str) -> str:

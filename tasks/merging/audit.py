@@ -6,27 +6,27 @@ import json
 
 import polars as pl
 
-from tasks.merging.journal import read_decisions, read_events
+from tasks.merging.journal import DECIDED, read_decisions, read_events
 from tasks.queries.verdicts import read_verdicts
 from tasks.session import open_catalog
 from tasks.settings import Settings
 
-_COLUMNS = ["at", "what", "by", "door", "plan_id", "group_id", "number", "key", "detail"]
+_COLUMNS = ["at", "what", "by", "channel", "plan_id", "group_id", "number", "key", "detail"]
 
 
 def read_audit(settings: Settings) -> pl.DataFrame:
     """Every decision, verdict and event, in order.
 
     Returns:
-        at, what, by, door, plan_id, group_id, number, key, detail; all text but at and number.
+        at, what, by, channel, plan_id, group_id, number, key, detail; all text but at and number.
     """
     catalog = open_catalog(settings)
     empty = pl.lit("", pl.String)
-    decisions = read_decisions(catalog).select(
+    decisions = read_decisions(catalog, withdrawn=True).select(
         "at",
         pl.col("decision").alias("what"),
         "by",
-        "door",
+        "channel",
         "plan_id",
         "group_id",
         pl.lit(None, pl.Int32).alias("number"),
@@ -38,7 +38,7 @@ def read_audit(settings: Settings) -> pl.DataFrame:
         "at",
         pl.format("verdict {}", "verdict").alias("what"),
         "by",
-        "door",
+        "channel",
         empty.alias("plan_id"),
         empty.alias("group_id"),
         pl.lit(None, pl.Int32).alias("number"),
@@ -46,17 +46,21 @@ def read_audit(settings: Settings) -> pl.DataFrame:
         pl.col("comment").alias("detail"),
         "sequence",
     )
-    events = read_events(catalog).select(
-        "at",
-        pl.format("{} {}", "event", "kind").alias("what"),
-        "by",
-        pl.lit("run").alias("door"),
-        "plan_id",
-        "group_id",
-        pl.when(pl.col("number") >= 0).then("number").alias("number"),
-        "key",
-        "detail",
-        "sequence",
+    events = (
+        read_events(catalog)
+        .filter(pl.col("event") != DECIDED)
+        .select(
+            "at",
+            pl.format("{} {}", "event", "kind").alias("what"),
+            "by",
+            pl.lit("run").alias("channel"),
+            "plan_id",
+            "group_id",
+            pl.when(pl.col("number") >= 0).then("number").alias("number"),
+            "key",
+            "detail",
+            "sequence",
+        )
     )
     every = pl.concat([decisions, verdicts, events], how="vertical_relaxed")
     return every.sort("at", "sequence").select(_COLUMNS)

@@ -1,7 +1,8 @@
-"""Decide: a person's word about a plan, whatever door it came through.
+"""Decide: a person's word about a plan, whatever channel it came through.
 
-One record whichever door: the command line, the signed page, the Prefect UI, a policy's rule. The
-first decision about a group of a plan holds; to think again, plan again.
+There is one record for all channels: the command line, the signed page, the Prefect UI, a policy's
+rule. The first decision about a group of a plan holds; an approval may be taken back until its
+group is carried out, and whoever thinks again about a rejection plans again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks.errors import MergeError
-from tasks.merging.journal import read_decisions, read_plan, save_decision
+from tasks.merging.journal import (
+    WITHDRAWN,
+    group_state,
+    last_events,
+    read_decisions,
+    read_events,
+    read_named_plan,
+    save_decision,
+)
+from tasks.merging.rules.caps import over_caps
 from tasks.merging.rules.decisions import GroupDecision
 from tasks.merging.rules.plans import Plan, PlannedGroup
 from tasks.session import open_catalog
@@ -48,7 +58,7 @@ def decide(
     by: str,
     groups: Sequence[str] = (),
     comment: str = "",
-    door: str = "cli",
+    channel: str = "cli",
     accept_questions: bool = False,
     expected_hash: str | None = None,
 ) -> list[Decided]:
@@ -62,18 +72,16 @@ def decide(
         groups: ids; none: all on which nothing was decided, but for those with questions, which
             have to be named or accepted.
         comment: why, for the audit.
-        door: ``cli``, ``page`` or ``prefect``.
+        channel: ``cli``, ``page`` or ``prefect``.
         accept_questions: approve groups with open questions too; conflicts keep the keeper's value.
         expected_hash: the plan the decision was shown for, where it was shown elsewhere.
 
     Raises:
         MergeError: when the plan is another one, a group is not in it, or ``by`` may not decide.
     """
-    name = " ".join(by.split())
-    if not name or len(name) > _NAME or not name.isprintable():
-        raise MergeError("say who decides (--by NAME): it is written into the audit")
+    name = _checked_name(by)
     catalog = open_catalog(settings)
-    plan = read_plan(catalog, plan_id)
+    plan = read_named_plan(catalog, plan_id)
     if expected_hash is not None and plan.hash != expected_hash:
         raise MergeError("this is a decision about another plan; nothing was decided")
     with catalog.writing(settings.catalog.busy_seconds):
@@ -82,7 +90,7 @@ def decide(
         for group in _named(plan, groups):
             if group.group_id in held:
                 continue
-            why = _obstacle(group, decision, name, accept=accept_questions)
+            why = _obstacle(plan, group, decision, name, accept=accept_questions)
             if not why:
                 save_decision(
                     catalog,
@@ -90,7 +98,7 @@ def decide(
                     group,
                     decision=decision,
                     by=name,
-                    door=door,
+                    channel=channel,
                     comment=comment.strip()[:2000],
                 )
             made[group.group_id] = why
@@ -98,6 +106,67 @@ def decide(
             row["group_id"]: row for row in read_decisions(catalog, plan).iter_rows(named=True)
         }
     return [_decided(group, now_held, made) for group in _named(plan, groups)]
+
+
+def withdraw(
+    settings: Settings,
+    plan_id: str,
+    *,
+    by: str,
+    groups: Sequence[str] = (),
+    comment: str = "",
+    channel: str = "cli",
+) -> list[Decided]:
+    """Take approvals back, of groups that nothing was done to yet.
+
+    Args:
+        settings: where the catalog is.
+        plan_id: the plan.
+        by: who takes them back; required.
+        groups: ids; none: all that are approved.
+        comment: why, for the audit.
+        channel: ``cli``, ``page`` or ``prefect``.
+
+    Returns:
+        One for each group that was approved; ``why`` says what is in the way, where it is too late.
+
+    Raises:
+        MergeError: when the plan is another one, or a group is not in it.
+    """
+    name = _checked_name(by)
+    catalog = open_catalog(settings)
+    plan = read_named_plan(catalog, plan_id)
+    outcome = []
+    with catalog.writing(settings.catalog.busy_seconds):
+        held = {row["group_id"]: row for row in read_decisions(catalog, plan).iter_rows(named=True)}
+        events = read_events(catalog, plan)
+        for group in _named(plan, groups):
+            row = held.get(group.group_id)
+            if row is None or row["decision"] != "approve":
+                continue
+            state = group_state(group, last_events(events, group.group_id))
+            if state != "waiting":
+                why = f"it is {state}: dam-dedup undo {plan.id}/{group.group_id[:8]} --by NAME"
+                outcome.append(_decided(group, held, {group.group_id: ""}, why))
+                continue
+            save_decision(
+                catalog,
+                plan,
+                group,
+                decision=WITHDRAWN,
+                by=name,
+                channel=channel,
+                comment=comment.strip()[:2000],
+            )
+            outcome.append(Decided(group.group_id, group.keeper, "", name, "", True))
+    return outcome
+
+
+def _checked_name(by: str) -> str:
+    name = " ".join(by.split())
+    if not name or len(name) > _NAME or not name.isprintable():
+        raise MergeError("say who decides (--by NAME): it is written into the audit")
+    return name
 
 
 def _named(plan: Plan, names: Sequence[str]) -> list[PlannedGroup]:
@@ -112,7 +181,9 @@ def _named(plan: Plan, names: Sequence[str]) -> list[PlannedGroup]:
     return found
 
 
-def _obstacle(group: PlannedGroup, decision: ApproveOrReject, by: str, *, accept: bool) -> str:
+def _obstacle(
+    plan: Plan, group: PlannedGroup, decision: ApproveOrReject, by: str, *, accept: bool
+) -> str:
     if group.approvers and by not in group.approvers:
         return f"{by} may not decide about it; {', '.join(group.approvers)} may"
     if decision == "reject":
@@ -121,6 +192,8 @@ def _obstacle(group: PlannedGroup, decision: ApproveOrReject, by: str, *, accept
         return group.refused
     if not group.operations:
         return f"there is nothing to do: the rule {group.rule} says {group.action.value}"
+    if over := over_caps(plan, [group]):
+        return f"{over}: raise the cap in the policy and plan again"
     if group.questions and not accept:
         asked = "; ".join(group.questions)
         return (
@@ -131,14 +204,17 @@ def _obstacle(group: PlannedGroup, decision: ApproveOrReject, by: str, *, accept
 
 
 def _decided(
-    group: PlannedGroup, held: dict[str, dict[str, object]], made: dict[str, str]
+    group: PlannedGroup,
+    held: dict[str, dict[str, object]],
+    made: dict[str, str],
+    why: str = "",
 ) -> Decided:
     row = held.get(group.group_id)
     if row is None:
         return Decided(
             group.group_id, group.keeper, "", "", "", False, made.get(group.group_id, "")
         )
-    why = "" if group.group_id in made else f"decided before, by {row['by']}"
+    why = why or ("" if group.group_id in made else f"decided before, by {row['by']}")
     return Decided(
         group.group_id,
         group.keeper,
@@ -151,7 +227,7 @@ def _decided(
 
 
 def decide_each(
-    settings: Settings, plan: Plan, words: Sequence[GroupDecision], *, by: str, door: str = "cli"
+    settings: Settings, plan: Plan, words: Sequence[GroupDecision], *, by: str, channel: str = "cli"
 ) -> list[Decided]:
     """Record decisions made group by group, for exactly this plan.
 
@@ -178,7 +254,7 @@ def decide_each(
                 decision,
                 by=by,
                 groups=groups,
-                door=door,
+                channel=channel,
                 accept_questions=accept,
                 expected_hash=plan.hash,
             )

@@ -1,16 +1,18 @@
 """The memory of merges: plans, what was decided about them, and what was done.
 
-All three are only ever added to. What state a group is in follows from its rows, so that a run
-that was killed leaves nothing wrong behind, and the audit is the tables themselves.
+Plans and journal are only ever added to. What state a group is in follows from its rows, so that a
+run that was killed leaves nothing wrong behind, and the audit is the tables themselves. Rows are in
+the order in which they were written, whatever the clocks of the machines that wrote them: each has
+a sequence that is one more than the largest so far, and all writers hold the catalog's lease.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -18,7 +20,8 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import MergeError
-from tasks.merging.rules.plans import PLAN_FORM, Operation, Plan, PlannedGroup
+from tasks.merging.bucket_journal import BucketJournal
+from tasks.merging.rules.plans import Operation, Plan, PlannedGroup
 from tasks.records import digest, now
 from tasks.session import pa_table
 
@@ -26,8 +29,14 @@ log = logging.getLogger(__name__)
 
 #: Events of one operation, in the order in which they may come.
 INTENDED, DONE, UNDOING, UNDONE, LEFT = "intended", "done", "undoing", "undone", "left"
+#: Event of a copy whose original an undo put back; it is removed after a while.
+RELEASED = "released"
+#: Event of such a copy, when it was removed.
+SETTLED = "settled"
 #: Event of a copy that was removed from quarantine for good.
 PURGED = "purged"
+#: Event of a whole group: somebody decided about it, or took that back.
+DECIDED = "decided"
 #: Event of a whole group: nothing was done to it, ``detail`` says why.
 REFUSED = "refused"
 #: Event of a group whose delete markers were looked at again after a while.
@@ -52,18 +61,24 @@ _EVENTS = [
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a merge or an undo: who is at work on which plan."""
+    """One run of a merge or an undo: who is at work on which plan.
+
+    Attributes:
+        book: the journal in the bucket, which is written too; none: what is told of is decided
+            in the catalog alone.
+    """
 
     id: str
     plan: Plan
     by: str
+    book: BucketJournal | None = None
 
 
 # ---- plans -----------------------------------------------------------------------------------
 
 
-def save_plan(catalog: Catalog, plan: Plan) -> None:
-    """Keep a plan; the same plan twice is one, made now."""
+def save_plan(catalog: Catalog, plan: Plan, *, made: datetime | None = None) -> None:
+    """Keep a plan; the same plan twice is one, made now or when it is said."""
     body = plan.as_json()
     row = {
         "plan_id": plan.id,
@@ -72,7 +87,7 @@ def save_plan(catalog: Catalog, plan: Plan) -> None:
         "scope": plan.scope,
         "source": plan.source,
         "policy": plan.policy,
-        "made": now(),
+        "made": made or now(),
         "groups": len(plan.groups),
         "body": body,
     }
@@ -101,14 +116,28 @@ def read_plan(catalog: Catalog, plan_id: str) -> Plan:
         plan = Plan.from_json(row["body"])
     except ValueError as error:
         raise MergeError(f"plan {row['plan_id']} cannot be read: {error}; plan again") from error
-    if plan.form != PLAN_FORM:
-        raise MergeError(f"plan {row['plan_id']} is of another release; plan again")
     if plan.hash != row["hash"]:
         raise MergeError(
             f"plan {row['plan_id']} was changed since it was made: its hash is {plan.hash[:12]}. "
             "Nothing is done; plan again"
         )
     return plan
+
+
+def read_named_plan(catalog: Catalog, plan_id: str) -> Plan:
+    """A plan that somebody acts on, by its id: what was looked at must be what is acted on.
+
+    Raises:
+        MergeError: for ``latest``, which may be another plan by now than the one that was shown,
+            and as `read_plan` does.
+    """
+    if plan_id.strip().lower() == "latest":
+        newest = read_plan(catalog, "latest").id
+        raise MergeError(
+            "name the plan by its id: `latest` may be another one than was looked at. The latest "
+            f"is {newest} now: dam-dedup plan show {newest}"
+        )
+    return read_plan(catalog, plan_id)
 
 
 def read_plans(catalog: Catalog) -> tuple[list[Plan], list[str]]:
@@ -138,10 +167,17 @@ def save_decision(
     *,
     decision: str,
     by: str,
-    door: str,
+    channel: str,
     comment: str = "",
 ) -> None:
-    """Add one decision about one group; the first about a group of a plan is the one that holds."""
+    """Keep a decision about a group: of a plan's group the first holds until it is withdrawn."""
+    said = [
+        row
+        for row in read_decisions(catalog, plan).iter_rows(named=True)
+        if row["group_id"] == group.group_id
+    ]
+    if said and decision != WITHDRAWN:
+        return
     row = {
         # One per plan and group: two clicks at once leave one row.
         "decision_id": digest(plan.hash, group.group_id),
@@ -152,32 +188,54 @@ def save_decision(
         "fingerprint": group.fingerprint,
         "decision": decision,
         "by": by,
-        "door": door,
+        "channel": channel,
         "comment": comment,
         "at": now(),
     }
-    catalog.upsert("decisions", pa_table([row], schema.DECISIONS), only_new=True)
+    catalog.upsert("decisions", pa_table([row], schema.DECISIONS))
+    sequence = _next_sequence(catalog)
+    # A run of its own: the same word said twice are two rows.
+    run = Run(f"decided-{sequence}", plan, by)
+    write_group_event(catalog, run, group, DECIDED, f"{decision} ({channel}) {comment}".strip())
 
 
-def read_decisions(catalog: Catalog, plan: Plan | None = None) -> pl.DataFrame:
-    """at, plan_id, group_id, fingerprint, decision, by, door, comment; of one plan, or of all."""
-    columns = ["at", "plan_id", "group_id", "fingerprint", "decision", "by", "door", "comment"]
-    return catalog.read("decisions", columns, f"hash = {quote(plan.hash)}" if plan else "")
+#: A decision that was taken back: the group is as if nobody had decided about it.
+WITHDRAWN = "withdrawn"
+
+
+def read_decisions(
+    catalog: Catalog, plan: Plan | None = None, *, withdrawn: bool = False
+) -> pl.DataFrame:
+    """at, plan_id, group_id, fingerprint, decision, by, channel, comment; of one plan, or of all.
+
+    Those that were taken back are left out, unless they are asked for.
+    """
+    columns = ["at", "plan_id", "group_id", "fingerprint", "decision", "by", "channel", "comment"]
+    found = catalog.read("decisions", columns, f"hash = {quote(plan.hash)}" if plan else "")
+    return found if withdrawn else found.filter(pl.col("decision") != WITHDRAWN)
 
 
 def past_outcomes(catalog: Catalog, scope: str) -> dict[str, str]:
     """Fingerprint of a group to why it is not planned again: rejected, or undone."""
     inside = f"scope = {quote(scope)}"
-    columns = ["at", "fingerprint", "by", "decision", "door"]
+    columns = ["at", "plan_id", "group_id", "fingerprint", "by", "decision"]
     decided = catalog.read("decisions", columns, inside)
-    events = catalog.read("journal", ["sequence", "at", "fingerprint", "by", "event"], inside)
-    undone = events.filter(pl.col("event").is_in([UNDOING, UNDONE, LEFT])).select(
-        "at", "fingerprint", "by", pl.lit("undone").alias("decision")
+    events = catalog.read(
+        "journal",
+        ["sequence", "at", "plan_id", "group_id", "fingerprint", "by", "event"],
+        inside,
     )
-    done = events.filter(event=DONE).select(
-        "at", "fingerprint", "by", pl.lit("done").alias("decision")
+    order = events.filter(event=DECIDED).group_by("plan_id", "group_id").agg(pl.max("sequence"))
+    # Decisions of older releases have no event; sequences were nanoseconds then.
+    decided = decided.join(order, on=["plan_id", "group_id"], how="left").with_columns(
+        pl.col("sequence").fill_null(pl.col("at").dt.timestamp("us") * 1000)
     )
-    every = pl.concat([decided.drop("door"), undone, done]).sort("at")
+    words = {DONE: "done", UNDOING: "undone", UNDONE: "undone", RELEASED: "undone", LEFT: "undone"}
+    acted = events.filter(pl.col("event").is_in(list(words))).with_columns(
+        pl.col("event").replace(words).alias("decision")
+    )
+    kept = ["sequence", "at", "fingerprint", "by", "decision"]
+    every = pl.concat([decided.select(kept), acted.select(kept)]).sort("sequence")
     last = every.group_by("fingerprint", maintain_order=True).last()
     return {
         row["fingerprint"]: f"{_WORDS[row['decision']]} by {row['by']} on {row['at']:%Y-%m-%d}: "
@@ -202,10 +260,11 @@ def write_events(
 ) -> None:
     """Add one event for each of some operations of a group: number, operation, detail."""
     at = now()
-    rows = []
+    rows: list[dict[str, Any]] = []
+    first = _next_sequence(catalog)
     for number, operation, detail in operations:
         row = {
-            "sequence": time.time_ns() + number,
+            "sequence": first + len(rows),
             "run_id": run.id,
             "plan_id": run.plan.id,
             "scope": run.plan.scope,
@@ -222,7 +281,15 @@ def write_events(
         }
         event_id = digest(run.id, group.group_id, str(number), event)
         rows.append({"event_id": event_id} | row)
+    if run.book is not None:
+        run.book.write(rows, required=event in {INTENDED, UNDOING})
     catalog.upsert("journal", pa_table(rows, schema.JOURNAL))
+
+
+def _next_sequence(catalog: Catalog) -> int:
+    """One more than any so far: a clock may go back, and other machines have other clocks."""
+    last = catalog.read("journal", ["sequence"])["sequence"].max()
+    return (int(last) if isinstance(last, int) else 0) + 1
 
 
 def write_group_event(
@@ -231,7 +298,7 @@ def write_group_event(
     """Add one event about a whole group; its number is -1."""
     row = {
         "event_id": digest(run.id, group.group_id, "-1", event),
-        "sequence": time.time_ns(),
+        "sequence": _next_sequence(catalog),
         "run_id": run.id,
         "plan_id": run.plan.id,
         "scope": run.plan.scope,
@@ -246,6 +313,8 @@ def write_group_event(
         "bytes": 0,
         "detail": json.dumps({"why": why}),
     }
+    if run.book is not None:
+        run.book.write([row], required=False)
     catalog.upsert("journal", pa_table([row], schema.JOURNAL))
 
 
@@ -276,6 +345,7 @@ def group_state(group: PlannedGroup, last: dict[int, tuple[str, dict[str, Any]]]
         return "merged"
     if UNDOING in states:
         return "undoing"
-    if UNDONE in states and states <= {UNDONE, PURGED}:
+    ended = {UNDONE, RELEASED, SETTLED}
+    if states & ended and states <= {*ended, PURGED}:
         return "undone"
-    return "partly undone" if states & {UNDONE, LEFT} else "interrupted"
+    return "partly undone" if states & {*ended, LEFT} else "interrupted"

@@ -7,6 +7,7 @@ out from the bucket how far it came.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import time
@@ -23,10 +24,13 @@ from tasks.errors import (
     SourceError,
     TransientSourceError,
 )
+from tasks.merging.bucket_journal import BucketJournal
+from tasks.merging.bucket_turn import bucket_turn
 from tasks.merging.catalog_sync import remember_objects
 from tasks.merging.decide import decide
 from tasks.merging.journal import (
     CHECKED,
+    DECIDED,
     DONE,
     INTENDED,
     LEFT,
@@ -37,11 +41,13 @@ from tasks.merging.journal import (
     past_outcomes,
     read_decisions,
     read_events,
+    read_named_plan,
     read_plan,
     write_events,
     write_group_event,
 )
 from tasks.merging.operations import Operator, Stand
+from tasks.merging.rules.caps import next_lot, over_caps
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
 from tasks.progress import Progress, silent
 from tasks.records import now
@@ -49,6 +55,7 @@ from tasks.requests import MergeRequest, PlanDecision
 from tasks.session import open_catalog, open_store
 from tasks.settings import Settings
 from tasks.sources.capabilities import probe
+from tasks.sources.places import note_places
 from tasks.sources.store import Store
 
 log = logging.getLogger(__name__)
@@ -63,7 +70,8 @@ class GroupOutcome:
     """What became of one group.
 
     Attributes:
-        state: ``merged``, ``refused``, ``would merge`` (a dry run), ``already merged``, ``failed``.
+        state: ``merged``, ``refused``, ``would merge`` (a dry run), ``already merged``, ``failed``,
+            ``waiting`` (for a later run: the caps of this one are reached).
         why: what is in the way, and what to do.
     """
 
@@ -114,25 +122,40 @@ def merge_plan(
         MergeError: when nothing may be done: no approval, a cap, a store that ignores conditions.
     """
     catalog = open_catalog(settings)
-    plan = read_plan(catalog, plan_id)
+    plan = read_named_plan(catalog, plan_id)
     store = open_store(plan.source, settings)
     if store is None:
         raise MergeError(f"{plan.source} is a folder; merging needs a bucket")
-    with catalog.turn(settings.catalog.turn_seconds):
+    book = BucketJournal(store, plan)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         chosen = _chosen(catalog, plan, groups, dry_run)
         events = read_events(catalog, plan)
-        _check_caps(
-            plan,
-            [
-                group
-                for group in chosen
-                if group_state(group, last_events(events, group.group_id)) != "merged"
-            ],
-        )
+        _check_roles(chosen)
+        to_do = [
+            group
+            for group in chosen
+            if group_state(group, last_events(events, group.group_id)) != "merged"
+        ]
+        over = over_caps(plan, to_do)
+        later: list[PlannedGroup] = []
+        if over:
+            lot = _lot_of(plan, to_do, events, over)
+            later = [group for group in to_do if group not in lot]
+            chosen = [group for group in chosen if group not in later]
         if not dry_run:
             _check_store(store, chosen)
-        run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, by)
-        return _carry_out(catalog, settings, store, run, chosen, dry_run, progress)
+            stack.enter_context(bucket_turn(store, settings))
+            note_places(store.client, store.bucket, _places(chosen))
+            if chosen:
+                book.open()
+        run = Run(
+            f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, by, None if dry_run else book
+        )
+        outcome = _carry_out(catalog, settings, store, run, chosen, dry_run, progress)
+        why = f"{over}: it is carried out by a later run"
+        waiting = tuple(_outcome(group, "waiting", why) for group in later)
+        return replace(outcome, groups=(*outcome.groups, *waiting))
 
 
 def decide_and_merge(
@@ -153,7 +176,7 @@ def decide_and_merge(
             by=request.approved_by,
             groups=request.groups,
             comment=request.comment,
-            door="prefect",
+            channel="prefect",
             accept_questions=request.accept_questions,
         )
         open_still = [one for one in decided if not one.decision]
@@ -228,7 +251,9 @@ def merge_approved(
 
 def _refused_before(events: pl.DataFrame, group: PlannedGroup) -> bool:
     """A group whose state moved stays refused: it waits for another plan."""
-    mine = events.filter(pl.col("group_id") == group.group_id).sort("sequence")
+    mine = events.filter(
+        (pl.col("group_id") == group.group_id) & (pl.col("event") != DECIDED)
+    ).sort("sequence")
     return mine.height > 0 and mine["event"][-1] == REFUSED
 
 
@@ -266,36 +291,68 @@ def _chosen(
     return chosen
 
 
+def _still_approved(catalog: Catalog, plan: Plan, group: PlannedGroup) -> bool:
+    """Whether nobody took the approval back since this run began."""
+    decided = read_decisions(catalog, plan).filter(decision="approve")
+    return group.group_id in set(decided["group_id"])
+
+
 def _may_be_tried(group: PlannedGroup, decided: pl.DataFrame, dry_run: bool) -> bool:
     """Whether a dry run may show a group that nobody has decided on."""
     return dry_run and not group.refused and group.group_id not in set(decided["group_id"])
 
 
-def _check_caps(plan: Plan, chosen: Sequence[PlannedGroup]) -> None:
-    """Stop before the first operation when a run would touch more than the policy allows."""
-    leaving = [
-        operation
+def _places(chosen: Sequence[PlannedGroup]) -> set[str]:
+    """Prefixes below which copies are put."""
+    return {
+        operation.to.removesuffix(operation.key)
         for group in chosen
         for operation in group.operations
-        if operation.kind is OperationKind.DELETE
+        if operation.kind is OperationKind.COPY and operation.to
+    }
+
+
+def _outcome(group: PlannedGroup, state: str, why: str = "") -> GroupOutcome:
+    return GroupOutcome(
+        group.group_id,
+        group.keeper,
+        group.action.value,
+        state,
+        len(group.operations),
+        group.bytes,
+        why,
+    )
+
+
+def _lot_of(
+    plan: Plan, chosen: Sequence[PlannedGroup], events: pl.DataFrame, over: str
+) -> list[PlannedGroup]:
+    """The groups that this run carries out, where all of them are more than a run may do.
+
+    What an earlier run began comes first: half of a merge does not wait for others.
+
+    Raises:
+        MergeError: when not one of them keeps to the caps: then nothing is done.
+    """
+    begun = [
+        group
+        for group in chosen
+        if group_state(group, last_events(events, group.group_id)) == "interrupted"
     ]
-    touched = len({operation.key for group in chosen for operation in group.operations})
-    size = sum(operation.before.size for operation in leaving)
-    share = len(leaving) / max(plan.assets, 1)
-    told = "nothing was done; approve fewer groups, or raise the cap in the policy and plan again"
-    if touched > plan.caps["objects"]:
-        raise MergeError(
-            f"{touched} objects would be touched, the cap is {plan.caps['objects']:.0f}: {told}"
-        )
-    if size > plan.caps["bytes"]:
-        raise MergeError(
-            f"{size:,} bytes would leave, the cap is {plan.caps['bytes']:,.0f}: {told}"
-        )
-    if share > plan.caps["share"]:
-        raise MergeError(
-            f"{share:.1%} of the collection would leave, the cap is "
-            f"{plan.caps['share']:.1%}: {told}"
-        )
+    lot = next_lot(plan, [group for group in chosen if group not in begun], begun)
+    if not lot:
+        raise MergeError(f"{over}: nothing was done; raise the cap in the policy and plan again")
+    log.info(
+        "plan %s: %s; %d of %d groups now, the others by the next runs",
+        plan.id,
+        over,
+        len(lot),
+        len(chosen),
+    )
+    return lot
+
+
+def _check_roles(chosen: Sequence[PlannedGroup]) -> None:
     keepers = {group.keeper for group in chosen}
     both = keepers & {key for group in chosen for key in group.duplicates}
     if both:
@@ -363,15 +420,7 @@ def _merge_group(
     catalog: Catalog, settings: Settings, store: Store, run: Run, group: PlannedGroup, dry_run: bool
 ) -> GroupOutcome:
     def outcome(state: str, why: str = "") -> GroupOutcome:
-        return GroupOutcome(
-            group.group_id,
-            group.keeper,
-            group.action.value,
-            state,
-            len(group.operations),
-            group.bytes,
-            why,
-        )
+        return _outcome(group, state, why)
 
     last = last_events(read_events(catalog, run.plan), group.group_id)
     state = group_state(group, last)
@@ -386,6 +435,8 @@ def _merge_group(
             f"dam-dedup undo {run.plan.id}/{group.group_id[:8]} --by NAME",
         )
     begun = state == "interrupted"
+    if not begun and not dry_run and not _still_approved(catalog, run.plan, group):
+        return outcome("refused", "its approval was taken back")
     # Approved in this plan, and rejected or undone in another one since: the last word holds.
     since = "" if begun else past_outcomes(catalog, run.plan.scope).get(group.fingerprint, "")
     if since:
@@ -406,7 +457,10 @@ def _merge_group(
     if dry_run:
         return outcome("would merge")
     if not begun:
-        write_events(catalog, run, group, INTENDED, intended)
+        try:
+            write_events(catalog, run, group, INTENDED, intended)
+        except SourceError as error:
+            return outcome("failed", f"{error}. Nothing was done to the group now")
     return _perform(catalog, settings, run, group, operator, stands, outcome)
 
 

@@ -44,6 +44,8 @@ class Operator:
         self._store = store
         self._group = group
         self._last = dict(last)
+        #: How the keeper was left by this run's own writing to it.
+        self._keeper: ObjectState | None = None
         #: Of rewritten objects, the sha256 of their bytes, written down before.
         self._sums = {
             group.operations[number].key: detail["sha256"]
@@ -179,7 +181,28 @@ class Operator:
             if stand is Stand.READY:
                 self._store.copy(operation.before, operation.to or "")
             return {"to": operation.to}
+        if stand is Stand.READY:
+            self.check_keeper()
         return self._delete(operation, stand)
+
+    def check_keeper(self) -> None:
+        """Look at the keeper once more: what leaves may be the last of its picture.
+
+        Raises:
+            AssetChangedError: when the keeper is gone, or is neither what was planned nor what we
+                made of it; nothing leaves for it then.
+        """
+        key = self._group.keeper
+        planned = next((state for state in self._group.states if state.key == key), None)
+        found = self._store.state(key)
+        if found.exists and found in (planned, self._keeper):
+            return
+        ours = [operation for operation in self._group.operations if operation.key == key]
+        if found.exists and any(self._look(one, found) is Stand.DONE for one in ours):
+            self._keeper = found
+            return
+        what = "was changed by somebody else" if found.exists else "is gone"
+        raise AssetChangedError(f"the keeper {key!r} {what} meanwhile: its copies stay")
 
     def _rewrite(self, operation: Operation, stand: Stand) -> dict[str, Any]:
         if stand is Stand.DONE:
@@ -249,15 +272,22 @@ class Operator:
 
     # ---- undoing -----------------------------------------------------------------------------
 
-    def undo(self, number: int) -> str:
+    def undo(self, number: int, *, keep_copies: bool = False) -> str:
         """Undo one operation; returns why it was left as it is, or nothing.
 
         Undoing what was never done, or is undone already, changes nothing.
+
+        Args:
+            number: of the operation.
+            keep_copies: only look whether a quarantined copy may go, and leave it there.
         """
         operation = self._group.operations[number]
         state = self._store.state(operation.key)
         if operation.kind is not OperationKind.COPY and state == operation.before:
             return ""
+        rewritten = operation.kind in {OperationKind.REWRITE, OperationKind.PUT}
+        if rewritten and state.held:  # another version of it would not be held
+            return f"{operation.key!r} is under {state.held} by now: it is left as it is"
         undoes: dict[OperationKind, Callable[[Operation, ObjectState], str]] = {
             OperationKind.TAG: self._untag,
             OperationKind.REWRITE: self._unrewrite,
@@ -266,6 +296,8 @@ class Operator:
             OperationKind.DELETE: self._undelete,
         }
         try:
+            if keep_copies and operation.kind is OperationKind.COPY:
+                return self._why_copy_stays(operation, state, self._copy_of(operation))
             return undoes[operation.kind](operation, state)
         except (AssetChangedError, AssetGoneError) as error:
             return str(error)
@@ -351,12 +383,18 @@ class Operator:
 
     def _uncopy(self, operation: Operation, state: ObjectState) -> str:
         copy = self._copy_of(operation)
-        if copy is None:
+        why = self._why_copy_stays(operation, state, copy)
+        if copy is not None and not why:
+            self._store.delete(copy)
+        return why
+
+    def _why_copy_stays(
+        self, operation: Operation, state: ObjectState, copy: ObjectState | None
+    ) -> str:
+        """Why a quarantined copy may not go: its original is not back. Nothing where it may."""
+        if copy is None or (same_description(state, copy) and self._holds(state, copy)):
             return ""
-        if not same_description(state, copy) or not self._holds(state, copy):
-            return f"the copy {operation.to!r} stays: its original is not at {operation.key!r}"
-        self._store.delete(copy)
-        return ""
+        return f"the copy {operation.to!r} stays: its original is not at {operation.key!r}"
 
     def _holds(self, state: ObjectState, copy: ObjectState) -> bool:
         """Whether an object is what its copy is; a copy of a multipart object has another ETag."""

@@ -29,6 +29,7 @@ from tasks.merging.rules.actions import (
     sidecar_key,
     sidecar_names,
 )
+from tasks.merging.rules.blocks import belongs_to, exif_as_xmp, left_behind, what_it_holds
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
 from tasks.merging.rules.metadata import merge_metadata
 from tasks.merging.rules.plan_note import PlanNote, note_plan
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 _MOST_GROUPS = 5000
 #: Actions after which the keeper stands for its duplicates.
 _MERGING = {Action.METADATA, Action.QUARANTINE, Action.REPLACE, Action.DELETE}
+#: Actions after which the duplicates are gone.
+_LEAVING = {Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 #: A sidecar is read up to so many bytes; larger ones are no XMP.
 _SIDECAR_BYTES = 4 * 1024**2
 _FACTS = [
@@ -66,6 +69,7 @@ _FACTS = [
     "etag",
     "tags",
     "metadata",
+    "exif",
     "xmp",
     "sidecar_xmp",
     "sidecars",
@@ -285,7 +289,9 @@ def _originals(
 
 
 def _member(row: dict[str, Any], original: bool) -> Member:
-    xmp = json.loads(row["xmp"] or "{}") | json.loads(row["sidecar_xmp"] or "{}")
+    exif = json.loads(row["exif"] or "{}")
+    xmp = exif_as_xmp(exif) | json.loads(row["xmp"] or "{}")
+    xmp |= json.loads(row["sidecar_xmp"] or "{}")
     sidecars = sorted(key for key in row["sidecars"] or [] if key.lower().endswith(".xmp"))
     return Member(
         asset_id=row["asset_id"],
@@ -306,6 +312,8 @@ def _member(row: dict[str, Any], original: bool) -> Member:
         original=original,
         held=row["etag"],  # the listing's, until the object has been looked at
         sidecar=sidecars[0] if sidecars else None,
+        sha256=row["sha256"] or "",
+        holds=what_it_holds(exif),
     )
 
 
@@ -345,6 +353,10 @@ def _with_operations(
     merge = merge_metadata(choice.keeper, choice.duplicates, (*rule.metadata, *DEFAULT_METADATA))
     # A tag or a link takes nothing from anybody: there is nothing to ask.
     questions = (*choice.questions, *merge.conflicts) if rule.action in _MERGING else ()
+    if rule.action in _LEAVING:
+        questions = (*questions, *left_behind(choice.keeper, choice.duplicates))
+        if site.store is not None and states and not refused:
+            questions = (*questions, *_companions(site.store, choice.duplicates))
     operations: tuple[Any, ...] = ()
     refused = refused or choice.refused
     if not refused and site.store is not None and states:
@@ -361,7 +373,9 @@ def _with_operations(
                 merge=merge,
                 states=states,
                 sidecars=_sidecars(site.store, everyone, states),
-                own_sidecars=_own(everyone) - site.shared_sidecars,
+                own_sidecars=_own(everyone)
+                - site.shared_sidecars
+                - _used_by_others(site.store, choice.duplicates),
                 quarantine=f"{site.policy.quarantine.prefix}{site.scan.id}/",
             )
             operations = plan_operations(rule.action, work)
@@ -434,6 +448,39 @@ def _own(members: Sequence[Member]) -> frozenset[str]:
     return frozenset(member.sidecar for member in members if member.sidecar)
 
 
+def _used_by_others(store: Store, members: Sequence[Member]) -> set[str]:
+    """Sidecars that belong to another object too, be it one that no scan looks at.
+
+    ``a.xmp`` is that of ``a.jpg`` and of the raw file ``a.cr2``, whether or not the settings leave
+    raw files out: it does not leave with the JPEG.
+    """
+    shared = set()
+    for member in members:
+        stem = (member.sidecar or "")[: -len(".xmp")]
+        if not member.sidecar or stem == member.key:
+            continue
+        others = set(store.beside(stem)) - {member.key, member.sidecar}
+        if any("." not in key[len(stem) + 1 :] for key in others):
+            shared.add(member.sidecar)
+    return shared
+
+
+def _companions(store: Store, members: Sequence[Member]) -> list[str]:
+    """Questions about files that belong to a duplicate and would stay behind alone."""
+    questions = []
+    for member in members:
+        folder, slash, name = member.key.rpartition("/")
+        stem = f"{folder}{slash}{name.rpartition('.')[0] or name}"
+        beside = {key for key in store.beside(stem) if key not in (member.key, member.sidecar)}
+        alone = sorted(key for key in beside if belongs_to(key, member.key))
+        if alone:
+            questions.append(
+                f"{member.key} would leave, and what belongs to it would stay behind: "
+                f"{', '.join(alone)}: is that right?"
+            )
+    return questions
+
+
 def _moved(members: Sequence[Member], states: dict[str, ObjectState]) -> str:
     """Why the group is not the one that was scanned, or nothing."""
     for member in members:
@@ -498,6 +545,6 @@ def _approve_by_rule(catalog: Catalog, plan: Plan, policy: Policy) -> None:
                 group,
                 decision="approve",
                 by=f"policy {plan.policy}",
-                door="policy",
+                channel="policy",
                 comment=f"rule {rule.name}",
             )

@@ -13,18 +13,24 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError, SourceError
+from tasks.merging.bucket_journal import BucketJournal
+from tasks.merging.bucket_turn import bucket_turn
 from tasks.merging.journal import (
     DONE,
     LEFT,
     PURGED,
+    RELEASED,
+    SETTLED,
     Run,
     last_events,
     read_events,
-    read_plan,
+    read_named_plan,
     read_plans,
     write_events,
 )
+from tasks.merging.operations import Operator
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
+from tasks.merging.undo import GRACE
 from tasks.progress import Progress, silent
 from tasks.records import now
 from tasks.session import open_catalog, open_store
@@ -41,8 +47,9 @@ class Quarantined:
 
     Attributes:
         until: how long the policy keeps it.
-        state: ``kept``, ``expired``, ``left`` (an undo could not put it back: it is never removed);
-            after emptying ``purged`` or ``failed``.
+        state: ``kept``, ``expired``, ``released`` (its original is back; it goes after a while),
+            ``left`` (an undo could not put it back: it is never removed); after emptying
+            ``purged`` or ``failed``.
     """
 
     plan_id: str
@@ -91,7 +98,7 @@ def empty_quarantine(
         raise MergeError("emptying a quarantine early needs one plan's id")
     catalog = open_catalog(settings)
     outcomes: list[Quarantined] = []
-    with catalog.turn(settings.catalog.turn_seconds):
+    with catalog.turn(settings.catalog.scan_wait_seconds):
         for plan in _plans(catalog, plan_id):
             due = [
                 (entry, group)
@@ -104,7 +111,7 @@ def empty_quarantine(
 
 def _plans(catalog: Catalog, plan_id: str) -> Iterator[Plan]:
     if plan_id:
-        yield read_plan(catalog, plan_id)
+        yield read_named_plan(catalog, plan_id)
         return
     yield from read_plans(catalog)[0]  # what lies there because of the others stays there
 
@@ -115,15 +122,19 @@ def _entries(catalog: Catalog, plan: Plan) -> Iterator[tuple[Quarantined, Planne
     groups = {group.group_id: group for group in plan.groups}
     # Left: an undo did not put the original back, and the copy is all there is of it. It is shown,
     # and never removed by us.
-    there = pl.col("event").is_in([DONE, LEFT])
+    there = pl.col("event").is_in([DONE, LEFT, RELEASED])
     moved = last.filter(there & (pl.col("kind") == OperationKind.COPY.value))
     for row in moved.iter_rows(named=True):
         group = groups[row["group_id"]]
         operation = group.operations[row["number"]]
         until = row["at"] + timedelta(days=plan.quarantine_days)
+        if row["event"] == RELEASED:
+            until = row["at"] + GRACE
         state = "expired" if until <= now() else "kept"
         if row["event"] == LEFT:
             state = "left"
+        elif row["event"] == RELEASED and state == "kept":
+            state = "released"
         yield (
             Quarantined(
                 plan.id,
@@ -158,19 +169,44 @@ def _purge(
         raise MergeError(
             f"the store of {store.bucket} does not keep to {', '.join(store.capabilities.missing)}"
         )
-    run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()))
+    with bucket_turn(store, settings):
+        return _purge_in_turn(catalog, settings, store, plan, due, by, progress)
+
+
+def _purge_in_turn(
+    catalog: Catalog,
+    settings: Settings,
+    store: Store,
+    plan: Plan,
+    due: list[tuple[Quarantined, PlannedGroup]],
+    by: str,
+    progress: Progress,
+) -> list[Quarantined]:
+    book = BucketJournal(store, plan)
+    book.open()
+    run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()), book)
     events = read_events(catalog, plan)
     outcomes = []
     for at, (entry, group) in enumerate(due):
         operation = group.operations[entry.number]
+        last = last_events(events, group.group_id)
         try:
-            _check_keeper(store, group, last_events(events, group.group_id))
-            copy = store.state(entry.at)
             with catalog.writing(settings.catalog.busy_seconds):
                 # The journal last: what is gone and not written down is found by the next run.
-                if copy.exists:
-                    store.delete(copy)
-                write_events(catalog, run, group, PURGED, [(entry.number, operation, {})])
+                if last[entry.number][0] == RELEASED:
+                    event = _end_release(Operator(store, group, last), entry.number)
+                else:
+                    _check_keeper(store, group, last)
+                    copy = store.state(entry.at)
+                    if copy.exists:
+                        store.delete(copy)
+                    event = PURGED
+                write_events(catalog, run, group, event, [(entry.number, operation, {})])
+            if event == LEFT:
+                raise MergeError(
+                    f"{entry.key!r} is not there, or another, though an undo put it back: its copy "
+                    "stays in quarantine"
+                )
         except (SourceError, MergeError) as error:
             outcomes.append(_ended(entry, "failed", str(error)))
         else:
@@ -183,6 +219,11 @@ def _purge(
         len(due),
     )
     return outcomes
+
+
+def _end_release(operator: Operator, number: int) -> str:
+    """Remove the copy of what an undo put back, if that is still there; the event to write."""
+    return LEFT if operator.undo(number) else SETTLED
 
 
 def _check_keeper(

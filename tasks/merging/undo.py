@@ -1,28 +1,39 @@
 """Undo: put back what a merge did, from the plan and the journal alone.
 
 In reverse order, and idempotent like the merge. What changed since is left as it is, and said.
+
+A quarantined copy stays for a while after its original is back: a process that stood still, or a
+request that was held up on its way, may remove the original once more. A store refuses a request
+that was signed over 15 minutes ago, so that after an hour nothing of that kind can come any more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
 
 from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError, SourceError
+from tasks.merging.bucket_journal import BucketJournal
+from tasks.merging.bucket_turn import bucket_turn
 from tasks.merging.catalog_sync import remember_objects
 from tasks.merging.journal import (
     LEFT,
     PURGED,
+    RELEASED,
+    SETTLED,
     UNDOING,
     UNDONE,
     Run,
     last_events,
     read_events,
+    read_named_plan,
     read_plan,
     write_events,
 )
@@ -35,6 +46,10 @@ from tasks.settings import Settings
 from tasks.sources.capabilities import probe
 
 log = logging.getLogger(__name__)
+
+#: How long a copy stays in quarantine after its original was put back: longer than any request
+#: lives (AWS refuses a signature that is older than 15 minutes).
+GRACE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +97,8 @@ def undo_merge(
     store = open_store(plan.source, settings)
     if store is None:
         raise MergeError(f"{plan.source} is a folder; nothing was merged there")
-    with catalog.turn(settings.catalog.turn_seconds):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         events = read_events(catalog, plan)
         todo = _todo(plan, events, group_id, number)
         if todo and not dry_run:
@@ -90,7 +106,11 @@ def undo_merge(
             if not store.capabilities.writable:
                 missing = ", ".join(store.capabilities.missing)
                 raise MergeError(f"the store of {store.bucket} does not keep to {missing}")
-        run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()))
+            stack.enter_context(bucket_turn(store, settings))
+        book = BucketJournal(store, plan)
+        if todo and not dry_run:
+            book.open()
+        run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()), book)
         outcomes: list[UndoOutcome] = []
         for at, (group, numbers) in enumerate(todo):
             last = last_events(events, group.group_id)
@@ -115,8 +135,10 @@ def find_target(catalog: Catalog, target: str) -> tuple[Plan, str | None, int | 
     if len(parts) > 3 or not all(parts):
         raise MergeError(f"{target!r}: write PLAN, PLAN/GROUP or PLAN/GROUP/NUMBER")
     try:
-        plan = read_plan(catalog, parts[0])
+        plan = read_named_plan(catalog, parts[0])
     except MergeError:
+        if parts[0].lower() == "latest":
+            raise
         found = None if len(parts) > 1 else _plan_of_group(catalog, parts[0])
         if found is None:
             raise
@@ -151,7 +173,7 @@ def _todo(
         if group_id is not None and group.group_id != group_id:
             continue
         last = last_events(events, group.group_id)
-        ended = {UNDONE, PURGED}
+        ended = {UNDONE, PURGED, RELEASED, SETTLED}
         numbers = sorted((n for n, (event, _) in last.items() if event not in ended), reverse=True)
         if number is not None:
             numbers = _with_followers(group, numbers, number)
@@ -186,7 +208,7 @@ def _undo_group(
             outcomes.append(_outcome(run.plan, group, n, "left", why))
             continue
         try:
-            why = operator.undo(n)
+            why = operator.undo(n, keep_copies=True)
         except MergeError as error:  # gone for good; the others may come back
             lost = str(error)
             outcomes.append(_outcome(run.plan, group, n, "failed", lost))
@@ -196,13 +218,21 @@ def _undo_group(
             break
         outcomes.append(_outcome(run.plan, group, n, "left" if why else "undone", why))
     ends = list(zip(numbers, outcomes, strict=False))
-    for state, event in (("undone", UNDONE), ("left", LEFT)):
-        rows = [(n, group.operations[n], {"why": o.why}) for n, o in ends if o.state == state]
-        write_events(catalog, run, group, event, rows)
+    rows: dict[str, list[tuple[int, Operation, dict[str, Any]]]] = {}
+    for n, end in ends:
+        if end.state in _EVENTS:
+            copy = group.operations[n].kind is OperationKind.COPY
+            event = RELEASED if copy and end.state == "undone" else _EVENTS[end.state]
+            rows.setdefault(event, []).append((n, group.operations[n], {"why": end.why}))
+    for event, described in rows.items():
+        write_events(catalog, run, group, event, described)
     undone = [n for n, outcome in ends if outcome.state == "undone"]
     remember_objects(catalog, settings, run.plan, group, undone, undone=True)
     log.info("group %s: %d of %d operations undone", group.group_id[:8], len(undone), len(numbers))
     return outcomes
+
+
+_EVENTS = {"undone": UNDONE, "left": LEFT}
 
 
 def _outcome(

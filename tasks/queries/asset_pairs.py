@@ -9,9 +9,10 @@ from tasks.dedup.evidence import Evidence
 from tasks.dedup.explain import PictureFacts, explain_pair, turn_around
 from tasks.dedup.verify import tier_of
 
-#: Up to so many equal assets all their pairs are listed; beyond, each against the first.
+#: Of assets with equal pixels, all pairs are listed up to this many assets; of more, each asset
+#: with the first of them, for the pairs grow with the square.
 _ALL_PAIRS = 32
-#: Up to so many copies a content's near matches are listed for each copy.
+#: A content's matches are listed for each of its assets up to this many; of more, for the first.
 _NEAR_COPIES = 8
 
 
@@ -25,8 +26,8 @@ def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame, members: pl.DataFram
 
     Returns:
         left, right (keys, left < right), score, tier, relation, changes, original, reasons,
-        flipped, evidence: the measurements as JSON, right against left, or left against right
-        where flipped.
+        flipped, evidence. Evidence is the measurements as JSON: of right against left or, where
+        flipped, of left against right.
     """
     pairs = pl.concat([_equal_pairs(assets), _near_pairs(assets, matches)]).sort("left", "right")
     facts = {
@@ -130,6 +131,6 @@ def _near_pairs(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
 
 
 def _few_copies(assets: pl.DataFrame) -> pl.DataFrame:
-    """Assets of contents that have few, and the first of those that have many."""
+    """All assets of contents with few assets, and the first asset of contents with many."""
     nth = pl.int_range(pl.len()).over("content")
     return assets.sort("key").filter((pl.len().over("content") <= _NEAR_COPIES) | (nth == 0))

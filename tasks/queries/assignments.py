@@ -1,8 +1,10 @@
-"""Partition: the cells of a large scope, and which of them each content looks into.
+"""The inverted lists (IVF) of a large scope: its centroids, and the assignment of each content.
 
-The centres are kept in the catalog, as are the cells of every content: what comes later is put into
-the same cells, so that its lists and those it enters are what a full scan would make. The cells are
-made anew when the scope has doubled or halved since, or another mode is asked for.
+A *cell* is one inverted list: the vectors that are nearest to one centre (centroid). A content's
+*home* is the cell it is in; it is compared with the contents of the cells nearest to it. Centres
+and assignments are kept in the catalog. What comes later is assigned by the same centres, so that
+an incremental scan ends with the neighbour lists of a full one. The cells are made anew when the
+scope has doubled or halved since, or when another mode is asked for (ADR 10).
 """
 
 from __future__ import annotations
@@ -23,21 +25,32 @@ from tasks.session import pa_table
 log = logging.getLogger(__name__)
 
 EXACT, BALANCED, SPEED, AUTO = "exact", "balanced", "speed", "auto"
-#: Where ``auto`` changes over: all pairs of more cost more than the pictures' features.
+#: Up to how many contents the mode ``auto`` is exact, and balanced. Beyond 100,000, comparing all
+#: pairs costs more than making the features of the pictures.
 EXACT_UP_TO, BALANCED_UP_TO = 100_000, 1_000_000
-#: Cells that each content looks into: so many at least and at most, between them a share of all.
-#: What is looked into grows with the collection only to where the cells of contents fill memory.
+#: With how many cells each content is compared: at least, at most, and between these the share of
+#: all cells. The upper bound keeps the assignments of all contents small enough for memory.
 PROBES = {BALANCED: (32, 160, 0.08), SPEED: (12, 96, 0.048)}
-#: Vectors of a cell, about, and those looked at for its centre.
+#: Contents of a cell, on average, and the most cells there are.
 _PER_CELL, _MOST_CELLS = 500, 4096
+#: Vectors that are looked at for each centre.
 SAMPLED = 32
-#: Made anew when the scope has grown or shrunk so much.
+#: Cells are made anew when the scope has grown or shrunk by this factor.
 _OUTGROWN = 2.0
 _BLOCK = 1 << 15
+#: Attribute of :class:`SearchNote` to the column that holds it.
+_MEASURED = {
+    "mode": "mode",
+    "recall": "recall",
+    "best": "recall_at_1",
+    "sample": "sample_size",
+    "ranked": "compared_share",
+    "neighbours": "list_length",
+}
 
 
 def choose_scan_mode(count: int, mode: str) -> str:
-    """How the lists of so many contents are made: exact, balanced or speed."""
+    """How the neighbour lists of ``count`` contents are made: exact, balanced or speed."""
     if mode != AUTO:
         return mode
     if count <= EXACT_UP_TO:
@@ -46,12 +59,12 @@ def choose_scan_mode(count: int, mode: str) -> str:
 
 
 def cells_for(count: int) -> int:
-    """How many cells so many contents are put in."""
+    """Into how many cells a scope of ``count`` contents is divided."""
     return min(max(count // _PER_CELL, 1), _MOST_CELLS)
 
 
 def probes_for(mode: str, cells: int) -> int:
-    """How many of so many cells each content looks into."""
+    """With how many of ``cells`` cells each content is compared."""
     least, most, share = PROBES[mode]
     return min(max(least, min(int(cells * share), most)), cells)
 
@@ -61,9 +74,9 @@ class Cells:
     """The cells of a scope.
 
     Attributes:
-        count: contents there were when they were made.
-        centres: float32 (cells, dim).
-        note: what was last measured of the lists made with them.
+        count: how many contents were in scope when the cells were made.
+        centres: float32 (cells, dim), of unit length.
+        note: what was last measured of the neighbour lists made with them.
     """
 
     mode: str
@@ -72,47 +85,43 @@ class Cells:
     note: SearchNote
 
     def fit(self, count: int, mode: str) -> bool:
-        """Whether they serve for so many contents in this mode."""
+        """Whether these cells can still be used for ``count`` contents in this mode."""
         grown = count / max(self.count, 1)
         return self.mode == mode and 1 / _OUTGROWN <= grown <= _OUTGROWN
 
 
 def read_cells(catalog: Catalog, scan: Scan, space: Space) -> Cells | None:
     """The cells that the scope's lists were made with; None when they are exact, or none are."""
-    found = catalog.read("cells", schema.CELLS.names, f"cells_id = {quote(_id(scan, space))}")
+    found = catalog.read(
+        "centroids", schema.CENTROIDS.names, f"centroids_id = {quote(_id(scan, space))}"
+    )
     if found.is_empty():
         return None
     row = found.row(0, named=True)
-    centres = np.frombuffer(row["centres"], np.float32).reshape(-1, space.dim).copy()
-    note = SearchNote(
-        row["mode"], row["recall"], row["best"], row["sample"], row["ranked"], row["neighbours"]
-    )
-    return Cells(row["mode"], row["count"], centres, note)
+    centres = np.frombuffer(row["centroids"], np.float32).reshape(-1, space.dim).copy()
+    note = SearchNote(**{name: row[column] for name, column in _MEASURED.items()})
+    return Cells(row["mode"], row["trained_on"], centres, note)
 
 
 def forget_cells(catalog: Catalog, scan: Scan, space: Space) -> None:
     """Remove the scope's cells; its lists must be gone by then."""
     # In this order: contents must never be placed in cells of before.
-    catalog.delete_where("homes", _where(scan, space))
-    catalog.delete_keys("cells", [_id(scan, space)])
+    catalog.delete_where("assignments", _where(scan, space))
+    catalog.delete_keys("centroids", [_id(scan, space)])
 
 
 def write_cells(catalog: Catalog, scan: Scan, space: Space, cells: Cells) -> None:
     """Write the scope's cells, or what was measured with them."""
     row = {
-        "cells_id": _id(scan, space),
+        "centroids_id": _id(scan, space),
         "scope": scan.scope,
         "space": space.id,
+        "trained_on": cells.count,
+        "centroids": cells.centres.tobytes(),
+        **_measured(cells.note),
         "mode": cells.mode,
-        "count": cells.count,
-        "centres": cells.centres.tobytes(),
-        "recall": cells.note.recall,
-        "best": cells.note.best,
-        "sample": cells.note.sample,
-        "ranked": cells.note.ranked,
-        "neighbours": cells.note.neighbours,
     }
-    catalog.upsert("cells", pa_table([row], schema.CELLS))
+    catalog.upsert("centroids", pa_table([row], schema.CENTROIDS))
 
 
 def partition_scope(
@@ -124,7 +133,7 @@ def partition_scope(
     mode: str,
     device: str,
 ) -> tuple[Cells, npt.NDArray[np.uint16]]:
-    """The scope's cells, and those that each content looks into (n, probes), its home first.
+    """The scope's cells, and the numbers of those that each content is compared with.
 
     Args:
         catalog: the catalog.
@@ -134,13 +143,17 @@ def partition_scope(
         vectors: theirs (n, dim).
         mode: balanced or speed.
         device: where the products are computed.
+
+    Returns:
+        The cells, and the assignments (n, probes): the nearest cell first, which is the home.
     """
     cells = read_cells(catalog, scan, space)
     if cells is None or not cells.fit(len(contents), mode):
         if cells:
             forget_cells(catalog, scan, space)
         number = cells_for(len(contents))
-        # Contents are named by their pixels' hash: in their order, every so many are a fair sample.
+        # Contents are named by a hash of their pixels and sorted by name, so that every nth is a
+        # random sample.
         step = max(1, len(contents) // (number * SAMPLED))
         centres = train_cells(vectors[::step], number, device=device)
         note = SearchNote(mode, neighbours=scan.settings.match.neighbours)
@@ -159,16 +172,16 @@ def _homes(
     cells: Cells,
     device: str,
 ) -> npt.NDArray[np.uint16]:
-    """The cells of each content; those of contents that have none yet are found and written."""
+    """The assignments of all contents; those that are missing are computed and written."""
     probes = probes_for(cells.mode, len(cells.centres))
     found = np.zeros((len(contents), probes), np.uint16)
     placed = np.zeros(len(contents), bool)
     places = pl.DataFrame({"content": contents}).with_row_index("row")
-    for batch in catalog.stream("homes", ["content", "cells"], _where(scan, space), _BLOCK):
+    for batch in catalog.stream("assignments", ["content", "lists"], _where(scan, space), _BLOCK):
         known = pl.DataFrame(pl.from_arrow(batch)).join(places, on="content")
-        known = known.filter(pl.col("cells").list.len() == probes)
+        known = known.filter(pl.col("lists").list.len() == probes)
         rows = known["row"].to_numpy()
-        found[rows] = known["cells"].explode().to_numpy().reshape(-1, probes)
+        found[rows] = known["lists"].explode().to_numpy().reshape(-1, probes)
         placed[rows] = True
     new = np.flatnonzero(~placed)
     for start in range(0, len(new), _BLOCK):
@@ -177,42 +190,39 @@ def _homes(
         names = contents.gather(rows)
         table = pl.DataFrame(
             {
-                "home_id": [digest(scan.scope, content, space.id) for content in names],
+                "assignment_id": [digest(scan.scope, content, space.id) for content in names],
                 "scope": scan.scope,
                 "space": space.id,
                 "content": names,
-                "cells": found[rows].astype(np.int32),
+                "lists": found[rows].astype(np.int32),
             }
         )
-        table = table.with_columns(pl.col("cells").arr.to_list())
-        catalog.upsert("homes", table.to_arrow().cast(schema.HOMES))
+        table = table.with_columns(pl.col("lists").arr.to_list())
+        catalog.upsert("assignments", table.to_arrow().cast(schema.ASSIGNMENTS))
     return found
 
 
 def note_search(catalog: Catalog, scan: Scan, note: SearchNote) -> None:
     """Write down how a scan searched, and what was measured of it."""
-    row = {
-        "scan_id": scan.id,
-        "mode": note.mode,
-        "recall": note.recall,
-        "best": note.best,
-        "sample": note.sample,
-        "ranked": note.ranked,
-        "neighbours": note.neighbours,
-    }
+    row = {"scan_id": scan.id, **_measured(note)}
     catalog.upsert("searches", pa_table([row], schema.SEARCHES))
 
 
 def read_search(catalog: Catalog, scan: Scan) -> dict[str, str | float | int]:
     """How a scan searched; empty for one of before this was written down."""
-    columns = schema.SEARCHES.names
-    found = catalog.read("searches", columns, f"scan_id = {quote(scan.id)}").drop("scan_id")
+    columns = list(_MEASURED.values())
+    found = catalog.read("searches", columns, f"scan_id = {quote(scan.id)}")
     if found.is_empty():
         return {}
+    row = found.row(0, named=True)
     return {
-        name: round(value, 6) if isinstance(value, float) else value  # float32 in the table
-        for name, value in found.row(0, named=True).items()
+        name: round(row[column], 6) if isinstance(row[column], float) else row[column]  # float32
+        for name, column in _MEASURED.items()
     }
+
+
+def _measured(note: SearchNote) -> dict[str, str | float | int]:
+    return {column: getattr(note, name) for name, column in _MEASURED.items()}
 
 
 def _id(scan: Scan, space: Space) -> str:

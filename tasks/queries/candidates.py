@@ -1,4 +1,4 @@
-"""Candidate pairs: which pairs of contents are worth a look at their pixels."""
+"""Candidate pairs: the pairs of contents whose pixels are compared."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.cross_filter import crossing, pairs_sharing
 from tasks.records import Scan, Space
 
-#: Contents of one hash that are all compared; of more, each with the first of them.
+#: Of contents with one perceptual hash, all pairs are candidates up to this many contents; of more,
+#: each content with the first of them.
 ALL_OF_ONE_HASH = 12
 
-#: Neighbour lists read at once.
+#: How many neighbour lists are read at once.
 READ_ROWS = 1 << 15
 
 
@@ -20,9 +21,10 @@ def list_candidates(
 ) -> pl.DataFrame:
     """The candidate pairs of a scope: left, right (left < right), each once, in order.
 
-    ``contents`` has content and phash, one row each; and side, in a scan across.
+    ``contents`` has content and phash, one row each; and side, in a cross-filter scan.
     """
-    # In numbers, in the order of the names: twenty million names would not fit into memory twice.
+    # Pairs are held as numbers of the sorted names: a million contents have some twenty million
+    # pairs, whose names would not fit into memory.
     names = contents["content"].unique().sort()
     numbers = pl.DataFrame({"name": names}).with_row_index("at")
 

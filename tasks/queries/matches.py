@@ -1,4 +1,7 @@
-"""A scan's verified pairs and its matches."""
+"""A scan's verified pairs and its matches, derived from what the catalog holds.
+
+A match is a verified pair at or above the scan's threshold.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ from tasks.queries.pair_answers import KnownAnswers
 from tasks.queries.scope_assets import embedded_assets
 from tasks.records import Scan, Space
 
-#: How often members may be offered to the keeper of a neighbouring group. Three rounds are the
-#: rule; a ring of 3,000 copies, each like its neighbours only, takes 17.
+#: How often the bridging pairs of groups are asked for (:func:`tasks.dedup.groups.bridging_pairs`),
+#: since each answer may change the groups. Three rounds are usual; a ring of 3,000 copies, each
+#: like its neighbours only, takes 17.
 _ROUNDS = 30
 
 
@@ -41,10 +45,17 @@ def settled_pairs(
     assets: pl.DataFrame,
     ask: Callable[[pl.DataFrame], pl.DataFrame],
 ) -> pl.DataFrame:
-    """Candidates with their answers, and those of members with the keepers of nearby groups.
+    """The candidate pairs with their answers, and the pairs that decide between two groups.
 
-    A pure function of what is in scope and of the pairs' answers: it does not matter in which
-    order the assets came, nor which scans there were before.
+    The result depends on what is in scope and on the pairs' answers alone: not on the order in
+    which the assets came, nor on earlier scans.
+
+    Args:
+        catalog: where the neighbour lists are.
+        scan: whose scope is meant.
+        space: where the vectors are.
+        assets: those in scope (:func:`tasks.queries.scope_assets.embedded_assets`).
+        ask: from pairs (left, right) to their answers (left, right, score, evidence).
     """
     sides = content_sides(assets)
     contents = assets.select("content", "phash").unique("content", keep="first")
@@ -62,19 +73,21 @@ def settled_pairs(
 
 
 def read_matches(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
-    """The scope's pairs that are copies, or alike, at or above the threshold, with evidence.
+    """The scope's verified pairs at or above the scan's threshold, with their evidence.
 
     Grouping, planning and summarizing need the same matches, which take a join over all
-    candidates. So those of one scan are derived once in a process, and again only when a table
-    they come from has a new version.
+    candidates. So those of one scan are derived once in a process, and again only when one of the
+    tables that they come from has a new version.
 
     Returns:
-        As :func:`~tasks.queries.matches.read_pairs`, and box_left, box_right: where the two meet.
+        The columns of :func:`read_pairs`; and box_left, box_right: where in each picture the two
+        overlap (x0, y0, x1, y1 in 0..1).
     """
     derived = _latest.of(catalog, scan, space)
     if derived is not None:
         return derived
-    # Before they are read: what is written meanwhile makes them be derived again, not kept.
+    # Taken before the tables are read: what is written while they are read gives a table another
+    # version than this, and the matches are derived again.
     state = _state(catalog, scan, space)
     boxes = pl.Struct({"box_left": pl.List(pl.Float64), "box_right": pl.List(pl.Float64)})
     matches = (
@@ -98,7 +111,7 @@ class _Latest:
 
     def of(self, catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame | None:
         """A scan's matches; None when others were derived since, or a table has changed."""
-        held = self._held  # read once: another thread may keep others
+        held = self._held  # read only once: another thread may replace it meanwhile
         if held is None or held[0][1] != scan.id:
             return None
         return held[1] if held[0] == _state(catalog, scan, space) else None

@@ -13,20 +13,23 @@ from tasks.embedding.sniff import PILLOW_FORMATS, sniff
 from tasks.embedding.xmp import parse_xmp
 from tasks.errors import AssetGoneError, SourceError
 from tasks.records import asset_id, digest
+from tasks.session import open_catalog
 from tasks.settings import Settings
 from tasks.sources.base import Source
+from tasks.sources.places import OUR_PREFIX, read_places
+from tasks.sources.s3 import S3Source, client_for
 
 log = logging.getLogger(__name__)
 
-#: The storage refused to show an object that it lists: a failure, tried again by the next scan.
+#: Why an object is left out that the storage lists but refused to show. The next scan tries again.
 UNREADABLE = "unreadable"
 
-#: A sidecar is read up to so many bytes; larger ones are no XMP.
+#: The largest sidecar that is read, in bytes; a larger file is no XMP.
 _SIDECAR_BYTES = 4 * 1024**2
 
 
 def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
-    """The listing of one object as a sync of the whole source would write it.
+    """One object's row in the table of assets, as a sync of the whole source would write it.
 
     Raises:
         AssetGoneError: when it is not there.
@@ -49,26 +52,46 @@ def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
 
 
 def revision_of(etag: str, size: int) -> str:
-    """Names the bytes of an object as far as its listing knows them."""
+    """A name for the bytes of an object, made of what a listing tells of them."""
     return digest(etag, str(size))
 
 
 def own_places(settings: Settings, source: Source) -> tuple[str, ...]:
-    """Prefixes of the source that hold our own reports and catalog: never assets."""
+    """Prefixes of the source that hold our own reports, catalog and quarantines: never assets."""
     delivery = settings.delivery
     mine = [settings.catalog.uri, delivery.bucket, delivery.folder]
     start = f"{source.id}/"
-    places = [".dam-dedup/"]  # where the demo, and whoever follows it, puts reports
+    places = [OUR_PREFIX]  # quarantine and probes; the demo puts its reports there too
     for place in mine:
         uri = str(place or "")
         uri = uri if "://" in uri else f"file://{Path(uri).resolve()}"
         if place and uri.startswith(start) and uri != start:
             places.append(uri.removeprefix(start).rstrip("/") + "/")
-    return tuple(places)
+    return (*places, *_quarantines(settings, source))
+
+
+def _quarantines(settings: Settings, source: Source) -> set[str]:
+    """Every place that a merge ever used as quarantine, whatever the policy says now."""
+    # Of merges of releases that did not keep the list in the bucket.
+    moved = open_catalog(settings).read("journal", ["key", "detail"], "kind = 'copy'")
+    targets = moved["detail"].str.json_path_match("$.to")
+    found = {
+        to.removesuffix(key)
+        for key, to in zip(moved["key"], targets, strict=True)
+        if to and to.endswith(key) and to != key
+    }
+    if isinstance(source, S3Source):
+        try:
+            found.update(read_places(client_for(settings.s3), source.bucket))
+        except SourceError as error:
+            log.warning(
+                "%s: where quarantines were is known of this catalog alone: %s", source.id, error
+            )
+    return found
 
 
 def is_wanted(key: str, include: list[str], exclude: list[str]) -> bool:
-    """Whether the patterns of the settings let a key in."""
+    """Whether a key passes the settings' include and exclude patterns."""
     if include and not any(fnmatchcase(key, pattern) for pattern in include):
         return False
     return not any(fnmatchcase(key, pattern) for pattern in exclude)
@@ -125,14 +148,14 @@ def asset_row(
     except AssetGoneError:
         return row | {"skipped": "gone", "etag": ""}
     except SourceError as error:
-        # An ETag that no listing has makes the next scan look again.
+        # No listing has an empty ETag, so the next scan finds the object changed and looks again.
         log.warning("%r is left out of this scan: %s", key, error)
         return row | {"skipped": UNREADABLE, "etag": ""}
     attached = sidecars_of(key, sidecars)
     kind = sniff(probe.head) if probe.head else None
     if probe.etag != item["etag"]:
-        # Replaced since it was listed: what the probe saw is what will be read. Otherwise the
-        # listing's time stays, which on some stores is finer than the header's.
+        # The object was replaced since it was listed: what the probe saw is what will be read. In
+        # all other cases the listing's time stays, which on some stores is finer than the header's.
         row |= {
             "etag": probe.etag,
             "size": probe.size,
@@ -176,6 +199,6 @@ def _read_sidecars(source: Source, keys: list[str]) -> dict[str, str]:
     for key in keys:
         try:
             found |= parse_xmp(source.read(key, source.probe(key).etag, _SIDECAR_BYTES))
-        except SourceError as error:  # the asset itself is fine
+        except SourceError as error:  # a sidecar that cannot be read is no failure of its asset
             log.warning("sidecar %r is left out: %s", key, error)
     return found

@@ -1,4 +1,4 @@
-"""What verification said of pairs, as the catalog keeps it."""
+"""The answers that verification gave for pairs of contents, as the catalog keeps them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def name_pairs(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 class KnownAnswers:
-    """What is known of pairs under the present rule, read once."""
+    """The answers of all pairs under the present rule, read from the catalog once."""
 
-    # By both sides and not by the pair's id: millions of pairs are joined, and none is digested.
+    # Pairs are joined by their two contents. Joining by the pair's id would need a digest of each
+    # of millions of pairs.
     _SIDES = ("left", "right")
     _COLUMNS = (*_SIDES, "score", "evidence")
 
@@ -36,7 +37,7 @@ class KnownAnswers:
         self._rows = pl.DataFrame(rows)
 
     def of(self, wanted: pl.DataFrame) -> pl.DataFrame:
-        """Pairs (left, right) with their answers; those never looked at count as refused."""
+        """Pairs (left, right) with score and evidence; a pair without an answer has the score 0."""
         if wanted.is_empty():
             return pl.DataFrame(schema=PAIR_COLUMNS)
         found = wanted.select(self._SIDES).join(
@@ -45,12 +46,12 @@ class KnownAnswers:
         return found.with_columns(pl.col("score").fill_null(0.0))
 
     def missing(self, wanted: pl.DataFrame) -> pl.DataFrame:
-        """Those of the pairs that nobody has looked at."""
+        """The pairs that have no answer yet."""
         return wanted.select(self._SIDES).join(
             self._rows, on=self._SIDES, how="anti", maintain_order="left"
         )
 
     def add(self, rows: pa.Table) -> None:
-        """Take in what was just verified."""
+        """Add answers that were just found, as they are written to the catalog."""
         new = pl.DataFrame(pl.from_arrow(rows.select(self._COLUMNS)))
         self._rows = pl.concat([self._rows, new], rechunk=False)

@@ -16,10 +16,11 @@ from tasks.records import Picture, Space, digest
 from tasks.session import pa_table
 from tasks.settings import Settings
 
-#: Stands for a picture's pixels once the model has seen them.
+#: Takes the place of a picture's pixels when they are no longer needed.
 NO_PIXELS = np.empty((0, 0, 3), dtype=np.uint8)
 
-#: Filter columns that only a reading fills. Found in a text value too, it costs readings, no more.
+#: Filter columns that only a reading fills. A match inside a text value does no harm: then more
+#: images are read than the filter needs.
 _READING_COLUMN = re.compile(r"\b(width|height|mode|sha256)\b", re.IGNORECASE)
 
 
@@ -29,8 +30,8 @@ class Reading:
 
     Attributes:
         revision: names the bytes that were read (see :func:`tasks.queries.objects.revision_of`).
-        failed: reason word of a failure.
-        message: the failure in a sentence.
+        failed: why there is no picture, as one of the codes in ``reports/words.py``.
+        message: the same in a sentence.
     """
 
     key: str
@@ -42,18 +43,21 @@ class Reading:
 
 
 def names_reading_column(where: str) -> bool:
-    """Whether a filter asks for what only a reading tells."""
+    """Whether a filter names a column that is only filled when the image is read."""
     return bool(_READING_COLUMN.search(where))
 
 
 def reader_of(settings: Settings) -> str:
-    """Names how images are read: a failure is tried again once the program or a limit differs."""
+    """A name for the way in which images are read: the reader's version and the limits.
+
+    A failed image is tried again when this name has changed.
+    """
     limits = settings.limits.model_dump_json(exclude={"inflight_bytes"})
     return digest(str(READER_VERSION), limits)[:16]
 
 
 def record_space(catalog: Catalog, space: Space) -> None:
-    """Write down what a space is."""
+    """Write the model, revision, preprocessing and dimension that a space's id stands for."""
     row = {
         "space": space.id,
         "model": space.model,
@@ -65,12 +69,12 @@ def record_space(catalog: Catalog, space: Space) -> None:
 
 
 def picture_row(asset: str, revision: str, picture: Picture, settings: Settings) -> dict[str, Any]:
-    """What is kept of a picture that was read elsewhere, for the table of assets."""
+    """The columns of the table of assets for a picture that was read outside of a scan."""
     return reading_row(Reading("", asset, revision, picture), reader_of(settings))
 
 
 def reading_row(reading: Reading, reader: str) -> dict[str, Any]:
-    """A reading as columns of the assets table; ``reader`` names how images are read."""
+    """A reading as columns of the table of assets; ``reader`` is from :func:`reader_of`."""
     row: dict[str, Any] = {
         "asset_id": reading.asset_id,
         "read_revision": reading.revision,

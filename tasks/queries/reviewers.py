@@ -19,8 +19,8 @@ def share_groups(
 ) -> dict[str, tuple[str, ...]]:
     """Reviewer to the ids of the groups of a scan that are that person's to decide on.
 
-    A group is a reviewer's when every member lies in that reviewer's part. What reaches into the
-    parts of several people is nobody's but the collection owners'.
+    A group is a reviewer's when every member lies in that reviewer's part. A group that reaches
+    into the parts of several people is for the collection's owners alone.
 
     Args:
         catalog: where the scan's groups are.

@@ -1,4 +1,4 @@
-"""Answers pairs of contents: from the catalog, and by verification where it has none."""
+"""Answers pairs of contents from the catalog, and verifies those that it has no answer for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.dedup.features import use_one_thread
-from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, verify_pair
+from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, try_to_verify
 from tasks.progress import Progress
 from tasks.queries.pair_answers import KnownAnswers, name_pairs
 from tasks.settings import MatchSettings
@@ -44,7 +44,7 @@ class ScanVerifier:
         self._catalog = catalog
         self._answers = KnownAnswers(catalog)
         self._workers = settings.workers or os.cpu_count() or 1
-        self._held = settings.features_held
+        self._held = settings.feature_cache_images
         self._progress = progress
         self.verified = 0
 
@@ -63,7 +63,8 @@ class ScanVerifier:
             return
         use_one_thread()
         cache = FeatureCache(self._held)
-        # The pairs are spread over the cores; products that spread as well double the cost.
+        # Each pair is verified by one thread. If the matrix products inside were spread over the
+        # cores as well, the threads would get in each other's way, at twice the cost.
         with (
             threadpool_limits(1),
             ThreadPoolExecutor(self._workers, "verify") as pool,
@@ -71,8 +72,8 @@ class ScanVerifier:
             for start in range(0, pairs.height, _CHUNK):
                 chunk = pairs.slice(start, _CHUNK)
                 sides = chunk.select("left", "right").rows()
-                # Also of contents whose features are held: they may have to make room before
-                # their turn comes.
+                # The thumbnails of contents whose features are in the cache are read as well: they
+                # may be pushed out before their pair's turn comes.
                 names = {name for pair in sides for name in pair}
                 read = self._catalog.read_keys("thumbnails", ["content", "jpeg"], names)
                 answer = partial(_answer, cache, dict(read.iter_rows()))
@@ -90,11 +91,11 @@ def _answer(cache: FeatureCache, jpegs: dict[str, bytes], left: str, right: str)
                 return None
             features = cache.make(content, jpegs[content])
         sides.append(features)
-    return verify_pair(sides[0], sides[1])
+    return try_to_verify(sides[0], sides[1])
 
 
 def _rows(pairs: pl.DataFrame, found: list[Verified | None]) -> pa.Table:
-    # A pair without an answer is asked again by the next scan.
+    # A pair without an answer is not written, so the next scan verifies it.
     pairs = pairs.filter(pl.Series([answer is not None for answer in found], dtype=pl.Boolean))
     answers = [answer for answer in found if answer is not None]
     texts = [

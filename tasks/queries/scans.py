@@ -1,4 +1,4 @@
-"""The row of a scan."""
+"""The row of a scan in the catalog."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.catalog.catalog import Catalog
 from tasks.records import Scan
 from tasks.session import pa_table
 
-#: State of a scan whose mail failed or waits for the next digest: the next scan tells its news.
+#: State of a scan whose mail failed or waits for the next digest. The next scan's news include its.
 UNTOLD = "finished, not told"
 
 

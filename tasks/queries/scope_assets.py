@@ -8,7 +8,7 @@ from tasks.catalog.catalog import Catalog
 from tasks.records import Scan, Space
 from tasks.session import open_source, read_sides, scope_sql
 
-#: What decides which asset of a group is its keeper.
+#: The columns by which groups are formed and their keepers ranked.
 KEEPER_COLUMNS = [
     "key",
     "asset_id",
@@ -27,7 +27,8 @@ def embedded_assets(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
     source = open_source(scan.source, scan.settings)
     assets = catalog.read("assets", KEEPER_COLUMNS, scope_sql(scan, source))
     assets = assets.drop_nulls("content")
-    # Another scan may have brought assets since ours embedded: they wait for their own scan.
+    # An asset may have come in since this scan embedded, without a vector in this space: it waits
+    # for the next scan.
     embedded = catalog.known_contents(space.id)
     assets = assets.filter(pl.col("content").is_in(embedded.implode()))
     return read_sides(catalog, scan, assets)

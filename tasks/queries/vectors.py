@@ -15,20 +15,20 @@ Vectors = npt.NDArray[np.float16]
 
 #: Rows read at once when a whole table of vectors is read: 80 MB of 1,280 dimensions.
 _ROWS = 1 << 15
-#: Contents named in one filter.
+#: Contents that are named in one filter.
 _NAMES = 1000
-#: Where more than this share of a table is wanted, the whole table is read once, in order;
-#: where less is, only the rows asked for.
+#: When more than this share of a table's vectors is wanted, the whole table is streamed once;
+#: otherwise only the wanted rows are read.
 _SHARE = 0.1
 
 
 def read_vectors(catalog: Catalog, space: Space, contents: pl.Series) -> Vectors:
-    """Vectors of contents, in the order given; none is in memory twice.
+    """Vectors of contents, in the order given, written into one array as they are read.
 
     Args:
         catalog: the catalog.
         space: where the vectors are.
-        contents: names; one that has no vector gets zeros.
+        contents: their names; a content without a vector gets zeros.
 
     Returns:
         float16 (len(contents), dim), of unit length.

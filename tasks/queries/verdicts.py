@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
-from tasks.csv_cells import unescape_cell
+from tasks.csv_cells import read_table, unescape_cell
 from tasks.dedup.verdicts import VERDICTS
 from tasks.errors import MergeError
 from tasks.records import digest, now
@@ -31,7 +30,7 @@ _COLUMNS = [
     "right",
     "verdict",
     "by",
-    "door",
+    "channel",
     "comment",
     "at",
 ]
@@ -48,7 +47,7 @@ class Verdict:
 
 
 def record_verdicts(
-    settings: Settings, verdicts: Iterable[Verdict], *, by: str, door: str = "cli"
+    settings: Settings, verdicts: Iterable[Verdict], *, by: str, channel: str = "cli"
 ) -> int:
     """Add verdicts; all of them or, when one is wrong, none.
 
@@ -71,7 +70,7 @@ def record_verdicts(
                 row
                 | {
                     "by": " ".join(by.split()),
-                    "door": door,
+                    "channel": channel,
                     "at": now(),
                     "sequence": time.time_ns() + number,
                 }
@@ -88,9 +87,9 @@ def record_verdicts(
 
 
 def give_verdict(settings: Settings, request: VerdictRequest) -> int:
-    """Add the verdict of a form."""
+    """Record the verdict of a form of the Prefect UI."""
     one = Verdict(request.left, request.right, request.verdict.value, request.comment)
-    return record_verdicts(settings, [one], by=request.given_by, door="prefect")
+    return record_verdicts(settings, [one], by=request.given_by, channel="prefect")
 
 
 def read_verdicts(catalog: Catalog, source: str = "") -> pl.DataFrame:
@@ -98,34 +97,34 @@ def read_verdicts(catalog: Catalog, source: str = "") -> pl.DataFrame:
     return catalog.read("verdicts", _COLUMNS, f"source = {quote(source)}" if source else "")
 
 
-def parse_verdicts(text: str) -> list[Verdict]:
+def parse_verdicts(data: bytes | str) -> list[Verdict]:
     """Verdicts from CSV with the columns left, right, verdict and perhaps comment.
 
-    The report's pairs.csv with a column ``verdict`` added is such a file; rows without a verdict
-    are left out. As in every CSV file of this program, one leading apostrophe of a cell is none of
-    its text (``tasks.csv_cells``).
+    The report's pairs.csv with a column ``verdict`` added is such a file, in whatever form a
+    spreadsheet program saved it (``tasks.csv_cells.read_table``); rows without a verdict are left
+    out. As in every CSV file of this program, one leading apostrophe of a cell is none of its text.
 
     Raises:
-        MergeError: when a column is missing.
+        MergeError: when a column is missing, or it is no text.
     """
-    reader = csv.DictReader(io.StringIO(text.removeprefix("﻿")))
-    missing = {"left", "right", "verdict"} - set(reader.fieldnames or ())
-    if missing:
-        raise MergeError(f"the CSV has no column {', '.join(sorted(missing))}")
-    return [
-        Verdict(
-            unescape_cell(row["left"] or ""),
-            unescape_cell(row["right"] or ""),
-            row["verdict"].strip().lower(),
-            unescape_cell(row.get("comment") or ""),
-        )
-        for row in reader
-        if (row["verdict"] or "").strip()
-    ]
+    table = data.encode() if isinstance(data, str) else data
+    try:
+        return [
+            Verdict(
+                unescape_cell(row["left"] or ""),
+                unescape_cell(row["right"] or ""),
+                row["verdict"].strip().lower(),
+                unescape_cell(row.get("comment") or ""),
+            )
+            for row in read_table(table, {"left", "right", "verdict"})
+            if (row["verdict"] or "").strip()
+        ]
+    except (ValueError, csv.Error) as error:
+        raise MergeError(f"the verdicts cannot be read: {error}") from error
 
 
 def _assets(catalog: Catalog, names: set[str]) -> dict[str, list[tuple[str, str, str, str]]]:
-    """Name (key or asset id) to the assets it means: id, source, key, content."""
+    """From each name (key or asset id) to the assets that have it: id, source, key, content."""
     columns = ["asset_id", "source", "key", "content", "removed_at"]
     ordered = sorted(names)
     found: dict[str, list[tuple[str, str, str, str]]] = {}

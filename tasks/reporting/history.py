@@ -102,9 +102,9 @@ def keep_report(scan: Scan, summary: Summary, totals: dict[str, int]) -> None:
         "started": scan.started,
         "finished": summary.finished,
         "totals": json.dumps(numbers),
-        "facts": json.dumps(facts),
-        "notes": _packed(summary.plan),
-        "tables": json.dumps(summary.tables),
+        "provenance": json.dumps(facts),
+        "plan_notes": _packed(summary.plan),
+        "table_versions": json.dumps(summary.tables),
         "mailed": False,
     }
     catalog = open_catalog(scan.settings)
@@ -122,17 +122,17 @@ def keep_mailed(scan: Scan) -> None:
 
 def read_kept(catalog: Catalog, scan_id: str) -> KeptReport | None:
     """What was kept of a scan's report; None for a scan by an older program."""
-    columns = ["scan_id", "finished", "facts", "notes", "tables"]
+    columns = ["scan_id", "finished", "provenance", "plan_notes", "table_versions"]
     found = catalog.read("reports", columns, f"scan_id = {quote(scan_id)}")
     if found.is_empty():
         return None
     row = found.row(0, named=True)
-    facts = json.loads(row["facts"])
+    facts = json.loads(row["provenance"])
     return KeptReport(
         row["finished"],
         facts["versions"],
-        _plan_note(facts["plan"], row["notes"]),
-        json.loads(row["tables"]),
+        _plan_note(facts["plan"], row["plan_notes"]),
+        json.loads(row["table_versions"]),
     )
 
 
@@ -149,6 +149,23 @@ def last_mailed(catalog: Catalog, scan: Scan) -> datetime | None:
 def read_history(settings: Settings) -> pl.DataFrame:
     """Every finished scan of the catalog, the oldest first: the columns of :data:`PAST`."""
     return past_scans(open_catalog(settings))
+
+
+def read_unfinished(settings: Settings) -> pl.DataFrame:
+    """The scans that did not finish, the oldest first.
+
+    Returns:
+        scan_id, kind, started, finished (null while it runs, and where its process was killed),
+        source, where, scope, threshold, dry_run, and state: ``failed: KIND OF ERROR``, or
+        ``running`` for one that runs or was killed.
+    """
+    columns = [name for name in PAST if name in schema.SCANS.names]
+    found = open_catalog(settings).read(
+        "scans", [*columns, "state"], "NOT starts_with(state, 'finished')"
+    )
+    return found.with_columns(pl.col("threshold").cast(pl.Float64).round(6)).cast(
+        {name: PAST[name] for name in columns}
+    )
 
 
 def past_scans(catalog: Catalog, before: Scan | None = None) -> pl.DataFrame:

@@ -225,13 +225,15 @@ def last_scan(
     row = found.row(-1, named=True)
     kept = catalog.read("spaces", ["space", "model", "revision", "preprocessing", "dim"])
     space = kept.filter(pl.col("space") == row["space"]).drop("space").row(0, named=True)
-    others = catalog.read("across", ["across"], f"scan_id = {quote(row['scan_id'])}")["across"]
+    filters = catalog.read(
+        "cross_filters", ["reference_filter"], f"scan_id = {quote(row['scan_id'])}"
+    )["reference_filter"]
     scan = Scan(
         id=row["scan_id"],
         kind=Kind(row["kind"]),
         source=row["source"],
         where=row["where"],
-        across=others[0] if len(others) else "",
+        across=filters[0] if len(filters) else "",
         scope=row["scope"],
         threshold=round(row["threshold"], 6),  # float32 in the table
         dry_run=row["dry_run"],

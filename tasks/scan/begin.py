@@ -1,4 +1,4 @@
-"""Begin a scan: settle what will be scanned, and write it down."""
+"""Begin a scan: settle what will be scanned, and write the scan's row into the catalog."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: What NOW means in a scope's name: the last seven days are one scope, however often scanned.
-#: Some moment that no filter names, nor the day or year it lies in.
+#: What NOW means where a scope is named. A filter such as ``last_modified:[NOW-7DAYS TO *]`` must
+#: name the same scope at every scan, so NOW is one fixed moment there: one whose day and year no
+#: real filter is likely to contain, so that no filter without NOW gets the same name.
 _ANY_TIME = datetime(1969, 7, 20, 20, 17, 40, 1, tzinfo=UTC)
 
 
@@ -38,7 +39,7 @@ def catalog_turn(request: ScanRequest, settings: Settings) -> Iterator[None]:
     _scope(request)
     for share in settings.mail.reviewers.values():
         share_sql(share)
-    with open_catalog(settings).turn(settings.catalog.turn_seconds):
+    with open_catalog(settings).turn(settings.catalog.scan_wait_seconds):
         yield
 
 
@@ -79,15 +80,15 @@ def begin_scan(request: ScanRequest, settings: Settings) -> Scan:
     catalog = open_catalog(settings)
     with catalog.writing(settings.catalog.busy_seconds):
         if across:
-            row = {"scan_id": scan.id, "across": across}
-            catalog.upsert("across", pa_table([row], schema.ACROSS))
+            row = {"scan_id": scan.id, "reference_filter": across}
+            catalog.upsert("cross_filters", pa_table([row], schema.CROSS_FILTERS))
         record_scan(catalog, scan, "running")
     log.info("scan %s: %s of %s%s", scan.id, scan.kind, scan.source, _filtered(scan))
     return scan
 
 
 def read_filters(request: ScanRequest, moment: datetime) -> tuple[str, str]:
-    """The filters of a request: of its assets, and of the other side, if there is one.
+    """The filters of a request: the query side's and, of a cross-filter scan, the reference side's.
 
     Args:
         request: the request.
@@ -103,7 +104,11 @@ def read_filters(request: ScanRequest, moment: datetime) -> tuple[str, str]:
 
 
 def _scope(request: ScanRequest) -> list[str]:
-    """What names a scope beside its place; two sides have one name, whichever is called which."""
+    """The filters as parts of a scope's name.
+
+    A cross-filter scan has the same name whichever of its two filters is the reference side: the
+    same pairs are compared.
+    """
     where, across = (render_filter(text) for text in read_filters(request, _ANY_TIME))
     return ["across", *sorted([where, across])] if across else [where]
 

@@ -1,9 +1,9 @@
 """Embed: read each new image once, and keep all that is ever needed of it.
 
-Threads download and wait for a decoder process; the main thread runs the model on what is ready
-and writes. What is under way is bounded in number and in bytes. Work is found, not remembered:
-an asset is read when the catalog has no reading of its revision, or no vector of its content in
-this space, so a scan that was killed goes on where it stopped.
+Threads download images and wait for decoder processes; the main thread runs the model on what is
+ready, and writes. The images under way are bounded in number and in bytes. An asset is read when
+the catalog has no reading of its revision, or no vector of its content in this space, so a scan
+that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ from tasks.sources.collection import is_collection
 
 log = logging.getLogger(__name__)
 
-#: A crash loses at most so many readings, or so many seconds of them ...
+#: Readings are written when there are this many ...
 _WRITE_ROWS = 4096
+#: ... or after this many seconds: a crash loses no more than that.
 _WRITE_SECONDS = 2.0
-#: ... but writing, which grows slower with the catalog, never takes more than this share of time.
+#: Most of the time that writing may take. A write takes longer as the catalog grows, so the pauses
+#: between writes grow with it, beyond the two seconds above.
 _WRITE_SHARE = 0.05
-#: Failures that are tried again by the next scan; the others wait for new bytes.
+#: The failure that the next scan tries again; images with other failures wait for new bytes.
 _PASSING = "storage_error"
-#: Failures that a busy machine can cause: tried again by every full scan.
+#: Failures that a busy machine can cause; every full scan tries these images again.
 _MAYBE_PASSING = ["timeout", "crashed", "too_much_memory"]
 
 
@@ -91,7 +93,8 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
         writer = _Writer(catalog, embedder, settings.embedding.batch_size, reader_of(scan.settings))
         with DecoderPool(settings.limits, embedder.side, settings.embedding.decoders) as pool:
             for done, reading in enumerate(_read_all(scan, source, pool, todo), start=1):
-                if reading.failed:  # told here: loggers find the Prefect run only in this thread
+                # Logged in this thread: in others a logger does not find the Prefect run.
+                if reading.failed:
                     log.warning("%r: %s: %s", reading.key, reading.failed, reading.message)
                 writer.take(reading)
                 progress("embed", done, todo.height)
@@ -101,7 +104,10 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
 
 
 def _refuse_unreadable(source: Source, todo: pl.DataFrame, space: Space) -> None:
-    """Bytes of a collection were never kept: reading them would only lose what is known."""
+    """Refuse assets without a vector in a ``gate://`` collection, whose bytes were never kept.
+
+    Trying to read them would put a failure in the place of what is known of them.
+    """
     if is_collection(source.id) and todo.height:
         raise ModelError(
             f"{todo.height} assets of {source.id} ({todo['key'][0]!r} ...) have no vector of the "
@@ -111,7 +117,10 @@ def _refuse_unreadable(source: Source, todo: pl.DataFrame, space: Space) -> None
 
 
 def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> pl.DataFrame:
-    """The assets that must be read, the largest first so that the last batch is not the longest."""
+    """The assets that must be read, the largest first.
+
+    A large image that is begun last would keep one thread busy while the others have nothing to do.
+    """
     columns = [
         "key",
         "asset_id",
@@ -125,7 +134,7 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
     ]
     assets = catalog.read("assets", columns, scope_sql(scan, source))
     if names_reading_column(f"{scan.where} {scan.across}"):
-        # Whether an unread image passes such a filter is not known before it is read.
+        # Whether an image passes such a filter is only known once it is read: all new ones are.
         everything = catalog.read(
             "assets", columns, scope_sql(replace(scan, where="", across=""), source)
         )
@@ -187,7 +196,7 @@ def _read_one(
 
 
 class _ByteBudget:
-    """Lets downloads start as long as all under way fit; one alone always may."""
+    """Lets a download start when its bytes and those under way fit; a single one always starts."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -230,7 +239,7 @@ class _Writer:
         self._catalog, self._embedder, self._batch = catalog, embedder, batch
         self._reader = reader
         self._vectors = catalog.vectors_table(embedder.space.id, embedder.space.dim)
-        # A sorted array of fixed-width texts: 32 MB a million, where a set takes ten times that.
+        # A sorted array of fixed-width texts takes 32 MB a million, a set ten times that.
         self._known = np.sort(catalog.known_contents(embedder.space.id).to_numpy().astype("S32"))
         self._bad: set[str] = set()
         self._readings: list[Reading] = []
@@ -241,7 +250,7 @@ class _Writer:
 
     def take(self, reading: Reading) -> None:
         picture = reading.picture
-        if picture is not None:  # pixels are only kept until the model has seen them
+        if picture is not None:  # the pixels wait in self._pixels, until the model has seen them
             reading = replace(reading, picture=replace(picture, pixels=NO_PIXELS))
         self._readings.append(reading)
         if picture is None:
@@ -293,7 +302,10 @@ class _Writer:
         return at < len(self._known) and self._known[at] == content.encode()
 
     def _judged(self, reading: Reading) -> Reading:
-        """A picture whose vector has no direction is a failure: the catalog would lose it."""
+        """The reading, turned into a failure when the model gave its picture no finite vector.
+
+        Otherwise the asset would have a reading without a vector, and be in no list and no report.
+        """
         if reading.picture is None or reading.picture.content not in self._bad:
             return reading
         self.read, self.failed = self.read - 1, self.failed + 1

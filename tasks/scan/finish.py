@@ -41,8 +41,8 @@ def finish_scan(scan: Scan, space: Space, counts: dict[str, int], told: bool) ->
 
 
 def fail_scan(scan: Scan, error: BaseException) -> None:
-    """Write down that a scan failed; the catalog stays as it is, the next scan goes on from it."""
-    # Whatever broke the scan may break this too; the first error is the one to show.
+    """Record that a scan failed; what it wrote stays, and the next scan goes on from it."""
+    # What broke the scan may break this write too. The scan's own error is the one to show.
     with contextlib.suppress(Exception):
         catalog = open_catalog(scan.settings)
         with catalog.writing(wait=5):

@@ -23,7 +23,7 @@ from tasks.session import open_catalog, open_source
 
 log = logging.getLogger(__name__)
 
-#: Scans of one scope whose groups are kept.
+#: How many scans of one scope keep their groups in the catalog.
 _KEPT_SCANS = 20
 
 
@@ -48,7 +48,7 @@ def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> Group
     matches = without_linked(
         read_matches(catalog, scan, space), assets.select("content", "document")
     )
-    # A person may have vouched for a pair of one side.
+    # A person may have called two assets of one side duplicates: not what this scan is about.
     matches = crossing(apply_verdicts(matches, said, assets), content_sides(assets))
     members = group_matches(assets, matches)
     contents = assets.select("asset_id", "content", "side")
@@ -87,7 +87,8 @@ def _last_groups(catalog: Catalog, scan: Scan) -> tuple[str, pl.DataFrame]:
 def _states(members: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
     """group_id, state: ``known`` (the same members), ``changed`` or ``new`` (none seen before).
 
-    By members, not by ids: a better keeper gives its group another id, and is no new group.
+    Groups are compared by their members, because a group's id comes from its keeper: when a better
+    asset becomes the keeper, the id changes, but the group is not new.
     """
 
     def fingerprints(frame: pl.DataFrame) -> pl.DataFrame:
@@ -120,7 +121,7 @@ def _write(catalog: Catalog, scan: Scan, members: pl.DataFrame) -> None:
         "score",
         "state",
     )
-    # A retry of this step may have other groups than the try before.
+    # A retry of this stage may find other groups than the attempt before it: its rows must go.
     stale = catalog.read("groups", ["member_id"], f"scan_id = {quote(scan.id)}")
     catalog.delete_keys("groups", stale["member_id"].to_list())
     catalog.upsert("groups", rows.to_arrow().cast(schema.GROUPS))
@@ -128,7 +129,8 @@ def _write(catalog: Catalog, scan: Scan, members: pl.DataFrame) -> None:
 
 def _forget_old(catalog: Catalog, scan: Scan, last: str) -> None:
     scans = catalog.read("groups", ["scan_id"], f"scope = {quote(scan.scope)}")["scan_id"]
-    # Ids begin with the time. What people last saw is kept however many scans failed since.
+    # Ids begin with the time, so they sort by age. The groups that people last saw are kept,
+    # however many scans have failed since.
     old = [name for name in scans.unique().sort().to_list()[:-_KEPT_SCANS] if name != last]
     if old:
         listed = ", ".join(quote(name) for name in old)

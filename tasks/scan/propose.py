@@ -1,10 +1,12 @@
-"""Propose: which pairs of contents are worth a look at their pixels.
+"""Propose: keep the neighbour lists from which the candidate pairs are read.
 
-Every content in scope has a list of its nearest; a pair is a candidate when either side lists the
-other, or both have one perceptual hash. The lists of an incremental scan are those of a full one:
-what is new is looked up, and is entered in every older list it belongs in.
+Every content in scope has a list of its nearest contents. A pair is a candidate when either lists
+the other, or when both have one perceptual hash (:mod:`tasks.queries.candidates`). An incremental
+scan ends with the lists of a full one: it looks up what is new, and enters it in every older list
+that it belongs in.
 
-In a scan across, lists hold only what lies on the other side, however crowded the own one is.
+In a cross-filter scan a list holds only contents of the other side, so that many like pictures on
+a content's own side cannot fill it.
 """
 
 from __future__ import annotations
@@ -42,9 +44,10 @@ from tasks.session import open_catalog
 
 log = logging.getLogger(__name__)
 
-#: Contents whose lists are compared with exact ones, where these are not exact themselves.
+#: Contents whose lists are compared with exact ones, to measure a search that is not exact.
 _SAMPLE = 200
-#: In cells, queries of one block share what they look into: more of them, more is shared.
+#: A search by inverted lists takes this many times the rows of a block at once: queries of one
+#: block share the lists they look into, and a larger block shares more.
 _QUERY_BLOCKS = 4
 
 
@@ -80,9 +83,10 @@ def refresh_lists(
 ) -> int:
     """Bring the scope's lists up to date; returns how many contents were looked up.
 
-    A list that names a content which left the scope is made anew: it misses what lay behind. So
-    is the list of a content whose side changed, and one that names a content now on no other side.
-    All are, when the mode of the search changes, or the scope outgrew its cells.
+    A list is made anew when it names a content that left the scope, for the next nearest then
+    belongs in its place; and when its content, or one that it names, is on another side than
+    before. All lists are made anew when the mode of the search changes, or when the scope has
+    outgrown its inverted lists.
 
     Args:
         catalog: the catalog.
@@ -90,14 +94,14 @@ def refresh_lists(
         space: where the vectors are.
         contents: all contents in scope.
         progress: told what is done.
-        sides: of each content in a scan across; see :mod:`tasks.dedup.cross_filter`.
+        sides: of each content in a cross-filter scan; see :mod:`tasks.dedup.cross_filter`.
     """
     lists = _lists(catalog, scan, space)
     here = with_side(
         pl.DataFrame({"content": contents} | ({} if sides is None else {"side": sides}))
     )
     k = scan.settings.match.neighbours
-    # Cells know no sides: a scan across multiplies one side with the other, and only that.
+    # Inverted lists hold no sides, so a cross-filter scan compares its two sides in full.
     mode = EXACT if scan.across else choose_scan_mode(here.height, scan.settings.match.mode)
     cells = read_cells(catalog, scan, space)
     alike = cells.fit(here.height, mode) if cells else mode == EXACT
@@ -105,9 +109,11 @@ def refresh_lists(
     kept = kept.join(_stale_lists(kept, here), on="content", how="anti")
     if scan.kind is Kind.FULL or not alike:
         kept = kept.clear()
-    # All of them now: after a kill half-way a list not yet made anew would pass for a whole one.
+    # Outdated lists are deleted before the first new one is written: after a kill half-way, one
+    # that was not made anew yet would be taken for a good one.
     outdated = lists.join(kept, on="content", how="anti")
-    if kept.is_empty() and outdated.height:  # by the million, not a thousand at a time
+    # All of the scope's lists go in one request; by their keys it would be 1,000 a request.
+    if kept.is_empty() and outdated.height:
         catalog.delete_where("neighbours", lists_where(scan, space))
     else:
         catalog.delete_keys("neighbours", outdated["list_id"].to_list())
@@ -116,7 +122,7 @@ def refresh_lists(
     queries = facing(here).join(kept, on="content", how="anti").sort("side", "content")
     kept = kept.join(here, on="content").sort("side", "content")
     progress("compare", 0, queries.height)
-    if queries.is_empty() or here.height < 2:  # one alone has no list
+    if queries.is_empty() or here.height < 2:  # a content alone in its scope has no neighbours
         known = cells.note if cells and mode != EXACT else SearchNote(mode, neighbours=k)
         note_search(catalog, scan, known)
         return 0
@@ -134,7 +140,7 @@ def _look_up(
     kept: pl.DataFrame,
     progress: Progress,
 ) -> SearchNote:
-    """Compare the queries with everything, and write the lists that this makes or changes."""
+    """Compare the queries with all contents, and write the lists that this makes or changes."""
     k = scan.settings.match.neighbours
     rows = pl.concat([queries, kept.select("content", "side")])
     ordered = rows["content"]
@@ -144,7 +150,7 @@ def _look_up(
         k,
         _ends(kept, min(k, len(ordered) - 1)),
         ordered.rank("ordinal").cast(pl.Int64).to_numpy(writable=True),
-        block=scan.settings.match.block,
+        block=scan.settings.match.block_rows,
         device=choose_device(scan.settings.embedding.device).type,
         progress=lambda done: progress("compare", done, queries.height),
         sides=None if undivided(rows) else rows["side"].to_numpy(writable=True),
@@ -162,7 +168,11 @@ def _look_up_in_cells(
     kept: pl.DataFrame,
     progress: Progress,
 ) -> SearchNote:
-    """The same, but each content is compared with the cells nearest to it; says how well."""
+    """Compare each query with the inverted lists nearest to it, and write the neighbour lists.
+
+    Returns:
+        What share of the exact lists this found, measured on 200 contents.
+    """
     k = scan.settings.match.neighbours
     device = choose_device(scan.settings.embedding.device).type
     both = [queries.select("content"), kept.select("content")]
@@ -187,7 +197,7 @@ def _look_up_in_cells(
         vectors,
         order,
         k,
-        block=scan.settings.match.block * _QUERY_BLOCKS,
+        block=scan.settings.match.block_rows * _QUERY_BLOCKS,
         device=device,
         progress=lambda done: progress("compare", done, queries.height),
     )
@@ -215,20 +225,30 @@ def _write(
     rows: pl.DataFrame,
     kept: pl.DataFrame,
 ) -> None:
-    """Write the lists that each block makes or changes, as it comes; rows: content, side."""
+    """Write the lists that each block makes or changes, as it comes.
+
+    Args:
+        catalog: the catalog.
+        scan: the scan.
+        space: where the vectors are.
+        blocks: what was found; their numbers are rows of ``rows``.
+        rows: content, side.
+        kept: the older lists: content, names, cosines.
+    """
     k = scan.settings.match.neighbours
     old = kept.select("content", "names", "cosines")
     for block in blocks:
         changed = _merged(block, rows["content"], old, k)
         placed = with_side(changed) if undivided(rows) else changed.join(rows, on="content")
         catalog.upsert("neighbours", _rows(placed, scan, space, k))
-        # A later block may enter the same older list again; those of queries are whole.
+        # A later block may change the same older list again, so these are carried on as they are
+        # now. The lists of queries are complete after their own block.
         entered = changed.join(old, on="content", how="semi")
         old = pl.concat([old.join(entered, on="content", how="anti"), entered])
 
 
 def _of_one_side(lists: pl.DataFrame, here: pl.DataFrame, scan: Scan, space: Space) -> pl.DataFrame:
-    """Lists of contents that are here, made when these were on the sides they are on now."""
+    """The lists of contents in scope that were made while these were on the sides of now."""
     found = lists.join(here, on="content", how="semi")
     if not scan.across:
         return found
@@ -237,7 +257,7 @@ def _of_one_side(lists: pl.DataFrame, here: pl.DataFrame, scan: Scan, space: Spa
 
 
 def _stale_lists(lists: pl.DataFrame, here: pl.DataFrame) -> pl.DataFrame:
-    """Lists (content) that name what is not here, or does not lie across."""
+    """The contents whose lists name one that is not in scope, or not on the other side."""
     found = [here.select("content").clear()]
     for part in lists.select("content", "names").iter_slices(READ_ROWS):
         named = part.explode("names", empty_as_null=True).drop_nulls("names")
@@ -261,7 +281,7 @@ def _lists(
 
 
 def _ends(kept: pl.DataFrame, full: int) -> npt.NDArray[np.float32]:
-    """The last cosine of each list; of one that is not full, the lowest there is."""
+    """The lowest cosine in each list; -1 where a list is not full, so that anything may enter."""
     ends = kept.select(
         pl.when(pl.col("cosines").list.len() < full)
         .then(pl.lit(-1.0))
@@ -308,7 +328,7 @@ def _rows(lists: pl.DataFrame, scan: Scan, space: Space, k: int) -> object:
 
 
 def _ids(contents: pl.DataFrame, scan: Scan, space: Space) -> pl.Series:
-    """The ids of the lists of contents on their sides (content, side)."""
+    """The list ids of some contents (content, side); a list belongs to a content on one side."""
     ids = [
         digest(scan.scope, content, space.id, *(() if side == BOTH else (str(side),)))
         for content, side in contents.select("content", "side").iter_rows()

@@ -1,8 +1,8 @@
-"""Sync: what is in the source, diffed against what the catalog knows.
+"""Sync: compare the source's listing with the catalog, and write what is new, changed or gone.
 
-Listing, comparing and writing all go in pages and frames. An asset is *changed* when its listing
-is (ETag, size or time); its pixels are read again only when its ETag or size is, which is what
-``revision`` stands for.
+Objects are listed in pages and compared in frames, never one by one. An asset is *changed* when
+its ETag, size or time differs from the catalog. Its pixels are only read again when ETag or size
+differ, which together are its ``revision``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from tasks.sources.collection import is_collection
 
 log = logging.getLogger(__name__)
 
-#: Rows written at once: a crash costs at most the probes of so many objects.
+#: Rows written at once: a crash costs at most the probes of this many objects.
 _WRITE_ROWS = 2000
-#: So many refusals in a row, and nothing else, are a fault of the whole source.
+#: When this many objects or more are written at once and the storage refused to show every one of
+#: them, the fault is the source's (its permissions, say), and nothing is written.
 _REFUSALS = 20
 _LISTING_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "asset_id": pl.String,
@@ -42,7 +43,7 @@ _LISTING_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 @dataclass(frozen=True, slots=True)
 class SyncCounts:
-    """What a sync found."""
+    """How many objects a sync saw, and how they differ from what the catalog knew."""
 
     seen: int
     added: int
@@ -70,7 +71,7 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
         listed = list_assets(source, scan, progress)
         known = known_assets(catalog, source)
         added, changed, removed = diff(listed, known, everything=scan.refresh_metadata)
-        _believe(listed, known, removed, settings.source.minimum_listing, scan)
+        _check_listing(listed, known, removed, settings.source.minimum_listing, scan)
         sidecars = _sidecars(listed)
         changed = pl.concat([changed, _sidecar_changes(listed, added, changed, removed)])
         work = pl.concat([added, changed]).sort("key")
@@ -84,7 +85,7 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
                 catalog.upsert("assets", pa_table(_checked(list(rows), scan), schema.LISTING))
                 done += part.height
                 progress("sync", done, work.height)
-        _bury(catalog, removed)
+        _mark_removed(catalog, removed)
     counts = SyncCounts(
         listed.height,
         added.height,
@@ -97,7 +98,10 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
 
 
 def list_assets(source: Source, scan: Scan, progress: Progress = silent) -> pl.DataFrame:
-    """All listed objects of the scan's scope but for what the patterns leave out, by key."""
+    """All listed objects of the scan's source, sorted by key.
+
+    Left out are those that the settings' patterns exclude, and our own reports and catalog.
+    """
     own = own_places(scan.settings, source)
     include, exclude = scan.settings.source.include, scan.settings.source.exclude
     pages, seen = [], 0
@@ -115,7 +119,7 @@ def list_assets(source: Source, scan: Scan, progress: Progress = silent) -> pl.D
 
 
 def known_assets(catalog: Catalog, source: Source) -> pl.DataFrame:
-    """What the catalog knows of the same place, tombstones included."""
+    """The catalog's assets of the same source and prefix, removed ones included."""
     where = f"source = {quote(source.id)}"
     if source.prefix:
         where += f" AND starts_with(key, {quote(source.prefix)})"
@@ -126,10 +130,10 @@ def known_assets(catalog: Catalog, source: Source) -> pl.DataFrame:
 def diff(
     listed: pl.DataFrame, known: pl.DataFrame, *, everything: bool = False
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Added and changed (rows of ``listed``), and removed (rows of ``known``).
+    """Added and changed assets (rows of ``listed``), and removed ones (rows of ``known``).
 
-    A tombstone that is listed again is *added* again. With ``everything`` all that is not added
-    counts as changed.
+    An asset that was marked as removed and is listed again is *added* again. With ``everything``
+    all that is not added counts as changed.
     """
     live = known.filter(pl.col("removed_at").is_null())
     added = listed.join(live, on="asset_id", how="anti")
@@ -160,10 +164,14 @@ def _frame(page: list[Listing], source: Source) -> pl.DataFrame:
     )
 
 
-def _believe(
+def _check_listing(
     listed: pl.DataFrame, known: pl.DataFrame, removed: pl.DataFrame, least: float, scan: Scan
 ) -> None:
-    """A listing that suddenly lacks most assets is a fault (wrong credentials, half a listing)."""
+    """Refuse a listing that suddenly lacks most assets.
+
+    Wrong credentials or half a listing look like that, and every missing asset would be marked as
+    removed. A few missing assets are believed: 10 when nothing is listed any more, else 100.
+    """
     live = known.height - known["removed_at"].count()
     many = removed.height > (10 if listed.is_empty() else 100)
     if many and listed.height < live * least:
@@ -178,7 +186,7 @@ def _believe(
 
 
 def _sidecars(listed: pl.DataFrame) -> dict[str, list[str]]:
-    """``.xmp`` keys by the stem they may belong to: ``a/b.xmp`` and ``a/b.jpg.xmp``."""
+    """The listed ``.xmp`` keys by what stands before ``.xmp``: ``a/b`` or ``a/b.jpg``."""
     found: dict[str, list[str]] = {}
     keys = listed.filter(pl.col("key").str.to_lowercase().str.ends_with(".xmp"))["key"]
     for key in keys:
@@ -189,7 +197,7 @@ def _sidecars(listed: pl.DataFrame) -> dict[str, list[str]]:
 def _sidecar_changes(
     listed: pl.DataFrame, added: pl.DataFrame, changed: pl.DataFrame, removed: pl.DataFrame
 ) -> pl.DataFrame:
-    """Assets, themselves unchanged, whose sidecar came, changed or went."""
+    """Assets whose sidecar was added, changed or removed, while they themselves are unchanged."""
     touched = _sidecars(pl.concat([frame.select("key") for frame in (added, changed, removed)]))
     if not touched:
         return listed.clear()
@@ -205,7 +213,7 @@ def _sidecar_changes(
 
 
 def _checked(rows: list[dict[str, Any]], scan: Scan) -> list[dict[str, Any]]:
-    """The rows, unless the source refuses all of them: then what is known stays as it is."""
+    """The rows as they are, unless the source refuses to show all of them (:data:`_REFUSALS`)."""
     if len(rows) >= _REFUSALS and all(row["skipped"] == UNREADABLE for row in rows):
         raise SourceError(
             f"{scan.source} lists objects but lets none of them be read; nothing was changed. "
@@ -214,7 +222,7 @@ def _checked(rows: list[dict[str, Any]], scan: Scan) -> list[dict[str, Any]]:
     return rows
 
 
-def _bury(catalog: Catalog, removed: pl.DataFrame) -> None:
+def _mark_removed(catalog: Catalog, removed: pl.DataFrame) -> None:
     when = now()
     rows = [{"asset_id": asset, "removed_at": when} for asset in removed["asset_id"]]
     catalog.upsert("assets", pa_table(rows, schema.TOMBSTONE))

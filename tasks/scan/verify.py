@@ -1,8 +1,8 @@
-"""Verify: look at the pixels of every candidate pair that nobody has looked at.
+"""Verify: compare the pixels of every candidate pair that was not compared before.
 
 Contents (equal pixels) are compared, not assets: ten thousand copies of one logo are one row.
 Answers are written as they come, refusals too, and belong to the two contents for good: no scan,
-of whatever scope or model, verifies a pair again.
+of whatever scope or model, verifies a pair again under the same rule.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class VerifyCounts:
     """What a verify stage did.
 
     Attributes:
-        candidates: pairs that are worth a look.
-        verified: of these, how many were looked at now; the others were known.
+        candidates: pairs that had to be answered.
+        verified: how many of them were compared now; the answers of the others were known.
         matches: how many are copies at or above the threshold.
     """
 
@@ -38,7 +38,11 @@ class VerifyCounts:
 
 
 def verify_candidates(scan: Scan, space: Space, progress: Progress = silent) -> VerifyCounts:
-    """Verify the candidate pairs that were never verified, and those that join two groups."""
+    """Verify the candidate pairs without an answer, and those that may join two groups.
+
+    The second come from :func:`tasks.dedup.groups.bridging_pairs`: a match between members of two
+    groups makes it worth asking whether the member also matches the better keeper.
+    """
     catalog = open_catalog(scan.settings)
     with catalog.writing(scan.settings.catalog.busy_seconds):
         assets = embedded_assets(catalog, scan, space)

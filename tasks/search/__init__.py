@@ -1,1 +1,1 @@
-"""Nearest neighbours of vectors: pure."""
+"""Nearest neighbours of many vectors at once. Pure: arrays in, arrays out."""

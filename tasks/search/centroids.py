@@ -1,6 +1,7 @@
-"""Cells of large collections: vectors belong to the cell whose centre is nearest, their home.
+"""Inverted lists (IVF): a vector is in the list, or cell, whose centroid is nearest to it.
 
-What is compared with what is :mod:`tasks.search.ivf_join`'s.
+That cell is the vector's *home*. Which cells are compared with one another is in
+:mod:`tasks.search.ivf_join`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,23 @@ from tasks.search.brute_force import ROUNDING
 Half = npt.NDArray[np.float16]
 Vectors = npt.NDArray[np.float32]
 
-#: Rounds of k-means; later ones move the centres little.
+#: Rounds of k-means; further ones move the centres little.
 _ROUNDS = 8
 _BLOCK = 8192
 
 
 def train_cells(sample: Half, cells: int, *, device: str = "cpu") -> Vectors:
-    """Centres of so many cells (cells, dim), by k-means of unit vectors; always the same.
+    """Centres of cells by k-means of unit vectors; the same sample always gives the same centres.
 
-    A centre nobody is nearest to is moved to a vector of the largest cell.
+    A centre that no vector is nearest to is moved to a vector of one of the largest cells.
+
+    Args:
+        sample: vectors (n, dim), at least as many as cells.
+        cells: how many centres.
+        device: where the products are computed.
+
+    Returns:
+        float32 (cells, dim), of unit length.
     """
     generator = torch.Generator().manual_seed(0)
     start = torch.randperm(len(sample), generator=generator)[:cells]
@@ -46,7 +55,7 @@ def train_cells(sample: Half, cells: int, *, device: str = "cpu") -> Vectors:
 def nearest_cells(
     vectors: Half, centres: Vectors, probes: int, *, device: str = "cpu"
 ) -> npt.NDArray[np.uint16]:
-    """The cells (n, probes) nearest to each vector, its home first."""
+    """The numbers of the cells nearest to each vector (n, probes), its home first."""
     there = torch.from_numpy(centres).to(device).T.contiguous()
     probes = min(probes, len(centres))
     found = [
@@ -57,7 +66,7 @@ def nearest_cells(
 
 
 def reorder(vectors: Half, order: npt.NDArray[np.int64]) -> None:
-    """Put rows in another order within the memory they have: some columns at a time."""
+    """Put rows in another order in place, 64 columns at a time, without a copy of the whole."""
     for start in range(0, vectors.shape[1], 64):
         vectors[:, start : start + 64] = vectors[order, start : start + 64]
 
@@ -83,9 +92,18 @@ def nearest_cosines(
 
 
 def share_found(best: Vectors, found: Sequence[Sequence[float] | None]) -> tuple[float, float]:
-    """Which share of the highest cosines lists hold, and of how many lists the first is right.
+    """How good neighbour lists are, measured against exact ones.
 
-    By cosines, not by names: of equal ones any will do.
+    Lists are compared by their cosines and not by the names in them: of vectors with equal
+    cosines, any will do.
+
+    Args:
+        best: the exact cosines of some queries (n, k), descending.
+        found: the cosines in the list of each, in any order; None where there is no list.
+
+    Returns:
+        The share of the exact neighbours that the lists hold, and the share of the queries whose
+        nearest neighbour is in their list.
     """
     held, first, wanted = 0, 0, 0
     for cosines, listed in zip(best, found, strict=True):
@@ -107,7 +125,7 @@ def float_parts(vectors: Half, device: str) -> Iterator[torch.Tensor]:
 
 
 def _refill(sums: torch.Tensor, counts: torch.Tensor, homes: torch.Tensor, sample: Half) -> None:
-    """Move centres nobody is nearest to, each to another member of the largest cells."""
+    """Move each centre that no vector is nearest to to a vector of one of the largest cells."""
     empty = (counts == 0).nonzero()[:, 0].tolist()
     if not empty:
         return

@@ -1,10 +1,12 @@
-"""Join: the lists of vectors in cells, each vector compared with the cells nearest to it.
+"""Search by inverted lists: each vector is compared with those of the cells nearest to it.
 
-A vector's list is the k nearest of all vectors whose homes are among the cells nearest to it, with
-exact cosines. That depends on the centres and on the vectors alone: with the centres kept, what
-comes later is entered exactly as if all had come at once. The home cell is multiplied in full, and
-gives each list a first end; of the other cells only what can reach that end by its sketch is.
-Floor: the products of all sketches with those in the cells they look into.
+A vector's neighbour list is the k nearest of all vectors whose homes are among the cells nearest
+to it, with exact cosines. That depends on the centres and the vectors alone. So with the centres
+kept, what comes later is entered as if everything had come at once.
+
+A query is multiplied in full with the vectors of its home, which gives its list a lowest cosine so
+far (its *end*). Of the other cells, only vectors whose bound (:mod:`tasks.search.pca_bounds`)
+reaches that end are multiplied. What remains is the product of the bounds themselves.
 """
 
 from __future__ import annotations
@@ -28,17 +30,19 @@ _Entries = tuple[Rows, Rows, Vectors]
 
 #: Pairs multiplied at once on an accelerator.
 _PAIRS = 1 << 18
-#: Cells looked into first: what is found there tells soon what cannot be in a list.
+#: How many of the nearest cells are compared first. They fill the lists with good neighbours, so
+#: that fewer vectors of the other cells can still enter.
 _NEAR = 8
-#: Entries that wait before lists are put in order.
+#: How many new entries are collected before the lists are sorted again.
 _WAITING = 200_000
-#: Entries of older rows that look into some cells, found at once.
+#: How many entries of older rows are looked at together; bounds the memory.
 _LOOKED = 1 << 23
 _BLOCK = 8192
-#: Above any cosine, below any cosine, below the key of any neighbour.
+#: A number above any cosine, one below any cosine, and one below the key of any neighbour.
 _HIGHEST, _LOWEST, _NOBODY = 1.01, -2.0, -(2**62)
 
-with warnings.catch_warnings():  # once in a process, that sparse matrices are young
+# The first sparse matrix of a process makes torch warn that they are in beta: that happens here.
+with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
     _none = torch.zeros(0, dtype=torch.int64)
     torch.sparse_csr_tensor(
@@ -48,13 +52,13 @@ with warnings.catch_warnings():  # once in a process, that sparse matrices are y
 
 @dataclass(frozen=True, slots=True)
 class CellOrder:
-    """Rows ordered by their homes, so that a cell is a slice.
+    """What each row is compared with. Rows are ordered by their homes, so that a cell is a slice.
 
     Attributes:
-        probes: uint16 (n, p), the cells nearest to each row, its home first; the first column never
-            falls.
+        probes: uint16 (n, p), the cells nearest to each row, its home first; the first column is
+            sorted.
         query: bool (n,), the rows whose lists are made; the others have lists already.
-        ends: float32 (n,), the last cosine of the lists of the others.
+        ends: float32 (n,), the lowest cosine in the list of each of the others.
         rank: int64 (n,), which of equal cosines goes first: the lowest; below 2**32.
     """
 
@@ -74,19 +78,20 @@ def nearest_in_cells(
     sketches: Sketches | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[NeighbourBlock]:
-    """The k nearest of each query among the cells it looks into, and the older lists it belongs in.
-
-    As :func:`tasks.search.brute_force.nearest`, but queries are where ``order`` has them, not
-    before all other rows; ``queries`` of a block counts them.
+    """The k nearest of each query in the cells nearest to it, and the older lists it belongs in.
 
     Args:
-        vectors: unit vectors (n, dim), in that order.
-        order: what looks where.
+        vectors: unit vectors (n, dim), in the order of ``order``.
+        order: which rows are queries, and with which cells each row is compared.
         k: length of a list.
         block: queries at once.
         device: where the products are computed.
-        sketches: of the vectors, where they are made already.
+        sketches: the bounds of the vectors, where they are made already.
         progress: told how many queries are done.
+
+    Yields:
+        Blocks as :func:`tasks.search.brute_force.nearest` does. Here the queries are not the first
+        rows: a block's ``queries`` counts them in their order.
     """
     join = _Join(vectors, order, sketches or sketch(vectors, device=device), k, device)
     queries = np.flatnonzero(order.query)
@@ -102,7 +107,10 @@ def nearest_in_cells(
 
 
 class _Join:
-    """Rows in cells, and who looks into which."""
+    """One search: the rows, their cells, and which older rows are compared with which cell.
+
+    A row *looks into* the cells that it is compared with.
+    """
 
     def __init__(
         self, vectors: Half, order: CellOrder, sketches: Sketches, k: int, device: str
@@ -114,7 +122,7 @@ class _Join:
         self._device = device
         self._cells = int(order.probes.max(initial=0)) + 1
         self._starts = np.searchsorted(order.probes[:, 0], np.arange(self._cells + 1))
-        #: Older rows whose lists can be entered.
+        #: The rows that are no queries, whose lists a query may have to be entered in.
         self._older = np.flatnonzero(~order.query & (order.ends < _HIGHEST))
         self._lookers = self._count_lookers()
         #: Pairs of vectors that were multiplied in full.
@@ -142,7 +150,7 @@ class _Join:
     def _look_home(
         self, rows: Rows, begin: int, end: int, asked: torch.Tensor, best: _Best
     ) -> None:
-        """Compare some rows with the cell they are at home in."""
+        """Compare rows of one home with all vectors of that cell."""
         start, stop = self._slice(int(self._order.probes[rows[begin], 0]))
         there = self._floats(slice(start, stop))
         scores = asked[begin:end] @ there.T
@@ -157,7 +165,7 @@ class _Join:
     def _look_into(
         self, cell: int, at: Rows, sketches: torch.Tensor, asked: torch.Tensor, best: _Best
     ) -> None:
-        """Compare some rows with another cell, by their sketches first."""
+        """Compare some rows with the vectors of another cell whose bounds reach their lists."""
         start, stop = self._slice(cell)
         index = torch.from_numpy(at).to(self._device)
         bounds = sketches[index] @ self._sketches.floats(slice(start, stop), self._device).T
@@ -172,15 +180,16 @@ class _Join:
         """Enter pairs in the lists that they may belong in."""
         near = cosines >= best.ends[at] - ROUNDING
         at, names, cosines = at[near], names[near], cosines[near]
-        # A cosine is rounded: equal vectors go by rank, whatever the last digits are.
+        # The key sorts by the rounded cosine, then by rank, so that equal vectors are sorted by
+        # rank whatever the last digits of their cosines are.
         steps = np.round(cosines * 10**DIGITS).astype(np.int64)
         best.add(at, names, steps * 2**32 - self._order.rank[names], cosines)
 
     # ---- older lists -------------------------------------------------------------------------
 
     def reached(self, rows: Rows) -> Iterator[_Entries]:
-        """Of older rows that look into the rows' homes, those whose lists the rows belong in."""
-        homes = self._order.probes[rows, 0]  # which never falls
+        """The older lists that some rows belong in, of older rows that look into their homes."""
+        homes = self._order.probes[rows, 0]  # sorted, since the rows are
         runs = list(_runs(homes))
         for part in self._portions(homes, runs):
             wanted = np.zeros(self._cells, bool)
@@ -206,7 +215,7 @@ class _Join:
     def _portions(
         self, homes: npt.NDArray[np.uint16], runs: list[tuple[int, int]]
     ) -> Iterator[list[tuple[int, int]]]:
-        """Runs of rows with one home each, so many that those who look there fit into memory."""
+        """Portions of runs; the older rows that look into the homes of one fit into memory."""
         part: list[tuple[int, int]] = []
         held = 0
         for run in runs:
@@ -228,7 +237,7 @@ class _Join:
         return counts
 
     def _looking(self, wanted: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.uint16], Rows]:
-        """The older rows that look into wanted cells: cells, ordered, and rows."""
+        """The older rows that look into wanted cells: cell and row of each, sorted by cell."""
         cells, lookers = [np.zeros(0, np.uint16)], [np.zeros(0, np.int64)]
         for start in range(0, len(self._older), _BLOCK):
             older = self._older[start : start + _BLOCK]
@@ -237,7 +246,7 @@ class _Join:
             cells.append(looked[at, column])
             lookers.append(older[at])
         found = np.concatenate(cells)
-        by_cell = np.argsort(found, kind="stable")  # uint16: sorted in linear time
+        by_cell = np.argsort(found, kind="stable")  # linear time, a radix sort, for uint16
         return found[by_cell], np.concatenate(lookers)[by_cell]
 
     # ---- products ----------------------------------------------------------------------------
@@ -251,14 +260,14 @@ class _Join:
 
 
 class _Best:
-    """The best entries of some lists so far.
+    """The best entries of some neighbour lists so far.
 
     Attributes:
-        keys: int64 (n, k), in the order of neighbours, the best first: the higher cosine, and of
-            equal ones the lower rank.
-        names: int64 (n, k), the rows they are of.
-        cosines: float32 (n, k), of theirs.
-        ends: float32 (n,), no lower cosine enters.
+        keys: int64 (n, k), what entries are sorted by, the best first: the higher rounded cosine
+            and, of equal ones, the lower rank.
+        names: int64 (n, k), the row number of each entry.
+        cosines: float32 (n, k), the cosine of each entry.
+        ends: float32 (n,), the lowest cosine that may still enter each list.
     """
 
     def __init__(self, rows: int, k: int) -> None:
@@ -270,14 +279,14 @@ class _Best:
         self._held = 0
 
     def add(self, at: Rows, names: Rows, keys: Rows, cosines: Vectors) -> None:
-        """Enter rows in lists, now or when more have come."""
+        """Add entries to lists; they are sorted in when enough have come (:meth:`settle`)."""
         self._waiting.append((at, names, keys, cosines))
         self._held += len(at)
         if self._held > _WAITING or (len(at) and self.ends[at].min() == _LOWEST):
             self.settle()
 
     def settle(self) -> None:
-        """Put the lists in order."""
+        """Sort the waiting entries into their lists and cut these to k."""
         if not self._waiting:
             return
         at, names, keys, cosines = (
@@ -297,7 +306,7 @@ class _Best:
         order, to = order[first], (lists[of[first]], place[first])
         self.names[to], self.keys[to], self.cosines[to] = names[order], keys[order], cosines[order]
         last = self.keys[lists, -1]
-        steps = (last // 2**32).astype(np.float32)  # or one less than they are
+        steps = (last // 2**32).astype(np.float32)  # one too low where the rank is not 0
         ends = np.where(last > _NOBODY, steps / 10**DIGITS - ROUNDING, _LOWEST)
         self.ends[lists] = ends
 
@@ -311,9 +320,9 @@ def _runs(values: npt.NDArray[np.generic]) -> Iterator[tuple[int, int]]:
 
 
 def _products(one: torch.Tensor, two: torch.Tensor, row: Rows, column: Rows) -> Vectors:
-    """Of some rows of one with some rows of two; ``row`` never falls.
+    """The products of pairs of rows: ``one[row[i]] . two[column[i]]``; ``row`` is sorted.
 
-    The same for a pair, whatever stands beside it and whichever comes first.
+    The product of a pair does not depend on the other pairs, nor on the order of the two.
     """
     if one.is_cuda:
         parts = [np.zeros(0, np.float32)]
@@ -322,7 +331,8 @@ def _products(one: torch.Tensor, two: torch.Tensor, row: Rows, column: Rows) -> 
             both = one[torch.from_numpy(row[part])] * two[torch.from_numpy(column[part])]
             parts.append(both.sum(1).cpu().numpy())
         return np.concatenate(parts)
-    # Pairs by the row, as a sparse matrix: a tenth of the time of fetching both rows of each pair.
+    # A sampled product over a sparse matrix of the wanted pairs takes a tenth of the time of
+    # gathering both rows of every pair.
     ends = np.searchsorted(row, np.arange(len(one) + 1))
     wanted = torch.sparse_csr_tensor(
         torch.from_numpy(ends),
@@ -339,6 +349,6 @@ def _reaching(scores: torch.Tensor, ends: torch.Tensor) -> tuple[Rows, Rows]:
     if scores.is_cuda:
         row, column = (scores >= ends).nonzero(as_tuple=True)
         return row.cpu().numpy(), column.cpu().numpy()
-    # Four times as fast as torch's own.
+    # NumPy's flatnonzero is four times as fast here as torch's nonzero.
     flat = np.flatnonzero(scores.numpy() >= ends.numpy())
     return flat // scores.shape[1], flat % scores.shape[1]

@@ -1,14 +1,14 @@
-"""Sketches: a few numbers of each vector that bound every cosine from above.
+"""Upper bounds of cosines from a few numbers of each vector, its *sketch*.
 
-A vector is turned so that its first dimensions hold most of its length (the principal axes of the
-collection); of the rest only the length is kept. By Cauchy and Schwarz the rests' product is at
-most the product of their lengths, so
+A vector is turned to the principal axes of the collection, so that its first dimensions (the head)
+hold most of its length; of the rest only the length is kept. By the Cauchy-Schwarz inequality the
+product of two rests is at most the product of their lengths, so
 
     head(x) . head(y) + |rest(x)| |rest(y)|  >=  x . y
 
-and whatever lies below a list's end by its sketch need not be multiplied in full: lists are exactly
-what they would be without. Branch-and-bound on such heads: Li et al., "FEXIPRO: fast and exact
-inner product retrieval in recommender systems", SIGMOD 2017. Floor: a product of all sketches.
+A vector whose bound lies below the lowest cosine of a neighbour list cannot enter it, and need not
+be multiplied in full. The lists are exactly what they would be without bounds. The method is that
+of Li et al., "FEXIPRO: fast and exact inner product retrieval in recommender systems", SIGMOD 2017.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from tasks.search.centroids import float_parts
 
 Half = npt.NDArray[np.float16]
 
-#: The rest holds at most this share of the square length, if half of the dimensions do for that:
-#: a rest of 0.1 lets 1 in 1,000 of the vectors pass, one of 0.25 lets 2 in 100.
+#: The largest share of the squared length that may be left to the rest, where half of the
+#: dimensions are enough for that. With a share of 0.1, 1 in 1,000 of the vectors passes the bound;
+#: with 0.25, 2 in 100.
 _REST = 0.12
 _STEP = 32
 _SAMPLE = 20_000
-#: By so much a bound of float16 numbers may be too low: twice half a unit in the last place.
+#: The most by which a bound may be too low because sketches are float16: twice half a unit in the
+#: last place.
 ROUGHNESS = 1.5e-3
 
 
@@ -43,7 +45,7 @@ class Sketches:
     rows: Half
 
     def floats(self, rows: npt.NDArray[np.int64] | slice, device: str) -> torch.Tensor:
-        """Some of them, as float32; the product of two is the bound of their cosine."""
+        """Some sketches as float32; the product of two is the bound of their vectors' cosine."""
         index = rows if isinstance(rows, slice) else torch.from_numpy(rows)
         return torch.from_numpy(self.rows)[index].to(device, torch.float32)
 

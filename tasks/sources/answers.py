@@ -1,4 +1,4 @@
-"""What a bucket's refusals mean, in our errors."""
+"""From the errors of boto3 and the answers of a store to the errors of this project."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.errors import (
 
 GONE = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 CHANGED = {"PreconditionFailed", "412"}
-#: Two requests met at one key: the same request, sent again, finds out who won.
+#: Answers when two requests meet at one key: the same request, sent again, shows which one won.
 CONFLICT = {"ConditionalRequestConflict", "OperationAborted"}
 DENIED = {"AccessDenied", "403", "AllAccessDisabled", "Forbidden"}
 _TRANSIENT = {
@@ -52,7 +52,7 @@ def code_of(error: ClientError) -> str:
 
 
 def is_transient(error: ClientError) -> bool:
-    """Whether the same request may succeed later: throttled, or a fault of the server."""
+    """Whether the same request may succeed later: it was throttled, or the server failed."""
     code = code_of(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _TRANSIENT or status == _TOO_MANY:
@@ -61,7 +61,10 @@ def is_transient(error: ClientError) -> bool:
 
 
 def was_retried(error: BaseException | None) -> bool:
-    """Whether the request had been sent before, so that this may answer our own success."""
+    """Whether boto3 sent the request more than once.
+
+    Then a refusal may only mean that the first attempt succeeded and its answer was lost.
+    """
     if not isinstance(error, ClientError):
         return False
     return error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
@@ -69,7 +72,7 @@ def was_retried(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def explained(action: str, bucket: str, permission: str) -> Iterator[None]:
-    """Raise what boto3 raises inside as one of our errors.
+    """Inside the block, turn what boto3 raises into one of our errors.
 
     Args:
         action: what was tried, with the key: ``delete 'a.jpg'``.

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tasks.records import Listing, Probe
 
-#: Bytes of an object's head that a probe brings: enough for every signature we know.
+#: How many of an object's first bytes a probe brings: enough for the signature of every format.
 HEAD_BYTES = 512
 
 

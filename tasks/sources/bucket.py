@@ -1,12 +1,14 @@
 """A bucket as a merge sees it: an object with all that belongs to it, tags and locks too.
 
-What cannot be read is an error here and never an empty answer: unknown tags are not no tags.
+What cannot be read is an error here, never an empty answer: tags that may not be read must not be
+taken for no tags, or a merge would lose them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-#: What a HEAD tells that a copy must keep.
+#: The properties in the answer to a HEAD request that a copy must keep.
 _HEADERS = (
     "ContentType",
     "CacheControl",
@@ -30,7 +32,12 @@ _HEADERS = (
     "ContentEncoding",
     "ContentLanguage",
     "StorageClass",
+    "WebsiteRedirectLocation",
+    "ServerSideEncryption",
+    "SSEKMSKeyId",
 )
+#: Checksums that somebody chose; the CRCs are what stores and SDKs add by themselves.
+_CHECKSUMS = {"ChecksumSHA256": "SHA256", "ChecksumSHA1": "SHA1"}
 _NO_LOCK = {
     "NoSuchObjectLegalHold",
     "NoSuchObjectLockConfiguration",
@@ -57,7 +64,7 @@ class Bucket:
 
     @property
     def versioned(self) -> bool:
-        """Whether versioning is enabled now: asked each time, for it may be suspended any time.
+        """Whether versioning is enabled; asked each time, because it may be suspended at any time.
 
         Raises:
             StoreRefusedError: when s3:GetBucketVersioning is not allowed.
@@ -66,7 +73,7 @@ class Bucket:
 
     @property
     def suspended(self) -> bool:
-        """Whether the bucket kept versions once and does not now: a delete destroys data then.
+        """Whether versioning is suspended; then a delete may destroy the only copy of the data.
 
         Raises:
             StoreRefusedError: when s3:GetBucketVersioning is not allowed.
@@ -81,10 +88,13 @@ class Bucket:
             TransientSourceError: when the store did not answer.
             SourceError: when there is no such bucket.
         """
-        locks = self._has_locks()  # first: a HEAD does not tell a missing bucket
+        # Asked first, for it fails when the bucket is missing; a HEAD only says 404 for either.
+        locks = self._has_locks()
         try:
             with self._explained(f"look at {key!r}", "s3:GetObject" + _NO_LISTING):
-                found: Any = self.client.head_object(Bucket=self.bucket, Key=key)
+                found: Any = self.client.head_object(
+                    Bucket=self.bucket, Key=key, ChecksumMode="ENABLED"
+                )
             tags = self._tags(key)
             held = self._held(key) if locks else ""
         except AssetGoneError:
@@ -92,6 +102,11 @@ class Bucket:
         headers = {name: found[name] for name in _HEADERS if found.get(name)}
         if expires := found.get("ExpiresString"):
             headers["Expires"] = expires
+        if found.get("BucketKeyEnabled"):
+            headers["BucketKeyEnabled"] = "true"
+        for name, algorithm in _CHECKSUMS.items():
+            if found.get(name):
+                headers["ChecksumAlgorithm"] = algorithm
         return ObjectState(
             key=key,
             etag=found["ETag"],
@@ -108,6 +123,30 @@ class Bucket:
         wanted = list(dict.fromkeys(keys))
         with ThreadPoolExecutor(max(1, workers)) as pool:
             return dict(zip(wanted, pool.map(self.state, wanted), strict=True))
+
+    def listed(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Keys below a prefix with the time of their last change, in order.
+
+        Raises:
+            StoreRefusedError: when s3:ListBucket is not allowed.
+        """
+        with self._explained(f"list {prefix!r}", "s3:ListBucket"):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix
+            )
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield item["Key"], item["LastModified"]
+
+    def beside(self, stem: str) -> list[str]:
+        """Keys of the first 1,000 objects that are named as a stem, a dot and something.
+
+        Raises:
+            StoreRefusedError: when s3:ListBucket is not allowed.
+        """
+        with self._explained(f"list {stem + '.'!r}", "s3:ListBucket"):
+            found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{stem}.")
+        return [item["Key"] for item in found.get("Contents", [])]
 
     def read(self, key: str, etag: str, limit: int) -> bytes:
         """The bytes of an object, as long as it still has this ETag.
@@ -137,7 +176,7 @@ class Bucket:
             return bytes(found["Body"].read())
 
     def check_readable(self, state: ObjectState) -> None:
-        """Read an object to its end, and raise as `read` does if it cannot be."""
+        """Read an object to its end to see that it can be read; raises as `read` does."""
         with self._explained(f"read {state.key!r}", "s3:GetObject" + _NO_LISTING):
             found = self.client.get_object(Bucket=self.bucket, Key=state.key, IfMatch=state.etag)
             size = sum(len(part) for part in found["Body"].iter_chunks(1 << 20))
@@ -160,7 +199,7 @@ class Bucket:
             return self.client.get_bucket_versioning(Bucket=self.bucket).get("Status", "")
 
     def _has_locks(self) -> bool:
-        """Whether objects may be locked; asked once, and yes where it may not be asked."""
+        """Whether objects may be locked; asked once. Assumed where we may not ask."""
         if self._lockable is None:
             self._lockable = self._ask_locks()
         return self._lockable

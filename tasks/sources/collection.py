@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def is_collection(uri: str) -> bool:
-    """Whether a source is a collection of the catalog's own."""
+    """Whether a source is a collection that lives in the catalog alone."""
     return uri.startswith(SCHEME)
 
 
@@ -25,7 +25,7 @@ class CollectionSource:
     """A collection by its URI.
 
     Raises:
-        SettingsError: when its name is none.
+        SettingsError: when the name has other characters than a collection's may have.
     """
 
     def __init__(self, uri: str) -> None:
@@ -39,13 +39,13 @@ class CollectionSource:
         self.workers = 1
 
     def list_pages(self) -> Iterator[list[Listing]]:
-        """Nothing: all that there is, is in the catalog (sync knows)."""
+        """No pages: the assets are in the catalog alone, where sync counts them instead."""
         return iter(())
 
     def probe(self, key: str) -> Probe:
-        """Never there."""
+        """Refuse: the bytes were never kept."""
         raise AssetGoneError(f"{key!r} of {self.id} has no bytes to look at: send it again")
 
     def read(self, key: str, etag: str, limit: int) -> bytes:  # noqa: ARG002
-        """Never there."""
+        """Refuse: the bytes were never kept."""
         raise AssetGoneError(f"{key!r} of {self.id} has no bytes to read: send it again")

@@ -15,7 +15,8 @@ from urllib.parse import unquote_plus
 
 from tasks.errors import EventError
 
-#: A queue's message is at most 1 MiB; a batch of ten, wrapped and escaped, stays below.
+#: The most bytes of one body. A queue's message has at most 1 MiB, and a batch of ten, wrapped and
+#: escaped, stays below this.
 MAX_BYTES = 32 * 1024**2
 _MAX_EVENTS = 10_000
 _MAX_DEPTH = 6
@@ -30,7 +31,7 @@ class Change(StrEnum):
     OTHER = "other"  # tags, access, storage class: nothing about its bytes
 
 
-#: EventBridge's words.
+#: EventBridge's names of what happened.
 _BRIDGE = {
     "Object Created": Change.CREATED,
     "Object Deleted": Change.REMOVED,
@@ -43,7 +44,7 @@ class ObjectEvent:
     """One thing that happened to one object.
 
     Attributes:
-        name: the notification's own word.
+        name: what happened, in the notification's own word.
         etag: without quotes; empty where the notification has none.
         sequencer: hex, comparable among events of one key; empty where there is none.
     """
@@ -63,7 +64,7 @@ def parse_events(text: str | bytes) -> list[ObjectEvent]:
     confirmations of subscriptions hold no event.
 
     Raises:
-        EventError: when it is no notification; nothing of it is to be believed then.
+        EventError: when something in it is no notification; then no event of it is returned.
     """
     if len(text) > MAX_BYTES:
         raise EventError(f"the notification has over {MAX_BYTES // 1024**2} MiB")
@@ -78,7 +79,7 @@ def parse_events(text: str | bytes) -> list[ObjectEvent]:
 
 
 def events_of(value: Any) -> list[ObjectEvent]:
-    """The same, of JSON that is parsed already."""
+    """The events of a body as :func:`parse_events` reads them, from JSON that is parsed already."""
     found = []
     for event in _unwrapped(value, 0):
         found.append(event)
@@ -88,7 +89,7 @@ def events_of(value: Any) -> list[ObjectEvent]:
 
 
 def latest(events: Iterable[ObjectEvent]) -> list[ObjectEvent]:
-    """Of each key the last event: by sequencer, and where one has none, as they came."""
+    """The last event of each key: by sequencer or, where one has none, in the order they came."""
     last: dict[tuple[str, str], ObjectEvent] = {}
     for event in events:
         before = last.get((event.bucket, event.key))
@@ -98,7 +99,10 @@ def latest(events: Iterable[ObjectEvent]) -> list[ObjectEvent]:
 
 
 def is_older(one: str, other: str) -> bool:
-    """Whether an event came before another of the same key; unknown is not older."""
+    """Whether an event happened before another of the same key, by their sequencers.
+
+    False where either has none: then the order is not known.
+    """
     if not one or not other:
         return False
     size = max(len(one), len(other))  # the shorter is padded at its right, as S3 prescribes
@@ -136,7 +140,7 @@ def _unwrapped(value: Any, depth: int) -> Iterator[ObjectEvent]:
     elif value.get("Event") == "s3:TestEvent":
         return
     elif value.get("Type") in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
-        return  # its link is never followed: anybody could have sent it
+        return  # the link in it is never followed: anybody could have sent it
     elif value.get("Type") == "Notification":  # SNS
         yield from _unwrapped(_inner(value.get("Message")), depth + 1)
     elif "Body" in value or "body" in value:  # SQS
@@ -203,7 +207,7 @@ def _event(
     if not key or len(key.encode("utf-8", "replace")) > _MAX_KEY or "\x00" in key:
         raise EventError(f"no object has the key {key!r:.80}")
     if sequencer and not all(letter in "0123456789abcdefABCDEF" for letter in sequencer):
-        sequencer = ""  # another store's: not known how to compare
+        sequencer = ""  # not S3's form, and how another store's are compared is not known
     return ObjectEvent(bucket, key, change, name[:100], etag.strip('"')[:200], sequencer[:200])
 
 

@@ -96,7 +96,7 @@ class LocalSource:
 
 
 def _refuse(error: OSError) -> None:
-    # A folder that cannot be listed would look like deleted assets.
+    # Raised, not skipped: a folder that is left out would look as if its assets were deleted.
     raise SourceError(f"cannot list {error.filename}: {error.strerror}") from error
 
 

@@ -39,12 +39,12 @@ _PERMANENT = {"AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId", "Sign
 
 @cache
 def _loader() -> botocore.loaders.Loader:
-    """One for all sessions: each would parse megabytes of service descriptions again."""
+    """One loader for all sessions: each would parse megabytes of service descriptions anew."""
     return botocore.loaders.create_loader()
 
 
 def session_for(settings: S3Settings) -> boto3.Session:
-    """A boto3 session: the block's credentials when there are any, else the AWS chain.
+    """A boto3 session with the credentials of the settings or, without any, those AWS tools find.
 
     Raises:
         SourceError: when the AWS configuration is wrong.
@@ -83,7 +83,7 @@ def client_for(settings: S3Settings) -> S3Client:
 
 
 def storage_options(settings: S3Settings) -> dict[str, str]:
-    """The same access, in Lance's words."""
+    """The access of the settings as LanceDB's storage options name it."""
     session = session_for(settings)
     client = client_for(settings)
     options = {"region": session.region_name or "us-east-1"}
@@ -113,7 +113,7 @@ class S3Source:
         self.bucket = parts.netloc
         if parts.scheme != "s3" or not self.bucket:
             raise SourceError(f"source {uri!r}: write s3://bucket or s3://bucket/prefix")
-        # Not parts.path: a '?' in a key is no query.
+        # Not parts.path: there, a '?' in a key would begin a query.
         self.prefix = uri.removeprefix(f"s3://{self.bucket}").removeprefix("/")
         self.id = f"s3://{self.bucket}"
         self.workers = settings.connections

@@ -1,4 +1,4 @@
-"""A queue of notifications: receive, and delete what was followed."""
+"""An SQS queue of S3 notifications: receive them, and delete those that were handled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Queue:
     """An SQS queue by its URL.
 
     Raises:
-        SettingsError: when the URL is none.
+        SettingsError: when the URL is not one of a queue.
     """
 
     def __init__(self, url: str, settings: S3Settings, client: Any = None) -> None:
@@ -33,13 +33,13 @@ class Queue:
         region = _HOST.fullmatch(parts.hostname or "")
         self._client = client or session_for(settings).client(
             "sqs",
-            # The queue names its server; the endpoint of S3 is another.
+            # The queue's URL names its own server, which is not the S3 endpoint of the settings.
             endpoint_url=f"{parts.scheme}://{parts.netloc}",
             region_name=region[1] if region else settings.region or "us-east-1",
         )
 
     def receive(self, wait: int = 20) -> list[tuple[str, str]]:
-        """Up to ten messages, receipt and body, after at most so many seconds.
+        """Up to ten messages (receipt, body); waits at most ``wait`` seconds for the first.
 
         Raises:
             TransientSourceError: when the queue cannot be asked.
@@ -53,7 +53,7 @@ class Queue:
         return [(one["ReceiptHandle"], one["Body"]) for one in found.get("Messages", [])]
 
     def delete(self, receipt: str) -> None:
-        """Forget a message; one that is not forgotten comes again.
+        """Delete a message from the queue; one that is not deleted is delivered again.
 
         Raises:
             TransientSourceError: when the queue refuses.

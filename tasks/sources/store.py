@@ -12,12 +12,18 @@ import time
 from collections.abc import Callable, Mapping
 from email.header import Header
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
 from botocore.exceptions import ClientError
 
-from tasks.errors import AssetChangedError, AssetGoneError, StoreRefusedError
+from tasks.errors import (
+    AssetChangedError,
+    AssetGoneError,
+    CatalogError,
+    StoreRefusedError,
+    TransientSourceError,
+)
 from tasks.records import ObjectState
 from tasks.settings import S3Settings
 from tasks.sources.answers import CONFLICT, code_of, was_retried
@@ -42,6 +48,23 @@ _ALL = 10_000
 _CONFLICT_WAITS = (0.1, 0.4, 1.6)  # seconds
 
 
+#: Requests that take something away or replace it; an overwrite is a PUT with If-Match.
+_DESTROYING = ("DeleteObject", "DeleteObjects", "PutObject", "PutObjectTagging")
+
+
+class Lease(Protocol):
+    """Who says whether this process may still write to the bucket.
+
+    Attributes:
+        term: seconds for which it is ours after each renewal.
+    """
+
+    term: float
+
+    def check(self, seconds: float = 0.0) -> None:
+        """Raise CatalogError unless we may for so many more seconds."""
+
+
 class Store(Bucket):
     """A bucket, to be written to with care.
 
@@ -49,12 +72,17 @@ class Store(Bucket):
         bucket: its name.
         client: what reaches it.
         capabilities: what `probe` found, once it was asked; until then the store is trusted.
+        lease: with one, every attempt of a request that destroys is made only while the lease is
+            surely ours until that attempt has ended.
     """
 
     def __init__(self, bucket: str, settings: S3Settings, client: S3Client | None = None) -> None:
         super().__init__(bucket, settings, client)
         self.capabilities: Capabilities | None = None
+        self.lease: Lease | None = None
         keep_order(self.client)
+        for operation in _DESTROYING:
+            self.client.meta.events.register_last(f"before-send.s3.{operation}", self._may_send)
 
     # ---- writing -----------------------------------------------------------------------------
 
@@ -90,7 +118,7 @@ class Store(Bucket):
         self._need("if_match" if expected else "if_none_match", f"write {key!r}")
         wanted = {**(headers or {}), **({"ContentType": content_type} if content_type else {})}
         request: dict[str, Any] = {
-            **wanted,
+            **_as_parameters(wanted),
             "Metadata": _ascii(metadata or {}),
             **({"Tagging": urlencode(dict(tags), quote_via=quote)} if tags else {}),
             **({"IfMatch": expected} if expected else {"IfNoneMatch": "*"}),
@@ -280,6 +308,26 @@ class Store(Bucket):
 
     # ---- inside ------------------------------------------------------------------------------
 
+    def _may_send(self, request: Any, **_: Any) -> None:
+        """Stop a request that would come after somebody else began.
+
+        It is called before each attempt, retries among them, as the last thing before the bytes
+        leave: a process that stood still anywhere before it is found out here.
+
+        Raises:
+            TransientSourceError: when the lease is not surely ours to the end of the attempt.
+        """
+        if self.lease is None or (request.method == "PUT" and not _replaces(request)):
+            return
+        config: Any = self.client.meta.config
+        attempt = config.connect_timeout + config.read_timeout
+        try:
+            self.lease.check(min(attempt, self.lease.term / 2))
+        except CatalogError as error:
+            raise TransientSourceError(
+                f"nothing was sent to s3://{self.bucket}: {error}"
+            ) from error
+
     def _need(self, capability: str, action: str) -> None:
         if self.capabilities is not None and not getattr(self.capabilities, capability):
             raise StoreRefusedError(
@@ -323,8 +371,10 @@ class Store(Bucket):
                 f"cannot copy {before.key!r}: its {before.size} bytes need a multipart copy, "
                 "which knows no conditions; copy it by hand"
             )
-        storage = before.headers.get("StorageClass")
-        request: Any = {"StorageClass": storage} if storage else {}  # a copy falls back to STANDARD
+        # A copy falls back to STANDARD and to the bucket's encryption, and loses the redirect.
+        request: Any = _as_parameters(
+            {name: before.headers[name] for name in _NOT_COPIED if name in before.headers}
+        )
         permission = (
             "s3:GetObject and s3:GetObjectTagging there, s3:PutObject and s3:PutObjectTagging "
             f"for {to!r}"
@@ -409,6 +459,30 @@ class Store(Bucket):
         raise self._changed(
             before.key, "was deleted, but its delete marker cannot be told; look at its versions"
         )
+
+
+#: What a server-side copy does not take over by itself.
+_NOT_COPIED = (
+    "StorageClass",
+    "WebsiteRedirectLocation",
+    "ServerSideEncryption",
+    "SSEKMSKeyId",
+    "BucketKeyEnabled",
+    "ChecksumAlgorithm",
+)
+
+
+def _as_parameters(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Headers of a state as boto3 takes them."""
+    return {
+        name: value == "true" if name == "BucketKeyEnabled" else value
+        for name, value in headers.items()
+    }
+
+
+def _replaces(request: Any) -> bool:
+    """Whether a PUT may replace something: new objects are written under If-None-Match."""
+    return "If-None-Match" not in request.headers
 
 
 def _patiently(call: Callable[..., Any], **request: Any) -> Any:

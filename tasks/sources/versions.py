@@ -1,8 +1,8 @@
 """The versions of an object, newest first, delete markers among them.
 
-A listing of versions mixes versions and delete markers in one order; boto3 sorts them into two
-lists. Their times do not put them together again: they may count whole seconds, and that of a
-multipart upload is when it began. So the order is taken from the answer itself, as it comes.
+A store lists versions and delete markers in one order; boto3 sorts them into two lists. Their times
+do not tell the common order: they may be in whole seconds, and a multipart upload's is when it
+began. So the order is taken from the raw answer, before boto3 sorts it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _KINDS = ("Version", "DeleteMarker")
-#: Neighbours (``a (1)`` of ``a``) are listed too, on some stores before the key itself.
+#: How many pages are read in search of a key. A listing by prefix also has keys that begin alike
+#: (``a (1)`` beside ``a``), on some stores before the key itself.
 _MOST_PAGES = 100
 
 
@@ -30,7 +31,7 @@ class Version:
     Attributes:
         version_id: ``null`` for what was written while the bucket was not versioned.
         etag: empty for a delete marker.
-        last_modified: no measure of order; the listing is.
+        last_modified: not to be used for their order, which is that of the listing.
     """
 
     version_id: str
@@ -41,7 +42,7 @@ class Version:
 
 
 def keep_order(client: S3Client) -> None:
-    """Let this client's listings of versions tell their order; call it as often as you like."""
+    """Make a client keep the order of its listings of versions; more calls change nothing."""
     client.meta.events.register(
         "before-parse.s3.ListObjectVersions", _note_order, unique_id="dam-dedup-versions"
     )
@@ -51,18 +52,18 @@ def _note_order(response_dict: Any, customized_response_dict: Any, **_: Any) -> 
     try:
         root = ElementTree.fromstring(response_dict["body"])
     except ParseError:
-        return  # boto3 will say so
+        return  # not XML: boto3 will raise the error
     tags = [child.tag.rsplit("}", 1)[-1] for child in root]
     customized_response_dict["Order"] = [tag for tag in tags if tag in _KINDS]
 
 
 def versions_of(client: S3Client, bucket: str, key: str) -> Iterator[Version]:
-    """The versions of one key, newest first; the client must have been told to `keep_order`."""
+    """The versions of one key, newest first; the client needs :func:`keep_order` before."""
     pages = client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
     found = False
     for number, page in enumerate(pages):
         mine = [item for item in _in_order(page) if item["Key"] == key]
-        mine.sort(key=lambda item: not item["IsLatest"])  # stable: the rest as listed
+        mine.sort(key=lambda item: not item["IsLatest"])  # stable: the others stay as listed
         yield from (_version(item) for item in mine)
         found = found or bool(mine)
         if (found and not mine) or number == _MOST_PAGES:

@@ -1,10 +1,10 @@
-"""Images by URL: fetched for whoever asks, and never from a network that only this machine sees.
+"""Images by URL, fetched for anybody who asks, but never from inside a private network.
 
-A name is resolved here, every address it leads to is checked, and the connection goes to one of
-the addresses that were checked: a name that is resolved anew in between leads nowhere. The same
-again for each redirect. Proxies of the environment are not used: they would resolve for
-themselves. Address blocks: the IANA special-purpose registries, as Python's ``ipaddress`` knows
-them, and the IPv6 forms that carry an IPv4 address inside.
+A host name is resolved here, each of its addresses is checked, and the connection goes to one of
+the checked addresses, so that a name which resolves differently a moment later gains nothing. Each
+redirect is checked in the same way. Proxies of the environment are not used, because they would
+resolve names themselves. Which addresses are not public: the IANA special-purpose registries, as
+Python's ``ipaddress`` knows them, and the IPv6 forms that carry an IPv4 address inside.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ _CHUNK = 64 * 1024
 _URL_CHARACTERS = 8000
 _SAFE = "%/:=&?~#+!$,;'@()*[]"
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
-#: ::a.b.c.d, and IPv4-translated ::ffff:0:a.b.c.d; both obsolete.
+#: Obsolete IPv6 forms that carry an IPv4 address: ::a.b.c.d, and ::ffff:0:a.b.c.d.
 _CARRIERS = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("::ffff:0:0:0/96"))
-#: 6to4, Teredo and ORCHID lead through somebody else's relay, if anywhere; and documentation.
+#: 6to4, Teredo and ORCHID, which lead through somebody else's relay, if anywhere; and the block for
+#: documentation.
 _TUNNELS = tuple(ipaddress.IPv6Network(text) for text in ("2002::/16", "2001::/23", "3fff::/20"))
-#: All of IPv6 that was ever given out.
+#: The part of IPv6 from which addresses are given out.
 _UNICAST = ipaddress.IPv6Network("2000::/3")
-#: Of protocols, and the relays of 6to4: no web server is there.
+#: Blocks for protocols and for the relays of 6to4, where no web server is.
 _PROTOCOLS = tuple(ipaddress.IPv4Network(text) for text in ("192.0.0.0/24", "192.88.99.0/24"))
 
 
@@ -139,7 +140,7 @@ def _resolve(parts: SplitResult, deadline: float, *, private: bool) -> list[str]
 
 
 def _get(parts: SplitResult, addresses: list[str], deadline: float, most: int) -> bytes | str:
-    """The body, or where the server says it is."""
+    """The body, or the address of a redirect."""
     shown = _shown(parts.geturl())
     connection = _Connection(parts, addresses, deadline)
     target = quote(parts.path or "/", safe=_SAFE)
@@ -189,7 +190,7 @@ def _read(answer: http.client.HTTPResponse, deadline: float, most: int, shown: s
         body += chunk
         if len(body) > most:
             raise _large(shown, most)
-    if time.monotonic() >= deadline:  # cut off by us: what came is not all
+    if time.monotonic() >= deadline:  # we cut the connection, so the body is not whole
         raise _slow(shown)
     if announced is not None and len(body) < announced:
         raise TransientSourceError(f"{shown}: the server broke off after {len(body)} bytes")
@@ -207,12 +208,12 @@ def _slow(shown: str) -> TransientSourceError:
 
 
 def _shown(url: str) -> str:
-    """A URL for a message: without its query, which may hold a key, and not for ever."""
+    """A URL for a message: without its query, which may hold a key, and cut to a length."""
     return repr(url.split("?", 1)[0].split("#", 1)[0][:200])
 
 
 class _Connection(http.client.HTTPConnection):
-    """To one of the addresses that were checked, until a deadline."""
+    """A connection to one of the addresses that were checked, closed at a deadline."""
 
     def __init__(self, parts: SplitResult, addresses: list[str], deadline: float) -> None:
         self._secure = parts.scheme == "https"
@@ -246,7 +247,10 @@ class _Connection(http.client.HTTPConnection):
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """End all that goes on at the deadline: each drop of a slow server starts its time anew."""
+        """Cut the connection at the deadline.
+
+        A socket's own timeout does not do that: it begins anew with every byte of a slow server.
+        """
         timer = threading.Timer(max(0.0, self._deadline - time.monotonic()), self._cut)
         timer.daemon = True
         timer.start()
@@ -257,7 +261,8 @@ class _Connection(http.client.HTTPConnection):
             self.close()
 
     def _cut(self) -> None:
-        held = self._open  # self.sock is given up once an answer begins
+        held = self._open  # http.client sets self.sock to None once an answer begins
         if held is not None:
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(held, socket.SHUT_RDWR)  # not TLS's, which says goodbye
+                # The socket's own shutdown: that of TLS would first exchange a closing message.
+                socket.socket.shutdown(held, socket.SHUT_RDWR)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +16,9 @@ import pytest
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
+from tasks.delivery.folder import write_documents
 from tasks.errors import CatalogBusyError, CatalogError
+from tasks.records import Document
 from tasks.session import pa_table
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -242,14 +245,6 @@ def test_vectors_have_a_table_of_their_own(catalog: Catalog) -> None:
     assert Catalog(catalog.uri).known_contents("s1").to_list() == ["c1", "c2"]
 
 
-def test_another_schema_version_is_refused(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
-    with pytest.raises(CatalogError, match=r"schema 2, this program 3; .*new catalog"):
-        Catalog(catalog.uri)
-
-
 @pytest.mark.parametrize("name", ["images", "about"])
 def test_a_foreign_lancedb_folder_is_refused(tmp_path: Path, name: str) -> None:
     db = lancedb.connect(tmp_path)
@@ -347,3 +342,73 @@ def test_a_version_that_is_gone_is_named(catalog):
     view, lost = catalog.at({"assets": 999})
     assert lost == ["assets"]
     assert view.count("assets") == 1
+
+
+# ---- what a killed process leaves ------------------------------------------------------------
+
+
+A_PAIR = pa_table([{"pair_id": "p"}], pa.schema([schema.TABLES["pairs"].field("pair_id")]))
+
+
+def half_made(catalog: Catalog, name: str, inside: str) -> None:
+    """A table as a process leaves it that dies, or runs out of disk, before its first version."""
+    folder = Path(catalog.uri) / f"{name}.lance"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / inside).mkdir(parents=True)
+
+
+@pytest.mark.parametrize("inside", ["", "_versions", "_transactions"])
+def test_a_table_that_was_not_made_to_its_end_is_made_by_the_next_writer(
+    catalog: Catalog, inside: str
+) -> None:
+    upsert(catalog, {"asset_id": "a"})
+    half_made(catalog, "pairs", inside)
+    half_made(catalog, "vectors_x", inside)
+    again = Catalog(catalog.uri)
+    assert again.count("pairs") == 0
+    assert again.read("pairs", ["pair_id"]).is_empty()
+    assert again.read_keys("pairs", ["pair_id"], ["p"]).is_empty()
+    assert again.version("pairs") == 0
+    assert again.known_contents("x").is_empty()
+    assert list(again.stream("pairs", ["pair_id"], "", 10)) == []
+    assert again.duplicate_keys() == {}
+    with again.writing():
+        again.delete_keys("pairs", ["p"])
+        again.delete_where("pairs", "true")
+        again.tidy(rebuild=True)
+        assert again.upsert("pairs", A_PAIR) == 1
+        again.vectors_table("x", 4)
+    assert Catalog(catalog.uri).read("pairs", ["pair_id"])["pair_id"].to_list() == ["p"]
+    assert Catalog(catalog.uri).count("vectors_x") == 0
+    assert again.count("assets") == 1
+
+
+@pytest.mark.parametrize("inside", ["", "_versions", "_transactions"])
+def test_a_catalog_whose_first_moments_were_interrupted_opens(tmp_path: Path, inside: str) -> None:
+    folder = tmp_path / "new"
+    (folder / "about.lance" / inside).mkdir(parents=True)
+    catalog = Catalog(str(folder))
+    upsert(catalog, {"asset_id": "a"})
+    assert Catalog(str(folder)).count("assets") == 1
+
+
+def test_an_engine_that_cannot_make_a_table_says_what_to_do(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("lance error: No space left on device (os error 28), /root/x.rs:1:2")
+
+    monkeypatch.setattr(catalog._db, "create_table", full)
+    with catalog.writing(), pytest.raises(CatalogError, match=r"No space left.*free space"):
+        catalog.upsert("pairs", A_PAIR)
+    monkeypatch.undo()
+    with catalog.writing():
+        assert catalog.upsert("pairs", A_PAIR) == 1
+
+
+def test_a_new_catalog_and_new_reports_are_for_nobody_else(tmp_path: Path) -> None:
+    Catalog(str(tmp_path / "new"))
+    write_documents(tmp_path / "reports", [Document("a.html", "text/html", b"x")])
+    modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes[tmp_path / "new"] == modes[tmp_path / "reports"] == 0o700
+    assert modes[tmp_path / "reports" / "a.html"] == 0o600

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deployments.cli.main import app
+from deployments.doctor import examine
 
 
 @pytest.fixture
@@ -88,3 +89,29 @@ def test_servers_that_do_not_answer_are_named(
     assert {n for n, finding in found.items() if finding["state"] == "bad"} == {"mail", "prefect"}
     assert api in found["prefect"]["detail"]
     assert "DAM_DEDUP_MAIL__HOST" in found["mail"]["remedy"]
+
+
+def test_a_server_that_is_out_of_reach_is_told_before_a_model_is_loaded(
+    healthy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = f"http://127.0.0.1:{unused_port()}/api"
+    monkeypatch.setenv("PREFECT_API_URL", api)
+    monkeypatch.setattr("tasks.session.open_embedder", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr("tasks.session.open_catalog", lambda _: pytest.fail("opened"))
+    found = examine(None, None)
+    assert next(found).name == "settings"
+    prefect = next(found)
+    assert (prefect.name, prefect.state) == ("prefect", "bad")
+    assert f"no Prefect server at {api}" in prefect.detail
+    assert "prefect server start" in prefect.detail
+
+
+def test_what_breaks_a_check_is_told_without_memory_addresses(
+    healthy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError(f"cannot use {object()!r} here")
+
+    monkeypatch.setattr("tasks.session.open_catalog", broken)
+    found = doctor(1)
+    assert found["catalog"]["detail"] == "RuntimeError: cannot use here"

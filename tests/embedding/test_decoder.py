@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -193,8 +194,13 @@ def test_many_threads_share_a_few_processes(encode):
 def test_decoders_hold_no_credentials(monkeypatch, good):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
     monkeypatch.setenv("DAM_DEDUP_MAIL__PASSWORD", "hidden")
+    monkeypatch.setenv("DATABASE_URL", "hidden")  # by whatever name
     with DecoderPool(LimitSettings(), 32, workers=1) as pool:
         pool.decode(good)
         environment = psutil.Process(pool.pids()[0]).environ()
+        folder = Path(environment["TMPDIR"])
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert psutil.Process(pool.pids()[0]).cwd() == environment["HOME"] == str(folder)
     assert "hidden" not in environment.values()
     assert "PATH" in environment
+    assert not folder.exists(), "it goes with the decoder"

@@ -92,7 +92,7 @@ def test_psd(read, scene):
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "eps"),
         (b"%PDF-1.7\n", "pdf"),
         (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", "video"),
-        (b"P6 1 1 255 abc", "unknown"),
+        (b"P6 1 1 255 abc", "pnm"),
         (b"BLP2" + bytes(300), "unknown"),
         (b"", "unknown"),
     ],

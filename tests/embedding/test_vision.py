@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import subprocess
 import sys
 
@@ -275,3 +276,28 @@ def test_idle_threads_leave_the_cores_to_others(monkeypatch: pytest.MonkeyPatch)
         check=True,
     )
     assert "GOMP_SPINCOUNT = '0'" in loaded.stderr
+
+
+def test_a_model_of_a_hub_that_is_out_of_reach_is_told_at_once(monkeypatch):
+    """The hub's own client would ask six times for each file, half a minute a file."""
+    import transformers
+    from huggingface_hub import constants
+
+    asked = []
+
+    def from_pretrained(_, **options):
+        asked.append(options["local_files_only"])
+        raise OSError("We couldn't connect")
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(constants, "ENDPOINT", nobody)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(ModelError, match=f"{nobody} cannot be reached .*not in the cache"):
+        load("someone/vision-model")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE is set"):
+        load("someone/vision-model")
+    assert asked == [True, True], "its cache alone is asked"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tasks.embedding import xmp
 from tasks.embedding.xmp import parse_xmp
 
 PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -87,3 +88,44 @@ def test_a_huge_packet_is_not_parsed():
     padding = b" " * (4 * 1024**2)
     assert parse_xmp(b"<r><title>small</title></r>") == {"title": "small"}
     assert parse_xmp(b"<r><title>huge</title>" + padding + b"</r>") == {}
+
+
+def visits(data: bytes, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many elements reading a packet looks at, counted and not timed."""
+    seen = 0
+    real = xmp._shallow
+
+    def counting(root):
+        nonlocal seen
+        for element in real(root):
+            seen += 1
+            yield element
+
+    with monkeypatch.context() as patch:
+        patch.setattr(xmp, "_shallow", counting)
+        parse_xmp(data)
+    return seen
+
+
+@pytest.mark.parametrize("tag", ["a", "subject", "r:li", "title"])
+def test_hostile_nesting_costs_no_more_than_its_elements(monkeypatch, tag):
+    """Deep nesting took quadratic time: 28 s for 140 kB, in the scan's own process."""
+
+    def nested(count: int) -> bytes:
+        return (
+            b'<x xmlns:r="u">'
+            + f"<{tag}>".encode() * count
+            + f"</{tag}>".encode() * count
+            + b"</x>"
+        )
+
+    small, large = visits(nested(2_000), monkeypatch), visits(nested(20_000), monkeypatch)
+    assert large <= 11 * xmp._MAX_DEPTH
+    assert large <= small * 2
+
+
+def test_hostile_breadth_costs_no_more_than_its_elements(monkeypatch):
+    wide = b"<x>" + b"<subject/>" * 50_000 + b"</x>"
+    assert visits(wide, monkeypatch) <= 50_001 + 10
+    lists = b'<x xmlns:r="u"><subject>' + b"<r:li/>" * 50_000 + b"</subject></x>"
+    assert visits(lists, monkeypatch) <= 50_002 + 50_001

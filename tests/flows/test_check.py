@@ -10,7 +10,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from prefect.artifacts import Artifact
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.check import check_asset
 from tasks.errors import AssetGoneError
@@ -71,21 +70,20 @@ def test_a_request_names_one_image():
 
 
 @pytest.mark.e2e
-def test_the_flow_answers_and_leaves_its_answer_on_the_run_page(shop, photo):
+def test_the_flow_answers_and_leaves_its_answer_on_the_run_page(shop, photo, prefect_api):
     before = count(shop)
-    with prefect_test_harness(server_startup_timeout=120):
-        answer = check_asset(CheckRequest(asset="a.png", where="format = 'jpeg'", limit=1))
-        assert (answer["total"], answer["next"]) == (2, 1)
-        text = Artifact.get("check").data
-        assert "2 matches" in text
-        assert "a.png" in text
-        assert "the next: --offset 1" in text
-        rows = json.loads(Artifact.get("check-found").data)
-        assert [row["tier"] for row in rows] == [answer["found"][0]["tier"]]
-        found = check_asset(CheckRequest(url=photo))
-        assert sorted(one["key"] for one in found["found"]) == ["a small.jpg", "a.jpg", "a.png"]
-        assert check_asset(CheckRequest(asset="b.png"))["total"] == 0
-        assert "Nothing found" in Artifact.get("check").data
-        with pytest.raises(AssetGoneError):
-            check_asset(CheckRequest(asset="nobody"))
+    answer = check_asset(CheckRequest(asset="a.png", where="format = 'jpeg'", limit=1))
+    assert (answer["total"], answer["next"]) == (2, 1)
+    text = Artifact.get("check").data
+    assert "2 matches" in text
+    assert "a.png" in text
+    assert "the next: --offset 1" in text
+    rows = json.loads(Artifact.get("check-found").data)
+    assert [row["tier"] for row in rows] == [answer["found"][0]["tier"]]
+    found = check_asset(CheckRequest(url=photo))
+    assert sorted(one["key"] for one in found["found"]) == ["a small.jpg", "a.jpg", "a.png"]
+    assert check_asset(CheckRequest(asset="b.png"))["total"] == 0
+    assert "Nothing found" in Artifact.get("check").data
+    with pytest.raises(AssetGoneError):
+        check_asset(CheckRequest(asset="nobody"))
     assert count(shop) == before, "nothing was added"

@@ -16,6 +16,7 @@ from PIL import Image
 from tasks.catalog.catalog import Catalog
 
 IMAGES = 90
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(pictures: Path, work: Path) -> subprocess.Popen[str]:
     env = {
         **{k: v for k, v in os.environ.items() if not k.startswith("DAM_DEDUP_")},
-        "DAM_DEDUP_MATCH__BLOCK": "16",
+        "DAM_DEDUP_MATCH__BLOCK_ROWS": "16",
         "DAM_DEDUP_EMBEDDING__BATCH_SIZE": "4",
         "DAM_DEDUP_EMBEDDING__DECODERS": "1",
     }

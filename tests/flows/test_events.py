@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from prefect.artifacts import Artifact
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.events import check_keys
 from tasks.errors import EventError
@@ -13,7 +12,8 @@ from tasks.requests import KeysRequest
 from tests.conftest import blobs
 
 
-def test_the_keys_of_a_request_are_checked_and_shown(library, monkeypatch) -> None:
+@pytest.mark.e2e
+def test_the_keys_of_a_request_are_checked_and_shown(library, monkeypatch, prefect_api) -> None:
     library.add("a.png", 1)
     settings = library.scan(Kind.FULL).scan.settings
     for name, value in {
@@ -30,12 +30,11 @@ def test_the_keys_of_a_request_are_checked_and_shown(library, monkeypatch) -> No
         "eventName": "ObjectCreated:Put",
         "s3": {"bucket": {"name": "theirs"}, "object": {"key": "a.png"}},
     }
-    with prefect_test_harness(server_startup_timeout=180):
-        done = check_keys(KeysRequest(names=["b.jpg"]))
-        again = check_keys(KeysRequest(names=["b.jpg"]))
-        artifact = Artifact.get("keys")
-        with pytest.raises(EventError, match="theirs"):
-            check_keys(KeysRequest(events=[{"Records": [foreign]}]))
+    done = check_keys(KeysRequest(names=["b.jpg"]))
+    again = check_keys(KeysRequest(names=["b.jpg"]))
+    artifact = Artifact.get("keys")
+    with pytest.raises(EventError, match="theirs"):
+        check_keys(KeysRequest(events=[{"Records": [foreign]}]))
     assert [(one["key"], one["matches"]) for one in done["found"]] == [("b.jpg", 1)]
     assert done["found"][0]["listed"][0]["key"] == "a.png"
     assert (again["found"], again["passed_over"]) == ([], {"known": 1})

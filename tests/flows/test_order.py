@@ -53,8 +53,8 @@ def test_scans_of_one_catalog_take_turns(library):
 def test_a_scan_does_not_wait_for_ever_and_a_wrong_filter_not_at_all(library, monkeypatch):
     library.add("a.png", 1)
     settings = library.scan().scan.settings
-    monkeypatch.setenv("DAM_DEDUP_CATALOG__TURN_SECONDS", "0")
-    assert load_settings().catalog.turn_seconds == 0
+    monkeypatch.setenv("DAM_DEDUP_CATALOG__SCAN_WAIT_SECONDS", "0")
+    assert load_settings().catalog.scan_wait_seconds == 0
     with open_catalog(settings).turn(0):
         with pytest.raises(CatalogBusyError):
             library.scan()

@@ -8,7 +8,9 @@ import copy
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from pydantic import SecretStr
 
 from tasks.errors import AnalysisError, ImageError
 from tasks.intake.analyze import Analyzer, _seal, analysis_json, read_analysis
+from tasks.intake.seal import sealing_key
 from tasks.settings import load_settings
 from tests.conftest import blobs
 
@@ -117,9 +120,37 @@ def test_every_change_breaks_the_seal(here, analysis, path, value):
     place[path.split(".")[-1]] = value
     with pytest.raises(AnalysisError, match="changed after it was made"):
         read_analysis(changed, settings, analysis.space)
-    plain = changed | {"seal": _seal(changed, here)}
-    with pytest.raises(AnalysisError, match="this gate's secret"):
-        read_analysis(plain, settings, analysis.space)
+    other = changed | {"seal": _seal(changed, here)}
+    with pytest.raises(AnalysisError, match="sealed with another"):
+        read_analysis(other, settings, analysis.space)
+
+
+def test_without_a_secret_a_seal_needs_the_key_that_is_kept_with_the_catalog(here, analysis):
+    document = analysis_json(analysis, here)
+    kept = Path(here.catalog.uri) / ".seal.key"
+    assert (kept.stat().st_mode & 0o777, len(kept.read_bytes())) == (0o600, 32)
+    assert equal(read_analysis(document, here, analysis.space), analysis)
+    body = {name: value for name, value in document.items() if name != "seal"}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    digest = hashlib.sha256(b"dam-dedup analysis 1\n" + text).hexdigest()
+    for seal in (f"sha256:{digest}", "", None):  # what anybody can make
+        with pytest.raises(AnalysisError):
+            read_analysis(body | {"seal": seal}, here, analysis.space)
+    other = here.catalog.model_copy(update={"uri": here.catalog.uri + "-other"})
+    with pytest.raises(AnalysisError, match="sealed with another"):
+        read_analysis(document, here.model_copy(update={"catalog": other}), analysis.space)
+
+
+def test_every_gate_of_a_catalog_on_s3_finds_the_same_key(here, s3):
+    bucket = s3.bucket()
+    catalog = here.catalog.model_copy(update={"uri": f"s3://{bucket}/cat"})
+    settings = here.model_copy(update={"catalog": catalog, "s3": s3.settings})
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: sealing_key(settings), range(8)))
+    assert len(keys) == 1
+    kept = s3.client.get_object(Bucket=bucket, Key="cat/.seal.key")["Body"].read()
+    assert keys == {kept}
+    assert len(kept) == 32
 
 
 def test_another_space_is_named(here, analysis):
@@ -185,7 +216,7 @@ def _vector(values) -> str:
     ],
 )
 def test_wrong_values_are_refused_even_with_a_right_seal(here, analysis, path, value):
-    """Without a secret anybody can seal."""
+    """A seal tells who wrote a document, not that its values make sense."""
     document = copy.deepcopy(analysis_json(analysis, here))
     place = document
     for name in path.split(".")[:-1]:

@@ -95,7 +95,7 @@ def test_just_the_named_keys_are_checked_and_the_next_scan_reads_nothing_of_them
 def test_the_same_event_twice_does_nothing_the_second_time(bucket, monkeypatch) -> None:
     event = bucket.put("a.png", blobs(1))
     assert len(bucket.follow(event, event).found) == 1
-    before = {name: bucket_rows(bucket, name) for name in ("assets", "notices", "pairs")}
+    before = {name: bucket_rows(bucket, name) for name in ("assets", "last_events", "pairs")}
     with monkeypatch.context() as patch:  # not even a request
         patch.setattr(S3Source, "probe", lambda *_: 1 / 0)
         again = bucket.follow(event)

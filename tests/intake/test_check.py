@@ -243,7 +243,7 @@ def test_what_is_pushed_out_while_others_are_looked_at_is_looked_at_too(scanned)
     catalog = open_catalog(settings)
     jpegs = dict(catalog.read("thumbnails", ["content", "jpeg"]).iter_rows())
     mine, *others = jpegs
-    few = settings.match.model_copy(update={"features_held": 2, "workers": 1})
+    few = settings.match.model_copy(update={"feature_cache_images": 2, "workers": 1})
     answerer = PairVerifier(few)
     asked = AskedPicture(mine, False, jpegs[mine])
     answerer.verify(catalog, asked, others[:2])  # these are held now

@@ -70,7 +70,7 @@ class Door:
 
 
 @pytest.fixture
-def door(library, tmp_path: Path):
+def uploads(library, tmp_path: Path):
     settings = load_settings(
         catalog={"uri": str(tmp_path / "catalog")},
         embedding={"model": str(library.model), "pooling": "cls", "device": "cpu", "decoders": 1},
@@ -79,165 +79,167 @@ def door(library, tmp_path: Path):
         yield Door(settings, analyzer)
 
 
-def test_without_rules_everything_is_added_and_matches_are_told(door) -> None:
-    assert door.put("a", blobs(1), policy()).decision == "add"
-    second = door.put("b", blobs(1), policy())
+def test_without_rules_everything_is_added_and_matches_are_told(uploads) -> None:
+    assert uploads.put("a", blobs(1), policy()).decision == "add"
+    second = uploads.put("b", blobs(1), policy())
     assert (second.decision, second.reason) == ("add", "no rule applies")
     assert [one.key for one in second.checked.found] == ["a"]
-    assert door.keys() == ["a", "b"]
+    assert uploads.keys() == ["a", "b"]
 
 
-def test_a_rejected_upload_leaves_only_its_record(door) -> None:
-    first = door.put("a", blobs(1), REJECT)
-    again = door.put("b", png(blobs(1), "BMP"), REJECT)
+def test_a_rejected_upload_leaves_only_its_record(uploads) -> None:
+    first = uploads.put("a", blobs(1), REJECT)
+    again = uploads.put("b", png(blobs(1), "BMP"), REJECT)
     assert (again.decision, again.added, again.match.key) == ("reject", False, "a")
     assert "equal pixels" in again.reason or "same pixels" in again.reason
-    assert door.keys() == ["a"]
-    rows = read_admissions(door.settings)
+    assert uploads.keys() == ["a"]
+    rows = read_admissions(uploads.settings)
     assert rows["decision"].to_list() == ["add", "reject"]
     row = rows.row(1, named=True)
-    assert (row["rule"], row["policy"], row["door"]) == ("0", REJECT.label, "cli")
+    assert (row["rule"], row["policy"], row["channel"]) == ("0", REJECT.label, "cli")
     assert (row["match_asset"], row["score"], row["tier"]) == (first.asset_id, 1.0, "exact")
     assert row["sha256"] != rows["sha256"][0]
     assert row["content"] == rows["content"][0]
 
 
-def test_an_object_that_changed_since_it_was_analysed_is_not_entered(door, library) -> None:
+def test_an_object_that_changed_since_it_was_analysed_is_not_entered(uploads, library) -> None:
     library.add("a.png", 1)
     image = (library.folder / "a.png").read_bytes()
     here = {"source": str(library.folder)}
     with pytest.raises(AssetChangedError):
-        door.put("a.png", image, REJECT, etag="another", **here)
-    assert door.keys() == []
-    assert read_admissions(door.settings).is_empty()
-    etag = open_source(here["source"], door.settings).probe("a.png").etag
-    assert door.put("a.png", image, REJECT, etag=etag, **here).added
+        uploads.put("a.png", image, REJECT, etag="another", **here)
+    assert uploads.keys() == []
+    assert read_admissions(uploads.settings).is_empty()
+    etag = open_source(here["source"], uploads.settings).probe("a.png").etag
+    assert uploads.put("a.png", image, REJECT, etag=etag, **here).added
 
 
-def test_the_same_upload_again_is_no_match_of_itself(door) -> None:
-    first = door.put("a", blobs(1), REJECT)
-    again = door.put("a", blobs(1), REJECT)
+def test_the_same_upload_again_is_no_match_of_itself(uploads) -> None:
+    first = uploads.put("a", blobs(1), REJECT)
+    again = uploads.put("a", blobs(1), REJECT)
     assert (again.decision, again.asset_id) == ("add", first.asset_id)
-    assert door.keys() == ["a"]
+    assert uploads.keys() == ["a"]
 
 
-def test_tiers_and_filters_choose_the_rule(door) -> None:
+def test_tiers_and_filters_choose_the_rule(uploads) -> None:
     rules = policy(
         {"tier": "exact", "where": "tags.approved = 'yes'", "action": "reject"},
         {"tier": "exact", "action": "link"},
         {"tier": "near", "action": "ask"},
     )
-    door.put("approved", blobs(1), rules, tags={"approved": "yes"})
-    door.put("draft", blobs(2), rules)
-    assert door.put("x", blobs(1), rules).decision == "reject"
-    linked = door.put("y", blobs(2), rules)
+    uploads.put("approved", blobs(1), rules, tags={"approved": "yes"})
+    uploads.put("draft", blobs(2), rules)
+    assert uploads.put("x", blobs(1), rules).decision == "reject"
+    linked = uploads.put("y", blobs(2), rules)
     assert (linked.decision, linked.added, linked.rule) == ("link", True, "1")
-    cropped = door.put("z", blobs(1).crop((12, 9, 150, 112)), rules)
+    cropped = uploads.put("z", blobs(1).crop((12, 9, 150, 112)), rules)
     assert (cropped.decision, cropped.match.tier) == ("ask", "near")
-    assert door.keys() == ["approved", "draft", "y"]
-    said = open_catalog(door.settings).read("verdicts", ["left_key", "right_key", "verdict", "by"])
+    assert uploads.keys() == ["approved", "draft", "y"]
+    said = open_catalog(uploads.settings).read(
+        "verdicts", ["left_key", "right_key", "verdict", "by"]
+    )
     assert {said["left_key"][0], said["right_key"][0]} == {"draft", "y"}
     assert said.row(0)[2:] == ("linked", f"policy {rules.label}")
 
 
-def test_overwriting_replaces_the_entry_that_is_there(door) -> None:
+def test_overwriting_replaces_the_entry_that_is_there(uploads) -> None:
     rules = policy({"action": "overwrite"})
-    first = door.put("a", blobs(1), rules, tags={"old": "yes"})
-    other = door.put(
+    first = uploads.put("a", blobs(1), rules, tags={"old": "yes"})
+    other = uploads.put(
         "b", png(blobs(1).resize((320, 240)), "JPEG", quality=95), rules, tags={"new": "yes"}
     )
     assert (other.decision, other.asset_id) == ("overwrite", first.asset_id)
-    rows = open_catalog(door.settings).read("assets", ["key", "width", "tags"])
+    rows = open_catalog(uploads.settings).read("assets", ["key", "width", "tags"])
     assert rows.row(0) == ("a", 320, '{"new": "yes"}') or json.loads(rows["tags"][0]) == {
         "new": "yes"
     }
     assert (rows.height, rows["width"][0]) == (1, 320)
 
 
-def test_objects_are_never_overwritten(door, library) -> None:
+def test_objects_are_never_overwritten(uploads, library) -> None:
     library.add("a.png", 1)
     rules = policy({"action": "overwrite"})
     with pytest.raises(PolicyError, match="gate:// collections only"):
-        door.put("a.png", blobs(1), rules, source=str(library.folder))
-    assert read_admissions(door.settings).is_empty()
+        uploads.put("a.png", blobs(1), rules, source=str(library.folder))
+    assert read_admissions(uploads.settings).is_empty()
 
 
-def test_a_file_that_is_there_is_entered_and_need_not_be_read_by_a_scan(door, library) -> None:
+def test_a_file_that_is_there_is_entered_and_need_not_be_read_by_a_scan(uploads, library) -> None:
     path = library.add("a.png", 1)
-    done = door.put("a.png", path.read_bytes(), REJECT, source=str(library.folder))
+    done = uploads.put("a.png", path.read_bytes(), REJECT, source=str(library.folder))
     assert done.added
     outcome = library.scan()
     assert (outcome.summary.counts["read"], outcome.summary.counts["added"]) == (0, 0)
 
 
-def test_questions_are_kept_and_settled_once(door) -> None:
+def test_questions_are_kept_and_settled_once(uploads) -> None:
     rules = policy({"action": "ask"})
-    door.put("a", blobs(1), rules)
-    one = door.put("b", blobs(1), rules, tags={"label": "shoes"}, name="b.png")
-    two = door.put("c", blobs(1), rules)
-    assert door.keys() == ["a"]
-    assert list_questions(door.settings)["key"].to_list() == ["b", "c"]
+    uploads.put("a", blobs(1), rules)
+    one = uploads.put("b", blobs(1), rules, tags={"label": "shoes"}, name="b.png")
+    two = uploads.put("c", blobs(1), rules)
+    assert uploads.keys() == ["a"]
+    assert list_questions(uploads.settings)["key"].to_list() == ["b", "c"]
     with pytest.raises(SettingsError, match="--by"):
-        answer(door.settings, one.id, "add", by=" ")
+        answer(uploads.settings, one.id, "add", by=" ")
     with pytest.raises(SettingsError, match="add or reject"):
-        answer(door.settings, one.id, "maybe", by="anna")  # type: ignore[arg-type]
-    entered = answer(door.settings, one.id[:12], "add", by="anna")
-    assert answer(door.settings, two.id, "reject", by="ben") == ""
-    assert door.keys() == ["a", "b"]
-    row = open_catalog(door.settings).read("assets", ["key", "asset_id", "label", "name"]).row(1)
+        answer(uploads.settings, one.id, "maybe", by="anna")  # type: ignore[arg-type]
+    entered = answer(uploads.settings, one.id[:12], "add", by="anna")
+    assert answer(uploads.settings, two.id, "reject", by="ben") == ""
+    assert uploads.keys() == ["a", "b"]
+    row = open_catalog(uploads.settings).read("assets", ["key", "asset_id", "label", "name"]).row(1)
     assert row == ("b", entered, "shoes", "b.png")
-    assert list_questions(door.settings).is_empty()
+    assert list_questions(uploads.settings).is_empty()
     with pytest.raises(CatalogError, match="0 open questions"):
-        answer(door.settings, one.id, "reject", by="anna")
-    rows = read_admissions(door.settings)
-    assert rows.tail(2).select("decision", "answers", "by").rows() == [
+        answer(uploads.settings, one.id, "reject", by="anna")
+    rows = read_admissions(uploads.settings)
+    assert rows.tail(2).select("decision", "answer_to", "by").rows() == [
         ("add", one.id, "anna"),
         ("reject", two.id, "ben"),
     ]
 
 
-def test_a_question_that_was_tampered_with_is_not_answered(door, monkeypatch) -> None:
+def test_a_question_that_was_tampered_with_is_not_answered(uploads, monkeypatch) -> None:
     rules = policy({"action": "ask"})
-    door.put("a", blobs(1), rules)
-    forged = analysis_json(door.analysis(blobs(1)), door.settings) | {"size": 7}
+    uploads.put("a", blobs(1), rules)
+    forged = analysis_json(uploads.analysis(blobs(1)), uploads.settings) | {"size": 7}
     with monkeypatch.context() as patch:
         patch.setattr("tasks.intake.ingest.analysis_json", lambda *_: forged)
-        asked = door.put("b", blobs(1), rules)
+        asked = uploads.put("b", blobs(1), rules)
     with pytest.raises(AnalysisError):
-        answer(door.settings, asked.id, "add", by="anna")
-    assert door.keys() == ["a"]
-    assert list_questions(door.settings).height == 1
+        answer(uploads.settings, asked.id, "add", by="anna")
+    assert uploads.keys() == ["a"]
+    assert list_questions(uploads.settings).height == 1
 
 
-def test_the_blocklist_is_asked_at_every_upload(door) -> None:
+def test_the_blocklist_is_asked_at_every_upload(uploads) -> None:
     block(
-        door.settings,
-        door.analysis(blobs(1)),
+        uploads.settings,
+        uploads.analysis(blobs(1)),
         reason="taken down",
         rule="rights",
         by="anna",
         name="bad.png",
     )
     strict = policy(blocked="reject", resembling="ask")
-    equal = door.put("a", blobs(1), strict)
+    equal = uploads.put("a", blobs(1), strict)
     assert (equal.decision, equal.rule, equal.alerts[0].relation) == (
         "reject",
         "rights",
         "equal bytes",
     )
-    like = door.put("b", png(blobs(1).resize((140, 105)), "JPEG", quality=90), strict)
+    like = uploads.put("b", png(blobs(1).resize((140, 105)), "JPEG", quality=90), strict)
     assert (like.decision, like.alerts[0].relation, like.alerts[0].certain) == (
         "ask",
         "resembles",
         False,
     )
-    assert door.keys() == []
-    told = door.put("c", blobs(1), policy())
+    assert uploads.keys() == []
+    told = uploads.put("c", blobs(1), policy())
     assert (told.decision, len(told.alerts)) == ("add", 1)
-    alerts = read_alerts(open_catalog(door.settings))
+    alerts = read_alerts(open_catalog(uploads.settings))
     assert alerts["relation"].to_list() == ["equal bytes", "resembles"]  # one for each content
-    assert alerts["door"].unique().to_list() == ["cli"]
-    assert list_blocked(door.settings)["name"].to_list() == ["bad.png"]
+    assert alerts["channel"].unique().to_list() == ["cli"]
+    assert list_blocked(uploads.settings)["name"].to_list() == ["bad.png"]
 
 
 def finding(tier: str, asset: str = "x") -> Finding:
@@ -327,7 +329,8 @@ print(json.dumps(said))
 """
 
 
-def test_200_uploads_of_20_pictures_from_two_processes_leave_20_assets(door, tmp_path) -> None:
+@pytest.mark.long
+def test_200_uploads_of_20_pictures_from_two_processes_leave_20_assets(uploads, tmp_path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for seed in range(20):
@@ -336,8 +339,8 @@ def test_200_uploads_of_20_pictures_from_two_processes_leave_20_assets(door, tmp
         sys.executable,
         "-c",
         UPLOADS,
-        door.settings.catalog.uri,
-        door.settings.embedding.model,
+        uploads.settings.catalog.uri,
+        uploads.settings.embedding.model,
         str(folder),
     ]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -357,21 +360,21 @@ def test_200_uploads_of_20_pictures_from_two_processes_leave_20_assets(door, tmp
         **{(at, "add"): 1 for at in range(20)},
         **{(at, "reject"): 9 for at in range(20)},
     }
-    catalog = open_catalog(door.settings)
+    catalog = open_catalog(uploads.settings)
     assert catalog.count("assets") == 20
     assert catalog.duplicate_keys() == {}
-    assert read_admissions(door.settings).height == 200
+    assert read_admissions(uploads.settings).height == 200
 
 
-def test_identical_uploads_from_threads_of_one_process(door) -> None:
-    analysis = door.analysis(blobs(1))
+def test_identical_uploads_from_threads_of_one_process(uploads) -> None:
+    analysis = uploads.analysis(blobs(1))
     start = threading.Barrier(8)
     said = []
 
     def upload(number: int) -> None:
         start.wait()
         done = admit(
-            door.settings, analysis, door.checker, f"k{number}", source=SHOP, policy=REJECT
+            uploads.settings, analysis, uploads.checker, f"k{number}", source=SHOP, policy=REJECT
         )
         said.append(done.decision)
 

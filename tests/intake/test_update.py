@@ -133,8 +133,6 @@ def test_an_object_that_is_not_what_was_analysed_is_refused(library, here, analy
         update_asset(here, analysis, "b.png")
     with pytest.raises(AssetChangedError):
         update_asset(here, analysis, "a.png", etag="something else")
-    with pytest.raises(AssetChangedError):
-        update_asset(here, replace(analysis, size=analysis.size + 1), "a.png", etag=etag)
     wrong = replace(analysis, picture=replace(analysis.picture, sha256="0" * 64))
     with pytest.raises(AssetChangedError):
         update_asset(here, wrong, "a.png")
@@ -146,6 +144,31 @@ def test_an_object_that_is_not_what_was_analysed_is_refused(library, here, analy
     assert rows_of(here).is_empty()
     update_asset(here, analysis, "a.png", etag=f'"{etag}"')
     assert rows_of(here)["key"].to_list() == ["a.png"]
+
+
+def test_nobody_tells_what_an_object_shows(library, here, analyses):
+    """An analysis that is forged, or truly made of other bytes, never becomes an object's."""
+    library.add("victim.png", 1, width=320)
+    library.add("decoy.png", 2)
+    data = (library.folder / "victim.png").read_bytes()
+    decoy = (library.folder / "decoy.png").read_bytes()
+    truth, other = analyses(data, decoy)
+    forged = replace(
+        other, picture=replace(other.picture, sha256=truth.picture.sha256), size=len(data)
+    )
+    update_asset(here, forged, "victim.png")
+    row = rows_of(here, "sha256", "content", "phash", "width").row(0, named=True)
+    assert (row["sha256"], row["content"]) == (truth.picture.sha256, truth.picture.content)
+    assert row["width"] == 320
+    vectors = open_catalog(here).known_contents(truth.space.id).to_list()
+    assert vectors == [truth.picture.content], "the decoy's vector is nowhere"
+    # Other bytes of the same size, and the object's own ETag: what a sealed document can be.
+    (padded,) = analyses(decoy + bytes(len(data) - len(decoy)))
+    assert padded.size == truth.size
+    etag = open_source(str(library.folder), here).probe("victim.png").etag
+    with pytest.raises(AssetChangedError):
+        update_asset(here, padded, "victim.png", etag=etag)
+    assert rows_of(here, "content")["content"].to_list() == [truth.picture.content]
 
 
 @pytest.mark.parametrize("key", ["", "a" * 1025, "a\x00b", "\ud800"])

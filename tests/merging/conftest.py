@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from time import time_ns
 from typing import Any
@@ -18,11 +19,11 @@ from PIL import Image
 
 from flows.order import Outcome, run_scan
 from tasks.catalog import schema
-from tasks.embedding.decoder import DecoderPool
-from tasks.embedding.images import read_picture
+from tasks.merging import quarantine
 from tasks.merging.decide import Decided, decide
 from tasks.merging.merge import MergeOutcome, merge_plan
 from tasks.merging.plan import plan_merges
+from tasks.merging.quarantine import empty_quarantine
 from tasks.merging.rules.plans import Plan
 from tasks.merging.rules.policy import load_policy
 from tasks.merging.undo import UndoOutcome, undo_merge
@@ -35,6 +36,8 @@ from tasks.scan.group import group_assets
 from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings, load_settings
+from tests.conftest import cheaply
+from tests.merging.world import NOTES
 
 POLICY = """
 version: 1
@@ -46,6 +49,7 @@ rules:
     action: %s
 """
 
+KINDS = ["plain", "versioned"]  # of buckets
 Snapshot = dict[str, tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, str], ...], str]]
 
 
@@ -109,12 +113,24 @@ class Site:
     def merge(self, plan: Plan, **options: Any) -> MergeOutcome:
         return merge_plan(self.settings, plan.id, **({"by": "anna"} | options))
 
-    def undo(self, target: str, **options: Any) -> list[UndoOutcome]:
-        return undo_merge(self.settings, target, **({"by": "anna"} | options))
+    def undo(self, target: str, *, settle: bool = True, **options: Any) -> list[UndoOutcome]:
+        """Undo; and let two hours pass, after which the copies are gone."""
+        outcome = undo_merge(self.settings, target, **({"by": "anna"} | options))
+        if settle:
+            self.settle()
+        return outcome
+
+    def settle(self) -> None:
+        """Two hours later, when the copies of what an undo put back are removed."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(quarantine, "now", lambda: now() + timedelta(hours=2))
+            empty_quarantine(self.settings, by="schedule")
 
     def keys(self, *, ours: bool = False) -> list[str]:
+        """Keys of all objects; with ``ours`` quarantine and probes too, never what merges note."""
         pages = self.s3.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        keys = [key for key in keys if not key.startswith(NOTES)]
         return sorted(key for key in keys if ours or not key.startswith(".dam-dedup/"))
 
     def body(self, key: str) -> bytes:
@@ -138,8 +154,9 @@ class Site:
         return found
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "versioned"])
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.long)], ids=KINDS)
 def versioned(request: pytest.FixtureRequest) -> bool:
+    """Whether the bucket keeps versions; with them a whole test again, in ``make test-all``."""
     return bool(request.param)
 
 
@@ -154,7 +171,7 @@ def make_settings(
 
     def make(catalog: Path) -> Settings:
         settings = load_settings(
-            catalog={"uri": str(catalog), "busy_seconds": 30, "turn_seconds": 30},
+            catalog={"uri": str(catalog), "busy_seconds": 30, "scan_wait_seconds": 30},
             delivery={"folder": tmp_path / "reports"},
             embedding={"model": str(tiny_model), "pooling": "cls", "device": "cpu", "decoders": 1},
         )
@@ -172,13 +189,8 @@ def site(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Site:
     """An empty bucket with an empty catalog."""
-    monkeypatch.setattr(DecoderPool, "decode", _decode_here)
+    cheaply(monkeypatch)
     return Site(s3, s3.bucket(versioned=versioned), make_settings(tmp_path / "catalog"))
-
-
-def _decode_here(pool: DecoderPool, data: bytes) -> Any:
-    decoder = pool._all[0]
-    return read_picture(data, decoder._limits, decoder._side)
 
 
 SIDECAR = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -287,5 +299,5 @@ def make_site(
         patch.chdir(tmp_path_factory.mktemp("cwd"))
         for name in [name for name in __import__("os").environ if name.startswith("DAM_DEDUP_")]:
             patch.delenv(name)
-        patch.setattr(DecoderPool, "decode", _decode_here)
+        cheaply(patch)
         yield make

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+import tasks.merging.journal as journal_module
+import tasks.merging.merge as merge_module
+import tasks.merging.undo as undo_module
 from tasks.errors import MergeError, PolicyError
 from tasks.merging.audit import read_audit
-from tasks.merging.decide import decide
-from tasks.merging.journal import read_decisions, read_plan
-from tasks.merging.merge import decide_and_merge
+from tasks.merging.decide import decide, withdraw
+from tasks.merging.journal import read_decisions, read_events, read_plan
+from tasks.merging.merge import decide_and_merge, merge_approved, merge_plan
+from tasks.merging.operations import Operator
+from tasks.merging.undo import undo_merge
+from tasks.records import now
 from tasks.requests import MergeRequest
 from tasks.session import open_catalog
 
@@ -152,7 +159,7 @@ def test_automatic_approval(site: Any, most: int, expected: int) -> None:
     plan = site.plan(policy=policy(f"automatic: {{groups: {most}}}"))
     decided = read_decisions(open_catalog(site.settings), plan)
     assert decided.height == expected
-    assert set(decided["door"]) <= {"policy"}
+    assert set(decided["channel"]) <= {"policy"}
     assert named(plan, 2).group_id not in set(decided["group_id"])
     if expected:
         assert site.merge(plan).complete
@@ -209,7 +216,7 @@ def test_through_the_prefect_page(site: Any) -> None:
     assert {one.group_id: one.state for one in tried.groups} == {ids[1]: "would merge"}
     outcome = ask(decision="approve")
     assert {one.group_id: one.state for one in outcome.groups} == {ids[1]: "merged"}
-    assert set(read_decisions(open_catalog(site.settings))["door"]) == {"prefect"}
+    assert set(read_decisions(open_catalog(site.settings))["channel"]) == {"prefect"}
 
 
 def test_a_policy_for_another_collection(site: Any) -> None:
@@ -248,3 +255,92 @@ def test_a_dry_run_shows_any_open_group_when_another_is_approved(site: Any) -> N
         site.merge(plan, groups=[ids[1]], dry_run=True)
     with pytest.raises(MergeError, match="is not approved"):
         site.merge(plan, groups=[ids[2]])
+
+
+# ---- named, taken back, in order -------------------------------------------------------------
+
+
+def test_who_acts_names_the_plan(site: Any) -> None:
+    """`latest` may be another plan by now than the one that was looked at."""
+    plan = site.plan(policy=policy())
+    for act in (
+        lambda: decide(site.settings, "latest", "approve", by="anna"),
+        lambda: decide(site.settings, " Latest ", "reject", by="anna"),
+        lambda: withdraw(site.settings, "latest", by="anna"),
+        lambda: merge_plan(site.settings, "latest", by="anna"),
+        lambda: undo_merge(site.settings, "latest", by="anna"),
+    ):
+        with pytest.raises(MergeError, match=f"by its id.*{plan.id}"):
+            act()
+    assert read_decisions(open_catalog(site.settings)).is_empty()
+
+
+def test_an_approval_can_be_taken_back_until_its_group_is_carried_out(site: Any) -> None:
+    plan = site.plan(policy=policy())
+    one, two = (named(plan, seed).group_id for seed in range(2))
+    site.approve(plan, groups=[one, two])
+    site.merge(plan, groups=[one])
+    taken = withdraw(site.settings, plan.id, by="ben", comment="not yet")
+    assert {(w.group_id, w.decision) for w in taken} == {(one, "approve"), (two, "")}
+    assert "dam-dedup undo" in next(w.why for w in taken if w.group_id == one)
+    assert merge_approved(site.settings, by="schedule") == []
+    with pytest.raises(MergeError, match="not approved"):
+        site.merge(plan, groups=[two])
+    assert withdraw(site.settings, plan.id, by="ben", groups=[two]) == []
+    (again,) = site.approve(plan, groups=[two])
+    assert (again.decision, again.new) == ("approve", True)
+    assert site.merge(plan, groups=[two]).complete
+    said = read_audit(site.settings).filter(group_id=two)
+    assert said["what"].to_list()[0] == "approve"
+
+
+def test_an_approval_that_is_taken_back_amid_a_run_stops_its_group(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = site.plan(policy=policy())
+    site.approve(plan)
+    real, before = merge_module._merge_group, site.keys()
+
+    def take_back(*given: Any) -> Any:
+        monkeypatch.setattr(merge_module, "_merge_group", real)
+        withdraw(site.settings, plan.id, by="ben")
+        return real(*given)
+
+    monkeypatch.setattr(merge_module, "_merge_group", take_back)
+    outcome = site.merge(plan)
+    assert {group.state for group in outcome.groups} == {"refused"}
+    assert site.keys() == before
+
+
+@pytest.mark.parametrize("skew", [-90, 90])
+def test_the_journals_order_is_no_clocks(
+    site: Any, monkeypatch: pytest.MonkeyPatch, skew: int
+) -> None:
+    """A group that a machine with another clock undid was merged again by the next schedule."""
+    plan = site.plan(policy=policy())
+    site.approve(plan, groups=[named(plan, 0).group_id])
+    real = Operator.perform
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self: Operator, number: int, stand: Any) -> Any:
+        if number == 1:
+            raise Killed
+        return real(self, number, stand)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Operator, "perform", killed)
+        with pytest.raises(Killed):
+            site.merge(plan)
+    with monkeypatch.context() as patch:
+        for module in (journal_module, undo_module):
+            patch.setattr(module, "now", lambda: now() + timedelta(seconds=skew))
+        assert {one.state for one in site.undo(plan.id)} == {"undone"}
+    assert merge_approved(site.settings, by="schedule") == []
+    events = read_events(open_catalog(site.settings), plan)
+    assert events["sequence"].is_unique().all()
+    again = site.plan(policy=policy())
+    assert [g.refused[:6] for g in again.groups if g.group_id == named(plan, 0).group_id] == [
+        "undone"
+    ]

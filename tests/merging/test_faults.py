@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +14,8 @@ from tasks.catalog import schema
 from tasks.errors import MergeError, SourceError
 from tasks.merging.journal import group_state, last_events, read_events
 from tasks.merging.merge import MergeOutcome, merge_approved
+from tasks.merging.rules.caps import caps_note, next_lot
+from tasks.records import Tier
 from tasks.session import open_catalog, pa_table
 
 BY_PREFIX = """
@@ -321,6 +323,7 @@ def test_throttled(make_site: Any, answers: list[Any], kind: str) -> None:
     assert site.snapshot(ours=True) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "at"), [("plain", (0, 2, 3, 5)), ("versioned", (1, 4, 5))])
 def test_undo_after_a_failure_at_a_write(
     make_site: Any, answers: list[Any], kind: str, at: tuple[int, ...]
@@ -575,18 +578,36 @@ def test_an_edited_plan_is_refused(make_site: Any) -> None:
     assert done.complete
 
 
-def test_a_cap_counts_what_is_still_to_be_done(make_site: Any) -> None:
+def test_a_plan_above_a_cap_is_carried_out_in_lots(make_site: Any) -> None:
     site = make_site("plain")
     fill(site, "one", "two")
     policy = BY_PREFIX.replace("caps: {share: 1.0}", "caps: {share: 1.0, objects: 2}")
     plan = site.plan("quarantine", policy)
+    assert "in lots" in caps_note(plan), "told before anybody approves"
+    assert "4 objects would be touched, the cap is 2" in caps_note(plan)
     site.approve(plan)
-    with pytest.raises(MergeError, match="4 objects would be touched, the cap is 2"):
-        site.merge(plan)
+    first = site.merge(plan)
+    assert sorted(states(first).values()) == ["merged", "waiting"]
+    assert first.complete
     (late,) = merge_approved(site.settings, by="schedule")
-    assert set(states(late).values()) == {"failed"}, "the schedule tells of it, and goes on"
-    assert site.merge(plan, groups=[plan.groups[0].group_id]).complete
-    assert sorted(states(site.merge(plan)).values()) == ["already merged", "merged"]
+    assert set(states(late).values()) == {"merged"}
+    assert set(states(site.merge(plan)).values()) == {"already merged"}
+    assert merge_approved(site.settings, by="schedule") == []
+
+
+def test_lots_take_equal_pictures_first_and_the_largest_of_them(make_site: Any) -> None:
+    plan_of = make_site("plain")
+    fill(plan_of, "one", "two", "three")
+    whole = plan_of.plan("quarantine", BY_PREFIX)
+    groups = [
+        replace(group, bytes=size, tier=tier)
+        for group, size, tier in zip(
+            whole.groups, (10, 99, 50), (Tier.EXACT, Tier.NEAR, Tier.EXACT), strict=True
+        )
+    ]
+    plan = replace(whole, caps=whole.caps | {"objects": 4}, groups=tuple(groups))
+    assert [group.bytes for group in next_lot(plan, plan.groups)] == [50, 10]
+    assert [group.bytes for group in next_lot(plan, groups[:1], groups[1:2])] == [99, 10]
 
 
 # ---- undo ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-ROUNDS, GROUPS = 2, 8
+GROUPS = 8
 
 
 def png(seed: int) -> bytes:
@@ -61,17 +61,19 @@ def kill_amid(site: Any, process: subprocess.Popen[bytes], wait: float) -> bool:
     return process.wait() == -signal.SIGKILL
 
 
-@pytest.mark.timeout(600)
-def test_killed_and_taken_up_again(site: Any, command: Any, versioned: bool) -> None:
-    draw = random.Random(1)
-    for seed in range(GROUPS):
-        site.put(f"k/{seed}.png", png(seed), {"owner": "n"}, {"shot": "7"}, ContentType="image/png")
-        site.put(
-            f"d/{seed}.png", png(seed), {"word": "s"}, {"client": "a"}, ContentType="image/png"
-        )
+def kill_and_take_up(site: Any, command: Any, rounds: int, seed: int) -> int:
+    """Merge and undo, each killed amid its work and taken up again; how many were killed.
+
+    After every kill all bytes are still there, and after every undo the bucket is as it was.
+    """
+    draw = random.Random(seed)
+    for number in range(GROUPS):
+        body, kind = png(number), {"ContentType": "image/png"}
+        site.put(f"k/{number}.png", body, {"owner": "n"}, {"shot": "7"}, **kind)
+        site.put(f"d/{number}.png", body, {"word": "s"}, {"client": "a"}, **kind)
     before = site.snapshot()
     killed = 0
-    for number in range(ROUNDS):
+    for number in range(rounds):
         site.list()
         plan = site.plan("replace" if number % 2 else "quarantine", again=True)
         site.approve(plan)
@@ -88,4 +90,20 @@ def test_killed_and_taken_up_again(site: Any, command: Any, versioned: bool) -> 
         assert {one.state for one in site.undo(plan.id)} <= {"undone"}
         assert site.snapshot() == before
         assert not [key for key in site.keys(ours=True) if key.startswith(".dam-dedup/quarantine/")]
-    assert killed, "no process was still at work when it was killed"
+    return killed
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_killed_and_taken_up_again(site: Any, command: Any) -> None:
+    assert kill_and_take_up(site, command, 2, 1), "no process was still at work when it was killed"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(24 * 3600)
+def test_killed_a_thousand_times(site: Any, command: Any) -> None:
+    """SOAK_ROUNDS of two kills, for both kinds of buckets."""
+    rounds = int(os.environ.get("SOAK_ROUNDS", "250"))
+    killed = kill_and_take_up(site, command, rounds, 2)
+    print(f"{killed} of {2 * rounds} processes were at work when they were killed")  # noqa: T201
+    assert killed > rounds / 2

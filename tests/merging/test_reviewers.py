@@ -84,7 +84,7 @@ def test_what_is_kept_of_the_report_opens_no_page(mailed):
     kept = read_kept(catalog, outcome.scan.id)
     assert kept.plan.groups == outcome.summary.plan.groups
     assert kept.plan.pages == {}
-    assert "review/" not in str(catalog.read("reports", ["facts"]).row(0))
+    assert "review/" not in str(catalog.read("reports", ["provenance"]).row(0))
 
 
 def test_what_merges_saved_is_in_the_history(mailed, site):

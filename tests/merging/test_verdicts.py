@@ -206,7 +206,7 @@ def test_csv_of_hostile_keys(two: Any) -> None:
         'why not, Distinct ,"new\nline.png",b.png\r\n'
         ',LINKED,"quo""te, comma.png",=1+1.png\r\n'
     )
-    assert record_verdicts(two.settings, parse_verdicts(text), by=" anna  b ", door="csv") == 2
+    assert record_verdicts(two.settings, parse_verdicts(text), by=" anna  b ", channel="csv") == 2
     last = read_verdicts(open_catalog(two.settings)).tail(2)
     assert [{row["left_key"], row["right_key"]} for row in last.to_dicts()] == [
         {"b.png", "new\nline.png"},
@@ -223,6 +223,19 @@ def test_csv_of_hostile_keys(two: Any) -> None:
 def test_what_is_no_such_csv(text: str, words: str) -> None:
     with pytest.raises(MergeError, match=words):
         parse_verdicts(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_verdicts_saved_by_a_european_spreadsheet(encoding: str) -> None:
+    text = 'left;right;verdict;comment\r\n\'=1.png;"a;b.png";Distinct;für später\r\n'
+    assert parse_verdicts(text.encode(encoding)) == [
+        Verdict("=1.png", "a;b.png", "distinct", "für später")
+    ]
+
+
+def test_bytes_that_are_no_text_are_told() -> None:
+    with pytest.raises(MergeError, match="save it as CSV in UTF-8"):
+        parse_verdicts(b"left,right,verdict\n\x81,b,linked\n")
 
 
 def test_a_short_row_is_told_not_a_crash(two: Any) -> None:
@@ -391,7 +404,7 @@ def test_the_form_writes_what_the_command_writes(quick: Any) -> None:
     request = VerdictRequest(left="b.png", right="a.png", verdict="distinct", given_by=" anna ")
     assert give_verdict(quick.settings, request) == 1
     row = read_verdicts(open_catalog(quick.settings)).row(0, named=True)
-    assert (row["verdict"], row["by"], row["door"]) == ("distinct", "anna", "prefect")
+    assert (row["verdict"], row["by"], row["channel"]) == ("distinct", "anna", "prefect")
     quick.list()
     assert groups(quick) == set()
 

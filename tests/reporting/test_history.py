@@ -100,6 +100,27 @@ def test_the_history_lists_every_scan(filled):
     assert [row["groups"] for row in json.loads(documents(first)["history.json"])["scans"]] == [1]
 
 
+def test_failed_scans_are_listed_and_count_nothing(filled, monkeypatch):
+    first = filled.scan()
+    with monkeypatch.context() as broken:
+        broken.setattr("tasks.scan.sync.open_source", _no_light)
+        with pytest.raises(OSError, match="no light"):
+            filled.scan()
+    filled.add("d.png", 2, width=320)
+    last = filled.scan()
+    monkeypatch.setenv("DAM_DEDUP_CATALOG__URI", first.scan.settings.catalog.uri)
+    rows = json.loads(CliRunner().invoke(app, ["history", "--json"]).stdout)
+    assert [row["state"] for row in rows] == ["finished", "failed: OSError", "finished"]
+    assert rows[1]["groups"] is None
+    assert (rows[2]["scan_id"], rows[2]["groups_by"]) == (last.scan.id, 1)
+    shown = CliRunner().invoke(app, ["history"]).stdout
+    assert "failed: OSError" in shown
+
+
+def _no_light(*_):
+    raise OSError("no light")
+
+
 def test_only_scans_of_the_same_assets_are_in_a_reports_history(filled):
     filled.scan()
     filled.scan(where="size > 1")

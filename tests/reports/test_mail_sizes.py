@@ -31,6 +31,7 @@ def photo(seed: int) -> bytes:
 
 
 @pytest.mark.bench
+@pytest.mark.long
 @pytest.mark.parametrize("groups", [100, 1_000, 10_000])
 def test_sizes(make_summary, groups):
     names = [

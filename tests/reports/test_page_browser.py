@@ -200,6 +200,7 @@ def test_review_by_keyboard_to_exported_decisions(make_summary, open_page):
     }
 
 
+@pytest.mark.long
 def test_one_that_is_not_a_copy(make_summary, open_page):
     page = open_page(planned(make_summary, *FOUR), "#g0002")
     page.click("#apart-2")
@@ -210,6 +211,7 @@ def test_one_that_is_not_a_copy(make_summary, open_page):
     assert sorted(one.verdict for one in found.verdicts) == ["distinct", "duplicate"]
 
 
+@pytest.mark.long
 def test_many_at_once_with_a_summary_before(make_summary, open_page):
     keys = [[f"web/{n}.jpg", f"web/copy{n}.jpg"] for n in range(8)] + [["web/x", "other/x"]]
     page = open_page(planned(make_summary, *keys, tiers=("near", "exact")))
@@ -274,6 +276,7 @@ def test_the_button_says_what_it_does_and_what_may_not_be_done_has_none(make_sum
     expect(page.locator("#progress")).to_contain_text("0 of 3 decided")
 
 
+@pytest.mark.long
 def test_filter_sort_and_deep_links(make_summary, open_page):
     keys = [[f"web/{n}.jpg", f"web/copy{n}.jpg"] for n in range(300)]
     page = open_page(make_summary(*keys, tiers=("near", "exact")), "#g0200")
@@ -298,6 +301,7 @@ def test_filter_sort_and_deep_links(make_summary, open_page):
     expect(page.locator("#group")).to_have_attribute("data-group", "g0003")
 
 
+@pytest.mark.long
 def test_comparison(make_summary, open_page):
     page = open_page(make_summary(["a", "b"]), "#g0000")
     for key, name in (("o", "overlay"), ("x", "slider"), ("e", "difference"), ("f", "flicker")):
@@ -308,6 +312,7 @@ def test_comparison(make_summary, open_page):
     expect(page.locator("svg.laid")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_nothing_moves_by_itself_for_those_who_ask(make_summary, open_page):
     page = open_page(make_summary(["a", "b"]), "#g0000", reduced_motion="reduce")
     page.keyboard.press("f")
@@ -370,6 +375,7 @@ def test_hostile_texts_run_nothing_and_break_nothing(make_summary, open_page, wi
     look("export")
 
 
+@pytest.mark.long
 def test_on_paper_the_groups_are_there(make_summary, open_page):
     page = open_page(make_summary(["a.jpg", "b.jpg"]))
     page.emulate_media(media="print")
@@ -382,6 +388,7 @@ def test_on_paper_the_groups_are_there(make_summary, open_page):
     expect(page.get_by_text("not an image")).to_be_visible()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing_serious(make_summary, open_page, scheme, width):

@@ -173,7 +173,7 @@ def test_equal_files_in_crowds_meet_across(library):
 @pytest.mark.parametrize("seed", range(2))
 def test_any_order_ends_like_a_full_scan(library, monkeypatch, seed):
     monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", "2")
-    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK", "16")
+    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
     shelf = library.folder.parent / "shelf"
     rng = np.random.default_rng(seed)
     places = ["new", "archive", "both"]
@@ -212,7 +212,7 @@ def test_verdicts_count_across_and_make_no_group_inside_one_side(agency):
         ("archive/2.png", "new/a2.png", "distinct"),
         ("archive/1 small.jpg", "new/a9.jpg", "duplicate"),
     ]
-    record_verdicts(settings, [Verdict(*words) for words in said], by="anna", door="test")
+    record_verdicts(settings, [Verdict(*words) for words in said], by="anna", channel="test")
     assert keys_of(agency.scan(where=NEW, across=ARCHIVE)) == [
         ["archive/0.png", "new/a0 again.webp", "new/a0.jpg"],
         ["archive/3.png", "new/a3.png"],
@@ -277,7 +277,7 @@ def test_the_command_takes_several(agency, monkeypatch, capsys):
 
     where = ["--where", f"{NEW} OR prefix = 'elsewhere/'", "--where", "size > 1"]
     fq = ["--fq", "-extension:webp", "--fq", "-prefix:else*"]
-    code, out = run(*where, *fq, "--across", ARCHIVE)
+    code, out = run(*where, *fq, "--reference-where", ARCHIVE)
     assert code == 0, out
     answer = json.loads(out)
     assert answer["coverage"]["scanned"] == 11

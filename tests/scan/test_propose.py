@@ -316,7 +316,7 @@ def test_the_cut_over_is_by_the_scope(bench, small_cells, monkeypatch):
         bench.refresh(catalog, set(NAMES[:size]))
         noted = catalog.read("searches", ["scan_id", "mode"]).filter(scan_id=f"incremental{size}")
         assert noted["mode"].to_list() == [mode]
-        assert catalog.count("cells") == (0 if mode == "exact" else 1)
+        assert catalog.count("centroids") == (0 if mode == "exact" else 1)
     assert same(lists_in(catalog), in_mode(bench, "exact").fresh(set(NAMES[:50])))
 
 
@@ -329,7 +329,7 @@ def test_in_the_same_cells_any_order_ends_like_a_full_scan(
     bench, rng = Bench(tmp_path, seed, mode), np.random.default_rng(100 + seed)
     catalog, here = bench.catalog(), set(NAMES[:50])
     bench.refresh(catalog, here)
-    centres = catalog.read("cells", ["cells_id", "centres"])
+    centres = catalog.read("centroids", ["centroids_id", "centroids"])
     for _ in range(6):
         away = sorted(set(NAMES) - here)
         here |= set(rng.choice(away, rng.integers(0, len(away) // 2 + 1), replace=False).tolist())
@@ -339,7 +339,7 @@ def test_in_the_same_cells_any_order_ends_like_a_full_scan(
         assert bench.refresh(catalog, here, Kind.FULL) == len(here)
         assert same(incremental, lists_in(catalog))
         assert bench.refresh(catalog, here) == 0
-    assert catalog.read("cells", ["cells_id", "centres"]).equals(centres)
+    assert catalog.read("centroids", ["centroids_id", "centroids"]).equals(centres)
     assert catalog.duplicate_keys() == {}
 
 
@@ -348,7 +348,7 @@ def test_a_scope_that_doubled_gets_other_cells_and_lists(bench, small_cells):
     bench.refresh(catalog, set(NAMES[:30]))
     assert bench.refresh(catalog, set(NAMES[:60])) == 30
     assert bench.refresh(catalog, set(NAMES[:61])) == 61
-    assert catalog.read("cells", ["cells_id", "count"])["count"].to_list() == [61]
+    assert catalog.read("centroids", ["centroids_id", "trained_on"])["trained_on"].to_list() == [61]
     assert same(lists_in(catalog), bench.fresh(set(NAMES[:61])))
 
 
@@ -358,7 +358,7 @@ def test_another_mode_makes_all_lists_anew(bench, small_cells):
         assert in_mode(bench, mode).refresh(catalog, set(NAMES)) == CONTENTS
         assert bench.refresh(catalog, set(NAMES)) == 0
         assert same(lists_in(catalog), bench.fresh(set(NAMES)))
-    assert catalog.count("cells") == catalog.count("homes") == 0
+    assert catalog.count("centroids") == catalog.count("assignments") == 0
 
 
 def test_what_is_measured_is_what_the_lists_hold(bench, small_cells):
@@ -370,11 +370,11 @@ def test_what_is_measured_is_what_the_lists_hold(bench, small_cells):
         sum(cosine.expected >= best[-1][1].expected - 2e-4 for _, cosine in found.get(name, []))
         for name, best in exact.items()
     ]
-    assert noted["sample"] == CONTENTS
+    assert noted["sample_size"] == CONTENTS
     assert noted["recall"] == pytest.approx(sum(held) / (4 * CONTENTS), abs=1e-5)
     assert 0.3 < noted["recall"] < 1, "these cells are too small to hold all"
-    assert noted["recall"] <= noted["best"] <= 1
-    assert 0.05 < noted["ranked"] < 0.6
+    assert noted["recall"] <= noted["recall_at_1"] <= 1
+    assert 0.05 < noted["compared_share"] < 0.6
     bench.refresh(catalog, set(NAMES))
     assert note(catalog)["recall"] == noted["recall"], "a scan with nothing to do says it again"
 
@@ -386,10 +386,10 @@ def test_exact_lists_are_not_estimated(bench):
         "scan_id": "incremental90",
         "mode": "exact",
         "recall": 1.0,
-        "best": 1.0,
-        "sample": 0,
-        "ranked": 1.0,
-        "neighbours": 4,
+        "recall_at_1": 1.0,
+        "sample_size": 0,
+        "compared_share": 1.0,
+        "list_length": 4,
     }
 
 
@@ -427,9 +427,9 @@ def test_a_kill_half_way_in_cells_leaves_no_list_that_only_looks_whole(
 def test_two_scopes_have_cells_of_their_own(bench, small_cells):
     catalog = in_mode(bench, "balanced").catalog()
     bench.refresh(catalog, set(NAMES))
-    first = catalog.read("cells", ["cells_id", "scope", "centres"])
+    first = catalog.read("centroids", ["centroids_id", "scope", "centroids"])
     bench.request = replace(bench.request, scope="another")
     bench.refresh(catalog, set(NAMES[:40]))
-    both = catalog.read("cells", ["cells_id", "scope", "centres"])
+    both = catalog.read("centroids", ["centroids_id", "scope", "centroids"])
     assert both.height == 2
     assert both.filter(scope="scope").equals(first)

@@ -199,7 +199,7 @@ def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
     assert same(after, stocked.scan(Kind.FULL, catalog="fresh"))
 
 
-def test_few_features_held_give_the_same(stocked, monkeypatch):
+def test_a_small_feature_cache_gives_the_same(stocked, monkeypatch):
     usual = stocked.scan()
     monkeypatch.setattr(verifier, "_CHUNK", 6)
     monkeypatch.setattr(verifier, "FeatureCache", lambda most: FeatureCache(2))
@@ -209,7 +209,7 @@ def test_few_features_held_give_the_same(stocked, monkeypatch):
 @pytest.mark.parametrize("seed", range(2))
 def test_any_order_of_arrival_ends_like_a_full_scan(library, monkeypatch, seed):
     monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", "2")  # lists that are too short for all
-    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK", "16")
+    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
     shelf = library.folder.parent / "shelf"
     shelf.mkdir()
     for number in range(24):
@@ -323,17 +323,17 @@ def test_another_rule_verifies_everything_again(stocked, monkeypatch):
 
 def test_small_blocks_give_the_same(stocked, monkeypatch):
     usual = stocked.scan()
-    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK", "16")
+    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
     for seed in range(100, 130):
         stocked.add(f"x{seed}.png", seed)
     many = stocked.scan()
-    assert many.scan.settings.match.block == 16
+    assert many.scan.settings.match.block_rows == 16
     assert many.summary.counts["compared"] == 30
     assert groups_of(many) == groups_of(usual)
 
 
 def test_a_scan_killed_between_blocks_goes_on(stocked, monkeypatch):
-    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK", "16")
+    monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
     for seed in range(100, 130):
         stocked.add(f"x{seed}.png", seed)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -267,17 +268,74 @@ def test_a_lease_is_renewed_as_long_as_it_is_held(s3: Any, monkeypatch: pytest.M
     assert leases(s3, bucket) == []
 
 
-def test_the_lease_of_a_dead_writer_expires(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.5)
+def left_behind(s3: Any, bucket: str, term: float = 1.0) -> None:
+    """A lease whose holder died."""
+    body = {"holder": "the dead", "fence": 7, "term": term, "until": time.time() + 10**6}
+    s3.client.put_object(Bucket=bucket, Key="cat/.writer.lease", Body=json.dumps(body).encode())
+
+
+def test_the_lease_of_a_dead_writer_is_taken_when_it_has_not_changed_for_its_term(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease, "_POLL_SECONDS", 0.05)
     bucket = s3.bucket()
     writer = catalog(s3, bucket)
-    lease._acquire(s3.client, bucket, "cat/.writer.lease", "the dead", 0)
+    left_behind(s3, bucket)
     with pytest.raises(CatalogBusyError, match="the dead"), writer.writing(0):
         pass
-    with writer.writing(10):
+    begun = time.monotonic()
+    with lease.s3_lease(s3.client, writer.uri, 10) as taken:
         assert leases(s3, bucket)
+        assert taken.fence == 8
+    assert time.monotonic() - begun >= 1.0
     assert leases(s3, bucket) == []
+
+
+@pytest.mark.parametrize("skew", [-120, 120, 10**6])
+def test_no_clock_of_another_machine_is_believed(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, skew: float
+) -> None:
+    """A machine whose clock is ahead took the lease of a living holder at once."""
+    monkeypatch.setattr(lease, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.2)
+    uri = f"s3://{s3.bucket()}/cat"
+
+    class Skewed:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(time, name)
+
+        def time(self) -> float:
+            return time.time() + skew
+
+    with lease.s3_lease(s3.client, uri, 0) as first:
+        monkeypatch.setattr(lease, "time", Skewed())
+        with pytest.raises(CatalogBusyError), lease.s3_lease(s3.client, uri, 2.5):
+            pass
+        first.check()
+
+
+def test_a_holder_that_stood_still_finds_its_lease_gone(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing renews the lease, as while a process is stopped; then it goes on."""
+    monkeypatch.setattr(lease, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.8)
+    monkeypatch.setattr(lease.S3Lease, "_keep_alive", lambda self: None)
+    uri = f"s3://{s3.bucket()}/cat"
+    with lease.s3_lease(s3.client, uri, 0, keep=True) as first:
+        first.check(0.1)
+        with pytest.raises(CatalogError, match="lost the writer lease"):
+            first.check(0.9)  # more than a whole term is never sure
+        with lease.s3_lease(s3.client, uri, 5, keep=True) as second:
+            assert (first.fence, second.fence) == (1, 2)
+            assert first.left() < 0
+            with pytest.raises(CatalogError, match="lost the writer lease"):
+                first.check()
+            second.check()
+        with pytest.raises(CatalogError, match="lost the writer lease"):
+            first.check()
+    with lease.s3_lease(s3.client, uri, 0, keep=True) as third:
+        assert third.fence == 3, "a lease that was given up goes on counting"
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"", b"\xff"])
@@ -309,22 +367,27 @@ def test_who_lost_the_lease_writes_no_more(s3: Any, monkeypatch: pytest.MonkeyPa
 def test_of_many_that_see_a_lease_expire_one_takes_it(
     s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "LEASE_SECONDS", -1.0)
+    monkeypatch.setattr(lease, "_POLL_SECONDS", 0.02)
     bucket = s3.bucket()
-    lease._acquire(s3.client, bucket, "cat/.writer.lease", "the dead", 0)
-    monkeypatch.setattr(lease, "LEASE_SECONDS", 60.0)
+    left_behind(s3, bucket, 0.5)
     barrier = threading.Barrier(6)
+    done = threading.Event()
 
-    def take(name: str) -> bool:
+    def take(_: int) -> bool:
         barrier.wait()
         try:
-            lease._acquire(s3.client, bucket, "cat/.writer.lease", name, 0)
+            with lease.s3_lease(s3.client, f"s3://{bucket}/cat", 3):
+                done.wait(10)
         except CatalogBusyError:
             return False
         return True
 
     with ThreadPoolExecutor(6) as pool:
-        assert sum(pool.map(take, "abcdef")) == 1
+        takers = [pool.submit(take, n) for n in range(6)]
+        while sum(taker.done() for taker in takers) < 5:
+            time.sleep(0.05)
+        done.set()
+        assert sum(taker.result() for taker in takers) == 1
 
 
 def test_a_store_without_preconditions_is_refused(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:

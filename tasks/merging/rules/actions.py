@@ -135,6 +135,11 @@ def _metadata(work: Work) -> list[Operation]:
     tags = work.merge.tags
     operations: list[Operation] = []
     if metadata != state.metadata:
+        if state.held:  # a new version would not be held, and could be destroyed
+            raise MergeError(
+                f"the keeper {state.key!r} is under {state.held}, and is not rewritten to take "
+                "over the duplicates' user metadata"
+            )
         operations.append(
             Operation(
                 OperationKind.REWRITE,
@@ -237,6 +242,8 @@ def _put(
 ) -> Sequence[Operation]:
     if old == new:
         return ()
+    if work.states[key].held:
+        raise MergeError(f"{key!r} is under {work.states[key].held}, and is not written over")
     return (
         Operation(
             OperationKind.PUT,

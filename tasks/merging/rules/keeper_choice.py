@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tasks.errors import MergeError
+from tasks.merging.rules.blocks import is_raw
 from tasks.merging.rules.criteria import Measure, measure
 from tasks.merging.rules.plans import Member
 from tasks.merging.rules.policy import Policy, Rule
@@ -85,6 +86,7 @@ def choose_keeper(
         refusals.append(f"{len(kept)} assets may not be touched: {shown}")
     licences = {id(member): read_licence(member, policy, now) for member in ranked}
     refusals += _lost_rights(keeper, duplicates, licences)
+    refusals += _lost_masters(keeper, duplicates)
     refusals += _not_yet(ranked, policy, now)
     return KeeperChoice(
         keeper,
@@ -139,6 +141,15 @@ def _lost_rights(
         shown = _list(one.key for one in released)
         refusals.append(f"the keeper {keeper.key} has no release, but {shown} would go with one")
     return refusals
+
+
+def _lost_masters(keeper: Member, duplicates: Sequence[Member]) -> list[str]:
+    """A raw file holds more than any picture that was made of it, whatever its pixels say."""
+    masters = [one for one in duplicates if is_raw(one)]
+    if not masters or is_raw(keeper):
+        return []
+    shown = _list(one.key for one in masters)
+    return [f"{shown} would go for {keeper.key}, and is a camera raw file"]
 
 
 def _not_yet(members: Sequence[Member], policy: Policy, now: datetime) -> list[str]:

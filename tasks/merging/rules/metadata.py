@@ -23,6 +23,8 @@ _MOST_TAGS, _TAG_NAME, _TAG_VALUE, _TAG_MARKS = 10, 128, 256, " +-=._:/@"
 _METADATA_BYTES = 2048
 #: An RFC 2047 word, as non-ASCII metadata is sent, carries so many bytes in so many.
 _WORD_CARRIES, _WORD_TAKES = 45, 73
+#: XMP specification part 1, 8.4: 0 is "unrated".
+_UNRATED = {"0", "0.0", "+0"}
 #: How a conflict is told: so much of each value, so many of its keys.
 _SHOWN_TEXT, _SHOWN_KEYS = 200, 3
 
@@ -138,7 +140,10 @@ def _fields(keeper: Member, duplicates: Sequence[Member]) -> Iterator[_Field]:
 
 def _values(member: Member) -> dict[str, str]:
     sides = {"tags": member.tags, "metadata": member.metadata, "xmp": member.xmp}
-    return {f"{kind}.{name}": text for kind, side in sides.items() for name, text in side.items()}
+    found = {f"{kind}.{name}": text for kind, side in sides.items() for name, text in side.items()}
+    if found.get("xmp.rating", "").strip() in _UNRATED and "xmp.rating" in found:
+        found["xmp.rating"] = ""  # nobody rated it: that is no opinion, and contradicts none
+    return found
 
 
 def _judge(field: _Field, rules: Sequence[FieldRule]) -> tuple[FieldMerge, str]:

@@ -15,9 +15,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from tasks.merging.rules.plan_forms import present_form
 from tasks.records import ObjectState, Tier
 
-#: Raised when plans are written in another way: plans of another form are not applied.
+#: The form in which plans are written. Raised when a field of a plan gets another name, type or
+#: meaning; :mod:`tasks.merging.rules.plan_forms` then says how the form before is read.
 PLAN_FORM = 1
 
 
@@ -73,6 +75,8 @@ class Member:
         original: whether the pixels' evidence makes it the original of the group.
         held: why it may not be touched (``legal hold``, ``retained until ...``), or nothing.
         sidecar: key of its XMP sidecar, if it has one.
+        sha256: of its bytes.
+        holds: what the file holds that a merge does not take over, in words, or nothing.
     """
 
     asset_id: str
@@ -93,6 +97,8 @@ class Member:
     original: bool = False
     held: str = ""
     sidecar: str | None = None
+    sha256: str = ""
+    holds: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +199,7 @@ class Plan:
     """Everything one approval is about.
 
     Attributes:
-        form: how plans are written; of this release.
+        form: the form in which the plan was written, see :data:`PLAN_FORM`.
         source: where the objects are.
         scan_id: the scan whose groups these are.
         scope: of that scan.
@@ -204,6 +210,8 @@ class Plan:
         groups: sorted by id.
         round: tells a plan from an earlier one of the same scan about which all was decided or
             undone: people think again.
+        text: the plan as it was written, of one that was read back; empty of one just made. What
+            was approved is the hash of this text, whatever form later releases write.
     """
 
     form: int
@@ -216,6 +224,7 @@ class Plan:
     assets: int
     groups: tuple[PlannedGroup, ...]
     round: int = 0
+    text: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def hash(self) -> str:
@@ -228,14 +237,22 @@ class Plan:
         return self.hash[:12]
 
     def as_json(self) -> str:
-        """Canonical: sorted keys, no spaces."""
-        data = _ADAPTER.dump_python(self, mode="json")
+        """As it was written; else canonical: sorted keys, no spaces."""
+        if self.text:
+            return self.text
+        data = _ADAPTER.dump_python(self, mode="json", exclude={"text"})
         return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
     @staticmethod
     def from_json(text: str) -> Plan:
-        """What :meth:`as_json` wrote; ValueError for anything else."""
-        return _ADAPTER.validate_json(text)
+        """What :meth:`as_json` wrote, in this release or an older one.
+
+        Raises:
+            ValueError: for anything else, a plan of a newer release among it.
+        """
+        plan = _ADAPTER.validate_python(present_form(json.loads(text), PLAN_FORM))
+        object.__setattr__(plan, "text", text)
+        return plan
 
     def group(self, group_id: str) -> PlannedGroup | None:
         """A group by its id, or by the only id that begins so."""

@@ -8,7 +8,7 @@ from deployments.bench.serving import run_gate
 from tasks.progress import silent
 from tasks.settings import load_settings
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def test_every_request_is_accounted_for(library, tmp_path, monkeypatch):

@@ -38,6 +38,7 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_photographs_in_one_template_are_no_copies_and_found_in_their_own(images):
     ran = RUN.invoke(
         app, ["bench", "templates", "--images", str(images), "--pictures", "4", "--json"]
@@ -55,6 +56,7 @@ def test_photographs_in_one_template_are_no_copies_and_found_in_their_own(images
             assert row["found"] == 4, row
 
 
+@pytest.mark.long
 def test_the_table_names_every_template(images):
     ran = RUN.invoke(app, ["bench", "templates", "--images", str(images), "--pictures", "2"])
     assert ran.exit_code == 0, ran.output

@@ -18,16 +18,24 @@ from tasks.records import Kind
 from tests.conftest import blobs
 
 
+@pytest.fixture(scope="module")
+def stock(make_stock):
+    def fill(library):
+        library.add("a.png", 1)
+        library.write("a.jpg", blobs(1), quality=60)
+        library.add("a small.jpg", 1, width=96)
+        library.add("b.png", 2)
+        library.scan(Kind.FULL)
+
+    return make_stock(fill)
+
+
 @pytest.fixture
-def shop(library, monkeypatch):
+def shop(stock, library, tmp_path, monkeypatch):
     """A library that was scanned, and an environment that leads to it."""
-    library.add("a.png", 1)
-    library.write("a.jpg", blobs(1), quality=60)
-    library.add("a small.jpg", 1, width=96)
-    library.add("b.png", 2)
-    settings = library.scan(Kind.FULL).scan.settings
+    library = stock.lend(tmp_path)
     for name, value in {
-        "CATALOG__URI": settings.catalog.uri,
+        "CATALOG__URI": str(tmp_path / "catalog"),
         "SOURCE__URI": str(library.folder),
         "EMBEDDING__MODEL": str(library.model),
         "EMBEDDING__POOLING": "cls",
@@ -42,7 +50,7 @@ def shop(library, monkeypatch):
 @pytest.fixture
 def new(shop):
     """A folder of images that the catalog does not have."""
-    folder = shop.folder.parent / "new"
+    folder = shop.place / "new"
     folder.mkdir()
     blobs(1).save(folder / "copy.webp", quality=70)
     blobs(9).save(folder / "other.png")

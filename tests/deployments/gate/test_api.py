@@ -43,12 +43,25 @@ def jpeg(seed: int, width: int = 160, quality: int = 90) -> bytes:
     return found.getvalue()
 
 
+@pytest.fixture(scope="module")
+def stock(make_stock) -> Library:
+    """Ten pictures, and one again in another size and format."""
+
+    def fill(library: Library) -> None:
+        for seed in range(10):
+            library.add(f"p{seed}.png", seed)
+        library.add("copy of 3.jpg", 3, width=120)
+        library.scan()
+
+    return make_stock(fill)
+
+
 @pytest.fixture
-def make_settings(library: Library, tmp_path: Path):
+def make_settings(stock: Library, library: Library, tmp_path: Path):
     def make(**parts) -> Settings:
         values = {
             "catalog": {"uri": str(tmp_path / "catalog"), "busy_seconds": 5},
-            "source": {"uri": str(library.folder)},
+            "source": {"uri": str(stock.folder)},
             "embedding": {
                 "model": str(library.model),
                 "pooling": "cls",
@@ -79,13 +92,9 @@ def opened(make_settings) -> Iterator:
 
 
 @pytest.fixture
-def filled(library: Library) -> Library:
-    """Ten pictures, and one again in another size and format."""
-    for seed in range(10):
-        library.add(f"p{seed}.png", seed)
-    library.add("copy of 3.jpg", 3, width=120)
-    library.scan()
-    return library
+def filled(stock: Library, library: Library, tmp_path: Path) -> Library:
+    """The stock's pictures are in the catalog."""
+    return stock.lend(tmp_path)
 
 
 def post_image(client: TestClient, path: str, data: bytes, **params):
@@ -181,15 +190,18 @@ def test_of_identical_uploads_at_once_one_comes_in(opened, make_settings, tmp_pa
     policy.write_text(REJECTING)
     client = opened(make_settings(merge={"policy": str(policy)}, gate={"queue": 4}))
 
+    images = [jpeg(seed) for seed in range(4)]
+
     def upload(number: int) -> dict:
         while True:
             answer = client.post(
                 "/update",
-                content=jpeg(number % 4),
+                content=images[number % 4],
                 params={"source": "gate://shop", "id": f"u{number}"},
             )
             if answer.status_code != 429:
                 return {"status": answer.status_code, **answer.json()}
+            threading.Event().wait(0.05)  # 24 that ask without a pause leave the gate no time
 
     with ThreadPoolExecutor(24) as pool:
         answers = list(pool.map(upload, range(24)))
@@ -379,14 +391,14 @@ def test_a_full_line_says_when_to_come_back(opened, make_settings, monkeypatch):
     service = client.app.state.service
     post_image(client, "/analyze", jpeg(0))
     started, go = threading.Event(), threading.Event()
-    real = service._analyzer.analyze
+    real = service.analyzer.analyze
 
     def slow(images):
         started.set()
         go.wait(30)
         return real(images)
 
-    monkeypatch.setattr(service._analyzer, "analyze", slow)
+    monkeypatch.setattr(service.analyzer, "analyze", slow)
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(post_image, client, "/analyze", jpeg(1))
         assert started.wait(30)
@@ -415,7 +427,7 @@ def test_what_waits_is_analysed_in_one_call(opened, monkeypatch):
     client = opened()
     service = client.app.state.service
     post_image(client, "/analyze", jpeg(0))
-    real, sizes, started, go = service._analyzer.analyze, [], threading.Event(), threading.Event()
+    real, sizes, started, go = service.analyzer.analyze, [], threading.Event(), threading.Event()
 
     def slow(images):
         sizes.append(len(images))
@@ -423,7 +435,7 @@ def test_what_waits_is_analysed_in_one_call(opened, monkeypatch):
         go.wait(30)
         return real(images)
 
-    monkeypatch.setattr(service._analyzer, "analyze", slow)
+    monkeypatch.setattr(service.analyzer, "analyze", slow)
     with ThreadPoolExecutor(12) as pool:
         first = pool.submit(post_image, client, "/analyze", jpeg(1))
         assert started.wait(30)

@@ -8,16 +8,19 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from deployments.gate.app import create_app
-from tasks.settings import load_settings
+from tasks.settings import Settings, load_settings
+from tests.conftest import Library, undisturbed
 
 
 def file_of(image: Image.Image, kind: str = "JPEG") -> bytes:
@@ -104,18 +107,9 @@ class DupeScanner:
         return groups
 
 
-@pytest.fixture
-def settings(library, tmp_path):
-    return load_settings(
-        catalog={"uri": str(tmp_path / "catalog"), "busy_seconds": 10},
-        collection="photos",
-        source={"uri": str(library.folder)},
-        embedding={"model": str(library.model), "pooling": "cls", "device": "cpu", "decoders": 1},
-    )
-
-
-@pytest.fixture
-def server(settings) -> Iterator[str]:
+@contextmanager
+def serving(settings: Settings) -> Iterator[str]:
+    """A gate on a port of its own."""
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         place.listen()  # who asks before it has started waits
@@ -127,11 +121,38 @@ def server(settings) -> Iterator[str]:
         thread.join()
 
 
+def settings_of(library: Library) -> Settings:
+    return load_settings(
+        catalog={"uri": str(library.place / "catalog"), "busy_seconds": 10},
+        collection="photos",
+        source={"uri": str(library.folder)},
+        embedding={"model": str(library.model), "pooling": "cls", "device": "cpu", "decoders": 1},
+    )
+
+
 @pytest.fixture
-def planted(tmp_path, picture_of) -> Path:
+def server(library) -> Iterator[str]:
+    with serving(settings_of(library)) as address:
+        yield address
+
+
+def picture_of(seed: int) -> Image.Image:
+    """Pictures with enough in them to be recognised by."""
+    draw = np.random.default_rng(seed)
+    image = Image.fromarray(draw.integers(60, 200, (5, 6, 3)).astype(np.uint8))
+    image = image.resize((400, 300), Image.Resampling.BICUBIC)
+    for _ in range(60):
+        size = tuple(int(n) for n in draw.integers(8, 60, 2))
+        place = (int(draw.integers(0, 380)), int(draw.integers(0, 280)))
+        colour = tuple(int(n) for n in draw.integers(0, 256, 3))
+        image.paste(Image.new("RGB", size, colour), place)
+    return image
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory) -> Path:
     """Eight pictures, of which two are there again: smaller, and cropped."""
-    folder = tmp_path / "incoming"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("incoming")
     for seed in range(8):
         (folder / f"img-{seed}.jpg").write_bytes(file_of(picture_of(seed)))
     (folder / "small of 2.jpg").write_bytes(file_of(picture_of(2).resize((200, 150))))
@@ -139,23 +160,24 @@ def planted(tmp_path, picture_of) -> Path:
     return folder
 
 
-@pytest.fixture
-def picture_of():
-    """Pictures with enough in them to be recognised by."""
-    import numpy as np
+def filled_core(server: str, planted: Path) -> httpx.Client:
+    """A client of a core that holds the planted pictures."""
+    scanner = DupeScanner(server, "incoming")
+    for path in sorted(planted.iterdir()):
+        scanner.index(path)
+    return httpx.Client(base_url=f"{server}/api/cores/incoming", timeout=60)
 
-    def make(seed: int) -> Image.Image:
-        draw = np.random.default_rng(seed)
-        image = Image.fromarray(draw.integers(60, 200, (5, 6, 3)).astype(np.uint8))
-        image = image.resize((400, 300), Image.Resampling.BICUBIC)
-        for _ in range(60):
-            size = tuple(int(n) for n in draw.integers(8, 60, 2))
-            place = (int(draw.integers(0, 380)), int(draw.integers(0, 280)))
-            colour = tuple(int(n) for n in draw.integers(0, 256, 3))
-            image.paste(Image.new("RGB", size, colour), place)
-        return image
 
-    return make
+@pytest.fixture(scope="module")
+def core(tmp_path_factory, tiny_model, planted) -> Iterator[httpx.Client]:
+    """For those that only ask."""
+    place = tmp_path_factory.mktemp("core")
+    with (
+        undisturbed(place),
+        serving(settings_of(Library(place, tiny_model))) as server,
+        filled_core(server, planted) as client,
+    ):
+        yield client
 
 
 def test_the_scanner_finds_planted_duplicates(server, planted):
@@ -180,14 +202,6 @@ def test_the_scanner_finds_planted_duplicates(server, planted):
     assert (scanner.count(), scanner.ids()) == (0, [])
     other = DupeScanner(server, "other")
     assert other.count() == 0
-
-
-@pytest.fixture
-def core(server, planted) -> httpx.Client:
-    scanner = DupeScanner(server, "incoming")
-    for path in sorted(planted.iterdir()):
-        scanner.index(path)
-    return httpx.Client(base_url=f"{server}/api/cores/incoming", timeout=60)
 
 
 def test_ranked_by_anything(core, planted):
@@ -253,12 +267,12 @@ def test_wrong_requests(core, path, status):
         assert said["remedy"]
 
 
-def test_the_settings_source_is_read_and_never_emptied(library, settings):
+def test_the_settings_source_is_read_and_never_emptied(library):
     for seed in range(4):
         library.add(f"p{seed}.png", seed)
     library.add("again.jpg", 2, width=120)
     library.scan()
-    with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+    with TestClient(create_app(settings_of(library)), base_url="http://127.0.0.1") as client:
         assert client.get("/api/cores/photos/select?rows=0").json()["response"]["numFound"] == 5
         docs = client.get("/api/cores/photos/duplicate?rank.by.id=p2.png&fl=id").json()["response"]
         assert [one["id"] for one in docs["docs"]] == ["p2.png", "again.jpg"]
@@ -269,7 +283,8 @@ def test_the_settings_source_is_read_and_never_emptied(library, settings):
         assert client.get("/api/cores/photos/select?rows=0").json()["response"]["numFound"] == 5
 
 
-def test_single_documents_are_deleted(core, server):
+def test_single_documents_are_deleted(server, planted):
+    core = filled_core(server, planted)
     place = f"{server}/solr/incoming/update"
     for body, left in (({"id": "img-0"}, 9), (["img-1"], 8), ({"query": "id:img-3"}, 7)):
         assert httpx.post(place, json={"delete": body}).status_code == 200

@@ -166,7 +166,7 @@ def send(client: TestClient, path: str, decision: str, groups=(), **fields):
 def decisions(settings: Settings, plan: Plan) -> dict[str, tuple[str, str, str, str]]:
     found = read_decisions(open_catalog(settings), plan)
     return {
-        row["group_id"][0]: (row["decision"], row["by"], row["door"], row["comment"])
+        row["group_id"][0]: (row["decision"], row["by"], row["channel"], row["comment"])
         for row in found.iter_rows(named=True)
     }
 

@@ -32,7 +32,7 @@ from tasks.queries.verdicts import read_verdicts
 from tasks.records import ObjectState, Tier, digest
 from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog
-from tasks.settings import load_settings
+from tasks.settings import Settings, load_settings
 
 ANNA = "anna@example.org"
 CHROMIUM = Path("/usr/bin/chromium")
@@ -68,17 +68,32 @@ def planned(row: dict, keys: list[str], **changes) -> PlannedGroup:
     return PlannedGroup(**(values | changes))
 
 
-@pytest.fixture
-def site(library, tmp_path):
-    """A scan with four groups: two plain ones, one with a question, one that others decide on."""
-    for number in range(4):
-        library.add(f"p{number}.png", number)
-        library.add(f"copies/p{number}.jpg", number, quality=90)
-    library.scan()
-    settings = load_settings(
-        catalog={"uri": str(tmp_path / "catalog"), "busy_seconds": 2},
+def settings_of(place: Path) -> Settings:
+    return load_settings(
+        catalog={"uri": str(place / "catalog"), "busy_seconds": 2},
         merge={"gate_url": "https://dam.example.org/dedup/", "secret": "s" * 40},
     )
+
+
+@pytest.fixture(scope="module")
+def stock(make_stock):
+    """A scan with four groups: two plain ones, one with a question, one that others decide on.
+
+    Its library, the plan that is saved with it, its groups, and the assets' ids by their keys.
+    """
+    found = {}
+
+    def fill(library):
+        for number in range(4):
+            library.add(f"p{number}.png", number)
+            library.add(f"copies/p{number}.jpg", number, quality=90)
+        library.scan()
+        found.update(plan_all(settings_of(library.place)))
+
+    return SimpleNamespace(library=make_stock(fill), **found)
+
+
+def plan_all(settings):
     scan, space, counts, finished = last_scan(settings)
     summary = summarize_scan(scan, space, counts, finished)
     members = {
@@ -106,12 +121,19 @@ def site(library, tmp_path):
     with catalog.writing(5):
         save_plan(catalog, plan)
     assets = dict(summary.members.select("key", "asset_id").iter_rows())
+    return {"plan": plan, "groups": groups, "assets": assets}
+
+
+@pytest.fixture
+def site(stock, library, tmp_path):
+    """The stock with a catalog of its own."""
+    stock.library.lend(tmp_path)
     return SimpleNamespace(
-        settings=settings,
-        plan=plan,
-        groups=groups,
-        assets=assets,
-        names=[group.group_id for group in groups],
+        settings=settings_of(tmp_path),
+        plan=stock.plan,
+        groups=stock.groups,
+        assets=stock.assets,
+        names=[group.group_id for group in stock.groups],
     )
 
 
@@ -149,14 +171,14 @@ def pair(site, number: int, verdict: str = "distinct") -> dict:
 def held(site) -> dict[str, tuple[str, str, str]]:
     found = read_decisions(open_catalog(site.settings), site.plan)
     return {
-        row["group_id"]: (row["decision"], row["by"], row["door"])
+        row["group_id"]: (row["decision"], row["by"], row["channel"])
         for row in found.iter_rows(named=True)
     }
 
 
 def verdicts(site) -> list[tuple[str, str]]:
     rows = read_verdicts(open_catalog(site.settings))
-    return [(row["verdict"], row["door"]) for row in rows.iter_rows(named=True)]
+    return [(row["verdict"], row["channel"]) for row in rows.iter_rows(named=True)]
 
 
 def test_looking_shows_the_plans_scan_and_changes_nothing(site, client):

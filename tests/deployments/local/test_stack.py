@@ -149,6 +149,7 @@ def code(error: pytest.ExceptionInfo[ClientError]) -> str:
     return error.value.response["Error"]["Code"]
 
 
+@pytest.mark.long
 def test_everything_runs_on_the_loopback_address_only(state: StackState) -> None:
     assert [(s.name, s.alive) for s in status(state.dir)] == [
         ("s3", True),
@@ -168,6 +169,7 @@ def test_everything_runs_on_the_loopback_address_only(state: StackState) -> None
         assert set(listening) <= {"127.0.0.1"}  # the worker has a port for its flow runs
 
 
+@pytest.mark.long
 def test_keys_are_private(state: StackState) -> None:
     for name in ("stack.json", "identity.json"):
         assert stat.S_IMODE((state.dir / name).stat().st_mode) == 0o600
@@ -177,6 +179,7 @@ def test_keys_are_private(state: StackState) -> None:
         assert secret not in log.read_text(errors="replace")
 
 
+@pytest.mark.long
 def test_export_lines_survive_a_shell(state: StackState) -> None:
     script = "\n".join([*export_lines(state), "env -0"])
     shown = subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout
@@ -185,6 +188,7 @@ def test_export_lines_survive_a_shell(state: StackState) -> None:
     assert got["DAM_DEDUP_STACK_MAIL_DIR"] == str(state.dir / "mail")
 
 
+@pytest.mark.long
 def test_s3_is_strict(state: StackState) -> None:
     client = s3(state)
     assert client.list_buckets()["Buckets"] == []  # the probe cleaned up
@@ -201,6 +205,7 @@ def test_s3_is_strict(state: StackState) -> None:
     assert code(kept) == "BucketNotEmpty"
 
 
+@pytest.mark.long
 def test_a_small_disk_has_room_for_many_buckets(state: StackState) -> None:
     """As many as a large one: each takes a volume, and its size on the disk is what it holds."""
     port = json.loads((state.dir / "identity.json").read_text())["ports"]["master"]
@@ -208,6 +213,7 @@ def test_a_small_disk_has_room_for_many_buckets(state: StackState) -> None:
     assert answer.raise_for_status().json()["Topology"]["Max"] >= 10_000
 
 
+@pytest.mark.long
 def test_mails_become_files_in_order_of_arrival(state: StackState) -> None:
     mails = Path(state.env["DAM_DEDUP_STACK_MAIL_DIR"])
     before = len(list(mails.glob("*.eml")))
@@ -227,6 +233,7 @@ def test_mails_become_files_in_order_of_arrival(state: StackState) -> None:
     assert read[0].get_content() == ".\r\nä line\r\n"  # the bytes as they came
 
 
+@pytest.mark.long
 def test_up_twice_changes_nothing(state: StackState) -> None:
     begun = time.monotonic()
     assert up(state.dir) == state
@@ -253,6 +260,7 @@ def test_a_busy_server_is_asked_again() -> None:
     assert asked == [b'{"once":"more"}'] * 3
 
 
+@pytest.mark.long
 def test_foreign_pages_may_not_call_the_api(state: StackState) -> None:
     with api(state) as client:
         for origin, allowed in (("http://evil.example", False), ("ours", True)):
@@ -263,6 +271,7 @@ def test_foreign_pages_may_not_call_the_api(state: StackState) -> None:
             assert (answer.headers.get("access-control-allow-origin") == origin) == allowed
 
 
+@pytest.mark.long
 def test_killed_services_heal_and_no_flow_run_stays(state: StackState, tmp_path: Path) -> None:
     if "kept-bucket" not in {b["Name"] for b in s3(state).list_buckets()["Buckets"]}:
         s3(state).create_bucket(Bucket="kept-bucket")
@@ -292,6 +301,7 @@ def test_killed_services_heal_and_no_flow_run_stays(state: StackState, tmp_path:
     assert s3(healed).get_object(Bucket="kept-bucket", Key="k")["Body"].read() == b"v" * 100_000
 
 
+@pytest.mark.long
 def test_two_stacks_side_by_side(state: StackState, tmp_path: Path) -> None:
     other = up(tmp_path / "other", worker=False)
     try:
@@ -378,6 +388,7 @@ def test_ports_are_distinct_and_wanted_ones_are_kept() -> None:
     assert free_ports(services.PORTS, ports) == ports
 
 
+@pytest.mark.long
 def test_down_leaves_no_process_and_may_be_repeated(state: StackState, tmp_path: Path) -> None:
     nap = run_nap(state, tmp_path / "nap.json")
     down(state.dir, say=print)

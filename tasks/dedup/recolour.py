@@ -1,0 +1,91 @@
+"""Another colour of one thing on a ground that stayed: a variant, and no change of tone.
+
+A tone or colour change explains a pair only when it explains ground and thing alike. Exposure, a
+white balance and contrast move the ground as well; a black and a red shirt on one white ground
+differ in the shirt alone, though one straight line of tone leads from either to the other.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tasks.dedup.windows import Floats, Mask
+
+#: Cells so wide, pixels, and so much of one must lie in both pictures.
+_CELL, _INSIDE = 6, 0.7
+#: The ground: at least this share of the cells, each of this spread at the most, and within so many
+#: levels of its commonest colour.
+_GROUND, _FLAT, _LIKE = 0.15, 5.0, 12.0
+#: The ground stayed where no channel moved by more levels than this.
+_STAYED = 6.0
+#: The thing moved where its luminance did by more levels than this, and half of its own spread.
+#: Ways to make a picture grey differ by more: of pure colours, by 40 levels and more.
+_MOVED, _MOVED_GREY = 12.0, 24.0
+#: No cell of a grey picture has more chroma.
+_GREY = 8.0
+#: A thing takes so much of the area.
+_THING = 0.02
+
+
+def recoloured(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], mask: Mask) -> float:
+    """Share of the thing whose luminance changed on a ground that did not.
+
+    Args:
+        left: uint8 (h, w, 3), RGB, laid over the right picture.
+        right: the same.
+        mask: bool (h, w), where both are.
+
+    Returns:
+        0..1; 0 where there is no common ground, or the ground changed as well.
+    """
+    height, width = mask.shape
+    size = max(2, width // _CELL), max(2, height // _CELL)
+    inside = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > _INSIDE
+    one, spread_one = _cells(left, size)
+    two, spread_two = _cells(right, size)
+    flat = inside & (spread_one < _FLAT) & (spread_two < _FLAT)
+    if flat.sum() < 12:
+        return 0.0
+    commonest = _commonest(one[flat])
+    ground = flat & (np.abs(one - commonest).max(axis=-1) < _LIKE)
+    if ground.sum() < _GROUND * inside.sum():
+        return 0.0
+    moved = np.median(two[ground] - one[ground], axis=0)
+    if np.abs(moved).max() > _STAYED:
+        return 0.0
+    apart = np.abs(one - commonest).max(axis=-1) >= _LIKE
+    thing = inside & (apart | (np.abs(two - commonest).max(axis=-1) >= _LIKE))
+    if thing.sum() < _THING * inside.sum():
+        return 0.0
+    grey = min(_chroma(one[inside]), _chroma(two[inside])) < _GREY
+    limit = (_MOVED_GREY if grey else _MOVED) + np.maximum(spread_one, spread_two) / 2
+    light = np.array([0.299, 0.587, 0.114], np.float32)
+    changed = np.abs((two - one) @ light) > limit
+    return float(changed[thing].mean())
+
+
+def _cells(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Mean colour (h, w, 3) and spread of the luminance (h, w) of each cell."""
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    mean = cv2.resize(rgb.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    level = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    square = cv2.resize(grey * grey, size, interpolation=cv2.INTER_AREA)
+    return (
+        np.asarray(mean, dtype=np.float32),
+        np.sqrt(np.maximum(square - level * level, 0)).astype(np.float32),
+    )
+
+
+def _commonest(colours: Floats) -> Floats:
+    """The mean of the fullest cube of 32 levels a side."""
+    cubes = (colours // 32).astype(np.intp)
+    numbers = cubes[:, 0] * 64 + cubes[:, 1] * 8 + cubes[:, 2]
+    fullest = int(np.bincount(numbers).argmax())
+    return np.asarray(np.median(colours[numbers == fullest], axis=0), dtype=np.float32)
+
+
+def _chroma(colours: Floats) -> float:
+    """The most that the channels of nearly all cells lie apart."""
+    return float(np.quantile(colours.max(axis=1) - colours.min(axis=1), 0.98))

@@ -1,0 +1,137 @@
+"""The journal of merges in the bucket itself, so that it outlives the catalog.
+
+Below ``.dam-dedup/journal/<plan>/`` there is the plan, whole and with all that its objects were
+before, and one object for each step that was about to be taken or was taken. Nothing is ever
+rewritten. What a step intends is there before the first request of the step.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tasks.errors import MergeError, SourceError
+from tasks.merging.rules.plans import Plan
+from tasks.sources.places import OUR_PREFIX
+from tasks.sources.store import Store
+
+log = logging.getLogger(__name__)
+
+JOURNAL_PREFIX = f"{OUR_PREFIX}journal/"
+_PLAN = "plan.json"
+_JSON = "application/json"
+#: A plan of 5,000 groups has some 50 MB.
+_MOST = 1024**3
+
+
+class BucketJournal:
+    """Where one plan's steps are written.
+
+    Args:
+        store: the bucket.
+        plan: the plan.
+    """
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self._store = store
+        self._plan = plan
+        # Once: it is the digest of the whole plan, which may have some 50 MB.
+        self._folder = f"{JOURNAL_PREFIX}{plan.id}/"
+
+    def open(self) -> None:
+        """Keep the plan, unless it is there.
+
+        Raises:
+            SourceError: when it cannot be written; nothing may be done then.
+        """
+        key = self._key(_PLAN)
+        if not self._store.state(key).exists:
+            body = self._plan.as_json().encode()
+            self._store.put(key, body, expected="", content_type=_JSON)
+
+    def write(self, rows: Sequence[dict[str, Any]], *, required: bool) -> None:
+        """Add the rows of one step.
+
+        Args:
+            rows: of the journal, as the catalog keeps them.
+            required: whether the step must not be taken without. What is done already is told
+                as well as it can be: from the intention alone it can be undone too.
+
+        Raises:
+            SourceError: when they cannot be written and are required.
+        """
+        if not rows:
+            return
+        first = rows[0]
+        name = f"{first['sequence']:020}-{first['event']}-{secrets.token_hex(4)}.json"
+        data = [{**row, "at": row["at"].isoformat()} for row in rows]
+        try:
+            self._store.put(
+                self._key(name),
+                json.dumps(data, ensure_ascii=False).encode(),
+                expected="",
+                content_type=_JSON,
+            )
+        except SourceError as error:
+            if required:
+                raise
+            log.error("the bucket's journal lacks %s: %s", name, error)
+
+    def _key(self, name: str) -> str:
+        return f"{self._folder}{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPlan:
+    """One plan with its steps, as the bucket's journal has them.
+
+    Attributes:
+        made: when it came into the bucket.
+        rows: of the journal.
+    """
+
+    plan: Plan
+    made: datetime
+    rows: tuple[dict[str, Any], ...]
+
+
+def read_kept_plans(store: Store) -> Iterator[KeptPlan | str]:
+    """Every plan of a bucket's journal, or what is wrong with it, in words.
+
+    Raises:
+        SourceError: when the bucket cannot be listed or read.
+    """
+    names: dict[str, dict[str, datetime]] = {}
+    for key, made in store.listed(JOURNAL_PREFIX):
+        plan_id, _, name = key.removeprefix(JOURNAL_PREFIX).partition("/")
+        names.setdefault(plan_id, {})[name] = made
+    for plan_id, found in sorted(names.items()):
+        try:
+            if _PLAN not in found:
+                raise MergeError("its plan is not there")
+            plan = Plan.from_json(_read(store, f"{JOURNAL_PREFIX}{plan_id}/{_PLAN}").decode())
+            if plan.id != plan_id:
+                raise MergeError("its plan was changed")
+            rows = [
+                row
+                for name in sorted(found)
+                if name != _PLAN
+                for row in _rows(_read(store, f"{JOURNAL_PREFIX}{plan_id}/{name}"))
+            ]
+        except (MergeError, ValueError, KeyError, TypeError) as error:
+            yield f"plan {plan_id}: {error}"
+            continue
+        yield KeptPlan(plan, found[_PLAN], tuple(rows))
+
+
+def _rows(data: bytes) -> list[dict[str, Any]]:
+    return [{**row, "at": datetime.fromisoformat(row["at"])} for row in json.loads(data)]
+
+
+def _read(store: Store, key: str) -> bytes:
+    return store.read(key, store.state(key).etag, _MOST)

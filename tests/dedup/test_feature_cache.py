@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.dedup.feature_cache import FeatureCache
+
+
+def thumbnail(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (48, 64, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_what_nobody_asked_for_longest_is_forgotten() -> None:
+    cache = FeatureCache(2)
+    for name in "ab":
+        cache.make(name, thumbnail(1))
+    first = cache.get("a")
+    cache.make("c", thumbnail(2))
+    assert set(cache.held("abc")) == {"a", "c"}
+    assert cache.make("a", thumbnail(3)) is first
+
+
+def test_what_cannot_be_read_is_not_kept() -> None:
+    cache = FeatureCache(2)
+    with pytest.raises(ValueError, match="JPEG"):
+        cache.make("a", b"no picture")
+    assert cache.get("a") is None
+
+
+def test_threads_share_a_cache_that_is_always_full() -> None:
+    cache = FeatureCache(3)
+    jpeg = thumbnail(1)
+
+    def use(number: int) -> int:
+        name = str(number % 7)
+        cache.held([name, "0"])
+        return cache.make(name, jpeg).size[0]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(use, range(60))) == {64}
+    assert len(cache.held("0123456")) == 3

@@ -1,0 +1,78 @@
+"""Proof on the originals: what a thumbnail cannot show, at full size."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from tasks.dedup.placement import IDENTITY, Affine
+from tasks.dedup.proof import prove
+
+#: The left picture without its margins of a twentieth: 0..1 of it to 0..1 of the crop.
+CROP: Affine = (1 / 0.9, 0.0, 0.0, 1 / 0.9, -0.05 / 0.9, -0.05 / 0.9)
+
+
+def ledger(entry: str = "4187") -> Image.Image:
+    """A page of small numbers, too small to be read at 384 pixels; one of them may be another."""
+    page = Image.new("RGB", (1000, 1000), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(22)
+    numbers = np.random.default_rng(5).integers(1000, 9999, (24, 7))
+    for row in range(24):
+        for column in range(7):
+            text = entry if (row, column) == (15, 5) else str(numbers[row, column])
+            draw.text((110 + 118 * column, 110 + 33 * row), text, "#202020", font)
+    return page
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGB"))
+
+
+def saved(image: Image.Image, quality: int) -> np.ndarray:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return pixels(Image.open(buffer))
+
+
+EDITS: dict[str, Callable[[Image.Image], np.ndarray]] = {
+    "jpeg": lambda page: saved(page, 70),
+    "half": lambda page: saved(page.resize((500, 500), Image.Resampling.LANCZOS), 85),
+    "darker": lambda page: pixels(page.point([round(20 + v * 0.8) for v in range(256)] * 3)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EDITS))
+def test_a_copy_is_proven_the_same(name):
+    for turned in (False, True):
+        sides = [pixels(ledger()), EDITS[name](ledger())]
+        found = prove(*(sides[::-1] if turned else sides), IDENTITY)
+        assert found.verdict == "same", found
+
+
+@pytest.mark.parametrize("name", sorted(EDITS))
+@pytest.mark.parametrize("entry", ["4137", "4781"])
+def test_one_digit_of_many_is_found_in_its_place(name, entry):
+    found = prove(pixels(ledger()), EDITS[name](ledger(entry)), IDENTITY)
+    assert found.verdict == "differs"
+    place = (110 + 118 * 5 + 24) / 1000, (110 + 33 * 15 + 12) / 1000
+    assert found.at == pytest.approx(place, abs=0.03)
+
+
+def test_a_crop_is_compared_where_both_are_and_a_rough_fit_is_made_better():
+    page = ledger()
+    cut = pixels(page.crop((50, 50, 950, 950)))
+    rough = (*CROP[:4], CROP[4] + 0.002, CROP[5] - 0.0015)
+    assert prove(pixels(page), cut, rough).verdict == "same"
+    other = pixels(ledger("9962").crop((50, 50, 950, 950)))
+    assert prove(pixels(page), other, rough).verdict == "differs"
+
+
+def test_a_fit_that_does_not_hold_proves_nothing():
+    page = pixels(ledger())
+    far = (0.5, 0.0, 0.0, 0.5, 0.2, 0.2)
+    assert prove(page, page, far).verdict == "unknown"
+    assert prove(page[:8, :8], page, IDENTITY).verdict == "unknown"

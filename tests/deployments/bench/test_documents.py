@@ -1,0 +1,60 @@
+"""``dam-dedup bench documents``: what is drawn, and what is counted."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from deployments.bench import documents
+from deployments.bench.documents import COPIES, make_sheets, run_documents
+from deployments.bench.families import FAMILIES
+from deployments.cli.main import app
+
+RUN = CliRunner()
+BY_NAME = {family.name: family for family in FAMILIES}
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+def test_things_of_a_family_differ_in_a_part_only(name):
+    (first, one), (field, other) = BY_NAME[name].things("1", 2)
+    assert not first
+    assert field in BY_NAME[name].fields
+    apart = (np.asarray(one, np.int16) != np.asarray(other, np.int16)).any(axis=-1).mean()
+    assert 0 < apart < 0.5
+
+
+def test_a_seed_draws_the_same_documents_again():
+    sheets = [make_sheets(BY_NAME["badge"], seed, 2) for seed in (3, 3, 4)]
+    own = [[sheet.data for sheet in made if not sheet.copy] for made in sheets]
+    assert own[0] == own[1] != own[2]
+    assert {sheet.copy for sheet in sheets[0]} == {"", *COPIES}
+
+
+def test_families_are_for_fitting_or_for_reporting():
+    fitting = [family.fitting for family in FAMILIES]
+    assert sum(fitting) >= 8
+    assert fitting.count(False) >= 8
+
+
+def test_what_is_wrong_is_counted_by_tier(monkeypatch):
+    """All pairs get one score: then all different ones are wrong, and all copies found."""
+    monkeypatch.setattr(documents, "FAMILIES", (BY_NAME["badge"],))
+    monkeypatch.setattr(documents, "_score", lambda _: 0.96)
+    (row, every), pairs = run_documents(things=2)
+    files = 1 + len(COPIES)
+    assert row.wrong_exact == row.different == files**2
+    assert row.found == row.copies == 2 * len(COPIES)
+    assert row.exact == row.encoded == 2 * len(documents.ENCODED)
+    assert row.precision == pytest.approx((len(pairs) - files**2) / len(pairs))
+    assert (every.wrong_exact, every.recall) == (row.wrong_exact, 1.0)
+
+
+def test_the_command_prints_a_row_a_family(monkeypatch):
+    monkeypatch.setattr(documents, "FAMILIES", (BY_NAME["code"], BY_NAME["bottle"]))
+    monkeypatch.setattr(documents, "_score", lambda _: 0.2)
+    found = RUN.invoke(app, ["bench", "documents", "--things", "2", "--json"])
+    assert found.exit_code == 0, found.output
+    assert [row["family"] for row in json.loads(found.stdout)] == ["code", "all"]

@@ -1,0 +1,344 @@
+"""A bucket as others see and change it, and what may happen to it between two requests."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import tasks.sources.bucket
+import tasks.sources.s3
+from tasks.catalog.catalog import Catalog
+from tasks.merging import journal, merge, quarantine, undo
+from tasks.merging.rules.plans import Plan
+from tasks.records import now
+from tasks.settings import Settings
+from tasks.sources.capabilities import Capabilities
+
+#: Two that share a sidecar, and names that are hard to pass on.
+KEYS = ["a/1.jpg", "a/1.png", "b/ü 3.jpg", "b/+%&.jpg", "c/5.png"]
+SIDECARS = ["a/1.xmp", "a/1.jpg.xmp", "b/ü 3.jpg.xmp", "c/5.xmp"]
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag><rdf:li>%s</rdf:li>'
+    "</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
+)
+#: What merges write about themselves: the lease, the list of quarantines, the journal.
+NOTES = (".dam-dedup/.merge.lease", ".dam-dedup/quarantine-places.json", ".dam-dedup/journal/")
+#: What was run, over all machines of a test.
+STEPS: Counter[str] = Counter()
+
+
+def body_of(picture: int, variant: object = 0) -> bytes:
+    """A file of one of a few pictures; variants are other bytes of the same picture."""
+    info = PngInfo()
+    info.add_text("variant", str(variant))
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 3), (picture * 40, 9, 9)).save(buffer, "PNG", pnginfo=info)
+    PICTURES[digest_of(buffer.getvalue())] = f"picture {picture}"
+    return buffer.getvalue()
+
+
+def digest_of(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+PICTURES: dict[str, str] = {}
+BODIES = [body_of(0), body_of(0, 1), body_of(1)]
+
+# ---- what may happen between two requests ----------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+class Between:
+    """Something that happens at the nth request or write of the journal."""
+
+    def __init__(self) -> None:
+        self.rest()
+
+    def rest(self) -> None:
+        self.when, self.left, self.act = "", 0, lambda: None
+        self.slip: Callable[[str], None] | None = None
+
+    def tick(self, when: str) -> None:
+        if when != self.when:
+            return
+        if self.left == 0:
+            act = self.act
+            self.when = ""
+            act()
+        self.left -= 1
+
+
+BETWEEN = Between()
+
+
+def die() -> None:
+    raise Killed
+
+
+def _slip(params: dict[str, Any], **_: Any) -> None:
+    """A store whose check of a condition and whose delete are two steps."""
+    if BETWEEN.slip is not None and "IfMatch" in params and params["Key"] in KEYS:
+        slip, BETWEEN.slip = BETWEEN.slip, None
+        del params["IfMatch"]
+        slip(params["Key"])
+
+
+@contextmanager
+def watched(patch: pytest.MonkeyPatch, given: Any) -> Iterator[None]:
+    """Every request of the product, and every write of its journal, may be its last."""
+    client = tasks.sources.s3.client_for(given)  # one for all: to make one takes longer than a scan
+    client.meta.events.register("before-send.s3", lambda **_: BETWEEN.tick("before"))
+    client.meta.events.register("after-call.s3", lambda **_: BETWEEN.tick("after"))
+    client.meta.events.register("before-parameter-build.s3.DeleteObject", _slip)
+    upsert = Catalog.upsert
+
+    def write(self: Catalog, name: str, *args: Any, **options: Any) -> int:
+        if name == "journal":
+            BETWEEN.tick("journal before")
+        done = upsert(self, name, *args, **options)
+        if name == "journal":
+            BETWEEN.tick("journal after")
+        return done
+
+    def trusted(store: Any) -> Capabilities:
+        return Capabilities(**dict.fromkeys(Capabilities.__slots__, True))
+
+    patch.setattr(tasks.sources.bucket, "client_for", lambda _: client)
+    patch.setattr(tasks.sources.s3, "client_for", lambda _: client)
+    patch.setattr(Catalog, "upsert", write)
+    patch.setattr(merge, "probe", trusted)
+    patch.setattr(undo, "probe", trusted)
+    patch.setattr(quarantine, "probe", trusted)
+    for module in (journal, merge, undo):  # whose clocks the machine sets
+        patch.setattr(module, "now", now)
+    patch.setattr(merge, "_SETTLED", 0.0)  # our slips are over before the delete is sent
+    yield
+
+
+# ---- the world ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object as anybody sees it."""
+
+    sha: str
+    tags: tuple[tuple[str, str], ...]
+    metadata: tuple[tuple[str, str], ...]
+    content_type: str
+
+
+World = dict[str, Thing]
+
+
+class BucketWorld(RuleBasedStateMachine):
+    """A bucket that people and programs other than ours work on.
+
+    Needs ``make``: gives a bucket's client, its name, settings, and whether it is versioned.
+    """
+
+    make: Callable[[], tuple[Any, str, Settings, bool]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client, self.bucket, self.settings, self.versioned = type(self).make()
+        self.source = f"s3://{self.bucket}"
+        #: Contents that must be reachable: everything ever put, less what the outside destroyed.
+        self.owed: set[str] = set()
+        self.shas: dict[str, str] = {}  # by ETag
+        #: What others left, where they wrote last, and the keys where the product wrote too.
+        self.theirs: World = {}
+        self.mixed: set[str] = set()
+        self.touching: set[str] = set()  # by others, since the product began its last run
+        self.begun: list[Plan] = []
+        self.elsewhere: list[Plan] = []  # begun by another catalog
+        self.fresh = itertools.count()
+        self.stale = True  # the last scan does not know all
+
+    # ---- looking -----------------------------------------------------------------------------
+
+    def _sha(self, key: str, etag: str, **version: Any) -> str:
+        if etag not in self.shas:
+            found = self.client.get_object(Bucket=self.bucket, Key=key, **version)
+            self.shas[etag] = digest_of(found["Body"].read())
+        return self.shas[etag]
+
+    def _listed(self) -> dict[str, str]:
+        listed = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        return {item["Key"]: item["ETag"] for item in listed if not item["Key"].startswith(NOTES)}
+
+    def _thing(self, key: str) -> Thing | None:
+        try:
+            head = self.client.head_object(Bucket=self.bucket, Key=key)
+        except self.client.exceptions.ClientError:
+            return None
+        tags = self.client.get_object_tagging(Bucket=self.bucket, Key=key)["TagSet"]
+        return Thing(
+            self._sha(key, head["ETag"]),
+            tuple(sorted((tag["Key"], tag["Value"]) for tag in tags)),
+            tuple(sorted(head["Metadata"].items())),
+            head["ContentType"],
+        )
+
+    def _world(self) -> World:
+        found = {key: self._thing(key) for key in self._listed()}
+        return {key: thing for key, thing in found.items() if thing is not None}
+
+    def _reachable(self) -> set[str]:
+        """What the bucket holds, and what an undo would write into it: a plan keeps the sidecars
+        that its merge wrote over."""
+        kept = {
+            digest_of(base64.b64decode(operation.had))
+            for plan in (*self.begun, *self.elsewhere)
+            for group in plan.groups
+            for operation in group.operations
+            if operation.had is not None
+        }
+        return kept | self._stored()
+
+    def _stored(self) -> set[str]:
+        if not self.versioned:
+            return {self._sha(key, etag) for key, etag in self._listed().items()}
+        found = self.client.list_object_versions(Bucket=self.bucket).get("Versions", [])
+        return {self._sha(v["Key"], v["ETag"], VersionId=v["VersionId"]) for v in found}
+
+    # ---- the outside world -------------------------------------------------------------------
+
+    @initialize(bodies=st.lists(st.sampled_from(BODIES), min_size=4, max_size=5))
+    def fill(self, bodies: list[bytes]) -> None:
+        for key, body in zip(KEYS, bodies, strict=False):
+            self._put(key, body, {"n": key[0]}, {"m": "1"})
+        self.look()
+
+    def look(self) -> None:
+        """Called when the bucket is filled."""
+
+    @contextmanager
+    def _outside(self, key: str) -> Iterator[None]:
+        """Somebody else changes an object: what they destroy is theirs to lose, and only that."""
+        self.touching.add(key)
+        self.stale = True
+        before = self._thing(key)
+        yield
+        after = self._thing(key)
+        if before != self.theirs.get(key):
+            self.mixed.add(key)
+        if after is None:
+            self.theirs.pop(key, None)
+        else:
+            self.theirs[key] = after
+            self.owed.add(after.sha)
+        if before is not None and before.sha not in self._reachable():
+            assert not self.versioned
+            self.owed.discard(before.sha)
+
+    def _put(
+        self,
+        key: str,
+        body: bytes,
+        tags: dict[str, str],
+        metadata: dict[str, str],
+        parts: bool = False,
+        content_type: str = "image/png",
+    ) -> None:
+        request: Any = {
+            "Bucket": self.bucket,
+            "Key": key,
+            "ContentType": content_type,
+            "Tagging": urlencode(tags),
+            "Metadata": metadata,
+        }
+        with self._outside(key):
+            if not parts:
+                etag = self.client.put_object(Body=body, **request)["ETag"]
+            else:
+                made = self.client.create_multipart_upload(**request)
+                where: Any = {"Bucket": self.bucket, "Key": key, "UploadId": made["UploadId"]}
+                part = self.client.upload_part(PartNumber=1, Body=body, **where)
+                whole = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+                etag = self.client.complete_multipart_upload(MultipartUpload=whole, **where)["ETag"]
+            self.shas[etag] = digest_of(body)
+
+    @rule(
+        key=st.sampled_from(KEYS),
+        body=st.sampled_from(BODIES),
+        tag=st.sampled_from("xyz"),
+        note=st.sampled_from(["", "1", "=?utf-8?b?w7w=?="]),
+        parts=st.sampled_from([False, False, True]),
+    )
+    def upload(self, key: str, body: bytes, tag: str, note: str, parts: bool) -> None:
+        STEPS["upload"] += 1
+        metadata = {"note": note} if note else {}
+        self._put(key, body, {tag: tag}, metadata | {"m": tag}, parts)
+
+    def _new(self) -> bytes:
+        return body_of(2, f"{next(self.fresh)} {self.bucket}")
+
+    @rule(key=st.sampled_from(KEYS))
+    def upload_something_new(self, key: str) -> None:
+        STEPS["upload new"] += 1
+        self._put(key, self._new(), {}, {})
+
+    @rule(key=st.sampled_from(SIDECARS), word=st.sampled_from(["sea", "boat"]))
+    def upload_sidecar(self, key: str, word: str) -> None:
+        STEPS["upload sidecar"] += 1
+        self._put(key, (XMP % word).encode(), {}, {}, content_type="application/rdf+xml")
+
+    @rule(key=st.sampled_from([*KEYS, *SIDECARS]))
+    def delete_from_outside(self, key: str) -> None:
+        STEPS["delete outside"] += 1
+        with self._outside(key):
+            self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    @rule(which=st.integers(0, 19), tag=st.sampled_from("xyz"))
+    def tag_from_outside(self, which: int, tag: str) -> None:
+        self._retag(self._some(which), tag)
+
+    def _some(self, which: int) -> str:
+        here = sorted(key for key in self._listed() if not key.startswith(".dam-dedup/"))
+        return here[which % len(here)] if here else "nothing"
+
+    def _retag(self, key: str, tag: str) -> None:
+        if self._thing(key) is not None:
+            STEPS["tag outside"] += 1
+            with self._outside(key):
+                self.client.put_object_tagging(
+                    Bucket=self.bucket, Key=key, Tagging={"TagSet": [{"Key": "n", "Value": tag}]}
+                )
+
+    @rule(which=st.integers(0, 19), text=st.sampled_from("pq"))
+    def rewrite_from_outside(self, which: int, text: str) -> None:
+        self._redescribe(self._some(which), text)
+
+    def _redescribe(self, key: str, text: str) -> None:
+        if self._thing(key) is not None:
+            STEPS["rewrite outside"] += 1
+            with self._outside(key):
+                self.client.copy_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    CopySource={"Bucket": self.bucket, "Key": key},
+                    Metadata={"m": text},
+                    MetadataDirective="REPLACE",
+                    TaggingDirective="COPY",
+                    ContentType=f"image/{text}",
+                )
