@@ -410,4 +410,4 @@ def _plan(
 
 def approved_by_policy(decisions: pl.DataFrame) -> frozenset[str]:
     """The ids of the groups that a policy approved by itself, of a plan's decisions."""
-    return frozenset(decisions.filter(decision="approve", door="policy")["group_id"])
+    return frozenset(decisions.filter(decision="approve", channel="policy")["group_id"])

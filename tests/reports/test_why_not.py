@@ -58,6 +58,16 @@ def refusal(*members: Member, wanted: str | None = None) -> str:
             "let the released file stay",
         ),
         (
+            refusal(member("masters/a"), member("b.nef", format="raw")),
+            "a camera raw file would be lost",
+            "let the raw file stay",
+        ),
+        (
+            "the keeper 'a' is under legal hold, and is not rewritten to take over what they know",
+            "on hold and may not take over metadata",
+            "lift the hold",
+        ),
+        (
             refusal(*(member(f"{n}") for n in range(4))),
             "4 files are more than the 3 that the policy merges as one group",
             "caps.group",
