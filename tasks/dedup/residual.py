@@ -88,7 +88,7 @@ def measure_residual(
     slope_one, slope_two = _steepness(fitted), _steepness(two)
     energy = _window(rest * rest, inside)
     steep_left, steep_right = _window(slope_one, inside), _window(slope_two, inside)
-    steep = (steep_left + steep_right) / 2
+    steep = np.asarray((steep_left + steep_right) / 2, dtype=np.float32)
     noise, misfit = _noise(energy, steep, inside)
     excess = energy / expected_energy(steep, noise, misfit)
     return Residual(
@@ -126,13 +126,15 @@ def _explained(one: Floats, two: Floats, inside: Mask, *, toned: bool) -> Floats
     weight = 1 / np.sqrt(_LEAST_NOISE**2 + (_EDGE * steep) ** 2)
     if not toned:
         design[:, :3] = 0
-    design, wanted = design * weight[:, None], wanted * weight
+    design = np.asarray(design * weight[:, None], dtype=np.float32)
+    wanted = np.asarray(wanted * weight, dtype=np.float32)
     calm = np.ones(len(wanted), dtype=bool)
     solution = np.zeros(design.shape[1], np.float32)
     ridge = np.diag(np.full(design.shape[1], 1e-3 * len(wanted), np.float32))
     for _ in range(_ROUNDS):
         part = design[calm]
-        solution = np.linalg.solve(part.T @ part + ridge, part.T @ wanted[calm])
+        solved = np.linalg.solve(part.T @ part + ridge, part.T @ wanted[calm])
+        solution = np.asarray(solved, dtype=np.float32)
         off = np.abs(wanted - design @ solution)
         # Never only the ground of a page: one tone tells no tone curve, and no edge no shift.
         calm = off <= max(float(np.quantile(off, _CALM)), _SURELY_CALM)
