@@ -85,13 +85,15 @@ def measure_residual(
     if inside.sum() < 400:
         return None
     fitted = _explained(one, two, inside, toned=toned)
-    rest = _unclipped(two - fitted, one, two)
-    rest = _unclipped(rest - _warped(fitted, rest, inside), one, two)
+    rest = two - fitted
+    every = rest - _warped(fitted, rest, inside)
+    rest = _unclipped(every, one, two)
     slope_one, slope_two = _steepness(fitted), _steepness(two)
     energy = _window(rest * rest, inside)
     steep_left, steep_right = _window(slope_one, inside), _window(slope_two, inside)
     steep = np.asarray((steep_left + steep_right) / 2, dtype=np.float32)
-    noise, misfit = _noise(energy, steep, inside)
+    # The noise is that of all: paper is white, and half of an edge's noise lies on the white side.
+    noise, misfit = _noise(_window(every * every, inside), steep, inside)
     excess = energy / expected_energy(steep, noise, misfit)
     return Residual(
         excess=np.where(inside, excess, 0).astype(np.float32),
