@@ -60,6 +60,12 @@ def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
         f"{counts['embedded']:,} embedded, {counts['compared']:,} compared, "
         f"{(summary.finished - summary.started).total_seconds():.1f} s"
     )
+    unanswered = counts.get("unanswered", 0)  # scans of before did not count them
+    if unanswered:
+        typer.echo(
+            f"  {counted(unanswered, 'pair')} could not be compared: duplicates among them are not "
+            "found; the next scan tries again"
+        )
     for outcome_name, reasons in (
         ("skipped", summary.coverage.skipped),
         ("failed", summary.coverage.failed),

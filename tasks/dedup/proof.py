@@ -92,7 +92,7 @@ def prove(left: Pixels, right: Pixels, fit: Affine) -> Proof:
         return _unknown()
     swapped = scale > 1  # the coarser picture is the one whose pixels count
     fine, coarse = (right, left) if swapped else (left, right)
-    onto = np.linalg.inv(matrix) if swapped else matrix
+    onto: Matrix = np.asarray(np.linalg.inv(matrix), dtype=np.float64) if swapped else matrix
     curve = _tone_curve(fine, coarse, onto)
     for _ in range(2):
         onto = _refined(fine, coarse, onto, curve)

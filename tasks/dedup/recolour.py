@@ -7,6 +7,8 @@ differ in the shirt alone, though one straight line of tone leads from either to
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,11 @@ _STAYED = 6.0
 _MOVED, _MOVED_GREY = 12.0, 24.0
 #: No cell of a grey picture has more chroma.
 _GREY = 8.0
+#: A row of which so much changed is a band that was laid across the picture, and no thing.
+_ACROSS = 0.85
+#: Other exposures than these are another colour: 1.3 stops, and a gamma of a picture made for
+#: another kind of screen (1.8 for 2.2, with a reserve).
+_MOST_GAIN, _MOST_GAMMA = 2.5, 2.0
 #: A thing takes so much of the area.
 _THING = 0.02
 
@@ -62,8 +69,33 @@ def recoloured(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], mask: 
     grey = min(_chroma(one[inside]), _chroma(two[inside])) < _GREY
     limit = (_MOVED_GREY if grey else _MOVED) + np.maximum(spread_one, spread_two) / 2
     light = np.array([0.299, 0.587, 0.114], np.float32)
-    changed = np.abs((two - one) @ light) > limit
-    return float(changed[thing].mean())
+    changed = thing & (np.abs((two - one) @ light) > limit)
+    across = changed.sum(axis=1) > _ACROSS * np.maximum(inside.sum(axis=1), 1)
+    thing = thing & ~across[:, None]
+    if thing.sum() < _THING * inside.sum():
+        return 0.0
+    shares = [float(changed[thing].mean())]
+    for a, b in ((one, two), (two, one)):
+        for toned in _exposed(a, b, thing):
+            if np.abs(np.median(toned[ground] - b[ground], axis=0)).max() <= _STAYED:
+                off = np.abs(toned - b).max(axis=-1) > limit
+                shares.append(float(off[thing].mean()))
+    return min(shares)
+
+
+def _exposed(one: Floats, two: Floats, thing: Mask) -> Iterator[Floats]:
+    """The colours of one under the gain, and the gamma, that bring its thing to that of two.
+
+    Both leave one end of the scale where it is, and a gain clips the other: so a white or a black
+    ground stays though the whole picture was exposed otherwise.
+    """
+    a, b = (np.clip(cells[thing], 4.0, 251.0) for cells in (one, two))
+    gain = float(np.median(b.mean(axis=-1) / a.mean(axis=-1)))
+    if 1 / _MOST_GAIN < gain < _MOST_GAIN:
+        yield np.asarray(np.minimum(one * gain, 255), dtype=np.float32)
+    gamma = float(np.median(np.log(b / 255) / np.log(a / 255)))
+    if 1 / _MOST_GAMMA < gamma < _MOST_GAMMA:
+        yield np.asarray(255 * (one / 255) ** gamma, dtype=np.float32)
 
 
 def _cells(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> tuple[Floats, Floats]:

@@ -29,6 +29,8 @@ _FITTED, _ROUNDS, _CALM = 12_000, 3, 0.8
 #: An edge's rest before the fit, as a share of its steepness; and rests in units of what is
 #: expected that count in any case.
 _EDGE, _SURELY_CALM = 0.25, 2.5
+#: Levels from which and up to which a smoothed pixel may be one that was clipped.
+_WHITE, _BLACK = 250.0, 5.0
 #: Steepness from which a pixel is inked, grey levels a pixel.
 _STEEP = 4.0
 #: The noise of flat ground, grey levels: at least and at most; and that of an edge, as a share of
@@ -84,12 +86,14 @@ def measure_residual(
         return None
     fitted = _explained(one, two, inside, toned=toned)
     rest = two - fitted
-    rest = rest - _warped(fitted, rest, inside)
+    every = rest - _warped(fitted, rest, inside)
+    rest = _unclipped(every, one, two)
     slope_one, slope_two = _steepness(fitted), _steepness(two)
     energy = _window(rest * rest, inside)
     steep_left, steep_right = _window(slope_one, inside), _window(slope_two, inside)
-    steep = (steep_left + steep_right) / 2
-    noise, misfit = _noise(energy, steep, inside)
+    steep = np.asarray((steep_left + steep_right) / 2, dtype=np.float32)
+    # The noise is that of all: paper is white, and half of an edge's noise lies on the white side.
+    noise, misfit = _noise(_window(every * every, inside), steep, inside)
     excess = energy / expected_energy(steep, noise, misfit)
     return Residual(
         excess=np.where(inside, excess, 0).astype(np.float32),
@@ -126,16 +130,22 @@ def _explained(one: Floats, two: Floats, inside: Mask, *, toned: bool) -> Floats
     weight = 1 / np.sqrt(_LEAST_NOISE**2 + (_EDGE * steep) ** 2)
     if not toned:
         design[:, :3] = 0
-    design, wanted = design * weight[:, None], wanted * weight
+    design = np.asarray(design * weight[:, None], dtype=np.float32)
+    wanted = np.asarray(wanted * weight, dtype=np.float32)
     calm = np.ones(len(wanted), dtype=bool)
     solution = np.zeros(design.shape[1], np.float32)
     ridge = np.diag(np.full(design.shape[1], 1e-3 * len(wanted), np.float32))
     for _ in range(_ROUNDS):
         part = design[calm]
-        solution = np.linalg.solve(part.T @ part + ridge, part.T @ wanted[calm])
-        off = np.abs(wanted - design @ solution)
+        solved = np.linalg.solve(part.T @ part + ridge, part.T @ wanted[calm])
+        solution = np.asarray(solved, dtype=np.float32)
+        off = wanted - design @ solution
+        within = _unclipped(off, one[at], two[at]) == off
+        off = np.abs(off)
         # Never only the ground of a page: one tone tells no tone curve, and no edge no shift.
-        calm = off <= max(float(np.quantile(off, _CALM)), _SURELY_CALM)
+        calm = off <= max(float(np.quantile(off[within], _CALM)), _SURELY_CALM)
+        # A clipped pixel tells how far the curve goes at least, not where it goes.
+        calm &= within | (off <= _SURELY_CALM)
     level, tone, square, soft, *moved = (float(value) for value in solution)
     light = one / 128 - 1
     shift_x = moved[0] + moved[1] * x + moved[2] * y[:, None]
@@ -143,6 +153,19 @@ def _explained(one: Floats, two: Floats, inside: Mask, *, toned: bool) -> Floats
     change = level + (tone + square * light) * light + soft * blurred
     change = change + shift_x * across + shift_y * down
     return np.asarray(one + change, dtype=np.float32)
+
+
+def _unclipped(rest: Floats, one: Floats, two: Floats) -> Floats:
+    """The rest without what clipping to black or white took from either picture.
+
+    Where the right one is white the fit may be lighter than it, and where the left one is, the
+    right may be lighter than the fit; of black the same holds the other way round. What is darker
+    than a white place, or lighter than a black one, is no clipping and stays.
+    """
+    lighter = (two <= _BLACK) | (one >= _WHITE)
+    darker = (two >= _WHITE) | (one <= _BLACK)
+    rest = np.where(lighter, np.minimum(rest, 0), rest)
+    return np.asarray(np.where(darker, np.maximum(rest, 0), rest), dtype=np.float32)
 
 
 def _warped(of: Floats, rest: Floats, inside: Mask) -> Floats:

@@ -47,14 +47,25 @@ class ScanVerifier:
         self._held = settings.feature_cache_images
         self._progress = progress
         self.verified = 0
+        self._failed: set[tuple[str, str]] = set()
+
+    @property
+    def unanswered(self) -> int:
+        """How many pairs could not be compared; the next scan tries them again."""
+        return len(self._failed)
 
     def __call__(self, wanted: pl.DataFrame) -> pl.DataFrame:
         """Wanted pairs (left, right) with their answers."""
         new = self._answers.missing(wanted)
+        before = 0
         for done, rows in self._verify(new):
             self._catalog.upsert("pairs", rows)
             self._answers.add(rows)
             self.verified += rows.num_rows
+            asked = set(new.slice(before, done - before).select("left", "right").iter_rows())
+            answered = zip(rows["left"].to_pylist(), rows["right"].to_pylist(), strict=True)
+            self._failed |= asked.difference(answered)
+            before = done
             self._progress("verify", done, new.height)
         return self._answers.of(wanted)
 

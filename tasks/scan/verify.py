@@ -30,11 +30,13 @@ class VerifyCounts:
         candidates: pairs that had to be answered.
         verified: how many of them were compared now; the answers of the others were known.
         matches: how many are copies at or above the threshold.
+        unanswered: how many could not be compared, so that nothing is known of them.
     """
 
     candidates: int
     verified: int
     matches: int
+    unanswered: int
 
 
 def verify_candidates(scan: Scan, space: Space, progress: Progress = silent) -> VerifyCounts:
@@ -49,6 +51,12 @@ def verify_candidates(scan: Scan, space: Space, progress: Progress = silent) -> 
         verifier = ScanVerifier(catalog, scan.settings.match, progress)
         pairs = settled_pairs(catalog, scan, space, assets, verifier)
         matches = pairs.filter(pl.col("score") >= scan.threshold).height
-    counts = VerifyCounts(pairs.height, verifier.verified, matches)
+    counts = VerifyCounts(pairs.height, verifier.verified, matches, verifier.unanswered)
     log.info("verify: %s", counts)
+    if counts.unanswered:
+        log.warning(
+            "verify: %d pairs could not be compared, so duplicates among them are not found; "
+            "the next scan tries them again",
+            counts.unanswered,
+        )
     return counts

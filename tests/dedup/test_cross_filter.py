@@ -58,7 +58,7 @@ def test_without_sides_everything_lies_across():
     assert own.equals(other)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(rows=st.lists(st.tuples(st.sampled_from([1, 2, None]), SIDES), max_size=12))
 def test_all_pairs_of_one_value_across(rows):
     assets = frame(

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import Side, explain
+from tasks.dedup.explain import PictureFacts, explain_pair
 from tasks.dedup.features import Features
 from tasks.dedup.verify import (
     EXACT_SCORE,
@@ -21,7 +21,7 @@ from tasks.dedup.verify import (
 )
 
 Known = Callable[..., Features]
-FILE = Side(800, 1000, 90_000, "png")
+FILE = PictureFacts(800, 1000, 90_000, "png")
 
 
 def timetable(platform: str = "7", time: str = "14:05") -> Image.Image:
@@ -58,7 +58,7 @@ def encoded(image: Image.Image, **options: int) -> bytes:
 
 
 def words(evidence: Evidence) -> str:
-    return explain(evidence, FILE, FILE).changes
+    return explain_pair(evidence, FILE, FILE).changes
 
 
 @pytest.mark.parametrize("other", [timetable("9"), timetable(time="14:25")], ids=["digit", "time"])

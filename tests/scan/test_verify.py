@@ -6,12 +6,15 @@ import json
 import shutil
 import time
 
+import cv2
 import numpy as np
 import polars as pl
 import pytest
 
+import tasks.dedup.verify as verify
 import tasks.queries.scan_verifier as verifier
 import tasks.scan.propose as propose
+from deployments.cli.scan_output import show_outcome
 from reports.table import groups_json
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.feature_cache import FeatureCache
@@ -193,10 +196,37 @@ def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
         )
         blind = stocked.scan()
     assert blind.summary.counts["verified"] == 0
+    assert blind.summary.counts["unanswered"] == 45
     assert len(keys_of(blind)) == 1, "equal pixels need no look"
     after = stocked.scan()
     assert after.summary.counts["verified"] == 45
     assert same(after, stocked.scan(Kind.FULL, catalog="fresh"))
+
+
+def test_pairs_whose_comparison_fails_are_counted_and_tried_again(
+    stocked, monkeypatch, caplog, capsys
+):
+    def failing(left, right):
+        if 96 in (left.size[0], right.size[0]):
+            raise cv2.error("no such shape")
+        return real(left, right)
+
+    real = verify.verify_pair
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "verify_pair", failing)
+        first = stocked.scan()
+    counts = first.summary.counts
+    assert (counts["verified"], counts["unanswered"]) == (36, 9)
+    assert "9 pairs could not be compared" in caplog.text
+    show_outcome(first, as_json=False)
+    assert "9 pairs could not be compared" in capsys.readouterr().out
+    caplog.clear()
+    after = stocked.scan()
+    counts = after.summary.counts
+    assert (counts["verified"], counts["unanswered"]) == (9, 0)
+    assert "could not be compared" not in caplog.text
+    show_outcome(after, as_json=False)
+    assert "could not be compared" not in capsys.readouterr().out
 
 
 def test_a_small_feature_cache_gives_the_same(stocked, monkeypatch):
