@@ -219,6 +219,10 @@ class Operator:
             headers=before.headers,
             tags=operation.tags or {},
         )
+        if before.key == self._group.keeper:
+            # Written in one part it may have another ETag than the plan's: known as ours by it.
+            found = self._store.state(before.key)
+            self._keeper = found if found.etag == after.etag else self._keeper
         return {"etag": after.etag}
 
     def _put(self, operation: Operation, stand: Stand) -> dict[str, Any]:

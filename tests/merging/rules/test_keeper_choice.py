@@ -332,7 +332,6 @@ def test_all_refusals_come_at_once():
         ({"flags": ("flat",)}, "is of one colour"),
         ({"flags": ("tiny", "aspect")}, "is tiny"),
         ({"flags": ("multi_frame",)}, "has several frames, of which only the first was compared"),
-        ({"format": "raw"}, "is a camera raw file"),
     ],
 )
 def test_odd_pictures_are_asked(facts, words):
