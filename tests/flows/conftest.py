@@ -76,8 +76,9 @@ def mailed_plan(place: Place, prefect: Prefect) -> tuple[str, str]:
     put_pictures(3000, 1, "merge")
     prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
     text = mails(place)[-1].get_body(("plain",)).get_content()
-    found = re.search(r"Plan ([0-9a-f]{12}): 1 group to be merged", text)
+    assert "TO DECIDE: 1 group" in text
     link = re.search(r"Decide in Prefect: (\S+)", text)
+    found = re.search(r"%22plan_id%22%3A%22([0-9a-f]{12})%22", link[1] if link else "")
     assert found, text
     assert link, text
     return found[1], link[1]

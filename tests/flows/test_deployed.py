@@ -54,7 +54,7 @@ def test_full_scan_through_the_deployment(place: Place, prefect: Prefect) -> Non
     assert {"scan-summary", "duplicate-groups", "report-file", "report-in-bucket"} <= set(artifacts)
     rows = json.loads(artifacts["duplicate-groups"]["data"])
     assert len(rows) == PAIRS
-    assert all(row["keeper"] and row["evidence"] for row in rows)
+    assert all(row["stays"] and row["evidence"] for row in rows)
     assert {"groups-in-bucket", "pairs-in-bucket", "history-in-bucket"} <= set(artifacts)
     until(
         lambda: any("tasks.scan.verify: verify:" in line for line in prefect.logs(run)),
@@ -86,7 +86,7 @@ def test_approved_in_the_prefect_ui_from_the_mail(
         browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page()
         page.goto(mailed_plan[1])
-        page.get_by_text("Plan Id").wait_for(timeout=60_000)
+        page.locator("textarea").nth(0).wait_for(timeout=60_000)
         assert page.locator("textarea").nth(0).input_value() == mailed_plan[0]
         page.get_by_text("Select", exact=True).click()
         page.get_by_role("option", name="approve").click()

@@ -80,9 +80,9 @@ def test_nothing_is_lost_in_a_few_steps(run_machine: Any) -> None:
 @pytest.mark.parametrize("number", [1, 2])
 @BOTH_KINDS
 def test_nothing_is_ever_lost(run_machine: Any, number: int) -> None:
-    done = run_machine(number, 11)
-    assert done["steps"] >= 250, "with two seeds and both kinds of buckets: 1,000"
-    assert done["killed"] > 5
+    done = run_machine(number, 18)  # examples of 40 steps; about half end early
+    assert done["steps"] >= 200, "with two seeds and both kinds of buckets: 800"
+    assert done["killed"] >= 2
     assert done["undone"] > 10
 
 
