@@ -74,8 +74,8 @@ def test_nothing_is_lost_in_a_few_steps(run_machine: Any) -> None:
     assert done["undone"] > 2  # so few steps may hold no kill: those at length do
 
 
-# Not among the long tests yet, for it fails: an undo that was killed before its last journal row,
-# then somebody deletes what it had put back, and the next undo puts it back once more, from the copy
+# Not among the long tests yet, for it fails: an undo is killed before its last journal row, then
+# somebody deletes what it had put back, and the next undo puts it back once more, from the copy
 # that stays for an hour. Nothing is lost by it; which of the two should win is not decided.
 @pytest.mark.soak
 @pytest.mark.timeout(2700)  # against a hang
