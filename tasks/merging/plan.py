@@ -38,6 +38,7 @@ from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
 from tasks.progress import Progress, silent
 from tasks.queries.asset_pairs import list_pairs
 from tasks.queries.matches import read_matches
+from tasks.queries.objects import SIDECAR_BYTES
 from tasks.queries.reviewers import share_groups
 from tasks.queries.scope_assets import read_assets
 from tasks.records import ObjectState, Scan, Space, Tier, now
@@ -52,8 +53,6 @@ _MOST_GROUPS = 5000
 _MERGING = {Action.METADATA, Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 #: Actions after which the duplicates are gone.
 _LEAVING = {Action.QUARANTINE, Action.REPLACE, Action.DELETE}
-#: A sidecar is read up to so many bytes; larger ones are no XMP.
-_SIDECAR_BYTES = 4 * 1024**2
 _FACTS = [
     "key",
     "asset_id",
@@ -514,7 +513,7 @@ def _sidecars(
     for member in members:
         key = sidecar_key(member)
         if states[key].exists:
-            found[key] = store.read(key, states[key].etag, _SIDECAR_BYTES)
+            found[key] = store.read(key, states[key].etag, SIDECAR_BYTES)
     return found
 
 

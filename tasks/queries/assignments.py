@@ -18,6 +18,7 @@ import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
+from tasks.queries.candidates import lists_where
 from tasks.records import Scan, SearchNote, Space, digest
 from tasks.search.centroids import nearest_cells, train_cells
 from tasks.session import pa_table
@@ -106,7 +107,7 @@ def read_cells(catalog: Catalog, scan: Scan, space: Space) -> Cells | None:
 def forget_cells(catalog: Catalog, scan: Scan, space: Space) -> None:
     """Remove the scope's cells; its lists must be gone by then."""
     # In this order: contents must never be placed in cells of before.
-    catalog.delete_where("assignments", _where(scan, space))
+    catalog.delete_where("assignments", lists_where(scan, space))
     catalog.delete_keys("centroids", [_id(scan, space)])
 
 
@@ -177,7 +178,9 @@ def _homes(
     found = np.zeros((len(contents), probes), np.uint16)
     placed = np.zeros(len(contents), bool)
     places = pl.DataFrame({"content": contents}).with_row_index("row")
-    for batch in catalog.stream("assignments", ["content", "lists"], _where(scan, space), _BLOCK):
+    for batch in catalog.stream(
+        "assignments", ["content", "lists"], lists_where(scan, space), _BLOCK
+    ):
         known = pl.DataFrame(pl.from_arrow(batch)).join(places, on="content")
         known = known.filter(pl.col("lists").list.len() == probes)
         rows = known["row"].to_numpy()
@@ -227,7 +230,3 @@ def _measured(note: SearchNote) -> dict[str, str | float | int]:
 
 def _id(scan: Scan, space: Space) -> str:
     return digest(scan.scope, space.id)
-
-
-def _where(scan: Scan, space: Space) -> str:
-    return f"scope = {quote(scan.scope)} AND space = {quote(space.id)}"

@@ -52,5 +52,5 @@ def list_candidates(
 
 
 def lists_where(scan: Scan, space: Space) -> str:
-    """The condition that selects the neighbour lists of a scan's scope."""
+    """The condition that selects a scope's neighbour lists and its assignments."""
     return f"scope = {quote(scan.scope)} AND space = {quote(space.id)}"

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 UNREADABLE = "unreadable"
 
 #: The largest sidecar that is read, in bytes; a larger file is no XMP.
-_SIDECAR_BYTES = 4 * 1024**2
+SIDECAR_BYTES = 4 * 1024**2
 
 
 def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _read_sidecars(source: Source, keys: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for key in keys:
         try:
-            found |= parse_xmp(source.read(key, source.probe(key).etag, _SIDECAR_BYTES))
+            found |= parse_xmp(source.read(key, source.probe(key).etag, SIDECAR_BYTES))
         except SourceError as error:  # a sidecar that cannot be read is no failure of its asset
             log.warning("sidecar %r is left out: %s", key, error)
     return found
