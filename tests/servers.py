@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,8 @@ def shared(
     """Give what ``start`` told, be it called here or in another worker.
 
     Args:
-        folder: the server's own; its users are noted beside it.
+        folder: the server's own; its users are noted beside it. It is empty when ``start`` is
+            called: a worker that comes after the last one left starts anew.
         start: starts the server; what it gives must survive JSON.
         stop: stops the server, from whichever process leaves last.
 
@@ -42,6 +44,7 @@ def shared(
         known = json.loads(notes.read_text()) if notes.exists() else {"users": []}
         known["users"] = [pid for pid in known["users"] if psutil.pid_exists(pid)]
         if not known["users"]:
+            shutil.rmtree(folder, ignore_errors=True)
             known["told"] = start()
         known["users"].append(os.getpid())
         notes.write_text(json.dumps(known))
