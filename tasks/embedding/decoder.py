@@ -23,17 +23,29 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tasks.errors import ImageError
 from tasks.records import Picture
 from tasks.settings import LimitSettings
 
+#: What compares two originals inside a decoder process, so that no full picture travels: left and
+#: right as uint8 (h, w, 3), and the numbers that were handed in; the answer must be JSON.
+Compare = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Sequence[float]], dict[str, Any]]
+
 _HEADER = struct.Struct(">Q")
+#: Of a comparison's request: how many numbers, and the bytes of the left file.
+_PAIR = struct.Struct(">IQ")
+#: The first byte of a request: one image, or two to be compared.
+_ONE, _TWO = b"1", b"2"
+#: Two images are read and compared in the time that so many may take to be decoded.
+_TIMES = 4
 #: Sizes of an answer's facts and thumbnail; pixels are the rest.
 _PARTS = struct.Struct(">II")
 _BLOBS = {"thumbnail", "pixels"}
@@ -51,12 +63,19 @@ class DecoderPool:
         limits: what one image may cost.
         side: width and height of the model's input.
         workers: processes; default: the cores this process may use.
+        compares: what :meth:`compare` does in the processes; a function at the top of a module.
     """
 
-    def __init__(self, limits: LimitSettings, side: int, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        limits: LimitSettings,
+        side: int,
+        workers: int | None = None,
+        compares: Compare | None = None,
+    ) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._idle: queue.Queue[_Decoder] = queue.Queue()
-        self._all = [_Decoder(limits, side) for _ in range(self.workers)]
+        self._all = [_Decoder(limits, side, compares) for _ in range(self.workers)]
         for decoder in self._all:
             self._idle.put(decoder)
 
@@ -69,6 +88,26 @@ class DecoderPool:
         decoder = self._idle.get()
         try:
             return decoder.decode(data)
+        finally:
+            self._idle.put(decoder)
+
+    def compare(self, left: bytes, right: bytes, numbers: Sequence[float]) -> dict[str, Any]:
+        """Decode two images at full size and compare them, in one process.
+
+        Args:
+            left: a file.
+            right: another.
+            numbers: handed to the function that compares.
+
+        Returns:
+            What that function answered; from a process that hostile bytes may have taken over.
+
+        Raises:
+            ImageError: with the reason; ``cannot_compare`` where both are read and that fails.
+        """
+        decoder = self._idle.get()
+        try:
+            return decoder.compare(left, right, numbers)
         finally:
             self._idle.put(decoder)
 
@@ -114,9 +153,10 @@ def _environment(folder: str) -> dict[str, str]:
 class _Decoder:
     """One process, started at its first image and again after a death."""
 
-    def __init__(self, limits: LimitSettings, side: int) -> None:
+    def __init__(self, limits: LimitSettings, side: int, compares: Compare | None = None) -> None:
         self._limits = limits
         self._side = side
+        self._compares = compares
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -125,25 +165,38 @@ class _Decoder:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def decode(self, data: bytes) -> Picture:
+        answer = self._answer([_ONE, data], self._limits.seconds)
+        try:
+            return _unpack(answer, self._side)
+        except (ValueError, KeyError, TypeError, struct.error):
+            raise self._babble() from None
+
+    def compare(self, left: bytes, right: bytes, numbers: Sequence[float]) -> dict[str, Any]:
+        head = _PAIR.pack(len(numbers), len(left)) + struct.pack(f">{len(numbers)}d", *numbers)
+        answer = self._answer([_TWO, head, left, right], self._limits.seconds * _TIMES)
+        try:
+            return _unpack_found(answer)
+        except (ValueError, KeyError, TypeError, struct.error):
+            raise self._babble() from None
+
+    def _answer(self, parts: Sequence[bytes], seconds: float) -> bytes:
         if self._process is None or self._process.poll() is not None:
             self._start()
         try:
-            answer = self._ask(data, self._limits.seconds)
+            return self._ask(parts, seconds)
         except TimeoutError:
             self.stop()
             raise ImageError(
-                "timeout",
-                f"not decoded in {self._limits.seconds:g} s; raise DAM_DEDUP_LIMITS__SECONDS",
+                "timeout", f"not done in {seconds:g} s; raise DAM_DEDUP_LIMITS__SECONDS"
             ) from None
         except (EOFError, OSError):
             code = self._process.wait() if self._process else None
             self.stop()
             raise ImageError("crashed", f"the decoder died on it (exit {code})") from None
-        try:
-            return _unpack(answer, self._side)
-        except (ValueError, KeyError, TypeError, struct.error):
-            self.stop()
-            raise ImageError("crashed", "the decoder gave no answer that can be read") from None
+
+    def _babble(self) -> ImageError:
+        self.stop()
+        return ImageError("crashed", "the decoder gave no answer that can be read")
 
     def stop(self) -> None:
         process, self._process = self._process, None
@@ -172,18 +225,20 @@ class _Decoder:
             env=_environment(self._folder.name),
         )
         try:
-            self._ask(pickle.dumps((self._limits, self._side)), _START_SECONDS)
+            self._ask(
+                [_ONE, pickle.dumps((self._limits, self._side, self._compares))], _START_SECONDS
+            )
         except (EOFError, OSError) as error:
             self.stop()
             raise ImageError("crashed", f"the decoder process does not start: {error!r}") from error
 
-    def _ask(self, data: bytes, seconds: float) -> bytes:
+    def _ask(self, parts: Sequence[bytes], seconds: float) -> bytes:
         process = self._process
         if not (process and process.stdin and process.stdout):
             raise EOFError
         deadline = time.monotonic() + seconds
         # The pipe holds 64 kB: a child that died early must not leave us writing for ever.
-        writer = threading.Thread(target=_write, args=(process.stdin, data), daemon=True)
+        writer = threading.Thread(target=_write, args=(process.stdin, *parts), daemon=True)
         writer.start()
         size = _HEADER.unpack(_read(process.stdout, _HEADER.size, deadline))[0]
         if size > _MAX_ANSWER:
@@ -205,6 +260,11 @@ def _pack(picture: Picture) -> bytes:
     return parts + head + picture.thumbnail + picture.pixels.tobytes()
 
 
+def _pack_found(found: dict[str, Any]) -> bytes:
+    head = json.dumps({"found": found}).encode()
+    return _PARTS.pack(len(head), 0) + head
+
+
 def _pack_error(reason: str, message: str) -> bytes:
     head = json.dumps({"reason": reason, "message": message}).encode()
     return _PARTS.pack(len(head), 0) + head
@@ -221,10 +281,19 @@ def _unpack(answer: bytes, side: int) -> Picture:
     return Picture(**facts, thumbnail=answer[at : at + thumbnail_size], pixels=pixels)
 
 
-def _write(pipe: IO[bytes], data: bytes) -> None:
+def _unpack_found(answer: bytes) -> dict[str, Any]:
+    head_size, _ = _PARTS.unpack_from(answer)
+    facts = json.loads(answer[_PARTS.size : _PARTS.size + head_size])
+    if "reason" in facts:
+        raise ImageError(str(facts["reason"]), str(facts["message"]))
+    return dict(facts["found"])
+
+
+def _write(pipe: IO[bytes], *parts: bytes) -> None:
     with contextlib.suppress(OSError, ValueError):
-        pipe.write(_HEADER.pack(len(data)))
-        pipe.write(data)
+        pipe.write(_HEADER.pack(sum(map(len, parts))))
+        for part in parts:
+            pipe.write(part)
         pipe.flush()
 
 
@@ -246,7 +315,8 @@ def main() -> None:
     """The child: settings first, then one image after another, until the pipe ends."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder library that prints must not corrupt the pipe
-    limits, side = pickle.loads(_take(source) or b"")  # noqa: S301 - from our own parent
+    # From our own parent. The function that compares brings its imports with it.
+    limits, side, compares = pickle.loads(_take(source)[1])  # noqa: S301
     # Only now: the imports are not part of what an image may cost.
     from tasks.embedding.images import read_picture
 
@@ -256,11 +326,18 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _write(sink, b"ready")
-    while (data := _take(source)) is not None:
+    while True:
+        kind, data = _take(source)
+        if not kind:
+            return
+        one = kind == _ONE
         # A parent that was killed cannot kill us: an endless decode must end by itself.
-        signal.alarm(math.ceil(limits.seconds) + _ALARM_SECONDS)
+        signal.alarm(math.ceil(limits.seconds * (1 if one else _TIMES)) + _ALARM_SECONDS)
         try:
-            answer = _pack(read_picture(data, limits, side))
+            if one:
+                answer = _pack(read_picture(data, limits, side))
+            else:
+                answer = _pack_found(compare_files(data, limits, compares))
         except ImageError as error:
             answer = _pack_error(error.reason, str(error))
         except MemoryError:
@@ -269,9 +346,31 @@ def main() -> None:
         _write(sink, answer)
 
 
-def _take(pipe: IO[bytes]) -> bytes | None:
+def compare_files(request: bytes, limits: LimitSettings, compares: Compare) -> dict[str, Any]:
+    """Read the two files of a request one after the other, and compare their pictures."""
+    from tasks.embedding.images import read_pixels
+
+    count, size = _PAIR.unpack_from(request)
+    numbers = struct.unpack_from(f">{count}d", request, _PAIR.size)
+    at = _PAIR.size + 8 * count
+    left = read_pixels(request[at : at + size], limits)
+    right = read_pixels(request[at + size :], limits)
+    try:
+        return compares(left, right, numbers)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Numerical libraries raise what no one foresaw; OpenCV's errors tell of memory in words.
+        kind = "too_much_memory" if "memory" in str(error).lower() else "cannot_compare"
+        raise ImageError(kind, f"{type(error).__name__}: {error}"[:300]) from None
+
+
+def _take(pipe: IO[bytes]) -> tuple[bytes, bytes]:
+    """The kind of the next request and its bytes; no kind where the pipe has ended."""
     header = pipe.read(_HEADER.size)
-    return pipe.read(_HEADER.unpack(header)[0]) if len(header) == _HEADER.size else None
+    if len(header) < _HEADER.size:
+        return b"", b""
+    return pipe.read(1), pipe.read(_HEADER.unpack(header)[0] - 1)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import contextlib
 import hashlib
 import io
 import warnings
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,8 @@ from tasks.embedding.xmp import parse_xmp
 from tasks.errors import ImageError
 from tasks.records import THUMBNAIL_SIDE, Picture, as_text
 from tasks.settings import LimitSettings
+
+_T = TypeVar("_T")
 
 #: Raised when a change here could turn a failed file into a picture, or change the pixels:
 #: failures of an older reader are tried again.
@@ -87,6 +90,37 @@ def read_picture(data: bytes, limits: LimitSettings, side: int) -> Picture:
     Raises:
         ImageError: with the reason.
     """
+
+    def take(image: Image.Image, name: str, tiff: Tiff | None) -> Picture:
+        return _read(image, data, name, tiff, limits, side)
+
+    return _opened(data, limits, take)
+
+
+def read_pixels(data: bytes, limits: LimitSettings) -> npt.NDArray[np.uint8]:
+    """The picture at its full size, as :func:`read_picture` sees it: uint8 (h, w, 3), upright sRGB.
+
+    Args:
+        data: the file.
+        limits: what it may cost.
+
+    Raises:
+        ImageError: with the reason.
+    """
+
+    def take(image: Image.Image, name: str, tiff: Tiff | None) -> npt.NDArray[np.uint8]:  # noqa: ARG001
+        _check_size(image, limits)
+        info: dict[Any, Any] = dict(image.info)
+        upright = _upright(image, data, tiff)
+        return np.asarray(_canonical(upright, info, unsigned=_unsigned(tiff))[0], dtype=np.uint8)
+
+    return _opened(data, limits, take)
+
+
+def _opened(
+    data: bytes, limits: LimitSettings, take: Callable[[Image.Image, str, Tiff | None], _T]
+) -> _T:
+    """What is taken from an opened image; whatever goes wrong is an ImageError."""
     name = sniff(data[:512])
     if name is None or name not in PILLOW_FORMATS:
         raise ImageError(
@@ -101,7 +135,7 @@ def read_picture(data: bytes, limits: LimitSettings, side: int) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[name]) as image:
-                return _read(image, data, name, tiff, limits, side)
+                return take(image, name, tiff)
     except ImageError:
         raise
     except MemoryError:
@@ -139,26 +173,17 @@ def _jpeg_scans(data: bytes) -> int:
 def _read(
     image: Image.Image, data: bytes, name: str, tiff: Tiff | None, limits: LimitSettings, side: int
 ) -> Picture:
-    width, height = image.size
-    if width * height > limits.pixels:
-        raise ImageError(
-            "too_many_pixels",
-            f"{width} x {height} is over {limits.pixels} pixels; raise DAM_DEDUP_LIMITS__PIXELS",
-        )
-    if max(width, height) > limits.side:
-        raise ImageError("too_long_side", f"{width} x {height}: a side over {limits.side} pixels")
+    _check_size(image, limits)
     mode = image.mode
     info: dict[Any, Any] = dict(image.info)
-    frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
+    frames = _frames(image)
     if frames > 1:
         image.seek(0)
     exif = _exif(image) | held_blocks(image, data, _bytes(info.get("xmp")))
     quality = _jpeg_quality(getattr(image, "quantization", None)) if name == "jpeg" else None
     deep = _loses_depth(image, data, name)
     besides = _besides(data, name, tiff, frames)
-    image = _loaded(image, data, tiff)
-    with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
-        image = ImageOps.exif_transpose(image)
+    image = _upright(image, data, tiff)
     rgb, content = _canonical(image, info, unsigned=_unsigned(tiff))
     if deep:
         # Pillow kept 8 of these bits: only equal bytes are known to be equal pixels.
@@ -181,6 +206,31 @@ def _read(
         exif=exif,
         xmp=parse_xmp(_bytes(info.get("xmp"))),
     )
+
+
+def _check_size(image: Image.Image, limits: LimitSettings) -> None:
+    width, height = image.size
+    if width * height > limits.pixels:
+        raise ImageError(
+            "too_many_pixels",
+            f"{width} x {height} is over {limits.pixels} pixels; raise DAM_DEDUP_LIMITS__PIXELS",
+        )
+    if max(width, height) > limits.side:
+        raise ImageError("too_long_side", f"{width} x {height}: a side over {limits.side} pixels")
+
+
+def _frames(image: Image.Image) -> int:
+    return int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
+
+
+def _upright(image: Image.Image, data: bytes, tiff: Tiff | None) -> Image.Image:
+    """The decoded first frame, turned as EXIF says."""
+    if _frames(image) > 1:
+        image.seek(0)
+    image = _loaded(image, data, tiff)
+    with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
+        image = ImageOps.exif_transpose(image)
+    return image
 
 
 def _canonical(
