@@ -20,13 +20,15 @@ from tasks.records import digest
 
 #: Verdicts of a proof. ``unreadable``: a file could not be read at full size, for good.
 SAME, DIFFERS, UNKNOWN, UNREADABLE = "same", "differs", "unknown", "unreadable"
+#: What stands for a proof: a person called the two duplicates.
+PERSON = "person"
 #: The most that a pair scores whose originals were not found to be the same: ``near``.
 UNPROVEN_SCORE = 0.945
 #: The most that a pair scores whose originals differ in what no thumbnail showed: ``similar``.
 DIFFERS_SCORE = 0.69
 #: How the evidence of ink on paper is written.
 _PAGE = '"page":true'
-_NO_PROOFS = {
+_NO_PROOFS: dict[str, Any] = {
     "left": pl.String,
     "right": pl.String,
     "verdict": pl.String,

@@ -40,10 +40,13 @@ from tasks.settings import LimitSettings
 Compare = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Sequence[float]], dict[str, Any]]
 
 _HEADER = struct.Struct(">Q")
-#: Of a comparison's request: how many numbers, and the bytes of the left file.
+#: Before the bytes of a request: their number, and the longest side of the picture to draw; 0 for a
+#: reading.
+_REQUEST = struct.Struct(">QI")
+#: In the place of that side: two files that are to be compared. They are laid out as how many
+#: numbers there are, the bytes of the left file, the numbers, the left file and the right one.
+_TWO = 0xFFFFFFFF
 _PAIR = struct.Struct(">IQ")
-#: The first byte of a request: one image, or two to be compared.
-_ONE, _TWO = b"1", b"2"
 #: Two images are read and compared in the time that so many may take to be decoded.
 _TIMES = 4
 #: Sizes of an answer's facts and thumbnail; pixels are the rest.
@@ -88,6 +91,18 @@ class DecoderPool:
         decoder = self._idle.get()
         try:
             return decoder.decode(data)
+        finally:
+            self._idle.put(decoder)
+
+    def render(self, data: bytes, side: int) -> bytes:
+        """One image as a JPEG file for people to look at, of at most ``side`` pixels a side.
+
+        Raises:
+            ImageError: with the reason, ``timeout`` and ``crashed`` among them.
+        """
+        decoder = self._idle.get()
+        try:
+            return decoder.render(data, side)
         finally:
             self._idle.put(decoder)
 
@@ -165,38 +180,46 @@ class _Decoder:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def decode(self, data: bytes) -> Picture:
-        answer = self._answer([_ONE, data], self._limits.seconds)
+        answer = self._answer(data)
         try:
             return _unpack(answer, self._side)
         except (ValueError, KeyError, TypeError, struct.error):
-            raise self._babble() from None
+            raise self._unreadable() from None
+
+    def render(self, data: bytes, side: int) -> bytes:
+        answer = self._answer(data, side)
+        try:
+            return _unpack_jpeg(answer)
+        except (ValueError, KeyError, TypeError, struct.error):
+            raise self._unreadable() from None
 
     def compare(self, left: bytes, right: bytes, numbers: Sequence[float]) -> dict[str, Any]:
         head = _PAIR.pack(len(numbers), len(left)) + struct.pack(f">{len(numbers)}d", *numbers)
-        answer = self._answer([_TWO, head, left, right], self._limits.seconds * _TIMES)
+        answer = self._answer(b"".join((head, left, right)), _TWO)
         try:
             return _unpack_found(answer)
         except (ValueError, KeyError, TypeError, struct.error):
-            raise self._babble() from None
+            raise self._unreadable() from None
 
-    def _answer(self, parts: Sequence[bytes], seconds: float) -> bytes:
+    def _unreadable(self) -> ImageError:
+        self.stop()
+        return ImageError("crashed", "the decoder gave no answer that can be read")
+
+    def _answer(self, data: bytes, side: int = 0) -> bytes:
         if self._process is None or self._process.poll() is not None:
             self._start()
+        seconds = self._limits.seconds * (_TIMES if side == _TWO else 1)
         try:
-            return self._ask(parts, seconds)
+            return self._ask(data, seconds, side)
         except TimeoutError:
             self.stop()
             raise ImageError(
-                "timeout", f"not done in {seconds:g} s; raise DAM_DEDUP_LIMITS__SECONDS"
+                "timeout", f"not decoded in {seconds:g} s; raise DAM_DEDUP_LIMITS__SECONDS"
             ) from None
         except (EOFError, OSError):
             code = self._process.wait() if self._process else None
             self.stop()
             raise ImageError("crashed", f"the decoder died on it (exit {code})") from None
-
-    def _babble(self) -> ImageError:
-        self.stop()
-        return ImageError("crashed", "the decoder gave no answer that can be read")
 
     def stop(self) -> None:
         process, self._process = self._process, None
@@ -225,20 +248,19 @@ class _Decoder:
             env=_environment(self._folder.name),
         )
         try:
-            self._ask(
-                [_ONE, pickle.dumps((self._limits, self._side, self._compares))], _START_SECONDS
-            )
+            self._ask(pickle.dumps((self._limits, self._side, self._compares)), _START_SECONDS)
         except (EOFError, OSError) as error:
             self.stop()
             raise ImageError("crashed", f"the decoder process does not start: {error!r}") from error
 
-    def _ask(self, parts: Sequence[bytes], seconds: float) -> bytes:
+    def _ask(self, data: bytes, seconds: float, side: int = 0) -> bytes:
         process = self._process
         if not (process and process.stdin and process.stdout):
             raise EOFError
         deadline = time.monotonic() + seconds
         # The pipe holds 64 kB: a child that died early must not leave us writing for ever.
-        writer = threading.Thread(target=_write, args=(process.stdin, *parts), daemon=True)
+        head = _REQUEST.pack(len(data), side)
+        writer = threading.Thread(target=_write, args=(process.stdin, head, data), daemon=True)
         writer.start()
         size = _HEADER.unpack(_read(process.stdout, _HEADER.size, deadline))[0]
         if size > _MAX_ANSWER:
@@ -260,11 +282,6 @@ def _pack(picture: Picture) -> bytes:
     return parts + head + picture.thumbnail + picture.pixels.tobytes()
 
 
-def _pack_found(found: dict[str, Any]) -> bytes:
-    head = json.dumps({"found": found}).encode()
-    return _PARTS.pack(len(head), 0) + head
-
-
 def _pack_error(reason: str, message: str) -> bytes:
     head = json.dumps({"reason": reason, "message": message}).encode()
     return _PARTS.pack(len(head), 0) + head
@@ -281,6 +298,18 @@ def _unpack(answer: bytes, side: int) -> Picture:
     return Picture(**facts, thumbnail=answer[at : at + thumbnail_size], pixels=pixels)
 
 
+def _unpack_jpeg(answer: bytes) -> bytes:
+    head_size, size = _PARTS.unpack_from(answer)
+    at = _PARTS.size + head_size
+    facts = json.loads(answer[_PARTS.size : at])
+    if "reason" in facts:
+        raise ImageError(str(facts["reason"]), str(facts["message"]))
+    jpeg = answer[at : at + size]
+    if not jpeg.startswith(b"\xff\xd8\xff"):
+        raise ValueError("no JPEG")
+    return jpeg
+
+
 def _unpack_found(answer: bytes) -> dict[str, Any]:
     head_size, _ = _PARTS.unpack_from(answer)
     facts = json.loads(answer[_PARTS.size : _PARTS.size + head_size])
@@ -289,11 +318,10 @@ def _unpack_found(answer: bytes) -> dict[str, Any]:
     return dict(facts["found"])
 
 
-def _write(pipe: IO[bytes], *parts: bytes) -> None:
+def _write(pipe: IO[bytes], head: bytes, data: bytes) -> None:
     with contextlib.suppress(OSError, ValueError):
-        pipe.write(_HEADER.pack(sum(map(len, parts))))
-        for part in parts:
-            pipe.write(part)
+        pipe.write(head)
+        pipe.write(data)
         pipe.flush()
 
 
@@ -315,38 +343,41 @@ def main() -> None:
     """The child: settings first, then one image after another, until the pipe ends."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder library that prints must not corrupt the pipe
+    start = _take(source)
     # From our own parent. The function that compares brings its imports with it.
-    limits, side, compares = pickle.loads(_take(source)[1])  # noqa: S301
+    limits, side, compares = pickle.loads(start[0] if start else b"")  # noqa: S301
     # Only now: the imports are not part of what an image may cost.
-    from tasks.embedding.images import read_picture
+    from tasks.embedding.images import read_picture, render_picture
 
     # On top of what the libraries themselves have mapped.
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     allowed = mapped + limits.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _write(sink, b"ready")
-    while True:
-        kind, data = _take(source)
-        if not kind:
-            return
-        one = kind == _ONE
+    _write(sink, _HEADER.pack(5), b"ready")
+    while (request := _take(source)) is not None:
+        data, drawn = request
         # A parent that was killed cannot kill us: an endless decode must end by itself.
-        signal.alarm(math.ceil(limits.seconds * (1 if one else _TIMES)) + _ALARM_SECONDS)
+        seconds = limits.seconds * (_TIMES if drawn == _TWO else 1)
+        signal.alarm(math.ceil(seconds) + _ALARM_SECONDS)
         try:
-            if one:
-                answer = _pack(read_picture(data, limits, side))
+            if drawn == _TWO:
+                head = json.dumps({"found": _compared(data, limits, compares)}).encode()
+                answer = _PARTS.pack(len(head), 0) + head
+            elif drawn:
+                jpeg = render_picture(data, limits, drawn)
+                answer = _PARTS.pack(2, len(jpeg)) + b"{}" + jpeg
             else:
-                answer = _pack_found(compare_files(data, limits, compares))
+                answer = _pack(read_picture(data, limits, side))
         except ImageError as error:
             answer = _pack_error(error.reason, str(error))
         except MemoryError:
             answer = _pack_error("too_much_memory", "no memory left while decoding")
         signal.alarm(0)
-        _write(sink, answer)
+        _write(sink, _HEADER.pack(len(answer)), answer)
 
 
-def compare_files(request: bytes, limits: LimitSettings, compares: Compare) -> dict[str, Any]:
+def _compared(request: bytes, limits: LimitSettings, compares: Compare) -> dict[str, Any]:
     """Read the two files of a request one after the other, and compare their pictures."""
     from tasks.embedding.images import read_pixels
 
@@ -360,17 +391,18 @@ def compare_files(request: bytes, limits: LimitSettings, compares: Compare) -> d
     except MemoryError:
         raise
     except Exception as error:
-        # Numerical libraries raise what no one foresaw; OpenCV's errors tell of memory in words.
-        kind = "too_much_memory" if "memory" in str(error).lower() else "cannot_compare"
-        raise ImageError(kind, f"{type(error).__name__}: {error}"[:300]) from None
+        # Numerical libraries raise what no one foresaw; OpenCV tells of memory in words.
+        reason = "too_much_memory" if "memory" in str(error).lower() else "cannot_compare"
+        raise ImageError(reason, f"{type(error).__name__}: {error}"[:300]) from None
 
 
-def _take(pipe: IO[bytes]) -> tuple[bytes, bytes]:
-    """The kind of the next request and its bytes; no kind where the pipe has ended."""
-    header = pipe.read(_HEADER.size)
-    if len(header) < _HEADER.size:
-        return b"", b""
-    return pipe.read(1), pipe.read(_HEADER.unpack(header)[0] - 1)
+def _take(pipe: IO[bytes]) -> tuple[bytes, int] | None:
+    """The bytes of a request, and the side of the picture to draw of them; None at the end."""
+    header = pipe.read(_REQUEST.size)
+    if len(header) != _REQUEST.size:
+        return None
+    size, drawn = _REQUEST.unpack(header)
+    return pipe.read(size), drawn
 
 
 if __name__ == "__main__":

@@ -40,11 +40,11 @@ from tasks.errors import ImageError
 from tasks.records import THUMBNAIL_SIDE, Picture, as_text
 from tasks.settings import LimitSettings
 
-_T = TypeVar("_T")
-
 #: Raised when a change here could turn a failed file into a picture, or change the pixels:
 #: failures of an older reader are tried again.
 READER_VERSION = 2
+
+_Used = TypeVar("_Used")
 
 _EXIF_FIELDS = (
     "Make",
@@ -90,11 +90,23 @@ def read_picture(data: bytes, limits: LimitSettings, side: int) -> Picture:
     Raises:
         ImageError: with the reason.
     """
+    return _opened(data, limits, lambda image, name, tiff: _read(image, data, name, tiff, side))
 
-    def take(image: Image.Image, name: str, tiff: Tiff | None) -> Picture:
-        return _read(image, data, name, tiff, limits, side)
 
-    return _opened(data, limits, take)
+def render_picture(data: bytes, limits: LimitSettings, side: int) -> bytes:
+    """An image as people look at it: a JPEG file of the pixels that :func:`read_picture` judges.
+
+    Upright, 8-bit sRGB, over a plain ground, the first frame; nothing of the file's metadata.
+
+    Args:
+        data: the file.
+        limits: what it may cost.
+        side: the most pixels of its longer side; a smaller picture keeps its size.
+
+    Raises:
+        ImageError: with the reason.
+    """
+    return _opened(data, limits, lambda image, name, tiff: _rendered(image, data, name, tiff, side))
 
 
 def read_pixels(data: bytes, limits: LimitSettings) -> npt.NDArray[np.uint8]:
@@ -107,20 +119,17 @@ def read_pixels(data: bytes, limits: LimitSettings) -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: with the reason.
     """
-
-    def take(image: Image.Image, name: str, tiff: Tiff | None) -> npt.NDArray[np.uint8]:  # noqa: ARG001
-        _check_size(image, limits)
-        info: dict[Any, Any] = dict(image.info)
-        upright = _upright(image, data, tiff)
-        return np.asarray(_canonical(upright, info, unsigned=_unsigned(tiff))[0], dtype=np.uint8)
-
-    return _opened(data, limits, take)
+    return _opened(data, limits, lambda image, _, tiff: _pixels(image, data, tiff))
 
 
 def _opened(
-    data: bytes, limits: LimitSettings, take: Callable[[Image.Image, str, Tiff | None], _T]
-) -> _T:
-    """What is taken from an opened image; whatever goes wrong is an ImageError."""
+    data: bytes, limits: LimitSettings, use: Callable[[Image.Image, str, Tiff | None], _Used]
+) -> _Used:
+    """What a function makes of an image that was opened within its limits.
+
+    Raises:
+        ImageError: with the reason.
+    """
     name = sniff(data[:512])
     if name is None or name not in PILLOW_FORMATS:
         raise ImageError(
@@ -135,7 +144,8 @@ def _opened(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[name]) as image:
-                return take(image, name, tiff)
+                _check_size(image, limits)
+                return use(image, name, tiff)
     except ImageError:
         raise
     except MemoryError:
@@ -170,20 +180,59 @@ def _jpeg_scans(data: bytes) -> int:
     return scans
 
 
-def _read(
-    image: Image.Image, data: bytes, name: str, tiff: Tiff | None, limits: LimitSettings, side: int
-) -> Picture:
-    _check_size(image, limits)
+def _check_size(image: Image.Image, limits: LimitSettings) -> None:
+    width, height = image.size
+    if width * height > limits.pixels:
+        raise ImageError(
+            "too_many_pixels",
+            f"{width} x {height} is over {limits.pixels} pixels; raise DAM_DEDUP_LIMITS__PIXELS",
+        )
+    if max(width, height) > limits.side:
+        raise ImageError("too_long_side", f"{width} x {height}: a side over {limits.side} pixels")
+
+
+def _pixels(image: Image.Image, data: bytes, tiff: Tiff | None) -> npt.NDArray[np.uint8]:
+    info: dict[Any, Any] = dict(image.info)
+    if getattr(image, "is_animated", False):
+        image.seek(0)
+    image = _loaded(image, data, tiff)
+    with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
+        image = ImageOps.exif_transpose(image)
+    return np.asarray(_canonical(image, info, unsigned=_unsigned(tiff))[0], dtype=np.uint8)
+
+
+def _rendered(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: int) -> bytes:
+    info: dict[Any, Any] = dict(image.info)
+    if getattr(image, "is_animated", False):
+        image.seek(0)
+    if name == "jpeg":  # the decoder skips what would be thrown away: 24 megapixels in a third
+        image.draft(image.mode, (side, side))
+    image = _loaded(image, data, tiff)
+    with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
+        image = ImageOps.exif_transpose(image)
+    rgb, _ = _canonical(image, info, unsigned=_unsigned(tiff))
+    scale = min(1.0, side / max(rgb.size))
+    if scale < 1:
+        rgb = _shrink(rgb, (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))))
+    buffer = io.BytesIO()
+    # 4:4:4, because what is compared by eye may be a coloured line one pixel wide.
+    rgb.save(buffer, "JPEG", quality=92, subsampling=0)
+    return buffer.getvalue()
+
+
+def _read(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: int) -> Picture:
     mode = image.mode
     info: dict[Any, Any] = dict(image.info)
-    frames = _frames(image)
+    frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
     if frames > 1:
         image.seek(0)
     exif = _exif(image) | held_blocks(image, data, _bytes(info.get("xmp")))
     quality = _jpeg_quality(getattr(image, "quantization", None)) if name == "jpeg" else None
     deep = _loses_depth(image, data, name)
     besides = _besides(data, name, tiff, frames)
-    image = _upright(image, data, tiff)
+    image = _loaded(image, data, tiff)
+    with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
+        image = ImageOps.exif_transpose(image)
     rgb, content = _canonical(image, info, unsigned=_unsigned(tiff))
     if deep:
         # Pillow kept 8 of these bits: only equal bytes are known to be equal pixels.
@@ -206,31 +255,6 @@ def _read(
         exif=exif,
         xmp=parse_xmp(_bytes(info.get("xmp"))),
     )
-
-
-def _check_size(image: Image.Image, limits: LimitSettings) -> None:
-    width, height = image.size
-    if width * height > limits.pixels:
-        raise ImageError(
-            "too_many_pixels",
-            f"{width} x {height} is over {limits.pixels} pixels; raise DAM_DEDUP_LIMITS__PIXELS",
-        )
-    if max(width, height) > limits.side:
-        raise ImageError("too_long_side", f"{width} x {height}: a side over {limits.side} pixels")
-
-
-def _frames(image: Image.Image) -> int:
-    return int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
-
-
-def _upright(image: Image.Image, data: bytes, tiff: Tiff | None) -> Image.Image:
-    """The decoded first frame, turned as EXIF says."""
-    if _frames(image) > 1:
-        image.seek(0)
-    image = _loaded(image, data, tiff)
-    with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
-        image = ImageOps.exif_transpose(image)
-    return image
 
 
 def _canonical(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -16,7 +17,8 @@ from tasks.queries.pair_answers import PAIR_COLUMNS
 from tasks.records import digest, now
 
 _SIDES = ("left", "right")
-_COLUMNS = (*_SIDES, "verdict", "box")
+_COLUMNS = (*_SIDES, "verdict", "box", "message")
+_KEPT: dict[str, Any] = dict(no_proofs().schema) | {"message": pl.String}
 #: The columns of answers with their proofs.
 ANSWERED = PAIR_COLUMNS | {"claim": pl.Float32, "proof": pl.String}
 
@@ -44,7 +46,12 @@ class KnownProofs:
             name = quote(content)
             where += f" AND (left = {name} OR right = {name})"
         rows = pl.DataFrame(pl.from_arrow(catalog.read_arrow("proofs", _COLUMNS, where)))
-        self._rows = rows.cast(no_proofs().schema)  # type: ignore[arg-type]
+        self._rows = rows.cast(_KEPT)
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """left, right, verdict, box, message (why a file could not be read, or null)."""
+        return self._rows
 
     def of(self, answers: pl.DataFrame) -> pl.DataFrame:
         """Answers (left, right, score, evidence) as :func:`with_proofs` settles them."""
@@ -63,7 +70,7 @@ class KnownProofs:
     def add(self, rows: pa.Table) -> None:
         """Add proofs that were just made, as they are written to the catalog."""
         new = pl.DataFrame(pl.from_arrow(rows.select(_COLUMNS)))
-        self._rows = pl.concat([self._rows, new.cast(self._rows.schema)])  # type: ignore[arg-type]
+        self._rows = pl.concat([self._rows, new.cast(_KEPT)])
 
 
 def proof_rows(found: Iterable[Proven]) -> pa.Table:
