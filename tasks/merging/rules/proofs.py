@@ -30,7 +30,7 @@ def why_unproven(members: Sequence[Member], proofs: Proofs) -> str:
     for pair, (said, why) in proofs.items():
         if said == UNREADABLE and pair <= inside:
             return f"{one!r} and {other!r} could not be compared at full size: {why}"
-    return f"{one!r} and {other!r} were not compared at full size yet: scan again"
+    return f"{one!r} and {other!r} were not compared at full size yet, scan again"
 
 
 def _parts(contents: Iterable[str], proofs: Proofs) -> list[list[str]]:
