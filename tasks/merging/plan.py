@@ -35,7 +35,7 @@ from tasks.merging.rules.metadata import merge_metadata
 from tasks.merging.rules.plan_note import PlanNote, note_plan
 from tasks.merging.rules.plans import PLAN_FORM, Action, Member, Plan, PlannedGroup
 from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
-from tasks.merging.rules.proofs import Proofs, why_unproven
+from tasks.merging.rules.proofs import MERGING, Proofs, why_unproven
 from tasks.progress import Progress, silent
 from tasks.queries.asset_pairs import list_pairs
 from tasks.queries.matches import read_matches
@@ -51,8 +51,6 @@ log = logging.getLogger(__name__)
 
 #: Groups of one plan; what is beyond waits for the next, for a person has to read it.
 _MOST_GROUPS = 5000
-#: Actions after which the keeper stands for its duplicates.
-_MERGING = {Action.METADATA, Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 #: Actions after which the duplicates are gone.
 _LEAVING = {Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 _FACTS = [
@@ -180,8 +178,7 @@ def make_plan(
     catalog = open_catalog(scan.settings)
     groups = _members(catalog, scan, space)
     wanted = _whole_ids(keepers or {}, [name for name, _ in groups])
-    proofs = read_pair_proofs(catalog, scan, {m.content for _, group in groups for m in group})
-    site = _site(catalog, scan, policy, wanted, again, proofs)
+    site = _site(catalog, scan, policy, wanted, again, groups)
     groups = [(name, members) for name, members in groups if name.startswith(only)]
     allowed = _allowed(catalog, scan, policy)
     planned = []
@@ -229,13 +226,18 @@ def _site(
     policy: Policy,
     keepers: dict[str, str],
     again: bool,
-    proofs: Proofs,
+    groups: Sequence[tuple[str, Sequence[Member]]],
 ) -> _Site:
     _check_collection(policy, scan.source)
     # Not the scan's scope alone: a raw file that is no image, or another filter's, has it too.
     source = open_source(scan.source, scan.settings)
     uses = catalog.read(
         "assets", ["asset_id", "sidecars"], f"source = {quote(source.id)} AND removed_at IS NULL"
+    )
+    inside = pl.DataFrame(
+        [(member.asset_id, member.content) for _, group in groups for member in group],
+        schema={"asset_id": pl.String, "content": pl.String},
+        orient="row",
     )
     counted = uses.explode("sidecars", empty_as_null=True).drop_nulls()["sidecars"].value_counts()
     shared = counted.filter(pl.col("count") > 1)["sidecars"]
@@ -245,7 +247,7 @@ def _site(
         store=open_store(scan.source, scan.settings),
         shared_sidecars=frozenset(shared),
         past={} if again else past_outcomes(catalog, scan.scope),
-        proofs=proofs,
+        proofs=read_pair_proofs(catalog, source.id, inside),
         keepers=keepers,
         time=now(),
     )
@@ -361,9 +363,9 @@ def _with_operations(
     everyone = (choice.keeper, *choice.duplicates)
     merge = merge_metadata(choice.keeper, choice.duplicates, (*rule.metadata, *DEFAULT_METADATA))
     # A tag or a link takes nothing from anybody: there is nothing to ask.
-    questions = (*choice.questions, *merge.conflicts) if rule.action in _MERGING else ()
-    if rule.action in _MERGING:
-        refused = refused or why_unproven(everyone, site.proofs)
+    questions = (*choice.questions, *merge.conflicts) if rule.action in MERGING else ()
+    if rule.action in MERGING:
+        refused = refused or why_unproven([(m.content, m.key) for m in everyone], site.proofs)
     if rule.action in _LEAVING:
         questions = (*questions, *left_behind(choice.keeper, choice.duplicates))
         if site.store is not None and states and not refused:
@@ -393,7 +395,7 @@ def _with_operations(
         except MergeError as error:
             refused = str(error)
     relied_on = {member.key for member in everyone}
-    if rule.action in _MERGING:  # a sidecar that appears knows something that would be left behind
+    if rule.action in MERGING:  # a sidecar that appears knows something that would be left behind
         relied_on |= {name for member in everyone for name in sidecar_names(member)}
     return PlannedGroup(
         group_id=group_id,
