@@ -20,7 +20,6 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.queries.candidates import lists_where
 from tasks.records import Scan, SearchNote, Space, digest
-from tasks.search.centroids import nearest_cells, train_cells
 from tasks.session import pa_table
 
 log = logging.getLogger(__name__)
@@ -155,6 +154,8 @@ def partition_scope(
         number = cells_for(len(contents))
         # Contents are named by a hash of their pixels and sorted by name, so that every nth is a
         # random sample.
+        from tasks.search.centroids import train_cells  # imports torch: 1.8 CPU s
+
         step = max(1, len(contents) // (number * SAMPLED))
         centres = train_cells(vectors[::step], number, device=device)
         note = SearchNote(mode, neighbours=scan.settings.match.neighbours)
@@ -174,6 +175,8 @@ def _homes(
     device: str,
 ) -> npt.NDArray[np.uint16]:
     """The assignments of all contents; those that are missing are computed and written."""
+    from tasks.search.centroids import nearest_cells
+
     probes = probes_for(cells.mode, len(cells.centres))
     found = np.zeros((len(contents), probes), np.uint16)
     placed = np.zeros(len(contents), bool)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,6 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.cross_filter import BOTH, content_sides, crossing, facing, undivided, with_side
-from tasks.embedding.vision import choose_device
 from tasks.progress import Progress, silent
 from tasks.queries.assignments import (
     EXACT,
@@ -37,10 +37,12 @@ from tasks.queries.candidates import READ_ROWS, lists_where
 from tasks.queries.scope_assets import embedded_assets
 from tasks.queries.vectors import read_vectors
 from tasks.records import Kind, Scan, SearchNote, Space, digest
-from tasks.search.brute_force import DIGITS, NeighbourBlock, nearest
-from tasks.search.centroids import nearest_cosines, reorder, share_found
-from tasks.search.ivf_join import CellOrder, nearest_in_cells
 from tasks.session import open_catalog
+
+# The products need torch, whose import takes longer (1.8 CPU s) than most runs that merge, check or
+# follow events: so what uses it is imported where it is used.
+if TYPE_CHECKING:
+    from tasks.search.brute_force import NeighbourBlock
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +143,9 @@ def _look_up(
     progress: Progress,
 ) -> SearchNote:
     """Compare the queries with all contents, and write the lists that this makes or changes."""
+    from tasks.embedding.vision import choose_device
+    from tasks.search.brute_force import nearest
+
     k = scan.settings.match.neighbours
     rows = pl.concat([queries, kept.select("content", "side")])
     ordered = rows["content"]
@@ -173,6 +178,10 @@ def _look_up_in_cells(
     Returns:
         What share of the exact lists this found, measured on 200 contents.
     """
+    from tasks.embedding.vision import choose_device
+    from tasks.search.centroids import nearest_cosines, reorder, share_found
+    from tasks.search.ivf_join import CellOrder, nearest_in_cells
+
     k = scan.settings.match.neighbours
     device = choose_device(scan.settings.embedding.device).type
     both = [queries.select("content"), kept.select("content")]
@@ -294,6 +303,8 @@ def _ends(kept: pl.DataFrame, full: int) -> npt.NDArray[np.float32]:
 
 def _merged(block: NeighbourBlock, names: pl.Series, old: pl.DataFrame, k: int) -> pl.DataFrame:
     """The lists that a block makes or changes: content, names, cosines."""
+    from tasks.search.brute_force import DIGITS
+
     found = pl.DataFrame(
         {
             "content": names.gather(block.owner),
