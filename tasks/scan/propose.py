@@ -27,11 +27,11 @@ from tasks.progress import Progress, silent
 from tasks.queries.assignments import (
     EXACT,
     choose_scan_mode,
-    forget_cells,
+    forget_centroids,
     note_search,
     partition_scope,
-    read_cells,
-    write_cells,
+    read_centroids,
+    write_centroids,
 )
 from tasks.queries.candidates import READ_ROWS, lists_where
 from tasks.queries.scope_assets import embedded_assets
@@ -105,7 +105,7 @@ def refresh_lists(
     k = scan.settings.match.neighbours
     # Inverted lists hold no sides, so a cross-filter scan compares its two sides in full.
     mode = EXACT if scan.across else choose_scan_mode(here.height, scan.settings.match.mode)
-    cells = read_cells(catalog, scan, space)
+    cells = read_centroids(catalog, scan, space)
     alike = cells.fit(here.height, mode) if cells else mode == EXACT
     kept = _of_one_side(lists, here, scan, space).filter(pl.col("k") == k)
     kept = kept.join(_stale_lists(kept, here), on="content", how="anti")
@@ -120,7 +120,7 @@ def refresh_lists(
     else:
         catalog.delete_keys("neighbours", outdated["list_id"].to_list())
     if mode == EXACT and cells:
-        forget_cells(catalog, scan, space)
+        forget_centroids(catalog, scan, space)
     queries = facing(here).join(kept, on="content", how="anti").sort("side", "content")
     kept = kept.join(here, on="content").sort("side", "content")
     progress("compare", 0, queries.height)
@@ -188,9 +188,9 @@ def _look_up_in_cells(
     ordered = pl.concat(both)["content"].sort()
     vectors = read_vectors(catalog, space, ordered)
     cells, probes = partition_scope(catalog, scan, space, ordered, vectors, mode, device)
-    by_home = np.argsort(probes[:, 0], kind="stable")
-    reorder(vectors, by_home)
-    ordered, probes = ordered.gather(by_home), probes[by_home]
+    by_cell = np.argsort(probes[:, 0], kind="stable")
+    reorder(vectors, by_cell)
+    ordered, probes = ordered.gather(by_cell), probes[by_cell]
     rows = pl.DataFrame({"content": ordered})
     ends = kept.select("content").with_columns(
         pl.Series("end", _ends(kept, min(k, len(ordered) - 1)))
@@ -200,7 +200,7 @@ def _look_up_in_cells(
         probes,
         ends["end"].is_null().to_numpy(),
         ends["end"].fill_null(0.0).to_numpy(),
-        by_home.astype(np.int64),
+        by_cell.astype(np.int64),
     )
     blocks = nearest_in_cells(
         vectors,
@@ -221,7 +221,7 @@ def _look_up_in_cells(
     sizes = np.bincount(probes[:, 0], minlength=len(cells.centres))
     ranked = float(sizes[probes[sampled]].sum(1).mean() / len(ordered))
     note = SearchNote(mode, recall, top, len(sampled), ranked, k)
-    write_cells(catalog, scan, space, replace(cells, note=note))
+    write_centroids(catalog, scan, space, replace(cells, note=note))
     log.info("%s search: %s", mode, note)
     return note
 

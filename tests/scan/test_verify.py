@@ -13,7 +13,7 @@ import pytest
 
 import tasks.dedup.verify as verify
 import tasks.queries.scan_verifier as verifier
-import tasks.scan.propose as propose
+import tasks.search.brute_force as brute_force
 from deployments.cli.scan_output import show_outcome
 from reports.table import groups_json
 from tasks.dedup.evidence import Evidence
@@ -377,9 +377,9 @@ def test_a_scan_killed_between_blocks_goes_on(stocked, monkeypatch):
         yield next(real(*args, **kwargs))
         raise RuntimeError("power cut")
 
-    real = propose.nearest
+    real = brute_force.nearest
     with monkeypatch.context() as patch:
-        patch.setattr(propose, "nearest", cut)
+        patch.setattr(brute_force, "nearest", cut)
         with pytest.raises(RuntimeError, match="power cut"):
             stocked.scan()
     after = stocked.scan()
