@@ -86,11 +86,12 @@ class Comparer:
     def compare(self, pairs: Sequence[Asked]) -> Iterator[Proven]:
         """The pairs' proofs, in the order of the pairs."""
         waiting: deque[Future[Proven]] = deque()
-        with ThreadPoolExecutor(self._pool.workers, "prove") as threads:
+        # Twice as many as there are processes: while those compare, the next files are fetched.
+        with ThreadPoolExecutor(2 * self._pool.workers, "prove") as threads:
             try:
                 for pair in pairs:
                     waiting.append(threads.submit(self._one, pair))
-                    if len(waiting) > 2 * self._pool.workers:
+                    if len(waiting) > 4 * self._pool.workers:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()

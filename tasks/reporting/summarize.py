@@ -13,6 +13,7 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.links import find_links
+from tasks.dedup.originals import proof_rule
 from tasks.dedup.verify import calibration, rule_id
 from tasks.embedding.images import shrink
 from tasks.errors import CatalogError
@@ -170,6 +171,7 @@ def _versions() -> dict[str, str]:
     return {
         "dam-dedup": version("dam-dedup"),
         "rule": rule_id(),
+        "proof": proof_rule(),
         "calibration": calibration().version,
     }
 
