@@ -47,7 +47,7 @@ class KnownProofs:
         if names := ", ".join(quote(content) for content in sorted(contents)):
             where += f" AND (left IN ({names}) OR right IN ({names}))"
         rows = pl.DataFrame(pl.from_arrow(catalog.read_arrow("proofs", _COLUMNS, where)))
-        self._rows = rows.cast(_KEPT)
+        self._rows = rows.cast(pl.Schema(_KEPT))
 
     @property
     def rows(self) -> pl.DataFrame:
@@ -71,7 +71,7 @@ class KnownProofs:
     def add(self, rows: pa.Table) -> None:
         """Add proofs that were just made, as they are written to the catalog."""
         new = pl.DataFrame(pl.from_arrow(rows.select(_COLUMNS)))
-        self._rows = pl.concat([self._rows, new.cast(_KEPT)])
+        self._rows = pl.concat([self._rows, new.cast(pl.Schema(_KEPT))])
 
 
 def proof_rows(found: Iterable[Proven]) -> pa.Table:
