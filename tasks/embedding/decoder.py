@@ -23,12 +23,20 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 
+from tasks.embedding.sidecar_request import (
+    SidecarFacts,
+    answer_sidecar,
+    is_sidecar_request,
+    sidecar_request,
+    unpack_sidecar,
+)
 from tasks.errors import ImageError
 from tasks.records import Picture
 from tasks.settings import LimitSettings
@@ -41,6 +49,7 @@ _MAX_ANSWER = 64 * 1024**2
 _START_SECONDS = 60.0
 #: How long after the time limit a child kills itself, should nobody else do it.
 _ALARM_SECONDS = 2
+_Answer = TypeVar("_Answer")
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -72,6 +81,27 @@ class DecoderPool:
         finally:
             self._idle.put(decoder)
 
+    def read_sidecar(self, name: str, data: bytes) -> SidecarFacts:
+        """Read a sidecar: XMP, or a camera's thumbnail.
+
+        Args:
+            name: its key, which tells what it is.
+            data: its bytes.
+
+        Raises:
+            ImageError: with the reason: ``bad_sidecar``, ``timeout``, ``crashed``.
+        """
+        decoder = self._idle.get()
+        try:
+            return decoder.read_sidecar(name, data)
+        finally:
+            self._idle.put(decoder)
+
+    def stop(self) -> None:
+        """End the processes; the next request starts them again."""
+        for decoder in self._all:
+            decoder.stop()
+
     def pids(self) -> list[int]:
         """The processes that live now."""
         return [decoder.pid for decoder in self._all if decoder.pid]
@@ -80,8 +110,7 @@ class DecoderPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for decoder in self._all:
-            decoder.stop()
+        self.stop()
 
 
 #: All that a decoder needs of our environment. What is not named here stays here: credentials come
@@ -125,6 +154,12 @@ class _Decoder:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def decode(self, data: bytes) -> Picture:
+        return self._answered(data, lambda answer: _unpack(answer, self._side))
+
+    def read_sidecar(self, name: str, data: bytes) -> SidecarFacts:
+        return self._answered(sidecar_request(name, data), unpack_sidecar)
+
+    def _answered(self, data: bytes, unpack: Callable[[bytes], _Answer]) -> _Answer:
         if self._process is None or self._process.poll() is not None:
             self._start()
         try:
@@ -140,7 +175,7 @@ class _Decoder:
             self.stop()
             raise ImageError("crashed", f"the decoder died on it (exit {code})") from None
         try:
-            return _unpack(answer, self._side)
+            return unpack(answer)
         except (ValueError, KeyError, TypeError, struct.error):
             self.stop()
             raise ImageError("crashed", "the decoder gave no answer that can be read") from None
@@ -260,7 +295,10 @@ def main() -> None:
         # A parent that was killed cannot kill us: an endless decode must end by itself.
         signal.alarm(math.ceil(limits.seconds) + _ALARM_SECONDS)
         try:
-            answer = _pack(read_picture(data, limits, side))
+            if is_sidecar_request(data):
+                answer = answer_sidecar(data)
+            else:
+                answer = _pack(read_picture(data, limits, side))
         except ImageError as error:
             answer = _pack_error(error.reason, str(error))
         except MemoryError:

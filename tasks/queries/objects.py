@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
-from tasks.embedding.xmp import parse_xmp
 from tasks.errors import AssetGoneError, SourceError
+from tasks.queries.sidecars import read_sidecars
 from tasks.records import asset_id, digest
 from tasks.session import open_catalog
 from tasks.settings import Settings
@@ -23,9 +23,6 @@ log = logging.getLogger(__name__)
 
 #: Why an object is left out that the storage lists but refused to show. The next scan tries again.
 UNREADABLE = "unreadable"
-
-#: The largest sidecar that is read, in bytes; a larger file is no XMP.
-SIDECAR_BYTES = 4 * 1024**2
 
 
 def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
@@ -170,7 +167,7 @@ def asset_row(
         "tags": json.dumps(probe.tags),
         "metadata": json.dumps(probe.metadata),
         "sidecars": attached,
-        "sidecar_xmp": json.dumps(_read_sidecars(source, attached)),
+        "sidecar_xmp": json.dumps(read_sidecars(source, settings, attached).fields),
         "skipped": _skip_reason(probe.head, kind),
     }
 
@@ -192,13 +189,3 @@ def _skip_reason(head: bytes, kind: str | None) -> str | None:
     if kind in PILLOW_FORMATS:
         return None
     return f"format_{kind}" if kind else "not_an_image"
-
-
-def _read_sidecars(source: Source, keys: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key in keys:
-        try:
-            found |= parse_xmp(source.read(key, source.probe(key).etag, SIDECAR_BYTES))
-        except SourceError as error:  # a sidecar that cannot be read is no failure of its asset
-            log.warning("sidecar %r is left out: %s", key, error)
-    return found

@@ -27,6 +27,7 @@ from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
 from tasks.errors import ImageError, ModelError, SourceError
 from tasks.progress import Progress, silent
+from tasks.queries.packets import write_packets
 from tasks.queries.readings import (
     NO_PIXELS,
     Reading,
@@ -281,6 +282,7 @@ class _Writer:
             ),
             only_new=True,
         )
+        write_packets(self._catalog, [one.picture for one in self._readings if one.picture])
         rows = [reading_row(self._judged(reading), self._reader) for reading in self._readings]
         self._catalog.upsert("assets", pa_table(rows, schema.READING))
         self._readings = []
