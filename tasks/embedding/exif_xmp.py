@@ -18,9 +18,9 @@ from xml.etree.ElementTree import Element
 
 from PIL import ExifTags, Image
 
-from tasks.embedding.xmp_forms import alt, bag, seq, structure
-from tasks.xmp_packet import DC, EXIF, EXIF_EX, OURS, PHOTOSHOP, TIFF, XMP
-from tasks.xmp_properties import simple
+from tasks.xmp.forms import alt, bag, seq, structure
+from tasks.xmp.packet import DC, EXIF, EXIF_EX, OURS, PHOTOSHOP, TIFF, XMP
+from tasks.xmp.properties import simple
 
 #: Tags of the layout of one file's samples, pages and blocks, and pointers: they describe the file.
 _LAYOUT = frozenset(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from tasks.embedding.xmp_forms import alt, bag, seq
-from tasks.xmp_packet import DC, IPTC_CORE, PHOTOSHOP, XMP
-from tasks.xmp_properties import simple
+from tasks.xmp.forms import alt, bag, seq
+from tasks.xmp.packet import DC, IPTC_CORE, PHOTOSHOP, XMP
+from tasks.xmp.properties import simple
 
 _TEXTS = {
     4: IPTC_CORE + "IntellectualGenre",

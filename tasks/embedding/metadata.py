@@ -18,9 +18,9 @@ from PIL import Image, IptcImagePlugin
 
 from tasks.embedding.exif_xmp import exif_properties, words
 from tasks.embedding.iptc_xmp import iptc_properties
-from tasks.embedding.xmp_forms import alt, bag, seq
 from tasks.errors import MergeError
-from tasks.xmp_packet import (
+from tasks.xmp.forms import alt, bag, seq
+from tasks.xmp.packet import (
     DC,
     OURS,
     PHOTOSHOP,
@@ -32,7 +32,7 @@ from tasks.xmp_packet import (
     read_packet,
     write_packet,
 )
-from tasks.xmp_properties import BAG, LI, as_text, every_property, items_of, properties, simple
+from tasks.xmp.properties import BAG, LI, as_text, every_property, items_of, properties, simple
 
 #: Bytes of one property, and of all of one file. What is larger is named, not kept: such are depth
 #: maps and pictures in base64, which no sidecar is for.

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 from defusedxml import ElementTree
 
-from tasks.xmp_packet import OURS
+from tasks.xmp.packet import OURS
 
 #: Local name of the property to the name we keep it under (XMP specification, parts 1 and 2).
 _FIELDS = {

@@ -13,8 +13,8 @@ from tasks.embedding.iptc_xmp import iptc_properties
 from tasks.embedding.metadata import read_sidecar
 from tasks.errors import MergeError
 from tasks.settings import LimitSettings
-from tasks.xmp_packet import DC, EXIF, OURS, PHOTOSHOP, read_packet
-from tasks.xmp_properties import as_text, canonical, properties
+from tasks.xmp.packet import DC, EXIF, OURS, PHOTOSHOP, read_packet
+from tasks.xmp.properties import as_text, canonical, properties
 from tests.conftest import blobs
 from tests.merging.blocks import REGIONS, exif_of, packet, with_iptc
 from tests.merging.conftest import encoded

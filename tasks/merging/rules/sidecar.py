@@ -17,7 +17,7 @@ from tasks.merging.rules.xmp_fields import (
     is_merged,
     tags_by_name,
 )
-from tasks.xmp_packet import (
+from tasks.xmp.packet import (
     DC,
     OURS,
     RDF,
@@ -32,7 +32,7 @@ from tasks.xmp_packet import (
     split_name,
     write_packet,
 )
-from tasks.xmp_properties import (
+from tasks.xmp.properties import (
     ALT,
     BAG,
     CONTAINERS,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from tasks.errors import MergeError
 from tasks.merging.rules.xmp_fields import fields_of, list_names
-from tasks.xmp_packet import description, read_packet, write_packet
-from tasks.xmp_properties import properties
+from tasks.xmp.packet import description, read_packet, write_packet
+from tasks.xmp.properties import properties
 
 
 @dataclass(frozen=True, slots=True)

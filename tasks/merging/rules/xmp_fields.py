@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from xml.etree.ElementTree import Element
 
-from tasks.xmp_packet import (
+from tasks.xmp.packet import (
     CRS,
     DC,
     EXIF,
@@ -24,7 +24,7 @@ from tasks.xmp_packet import (
     qualified,
     split_name,
 )
-from tasks.xmp_properties import ALT, BAG, SEQ, as_text, form_of, items_of
+from tasks.xmp.properties import ALT, BAG, SEQ, as_text, form_of, items_of
 
 #: Our reader's name of a field to its property and form (XMP specification, parts 1 and 2).
 #: Identities are not among them: they are never merged.

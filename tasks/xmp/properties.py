@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from xml.etree.ElementTree import Element
 
-from tasks.xmp_packet import EXIF, RDF, XML, Packet, split_name
+from tasks.xmp.packet import EXIF, RDF, XML, Packet, split_name
 
 #: Attributes of a node that are no properties (XMP specification part 1, 7.4).
 SYNTAX = {RDF + name for name in ("about", "ID", "nodeID", "parseType", "datatype", "resource")}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from xml.etree.ElementTree import Element
 
-from tasks.xmp_packet import RDF, XML
-from tasks.xmp_properties import ALT, BAG, LI, SEQ, simple
+from tasks.xmp.packet import RDF, XML
+from tasks.xmp.properties import ALT, BAG, LI, SEQ, simple
 
 
 def alt(name: str, text: str) -> Element:
