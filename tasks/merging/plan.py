@@ -18,13 +18,7 @@ import polars as pl
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
 from tasks.embedding.sidecar_request import SidecarFacts
-from tasks.errors import (
-    AssetChangedError,
-    AssetGoneError,
-    ImageError,
-    MergeError,
-    PolicyError,
-)
+from tasks.errors import MergeError, PolicyError
 from tasks.merging.approvals import sign_link
 from tasks.merging.companions import Belongings, ask_about, find_belongings
 from tasks.merging.journal import past_outcomes, read_decisions, save_decision, save_plan
@@ -50,14 +44,14 @@ from tasks.merging.rules.plans import (
     PlannedGroup,
 )
 from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
-from tasks.merging.rules.voices import one_packet, said_by
+from tasks.merging.rules.voices import said_by
+from tasks.merging.sidecars import read_sidecars, with_sidecars, with_thumbnails
 from tasks.progress import Progress, silent
 from tasks.queries.asset_pairs import list_pairs
 from tasks.queries.matches import read_matches
 from tasks.queries.packets import read_packets
 from tasks.queries.reviewers import share_groups
 from tasks.queries.scope_assets import read_assets
-from tasks.queries.sidecars import SIDECAR_BYTES, parse_sidecar
 from tasks.records import ObjectState, Scan, Space, Tier, now
 from tasks.session import open_catalog, open_source, open_store, scope_sql
 from tasks.sources.store import Store
@@ -358,18 +352,6 @@ def _member(row: dict[str, Any], original: bool, packet: str | None) -> Member:
     )
 
 
-def _with_sidecars(member: Member, said: dict[str, SidecarFacts]) -> Member:
-    """A member with all that its sidecars say: the first counts before its file, others beside."""
-    found = {key: said_by(said[key].packet) for key in member.sidecars if key in said}
-    first = found.get(member.sidecar or "")
-    return replace(
-        member,
-        xmp=member.xmp | (first.fields if first else {}),
-        more={key: one.fields for key, one in found.items() if key != member.sidecar},
-        lists=member.lists.union(*(one.lists for one in found.values())),
-    )
-
-
 def _plan_group(
     site: _Site,
     group_id: str,
@@ -391,13 +373,13 @@ def _plan_group(
     members = [_looked_at(member, states.get(member.key)) for member in members]
     bodies: dict[str, bytes] = {}
     said: dict[str, SidecarFacts] = {}
-    if states and not refused:
+    if site.store is not None and states and not refused:
         try:
             _check_sidecars(members, states)
-            bodies, said = _read_sidecars(site, members, states)
+            bodies, said = read_sidecars(site.store, site.scan.settings, members, states)
         except MergeError as error:
             refused = str(error)
-    members = [_with_sidecars(member, said) for member in members]
+    members = [with_sidecars(member, said) for member in members]
     choice = choose_keeper(members, site.policy, rule, site.time, wanted=site.keepers.get(group_id))
     return _with_operations(
         site, group_id, tier, rule, choice, _Seen(states, bodies, said), refused
@@ -423,7 +405,9 @@ def _with_operations(
             belongings = find_belongings(site.store, keeper, duplicates, site.users)
             wanted = {*belongings.all_moving, *belongings.beside} - states.keys()
             states = states | site.store.states(sorted(wanted))
-            duplicates = _thumbnails_say(site, belongings, duplicates, states)
+            duplicates = with_thumbnails(
+                site.store, site.scan.settings, duplicates, belongings.moving, states
+            )
             asked = ask_about(belongings, duplicates, states)
         except MergeError as error:
             refused = str(error)
@@ -548,57 +532,6 @@ def _looked_at(member: Member, state: ObjectState | None) -> Member:
     if state is None:
         return replace(member, held="")
     return replace(member, held=state.held, tags=state.tags)
-
-
-def _read_sidecars(
-    site: _Site, members: Sequence[Member], states: dict[str, ObjectState]
-) -> tuple[dict[str, bytes], dict[str, SidecarFacts]]:
-    """Bytes of the members' sidecars, and what a decoder process read in them.
-
-    Raises:
-        MergeError: when one cannot be read: what it says would be lost.
-    """
-    bodies: dict[str, bytes] = {}
-    said: dict[str, SidecarFacts] = {}
-    for key in sorted({key for member in members for key in member.sidecars}):
-        if site.store is not None and states[key].exists:
-            bodies[key], said[key] = _read_sidecar(site, site.store, states[key])
-    return bodies, said
-
-
-def _read_sidecar(site: _Site, store: Store, state: ObjectState) -> tuple[bytes, SidecarFacts]:
-    key = state.key
-    if state.size > SIDECAR_BYTES:
-        raise MergeError(f"the sidecar {key!r} cannot be read: it is larger than 4 MiB")
-    try:
-        data = store.read(key, state.etag, SIDECAR_BYTES)
-        return data, parse_sidecar(site.scan.settings, key, data)
-    except (AssetGoneError, AssetChangedError) as error:
-        raise MergeError(f"{error}: scan again") from None
-    except ImageError as error:
-        raise MergeError(
-            f"the sidecar {key!r} cannot be read: {error}; mend or remove it"
-        ) from None
-
-
-def _thumbnails_say(
-    site: _Site, belongings: Belongings, members: Sequence[Member], states: dict[str, ObjectState]
-) -> list[Member]:
-    """The members with what their cameras' thumbnails (``.thm``) say of them, which leave."""
-    found = []
-    for member in members:
-        more, packets = dict(member.more), []
-        for key in belongings.moving.get(member.key, ()):
-            if key.lower().endswith(".thm") and site.store is not None and states[key].exists:
-                _, facts = _read_sidecar(site, site.store, states[key])
-                more[key] = said_by(facts.packet).fields
-                packets.append(facts.packet)
-        found.append(
-            replace(member, more=more, packet=one_packet([member.packet, *packets]))
-            if packets
-            else member
-        )
-    return found
 
 
 def _approve_by_rule(catalog: Catalog, plan: Plan, policy: Policy) -> None:
