@@ -58,6 +58,8 @@ _NOT_TOLD = {"Software", "XML:com.adobe.xmp", "date:create", "date:modify", "dat
 #: Comments that encoders leave about themselves.
 _ENCODERS = ("CREATOR: gd-jpeg", "Lavc", "Optimized by", "Compressed by")
 _MOST_NAMES = 8
+#: How a block is told that is broken, hostile or beyond a limit.
+UNREADABLE = "that cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def read_metadata(image: Image.Image, data: bytes, xmp: bytes) -> Metadata:
     try:
         return _read(image, data, xmp)
     except Exception as error:  # whatever hostile bytes lead to, the picture is not lost
-        return Metadata("", (f"metadata that cannot be read ({type(error).__name__})",))
+        return Metadata("", (f"metadata {UNREADABLE} ({type(error).__name__})",))
 
 
 def _read(image: Image.Image, data: bytes, xmp: bytes) -> Metadata:
@@ -136,7 +138,7 @@ def _embedded(image: Image.Image, xmp: bytes, holds: list[str]) -> Packet:
         try:
             read = read_packet(block, f"its {whose}")
         except MergeError as error:
-            holds.append(f"{whose} that cannot be read ({str(error)[:80]})")
+            holds.append(f"{whose} {UNREADABLE} ({str(error)[:80]})")
             continue
         if whose == "XMP":
             packet = read

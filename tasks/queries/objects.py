@@ -117,8 +117,9 @@ def asset_row(
         sidecars: keys of XMP sidecars by the stem they may belong to.
 
     Returns:
-        Columns of the assets table. An object that is no image, or that the store refuses to
-        show, has the reason under ``skipped``.
+        Columns of the assets table, and ``unread_sidecars``: the keys of those that could not be
+        read. An object that is no image, or that the store refuses to show, has the reason under
+        ``skipped``.
     """
     key = item["key"]
     path = PurePosixPath(key)
@@ -149,6 +150,7 @@ def asset_row(
         log.warning("%r is left out of this scan: %s", key, error)
         return row | {"skipped": UNREADABLE, "etag": ""}
     attached = sidecars_of(key, sidecars)
+    said = read_sidecars(source, settings, attached)
     kind = sniff(probe.head) if probe.head else None
     if probe.etag != item["etag"]:
         # The object was replaced since it was listed: what the probe saw is what will be read. In
@@ -167,7 +169,8 @@ def asset_row(
         "tags": json.dumps(probe.tags),
         "metadata": json.dumps(probe.metadata),
         "sidecars": attached,
-        "sidecar_xmp": json.dumps(read_sidecars(source, settings, attached).fields),
+        "sidecar_xmp": json.dumps(said.fields),
+        "unread_sidecars": sorted(said.unread),
         "skipped": _skip_reason(probe.head, kind),
     }
 

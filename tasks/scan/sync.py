@@ -76,13 +76,16 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
         changed = pl.concat([changed, _sidecar_changes(listed, added, changed, removed)])
         work = pl.concat([added, changed]).sort("key")
         done = 0
+        unread: set[str] = set()
         progress("sync", 0, work.height)
         with ThreadPoolExecutor(source.workers, thread_name_prefix="probe") as pool:
             for part in work.iter_slices(_WRITE_ROWS):
                 rows = pool.map(
                     lambda item: asset_row(source, settings, item, sidecars), part.to_dicts()
                 )
-                catalog.upsert("assets", pa_table(_checked(list(rows), scan), schema.LISTING))
+                found = _checked(list(rows), scan)
+                unread.update(key for row in found for key in row.get("unread_sidecars", ()))
+                catalog.upsert("assets", pa_table(found, schema.LISTING))
                 done += part.height
                 progress("sync", done, work.height)
         _mark_removed(catalog, removed)
@@ -94,6 +97,8 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
         listed.height - added.height - changed.height,
     )
     log.info("sync: %s", counts)
+    if unread:
+        log.warning("sidecars that could not be read: %d; what they say is not known", len(unread))
     return counts
 
 

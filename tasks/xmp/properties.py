@@ -68,16 +68,21 @@ def as_text(element: Element) -> str:
     """A property as a text: equal texts mean the same, whichever program wrote them.
 
     Lists are joined with ``"; "``; structures are told as ``Name=Kim, Type=Face``, the parts of
-    each in alphabetical order. A text over 400 characters is cut, and a digest of all of it added.
+    each in alphabetical order. A text over 400 characters that is no list is cut, and a digest of
+    all of it added.
     """
     form = form_of(element)
     if form == "structure":
-        text = "; ".join(_leaves(element))
-        if len(text) > _SHOWN:
-            mark = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-            text = f"{text[:_SHOWN]}... ({len(text)} characters, {mark})"
+        return _cut("; ".join(_leaves(element)))
+    text = "; ".join(canonical(element.tag, item) for item in items_of(element))
+    return text if form in ("Bag", "Seq") else _cut(text)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _SHOWN:
         return text
-    return "; ".join(canonical(element.tag, item) for item in items_of(element))
+    mark = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    return f"{text[:_SHOWN]}... ({len(text)} characters, {mark})"
 
 
 def canonical(name: str, text: str) -> str:

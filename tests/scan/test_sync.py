@@ -255,11 +255,14 @@ def test_a_pattern_of_pictures_does_not_leave_out_their_sidecars(dam: Dam) -> No
     assert found["b.jpg"] == ["b.jpg.XMP"]
 
 
-def test_a_broken_sidecar_does_not_lose_the_asset(dam: Dam) -> None:
+def test_a_broken_sidecar_does_not_lose_the_asset(
+    dam: Dam, caplog: pytest.LogCaptureFixture
+) -> None:
     dam.put("a.jpg")
     dam.put("a.xmp", body=b"<not xml")
     dam.sync()
     assert dam.known("sidecars", "sidecar_xmp", "skipped")["a.jpg"] == [["a.xmp"], "{}", None]
+    assert "sidecars that could not be read: 1" in caplog.text
 
 
 def test_labels_come_from_tags_then_from_metadata(dam: Dam) -> None:

@@ -15,7 +15,8 @@ from tasks.merging.rules.xmp_fields import names_places
 _IDENTITY = {"xmp.document_id", "xmp.instance_id", "xmp.original_document_id", "xmp.derived_from"}
 #: Tags that this program writes; they are about one merge.
 _OURS = "tags.dam-dedup"
-#: XMP texts are read up to so many characters: one that long may have lost its end.
+#: Texts of sidecars and of files read by older releases are kept up to so many characters: one of
+#: just that length may have lost its end.
 _XMP_CUT = 2000
 #: What S3 allows: tags of an object, UTF-16 units of their names and values, and characters
 #: other than letters and digits.
@@ -195,8 +196,8 @@ def _matches(field: _Field, rule: FieldRule) -> bool:
 
 
 def _check_whole(field: _Field) -> None:
-    if any(len(text) >= _XMP_CUT for text in (field.had or "", *field.others.values())):
-        raise _Unclear(f"a text of {_XMP_CUT} characters or more was read in part")
+    if any(len(text) == _XMP_CUT for text in (field.had or "", *field.others.values())):
+        raise _Unclear(f"a text was read in part, up to {_XMP_CUT} characters")
 
 
 # ---- rules -----------------------------------------------------------------------------------
