@@ -286,6 +286,7 @@ def words(value: Any) -> str:
             return value.replace("\0", "").strip()
     if not isinstance(value, bytes):
         return ""
+    text: str
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:

@@ -27,6 +27,7 @@ from tasks.errors import (
 from tasks.merging.bucket_journal import BucketJournal
 from tasks.merging.bucket_turn import bucket_turn
 from tasks.merging.catalog_sync import remember_objects
+from tasks.merging.compared import why_not_compared
 from tasks.merging.decide import decide
 from tasks.merging.journal import (
     CHECKED,
@@ -439,6 +440,7 @@ def _merge_group(
         return outcome("refused", "its approval was taken back")
     # Approved in this plan, and rejected or undone in another one since: the last word holds.
     since = "" if begun else past_outcomes(catalog, run.plan.scope).get(group.fingerprint, "")
+    since = since or ("" if begun else why_not_compared(catalog, settings, run.plan, group))
     if since:
         if not dry_run:
             write_group_event(catalog, run, group, REFUSED, since)

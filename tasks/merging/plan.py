@@ -44,7 +44,7 @@ from tasks.merging.rules.plans import (
     PlannedGroup,
 )
 from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
-from tasks.merging.rules.proofs import Proofs, why_unproven
+from tasks.merging.rules.proofs import MERGING, Proofs, why_unproven
 from tasks.merging.rules.voices import said_by
 from tasks.merging.sidecars import read_sidecars, with_sidecars, with_thumbnails
 from tasks.progress import Progress, silent
@@ -62,8 +62,6 @@ log = logging.getLogger(__name__)
 
 #: Groups of one plan; what is beyond waits for the next, for a person has to read it.
 _MOST_GROUPS = 5000
-#: Actions after which the keeper stands for its duplicates.
-_MERGING = {Action.METADATA, Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 #: Actions after which the duplicates are gone.
 _LEAVING = {Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 _FACTS = [
@@ -206,8 +204,7 @@ def make_plan(
     catalog = open_catalog(scan.settings)
     groups = _members(catalog, scan, space)
     wanted = _whole_ids(keepers or {}, [name for name, _ in groups])
-    proofs = read_pair_proofs(catalog, scan, {m.content for _, group in groups for m in group})
-    site = _site(catalog, scan, policy, wanted, again, proofs)
+    site = _site(catalog, scan, policy, wanted, again, groups)
     groups = [(name, members) for name, members in groups if name.startswith(only)]
     allowed = _allowed(catalog, scan, policy)
     planned = []
@@ -255,7 +252,7 @@ def _site(
     policy: Policy,
     keepers: dict[str, str],
     again: bool,
-    proofs: Proofs,
+    groups: Sequence[tuple[str, Sequence[Member]]],
 ) -> _Site:
     _check_collection(policy, scan.source)
     # Not the scan's scope alone: a raw file that is no image, or another filter's, has it too.
@@ -267,13 +264,18 @@ def _site(
     for key, sidecars in uses.filter(pl.col("sidecars").list.len() > 0).iter_rows():
         for sidecar in sidecars:
             users.setdefault(sidecar, []).append(key)
+    inside = pl.DataFrame(
+        [(member.asset_id, member.content) for _, group in groups for member in group],
+        schema={"asset_id": pl.String, "content": pl.String},
+        orient="row",
+    )
     return _Site(
         scan=scan,
         policy=policy,
         store=open_store(scan.source, scan.settings),
         users=users,
         past={} if again else past_outcomes(catalog, scan.scope),
-        proofs=proofs,
+        proofs=read_pair_proofs(catalog, source.id, inside),
         keepers=keepers,
         time=now(),
     )
@@ -424,9 +426,9 @@ def _with_operations(
     everyone = (keeper, *duplicates)
     merge = merge_metadata(keeper, duplicates, _field_rules(rule, everyone))
     # A tag or a link takes nothing from anybody: there is nothing to ask.
-    questions = (*choice.questions, *merge.conflicts) if rule.action in _MERGING else ()
-    if rule.action in _MERGING:
-        refused = refused or why_unproven(everyone, site.proofs)
+    questions = (*choice.questions, *merge.conflicts) if rule.action in MERGING else ()
+    if rule.action in MERGING:
+        refused = refused or why_unproven([(m.content, m.key) for m in everyone], site.proofs)
     if rule.action in _LEAVING:
         questions = (*questions, *left_behind(keeper, duplicates), *asked)
     operations: tuple[Any, ...] = ()
@@ -449,7 +451,7 @@ def _with_operations(
         except MergeError as error:
             refused = str(error)
     relied_on = {member.key for member in everyone}
-    if rule.action in _MERGING:  # a sidecar that appears knows something that would be left behind
+    if rule.action in MERGING:  # a sidecar that appears knows something that would be left behind
         relied_on |= {name for member in everyone for name in sidecar_names(member)}
     return PlannedGroup(
         group_id=group_id,
