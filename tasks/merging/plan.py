@@ -17,7 +17,7 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
-from tasks.embedding.sidecar_request import SidecarFacts
+from tasks.embedding.sidecar_facts import SidecarFacts
 from tasks.errors import MergeError, PolicyError
 from tasks.merging.approvals import sign_link
 from tasks.merging.companions import Belongings, ask_about, find_belongings
@@ -44,12 +44,14 @@ from tasks.merging.rules.plans import (
     PlannedGroup,
 )
 from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
+from tasks.merging.rules.proofs import Proofs, why_unproven
 from tasks.merging.rules.voices import said_by
 from tasks.merging.sidecars import read_sidecars, with_sidecars, with_thumbnails
 from tasks.progress import Progress, silent
 from tasks.queries.asset_pairs import list_pairs
 from tasks.queries.matches import read_matches
 from tasks.queries.packets import read_packets
+from tasks.queries.pair_proofs import read_pair_proofs
 from tasks.queries.reviewers import share_groups
 from tasks.queries.scope_assets import read_assets
 from tasks.records import ObjectState, Scan, Space, Tier, now
@@ -95,6 +97,7 @@ class _Site:
     store: Store | None
     users: dict[str, list[str]]
     past: dict[str, str]
+    proofs: Proofs
     keepers: dict[str, str]
     time: datetime
 
@@ -203,7 +206,8 @@ def make_plan(
     catalog = open_catalog(scan.settings)
     groups = _members(catalog, scan, space)
     wanted = _whole_ids(keepers or {}, [name for name, _ in groups])
-    site = _site(catalog, scan, policy, wanted, again)
+    proofs = read_pair_proofs(catalog, scan, {m.content for _, group in groups for m in group})
+    site = _site(catalog, scan, policy, wanted, again, proofs)
     groups = [(name, members) for name, members in groups if name.startswith(only)]
     allowed = _allowed(catalog, scan, policy)
     planned = []
@@ -246,7 +250,12 @@ def _whole_ids(keepers: dict[str, str], groups: Sequence[str]) -> dict[str, str]
 
 
 def _site(
-    catalog: Catalog, scan: Scan, policy: Policy, keepers: dict[str, str], again: bool
+    catalog: Catalog,
+    scan: Scan,
+    policy: Policy,
+    keepers: dict[str, str],
+    again: bool,
+    proofs: Proofs,
 ) -> _Site:
     _check_collection(policy, scan.source)
     # Not the scan's scope alone: a raw file that is no image, or another filter's, has it too.
@@ -264,6 +273,7 @@ def _site(
         store=open_store(scan.source, scan.settings),
         users=users,
         past={} if again else past_outcomes(catalog, scan.scope),
+        proofs=proofs,
         keepers=keepers,
         time=now(),
     )
@@ -415,6 +425,8 @@ def _with_operations(
     merge = merge_metadata(keeper, duplicates, _field_rules(rule, everyone))
     # A tag or a link takes nothing from anybody: there is nothing to ask.
     questions = (*choice.questions, *merge.conflicts) if rule.action in _MERGING else ()
+    if rule.action in _MERGING:
+        refused = refused or why_unproven(everyone, site.proofs)
     if rule.action in _LEAVING:
         questions = (*questions, *left_behind(keeper, duplicates), *asked)
     operations: tuple[Any, ...] = ()

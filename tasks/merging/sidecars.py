@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tasks.embedding.sidecar_request import SidecarFacts
+from tasks.embedding.sidecar_facts import SidecarFacts
 from tasks.errors import AssetChangedError, AssetGoneError, ImageError, MergeError
 from tasks.merging.rules.plans import Member
 from tasks.merging.rules.voices import one_packet, said_by

@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 
 from tasks.embedding.decoder import DecoderPool
-from tasks.embedding.sidecar_request import SidecarFacts
+from tasks.embedding.sidecar_facts import SidecarFacts
 from tasks.errors import ImageError, SourceError
 from tasks.settings import LimitSettings, Settings
 from tasks.sources.base import Source
