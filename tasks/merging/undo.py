@@ -12,9 +12,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
 
 import polars as pl
 
@@ -38,7 +37,7 @@ from tasks.merging.journal import (
     write_events,
 )
 from tasks.merging.operations import Operator
-from tasks.merging.rules.plans import Operation, OperationKind, Plan, PlannedGroup
+from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
 from tasks.progress import Progress, silent
 from tasks.records import now
 from tasks.session import open_catalog, open_store
@@ -196,40 +195,64 @@ def _undo_group(
     numbers: list[int],
     operator: Operator,
 ) -> list[UndoOutcome]:
-    described: list[tuple[int, Operation, dict[str, Any]]] = [
-        (n, group.operations[n], {}) for n in numbers
-    ]
-    write_events(catalog, run, group, UNDOING, described)
+    # What is to be known of each object before the first request; see `before_undo`.
+    write_events(
+        catalog,
+        run,
+        group,
+        UNDOING,
+        [(n, group.operations[n], operator.before_undo(n)) for n in numbers],
+    )
     outcomes = []
     lost = ""
     for n in numbers:
         if lost and group.operations[n].kind not in {OperationKind.COPY, OperationKind.DELETE}:
             why = f"it stays, for it holds what is known of an asset that is gone: {lost}"
-            outcomes.append(_outcome(run.plan, group, n, "left", why))
-            continue
-        try:
-            why = operator.undo(n, keep_copies=True)
-        except MergeError as error:  # gone for good; the others may come back
-            lost = str(error)
-            outcomes.append(_outcome(run.plan, group, n, "failed", lost))
-            continue
-        except SourceError as error:
-            outcomes.append(_outcome(run.plan, group, n, "failed", str(error)))
+            outcome = _outcome(run.plan, group, n, "left", why)
+        else:
+            outcome = _undo_one(run.plan, group, n, operator)
+        outcomes.append(outcome)
+        _write_end(catalog, run, group, n, outcome)
+        if outcome.state == "gone":  # for good; the others may come back
+            lost = outcome.why
+        elif outcome.state == "failed":
             break
-        outcomes.append(_outcome(run.plan, group, n, "left" if why else "undone", why))
-    ends = list(zip(numbers, outcomes, strict=False))
-    rows: dict[str, list[tuple[int, Operation, dict[str, Any]]]] = {}
-    for n, end in ends:
-        if end.state in _EVENTS:
-            copy = group.operations[n].kind is OperationKind.COPY
-            event = RELEASED if copy and end.state == "undone" else _EVENTS[end.state]
-            rows.setdefault(event, []).append((n, group.operations[n], {"why": end.why}))
-    for event, described in rows.items():
-        write_events(catalog, run, group, event, described)
-    undone = [n for n, outcome in ends if outcome.state == "undone"]
+    undone = [n for n, end in zip(numbers, outcomes, strict=False) if end.state == "undone"]
     remember_objects(catalog, settings, run.plan, group, undone, undone=True)
     log.info("group %s: %d of %d operations undone", group.group_id[:8], len(undone), len(numbers))
-    return outcomes
+    return [replace(end, state="failed") if end.state == "gone" else end for end in outcomes]
+
+
+def _undo_one(plan: Plan, group: PlannedGroup, number: int, operator: Operator) -> UndoOutcome:
+    try:
+        why = operator.undo(number, keep_copies=True)
+    except MergeError as error:
+        return _outcome(plan, group, number, "gone", str(error))
+    except SourceError as error:
+        return _outcome(plan, group, number, "failed", str(error))
+    return _outcome(plan, group, number, "left" if why else "undone", why)
+
+
+def _write_end(
+    catalog: Catalog, run: Run, group: PlannedGroup, number: int, end: UndoOutcome
+) -> None:
+    """Write down at once what became of an operation.
+
+    From then on it is never undone again: what somebody deletes after we put it back stays deleted.
+    A process that dies between its request and this row leaves the outcome open. The next undo then
+    puts back what is missing, even if a person deleted it in between. On a bucket without versions
+    nothing tells that deletion from a late request of our own merge, or from an object that never
+    came back, so the word that is known holds: somebody asked for the undo, and asked again. Who
+    deleted the object deletes it once more; an asset that is wrongly left out would be missed by
+    nobody. One request for one object is all that can be open.
+    """
+    event = _EVENTS.get(end.state)
+    if event is None:
+        return
+    operation = group.operations[number]
+    if event == UNDONE and operation.kind is OperationKind.COPY:
+        event = RELEASED
+    write_events(catalog, run, group, event, [(number, operation, {"why": end.why})])
 
 
 _EVENTS = {"undone": UNDONE, "left": LEFT}

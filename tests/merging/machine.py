@@ -32,6 +32,7 @@ from tasks.merging.journal import (
     DONE,
     INTENDED,
     LEFT,
+    UNDOING,
     UNDONE,
     group_state,
     last_events,
@@ -98,6 +99,8 @@ class Merges(BucketWorld):
         #: What the product left, where it wrote last.
         self.ours: dict[str, Thing | None] = {}
         self.audit: set[str] = set()
+        #: Keys whose undo was cut off: whether they were put back was not written down.
+        self.cut_off: set[str] = set()
         self.slips = 0
         #: The other catalog of the bucket: settings, plans, words, audit, begun.
         other = f"{self.settings.catalog.uri}-other"
@@ -332,11 +335,22 @@ class Merges(BucketWorld):
                 self._check_touched(name, plan, key, before.get(key))
                 self.ours[key] = after.get(key)
             self.stale = True
-        if plan.id not in {known.id for known in self.begun}:
-            events = read_events(open_catalog(self.settings), plan)
-            if not events.filter(event=INTENDED).is_empty():
-                self.begun.append(plan)
+        events = read_events(open_catalog(self.settings), plan)
+        if not self.versioned:  # where there are versions, our own marker is known
+            self._note_cut_off(plan, events)
+        new = plan.id not in {known.id for known in self.begun}
+        if new and not events.filter(event=INTENDED).is_empty():
+            self.begun.append(plan)
         return found, before, after
+
+    def _note_cut_off(self, plan: Plan, events: Any) -> None:
+        for group in plan.groups:
+            last = last_events(events, group.group_id)
+            for number, operation in enumerate(group.operations):
+                if last.get(number, ("",))[0] == UNDOING:
+                    self.cut_off.add(operation.key)
+                else:
+                    self.cut_off.discard(operation.key)
 
     def _check_touched(self, name: str, plan: Plan, key: str, was: Thing | None) -> None:
         """What the product changed was as the plan says, or as the product had left it."""
@@ -348,6 +362,11 @@ class Merges(BucketWorld):
         ]
         assert mine, f"{name} changed {key!r}, which its plan does not name"
         if key in self.ours and self.ours[key] == was:
+            return
+        if name.startswith("undo") and was is None and key in self.cut_off:
+            # No store tells whether it never came back or was deleted after: see `_write_end`.
+            STEPS["  put back again"] += 1
+            self.mixed.add(key)
             return
         assert not name.startswith("undo"), f"{name} changed {key!r}, which others changed"
         known = [None if key == o.to and o.key != key else self._before(o) for o in mine]
