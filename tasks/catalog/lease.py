@@ -178,6 +178,21 @@ class _Found:
         return _started(int(pid)) != started
 
 
+#: Place of a lease object to its ETag and the moment since which this process saw no other there.
+#: No two bodies of a lease are equal, so that the same ETag means that nobody wrote in between.
+_SEEN: dict[str, tuple[str, float]] = {}
+#: Leases that this process is going to take after the one that it waits for.
+_WANTED: list[S3Lease] = []
+
+
+def _unchanged_since(place: str, etag: str, begun: float) -> float:
+    """Since when a lease object has had this ETag, as far as this process has watched it."""
+    known, since = _SEEN.get(place, ("", begun))
+    if known != etag:
+        _SEEN[place], since = (etag, begun), begun
+    return since
+
+
 def _machine() -> str:
     """This machine since its last start, and the container on it; empty where that is not told."""
     try:
@@ -280,7 +295,6 @@ class S3Lease:
 
     def _acquire(self, wait: float) -> None:
         deadline = elapsed() + wait
-        seen, since = "", 0.0
         while True:
             begun = elapsed()
             found = self._read()
@@ -290,11 +304,9 @@ class S3Lease:
             elif not found.holder or found.died:
                 if self._took(begun, found.fence + 1, IfMatch=found.etag):
                     return
-            elif found.etag != seen:
-                seen, since = found.etag, begun
-            elif begun - since > found.term * _MARGIN and self._took(
-                begun, found.fence + 1, IfMatch=found.etag
-            ):
+            elif begun - _unchanged_since(
+                self.place, found.etag, begun
+            ) > found.term * _MARGIN and self._took(begun, found.fence + 1, IfMatch=found.etag):
                 log.warning(
                     "took over %s: %s did not renew it for %.0f s",
                     self.place,
@@ -309,7 +321,18 @@ class S3Lease:
                     "DAM_DEDUP_CATALOG__BUSY_SECONDS. A process that died is waited for for "
                     f"{found.term if found else self.term:.0f} s"
                 )
+            self._watch_the_next()
             time.sleep(min(_POLL_SECONDS, max(0.01, deadline - elapsed())))
+
+    def _watch_the_next(self) -> None:
+        """Look at the leases that will be wanted after this one, which may be one process's too."""
+        for lease in _WANTED:
+            if lease.place == self.place:
+                continue
+            with contextlib.suppress(ClientError, BotoCoreError):
+                begun = elapsed()
+                if (found := lease._read()) is not None:
+                    _unchanged_since(lease.place, found.etag, begun)
 
     def _took(self, begun: float, fence: int, **condition: str) -> bool:
         """Whether the lease became ours; of several that try, one succeeds."""
@@ -398,6 +421,27 @@ class S3Lease:
         )
 
 
+def _lease_of(client: S3Client, uri: str, name: str, *, keep: bool) -> S3Lease:
+    parts = urlsplit(uri)
+    key = f"{parts.path.strip('/')}/.{name}.lease".lstrip("/")
+    return S3Lease(client, parts.netloc, key, what=name, term=LEASE_SECONDS, keep=keep)
+
+
+@contextlib.contextmanager
+def lease_wanted(client: S3Client, uri: str, name: str) -> Iterator[None]:
+    """Inside the block, waiting for any lease also counts as waiting for this one.
+
+    A process that stood still may hold several. Waited for one after another, three of them took
+    305 seconds; watched together, one term is enough for all.
+    """
+    lease = _lease_of(client, uri, name, keep=True)
+    _WANTED.append(lease)
+    try:
+        yield
+    finally:
+        _WANTED.remove(lease)
+
+
 @contextlib.contextmanager
 def s3_lease(
     client: S3Client, uri: str, wait: float, name: str = "writer", *, keep: bool = False
@@ -415,9 +459,7 @@ def s3_lease(
         CatalogBusyError: when somebody else holds it for longer than ``wait`` seconds.
         CatalogError: when the store ignores preconditions, so that no lease can be trusted.
     """
-    parts = urlsplit(uri)
-    key = f"{parts.path.strip('/')}/.{name}.lease".lstrip("/")
-    lease = S3Lease(client, parts.netloc, key, what=name, term=LEASE_SECONDS, keep=keep)
+    lease = _lease_of(client, uri, name, keep=keep)
     lease.take(wait)
     try:
         yield lease

@@ -25,7 +25,7 @@ from tasks.errors import (
     TransientSourceError,
 )
 from tasks.merging.bucket_journal import BucketJournal
-from tasks.merging.bucket_turn import bucket_turn
+from tasks.merging.bucket_turn import bucket_turn, bucket_wanted
 from tasks.merging.catalog_sync import remember_objects
 from tasks.merging.decide import decide
 from tasks.merging.journal import (
@@ -128,7 +128,8 @@ def merge_plan(
         raise MergeError(f"{plan.source} is a folder; merging needs a bucket")
     book = BucketJournal(store, plan)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
+        with bucket_wanted(store, settings):
+            stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         chosen = _chosen(catalog, plan, groups, dry_run)
         events = read_events(catalog, plan)
         _check_roles(chosen)

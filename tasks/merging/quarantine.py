@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import polars as pl
 from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError, SourceError
 from tasks.merging.bucket_journal import BucketJournal
-from tasks.merging.bucket_turn import bucket_turn
+from tasks.merging.bucket_turn import bucket_turn, bucket_wanted
 from tasks.merging.journal import (
     DONE,
     LEFT,
@@ -98,7 +99,12 @@ def empty_quarantine(
         raise MergeError("emptying a quarantine early needs one plan's id")
     catalog = open_catalog(settings)
     outcomes: list[Quarantined] = []
-    with catalog.turn(settings.catalog.scan_wait_seconds):
+    with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as wanted:
+            for source in sorted({plan.source for plan in _plans(catalog, plan_id)}):
+                if (store := open_store(source, settings)) is not None:
+                    wanted.enter_context(bucket_wanted(store, settings))
+            stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         for plan in _plans(catalog, plan_id):
             due = [
                 (entry, group)

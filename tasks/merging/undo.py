@@ -20,7 +20,7 @@ import polars as pl
 from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError, SourceError
 from tasks.merging.bucket_journal import BucketJournal
-from tasks.merging.bucket_turn import bucket_turn
+from tasks.merging.bucket_turn import bucket_turn, bucket_wanted
 from tasks.merging.catalog_sync import remember_objects
 from tasks.merging.journal import (
     LEFT,
@@ -97,7 +97,8 @@ def undo_merge(
     if store is None:
         raise MergeError(f"{plan.source} is a folder; nothing was merged there")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
+        with bucket_wanted(store, settings):
+            stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         events = read_events(catalog, plan)
         todo = _todo(plan, events, group_id, number)
         if todo and not dry_run:

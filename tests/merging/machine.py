@@ -99,7 +99,8 @@ class Merges(BucketWorld):
         #: What the product left, where it wrote last.
         self.ours: dict[str, Thing | None] = {}
         self.audit: set[str] = set()
-        #: Keys whose undo was cut off: whether they were put back was not written down.
+        #: Keys whose undo was cut off, so that it is not known whether they are back, or that were
+        #: left because something else was there.
         self.cut_off: set[str] = set()
         self.slips = 0
         #: The other catalog of the bucket: settings, plans, words, audit, begun.
@@ -347,7 +348,7 @@ class Merges(BucketWorld):
         for group in plan.groups:
             last = last_events(events, group.group_id)
             for number, operation in enumerate(group.operations):
-                if last.get(number, ("",))[0] == UNDOING:
+                if last.get(number, ("",))[0] in (UNDOING, LEFT):
                     self.cut_off.add(operation.key)
                 else:
                     self.cut_off.discard(operation.key)
@@ -364,7 +365,8 @@ class Merges(BucketWorld):
         if key in self.ours and self.ours[key] == was:
             return
         if name.startswith("undo") and was is None and key in self.cut_off:
-            # No store tells whether it never came back or was deleted after: see `_write_end`.
+            # Cut off: no store tells whether it was deleted before or after: see `_write_end`.
+            # Left: somebody made room for it, and asked for the undo again.
             STEPS["  put back again"] += 1
             self.mixed.add(key)
             return
