@@ -167,6 +167,7 @@ class _Found:
     fence: int
     term: float
     process: str
+    work: str = ""
 
     @property
     def died(self) -> bool:
@@ -223,12 +224,16 @@ class S3Lease:
     Attributes:
         fence: goes up with every holder of the lease: a later holder has the larger number.
         term: seconds for which it is ours after each renewal.
+        cut_off: what the holder before was at (its `note`), where it never gave the lease up and
+            may still be alive; empty otherwise.
     """
 
     def __init__(
         self, client: S3Client, bucket: str, key: str, *, what: str, term: float, keep: bool
     ) -> None:
         self.fence = 0
+        self.cut_off = ""
+        self._work = ""
         self._client, self._bucket, self._key = client, bucket, key
         self.term = term
         self._what, self._keep = what, keep
@@ -263,6 +268,20 @@ class S3Lease:
                 f"lost the {self._what} lease {self.place}: it could not be renewed for "
                 f"{self.term:.0f} s, and another process may be writing. Scan again"
             )
+
+    def note(self, work: str) -> None:
+        """Write into the lease what we are about to do, for whoever takes it over from us.
+
+        Raises:
+            CatalogError: when that could not be written: then it must not be done.
+        """
+        if work == self._work:
+            return
+        self._work, self.cut_off = work, ""
+        before = self._until
+        self._renew()
+        if self._until <= before:
+            raise CatalogError(f"cannot write to the {self._what} lease {self.place} now")
 
     def take(self, wait: float) -> None:
         """Take the lease, and go on renewing it.
@@ -301,12 +320,17 @@ class S3Lease:
             if found is None:
                 if self._took(begun, 1, IfNoneMatch="*"):
                     return
-            elif not found.holder or found.died:
+            elif found.died:
                 if self._took(begun, found.fence + 1, IfMatch=found.etag):
+                    return
+            elif not found.holder:
+                if self._took(begun, found.fence + 1, found.work, IfMatch=found.etag):
                     return
             elif begun - _unchanged_since(
                 self.place, found.etag, begun
-            ) > found.term * _MARGIN and self._took(begun, found.fence + 1, IfMatch=found.etag):
+            ) > found.term * _MARGIN and self._took(
+                begun, found.fence + 1, found.work, IfMatch=found.etag
+            ):
                 log.warning(
                     "took over %s: %s did not renew it for %.0f s",
                     self.place,
@@ -334,9 +358,11 @@ class S3Lease:
                 if (found := lease._read()) is not None:
                     _unchanged_since(lease.place, found.etag, begun)
 
-    def _took(self, begun: float, fence: int, **condition: str) -> bool:
+    def _took(self, begun: float, fence: int, work: str = "", **condition: str) -> bool:
         """Whether the lease became ours; of several that try, one succeeds."""
         self.fence = fence
+        # It stays in the lease until it is dealt with: we may die at once, too.
+        self.cut_off = self._work = work
         try:
             etag = self._put(self._body(), **condition)
         except ClientError as error:
@@ -382,6 +408,7 @@ class S3Lease:
                 "fence": self.fence,
                 "term": self.term,
                 "beat": self._beat,
+                "work": self.cut_off if free else self._work,
                 "process": self._process,
                 "until": 0 if free else time.time() + self.term,
             }
@@ -407,7 +434,8 @@ class S3Lease:
         except (ValueError, TypeError, AttributeError):
             return _Found(found["ETag"], "", 0, LEASE_SECONDS, "")
         process = str(lease.get("process") or "")
-        return _Found(found["ETag"], holder, fence, min(max(term, 0.1), 3600.0), process)
+        work = str(lease.get("work") or "")
+        return _Found(found["ETag"], holder, fence, min(max(term, 0.1), 3600.0), process, work)
 
     def _check_preconditions(self) -> None:
         """A store that lets a second ``If-None-Match: *`` through would let two writers in."""

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 from tasks.catalog.lease import lease_wanted, s3_lease
 from tasks.errors import CatalogBusyError, CatalogError, MergeError
+from tasks.merging.bucket_register import register_catalog
+from tasks.merging.late_hands import note_late_hand
 from tasks.settings import Settings
 from tasks.sources.places import OUR_PREFIX
 from tasks.sources.s3 import client_for
@@ -59,6 +61,8 @@ def bucket_turn(store: Store, settings: Settings) -> Iterator[None]:
             raise MergeError(f"nothing was done: {error}") from error
         store.lease = lease
         try:
+            note_late_hand(store, lease)
+            register_catalog(store, settings)
             yield
         finally:
             store.lease = None

@@ -46,6 +46,7 @@ from tasks.merging.journal import (
     write_events,
     write_group_event,
 )
+from tasks.merging.late_hands import late_hands, why_too_early
 from tasks.merging.operations import Operator, Stand
 from tasks.merging.rules.caps import next_lot, over_caps
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
@@ -151,7 +152,11 @@ def merge_plan(
             if chosen:
                 book.open()
         run = Run(
-            f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, by, None if dry_run else book
+            f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+            plan,
+            by,
+            None if dry_run else book,
+            () if dry_run else late_hands(store),
         )
         outcome = _carry_out(catalog, settings, store, run, chosen, dry_run, progress)
         why = f"{over}: it is carried out by a later run"
@@ -457,11 +462,14 @@ def _merge_group(
         return outcome("refused", str(error))
     if dry_run:
         return outcome("would merge")
-    if not begun:
-        try:
+    try:
+        if why := why_too_early(run.late, run.plan.id, group):
+            return outcome("failed", why)
+        operator.announce(run.plan.id)
+        if not begun:
             write_events(catalog, run, group, INTENDED, intended)
-        except SourceError as error:
-            return outcome("failed", f"{error}. Nothing was done to the group now")
+    except SourceError as error:
+        return outcome("failed", f"{error}. Nothing was done to the group now")
     return _perform(catalog, settings, run, group, operator, stands, outcome)
 
 

@@ -53,6 +53,14 @@ class Operator:
             if "sha256" in detail
         }
 
+    def announce(self, plan_id: str) -> None:
+        """Tell whoever takes the lease over from us that we are at this group.
+
+        Raises:
+            TransientSourceError: when that cannot be written: then nothing may be done to it.
+        """
+        self._store.announce(f"{plan_id}/{self._group.group_id}")
+
     # ---- looking -----------------------------------------------------------------------------
 
     def look_all(self) -> list[Stand]:

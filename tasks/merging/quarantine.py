@@ -29,9 +29,9 @@ from tasks.merging.journal import (
     read_plans,
     write_events,
 )
+from tasks.merging.late_hands import GRACE, late_hands, why_too_early
 from tasks.merging.operations import Operator
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
-from tasks.merging.undo import GRACE
 from tasks.progress import Progress, silent
 from tasks.records import now
 from tasks.session import open_catalog, open_store
@@ -193,11 +193,15 @@ def _purge_in_turn(
     run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()), book)
     events = read_events(catalog, plan)
     outcomes = []
+    hands = late_hands(store)
     for at, (entry, group) in enumerate(due):
         operation = group.operations[entry.number]
         last = last_events(events, group.group_id)
         try:
             with catalog.writing(settings.catalog.busy_seconds):
+                if why := why_too_early(hands, plan.id, group):
+                    raise MergeError(why)
+                store.announce(f"{plan.id}/{group.group_id}")
                 # The journal last: what is gone and not written down is found by the next run.
                 if last[entry.number][0] == RELEASED:
                     event = _end_release(Operator(store, group, last), entry.number)

@@ -4,7 +4,8 @@ In reverse order, and idempotent like the merge. What changed since is left as i
 
 A quarantined copy stays for a while after its original is back: a process that stood still, or a
 request that was held up on its way, may remove the original once more. A store refuses a request
-that was signed over 15 minutes ago, so that after an hour nothing of that kind can come any more.
+that was signed over 15 minutes ago, so that after an hour nothing of that kind can come any more
+(`late_hands.GRACE`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import contextlib
 import logging
 import secrets
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 import polars as pl
 
@@ -45,10 +45,6 @@ from tasks.settings import Settings
 from tasks.sources.capabilities import probe
 
 log = logging.getLogger(__name__)
-
-#: How long a copy stays in quarantine after its original was put back: longer than any request
-#: lives (AWS refuses a signature that is older than 15 minutes).
-GRACE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +192,7 @@ def _undo_group(
     numbers: list[int],
     operator: Operator,
 ) -> list[UndoOutcome]:
+    operator.announce(run.plan.id)
     # What is to be known of each object before the first request; see `before_undo`.
     write_events(
         catalog,

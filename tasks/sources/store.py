@@ -57,12 +57,17 @@ class Lease(Protocol):
 
     Attributes:
         term: seconds for which it is ours after each renewal.
+        fence: larger than that of anybody who held it before.
     """
 
     term: float
+    fence: int
 
     def check(self, seconds: float = 0.0) -> None:
         """Raise CatalogError unless we may for so many more seconds."""
+
+    def note(self, work: str) -> None:
+        """Tell whoever takes it over what we are at; raises CatalogError where that fails."""
 
 
 class Store(Bucket):
@@ -83,6 +88,21 @@ class Store(Bucket):
         keep_order(self.client)
         for operation in _DESTROYING:
             self.client.meta.events.register_last(f"before-send.s3.{operation}", self._may_send)
+
+    def announce(self, work: str) -> None:
+        """Write into the lease what we are about to do, before its first request.
+
+        Raises:
+            TransientSourceError: when that could not be written: then it must not be done.
+        """
+        if self.lease is None:
+            return
+        try:
+            self.lease.note(work)
+        except CatalogError as error:
+            raise TransientSourceError(
+                f"nothing was sent to s3://{self.bucket}: {error}"
+            ) from error
 
     # ---- writing -----------------------------------------------------------------------------
 
