@@ -377,6 +377,13 @@ def _check_store(store: Store, chosen: Sequence[PlannedGroup]) -> None:
             f"the store of {store.bucket} may only be read: it does not keep to "
             f"{', '.join(store.capabilities.missing)}; nothing was done"
         )
+    if store.capabilities.forgets:
+        log.warning(
+            "the store of %s never tells an object's %s: what objects have of it is not known, and "
+            "is not with what a merge copies or rewrites",
+            store.bucket,
+            ", ".join(store.capabilities.forgets),
+        )
     kinds = {(operation.kind, operation.to) for group in chosen for operation in group.operations}
     leaving = any(kind is OperationKind.DELETE for kind, _ in kinds)
     if leaving and store.suspended:

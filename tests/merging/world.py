@@ -127,7 +127,7 @@ def watched(patch: pytest.MonkeyPatch, given: Any) -> Iterator[None]:
         return done
 
     def trusted(store: Any) -> Capabilities:
-        return Capabilities(**dict.fromkeys(Capabilities.__slots__, True))
+        return Capabilities(*[True] * 7)
 
     patch.setattr(tasks.sources.bucket, "client_for", lambda _: client)
     patch.setattr(tasks.sources.s3, "client_for", lambda _: client)
