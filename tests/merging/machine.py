@@ -99,9 +99,8 @@ class Merges(BucketWorld):
         #: What the product left, where it wrote last.
         self.ours: dict[str, Thing | None] = {}
         self.audit: set[str] = set()
-        #: Keys whose undo was cut off, so that it is not known whether they are back, or that were
-        #: left because something else was there.
-        self.cut_off: set[str] = set()
+        #: Keys of the plan at work of which the journal did not tell whether they are there.
+        self.open_keys: set[str] = set()
         self.slips = 0
         #: The other catalog of the bucket: settings, plans, words, audit, begun.
         other = f"{self.settings.catalog.uri}-other"
@@ -307,6 +306,7 @@ class Merges(BucketWorld):
         """Do something that may be refused; die on the way, or be disturbed, if told so."""
         before = self._world()
         self.touching.clear()
+        self.open_keys = self._open_keys(plan)
         if kill is not None:
             BETWEEN.when, BETWEEN.left = kill
             BETWEEN.act = die
@@ -337,21 +337,26 @@ class Merges(BucketWorld):
                 self.ours[key] = after.get(key)
             self.stale = True
         events = read_events(open_catalog(self.settings), plan)
-        if not self.versioned:  # where there are versions, our own marker is known
-            self._note_cut_off(plan, events)
         new = plan.id not in {known.id for known in self.begun}
         if new and not events.filter(event=INTENDED).is_empty():
             self.begun.append(plan)
         return found, before, after
 
-    def _note_cut_off(self, plan: Plan, events: Any) -> None:
-        for group in plan.groups:
-            last = last_events(events, group.group_id)
-            for number, operation in enumerate(group.operations):
-                if last.get(number, ("",))[0] in (UNDOING, LEFT):
-                    self.cut_off.add(operation.key)
-                else:
-                    self.cut_off.discard(operation.key)
+    def _open_keys(self, plan: Plan) -> set[str]:
+        """Keys that an undo puts back when they are missing, whoever removed them.
+
+        Cut off: no store tells whether an object was removed by us or by others (see `_write_end`),
+        but for our own delete markers, which the first undo finds. Left: something else was there,
+        and somebody made room for the original, and asks again.
+        """
+        unknown = {INTENDED} if self.versioned else {INTENDED, UNDOING, LEFT}
+        events = read_events(open_catalog(self.settings), plan)
+        return {
+            group.operations[number].key
+            for group in plan.groups
+            for number, (event, _) in last_events(events, group.group_id).items()
+            if event in unknown
+        }
 
     def _check_touched(self, name: str, plan: Plan, key: str, was: Thing | None) -> None:
         """What the product changed was as the plan says, or as the product had left it."""
@@ -364,9 +369,7 @@ class Merges(BucketWorld):
         assert mine, f"{name} changed {key!r}, which its plan does not name"
         if key in self.ours and self.ours[key] == was:
             return
-        if name.startswith("undo") and was is None and key in self.cut_off:
-            # Cut off: no store tells whether it was deleted before or after: see `_write_end`.
-            # Left: somebody made room for it, and asked for the undo again.
+        if name.startswith("undo") and was is None and key in self.open_keys:
             STEPS["  put back again"] += 1
             self.mixed.add(key)
             return
