@@ -23,6 +23,7 @@ from tasks.errors import MergeError
 from tasks.merging.bucket_journal import BucketJournal
 from tasks.merging.late_hands import LateHand
 from tasks.merging.rules.plans import Operation, Plan, PlannedGroup
+from tasks.queries.sequence import next_sequence
 from tasks.records import digest, now
 from tasks.session import pa_table
 
@@ -287,12 +288,6 @@ def write_events(
     if run.book is not None:
         run.book.write(rows, required=event in {INTENDED, UNDOING})
     catalog.upsert("journal", pa_table(rows, schema.JOURNAL))
-
-
-def next_sequence(catalog: Catalog) -> int:
-    """One more than any so far: a clock may go back, and other machines have other clocks."""
-    last = catalog.read("journal", ["sequence"])["sequence"].max()
-    return (int(last) if isinstance(last, int) else 0) + 1
 
 
 def write_group_event(

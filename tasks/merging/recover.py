@@ -10,7 +10,8 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError
 from tasks.merging.bucket_journal import KeptPlan, read_kept_plans
-from tasks.merging.journal import next_sequence, save_plan
+from tasks.merging.journal import save_plan
+from tasks.queries.sequence import next_sequence
 from tasks.session import open_catalog, open_store, pa_table
 from tasks.settings import Settings
 
