@@ -246,7 +246,7 @@ class Bucket:
         owner = found.get("Owner", {}).get("ID", "")
         grants: dict[str, list[str]] = {}
         for grant in found.get("Grants", []):
-            whom = grant["Grantee"]
+            whom: Any = grant["Grantee"]
             kind, value = next(
                 (kind, whom[name]) for name, kind in _GRANTEES.items() if whom.get(name)
             )

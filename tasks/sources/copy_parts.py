@@ -40,15 +40,12 @@ def copy_in_parts(client: S3Client, bucket: str, before: ObjectState, to: str, s
     """
     size = max(size, -(-before.size // _MOST_PARTS))
     target: Any = {"Bucket": bucket, "Key": to}
-    request: Any = as_parameters(before.headers)
-    upload = client.create_multipart_upload(
-        **target,
-        Metadata=dict(before.metadata),
-        **({"Tagging": urlencode(before.tags, quote_via=quote)} if before.tags else {}),
-        **request,
-    )["UploadId"]
+    request = as_parameters(before.headers) | {"Metadata": dict(before.metadata)}
+    if before.tags:
+        request["Tagging"] = urlencode(before.tags, quote_via=quote)
+    upload = client.create_multipart_upload(**target, **request)["UploadId"]
     try:
-        parts = []
+        parts: list[Any] = []
         for number, start in enumerate(range(0, before.size, size), 1):
             last = min(start + size, before.size) - 1
             made: Any = client.upload_part_copy(
