@@ -47,6 +47,8 @@ class Gate:
         form: the address of the approval page.
         decided: group id to ``[decision, by, when]``, of what was decided before.
         keepers: whether another keeper can be planned.
+        pictures: the address below which the gate serves larger pictures, by asset and size;
+            empty: only the previews inside the page.
     """
 
     reviewer: str
@@ -55,6 +57,7 @@ class Gate:
     form: str
     decided: dict[str, list[str]] = field(default_factory=dict)
     keepers: bool = False
+    pictures: str = ""
 
 
 def report_page(summary: Summary, gate: Gate | None = None) -> Document:
@@ -114,8 +117,9 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
 def page_policy(*, gate: bool = False) -> str:
     """The page's Content-Security-Policy: its own style and script, and at most its own gate."""
     connect = "'self'" if gate else "'none'"
+    pictures = " 'self'" if gate else ""
     return (
-        f"default-src 'none'; img-src data:; style-src {hashed(part(*_STYLES))}; "
+        f"default-src 'none'; img-src data:{pictures}; style-src {hashed(part(*_STYLES))}; "
         f"script-src {hashed(part(*_SCRIPTS))}; connect-src {connect}; base-uri 'none'; "
         "form-action 'none'"
     )

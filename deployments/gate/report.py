@@ -76,6 +76,7 @@ class ReportRoutes:
             form=f"../{token}",
             decided=self._decided(plan),
             keepers=self._replan is not None,
+            pictures="pictures/" if self._settings.gate.picture_bytes else "",
         )
         body = report_page(_part(self._summary(plan), claim.groups(plan)), gate).body
         return Response(

@@ -34,6 +34,9 @@ from tasks.records import Picture
 from tasks.settings import LimitSettings
 
 _HEADER = struct.Struct(">Q")
+#: Before the bytes of a request: their number, and the longest side of the picture to draw; 0 for a
+#: reading.
+_REQUEST = struct.Struct(">QI")
 #: Sizes of an answer's facts and thumbnail; pixels are the rest.
 _PARTS = struct.Struct(">II")
 _BLOBS = {"thumbnail", "pixels"}
@@ -69,6 +72,18 @@ class DecoderPool:
         decoder = self._idle.get()
         try:
             return decoder.decode(data)
+        finally:
+            self._idle.put(decoder)
+
+    def render(self, data: bytes, side: int) -> bytes:
+        """One image as a JPEG file for people to look at, of at most ``side`` pixels a side.
+
+        Raises:
+            ImageError: with the reason, ``timeout`` and ``crashed`` among them.
+        """
+        decoder = self._idle.get()
+        try:
+            return decoder.render(data, side)
         finally:
             self._idle.put(decoder)
 
@@ -125,10 +140,28 @@ class _Decoder:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def decode(self, data: bytes) -> Picture:
+        answer = self._answer(data)
+        try:
+            return _unpack(answer, self._side)
+        except (ValueError, KeyError, TypeError, struct.error):
+            raise self._unreadable() from None
+
+    def render(self, data: bytes, side: int) -> bytes:
+        answer = self._answer(data, side)
+        try:
+            return _unpack_jpeg(answer)
+        except (ValueError, KeyError, TypeError, struct.error):
+            raise self._unreadable() from None
+
+    def _unreadable(self) -> ImageError:
+        self.stop()
+        return ImageError("crashed", "the decoder gave no answer that can be read")
+
+    def _answer(self, data: bytes, side: int = 0) -> bytes:
         if self._process is None or self._process.poll() is not None:
             self._start()
         try:
-            answer = self._ask(data, self._limits.seconds)
+            return self._ask(data, self._limits.seconds, side)
         except TimeoutError:
             self.stop()
             raise ImageError(
@@ -139,11 +172,6 @@ class _Decoder:
             code = self._process.wait() if self._process else None
             self.stop()
             raise ImageError("crashed", f"the decoder died on it (exit {code})") from None
-        try:
-            return _unpack(answer, self._side)
-        except (ValueError, KeyError, TypeError, struct.error):
-            self.stop()
-            raise ImageError("crashed", "the decoder gave no answer that can be read") from None
 
     def stop(self) -> None:
         process, self._process = self._process, None
@@ -177,13 +205,14 @@ class _Decoder:
             self.stop()
             raise ImageError("crashed", f"the decoder process does not start: {error!r}") from error
 
-    def _ask(self, data: bytes, seconds: float) -> bytes:
+    def _ask(self, data: bytes, seconds: float, side: int = 0) -> bytes:
         process = self._process
         if not (process and process.stdin and process.stdout):
             raise EOFError
         deadline = time.monotonic() + seconds
         # The pipe holds 64 kB: a child that died early must not leave us writing for ever.
-        writer = threading.Thread(target=_write, args=(process.stdin, data), daemon=True)
+        head = _REQUEST.pack(len(data), side)
+        writer = threading.Thread(target=_write, args=(process.stdin, head, data), daemon=True)
         writer.start()
         size = _HEADER.unpack(_read(process.stdout, _HEADER.size, deadline))[0]
         if size > _MAX_ANSWER:
@@ -221,9 +250,21 @@ def _unpack(answer: bytes, side: int) -> Picture:
     return Picture(**facts, thumbnail=answer[at : at + thumbnail_size], pixels=pixels)
 
 
-def _write(pipe: IO[bytes], data: bytes) -> None:
+def _unpack_jpeg(answer: bytes) -> bytes:
+    head_size, size = _PARTS.unpack_from(answer)
+    at = _PARTS.size + head_size
+    facts = json.loads(answer[_PARTS.size : at])
+    if "reason" in facts:
+        raise ImageError(str(facts["reason"]), str(facts["message"]))
+    jpeg = answer[at : at + size]
+    if not jpeg.startswith(b"\xff\xd8\xff"):
+        raise ValueError("no JPEG")
+    return jpeg
+
+
+def _write(pipe: IO[bytes], head: bytes, data: bytes) -> None:
     with contextlib.suppress(OSError, ValueError):
-        pipe.write(_HEADER.pack(len(data)))
+        pipe.write(head)
         pipe.write(data)
         pipe.flush()
 
@@ -246,32 +287,42 @@ def main() -> None:
     """The child: settings first, then one image after another, until the pipe ends."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder library that prints must not corrupt the pipe
-    limits, side = pickle.loads(_take(source) or b"")  # noqa: S301 - from our own parent
+    start = _take(source)
+    limits, side = pickle.loads(start[0] if start else b"")  # noqa: S301 - from our own parent
     # Only now: the imports are not part of what an image may cost.
-    from tasks.embedding.images import read_picture
+    from tasks.embedding.images import read_picture, render_picture
 
     # On top of what the libraries themselves have mapped.
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     allowed = mapped + limits.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _write(sink, b"ready")
-    while (data := _take(source)) is not None:
+    _write(sink, _HEADER.pack(5), b"ready")
+    while (request := _take(source)) is not None:
+        data, drawn = request
         # A parent that was killed cannot kill us: an endless decode must end by itself.
         signal.alarm(math.ceil(limits.seconds) + _ALARM_SECONDS)
         try:
-            answer = _pack(read_picture(data, limits, side))
+            if drawn:
+                jpeg = render_picture(data, limits, drawn)
+                answer = _PARTS.pack(2, len(jpeg)) + b"{}" + jpeg
+            else:
+                answer = _pack(read_picture(data, limits, side))
         except ImageError as error:
             answer = _pack_error(error.reason, str(error))
         except MemoryError:
             answer = _pack_error("too_much_memory", "no memory left while decoding")
         signal.alarm(0)
-        _write(sink, answer)
+        _write(sink, _HEADER.pack(len(answer)), answer)
 
 
-def _take(pipe: IO[bytes]) -> bytes | None:
-    header = pipe.read(_HEADER.size)
-    return pipe.read(_HEADER.unpack(header)[0]) if len(header) == _HEADER.size else None
+def _take(pipe: IO[bytes]) -> tuple[bytes, int] | None:
+    """The bytes of a request, and the side of the picture to draw of them; None at the end."""
+    header = pipe.read(_REQUEST.size)
+    if len(header) != _REQUEST.size:
+        return None
+    size, drawn = _REQUEST.unpack(header)
+    return pipe.read(size), drawn
 
 
 if __name__ == "__main__":
