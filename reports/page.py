@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from reports import overview, words
+from reports.batches import BATCHES
 from reports.environment import data_json, environment, hashed, part
 from reports.highlights import above_words, decisions, merged_words
 from reports.page_groups import PICTURES_PER_PART, Pictures, groups_data
@@ -22,7 +23,7 @@ __all__ = ["Gate", "environment", "headline", "news", "page_policy", "report_pag
 
 #: Groups that are named where there is no script to show them.
 _WITHOUT_SCRIPT = 100
-_STYLES = ("page.css", "page_group.css")
+_STYLES = ("page.css", "page_group.css", "page_table.css", "page_batches.css")
 _SCRIPTS = (
     "page_data.js",
     "page_state.js",
@@ -30,7 +31,11 @@ _SCRIPTS = (
     "page_list.js",
     "page_group.js",
     "page_compare.js",
+    "page_pictures.js",
+    "page_lens.js",
+    "page_table.js",
     "page_bulk.js",
+    "page_batches.js",
     "page_graph.js",
     "page_keys.js",
 )
@@ -76,6 +81,7 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
         "collection": summary.collection,
         "threshold": summary.threshold,
         "price": summary.cost_per_gb_month,
+        "batches": BATCHES,
         "perPart": PICTURES_PER_PART,
         "words": words.texts(),
         "plan": {"id": plan.id, "hash": plan.hash, "policy": plan.policy} if plan else None,
@@ -117,9 +123,8 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
 def page_policy(*, gate: bool = False) -> str:
     """The page's Content-Security-Policy: its own style and script, and at most its own gate."""
     connect = "'self'" if gate else "'none'"
-    pictures = " 'self'" if gate else ""
     return (
-        f"default-src 'none'; img-src data:{pictures}; style-src {hashed(part(*_STYLES))}; "
+        f"default-src 'none'; img-src data:; style-src {hashed(part(*_STYLES))}; "
         f"script-src {hashed(part(*_SCRIPTS))}; connect-src {connect}; base-uri 'none'; "
         "form-action 'none'"
     )

@@ -13,6 +13,11 @@ function drawGroup() {
     put(byId("acts"));
     return;
   }
+  if (seen === "table") {
+    place.dataset.group = group.i;
+    drawActs(group);
+    return drawTable();
+  }
   const open = document.activeElement && place.contains(document.activeElement) ? document.activeElement.id : "";
   const scrolled = byId("sheet") ? byId("sheet").scrollLeft : 0;
   put(place, ...[groupHead(group), stage(group), sheet(group), planPart(group)].filter(Boolean));
@@ -74,7 +79,7 @@ function drawn(group, at, keeper, with_) {
   if (!source) return h("div", { class: "pic none soft" }, "no picture in this file", h("span", { class: "hidden" }, said));
   const [wide, high] = sides(member);
   const other = isKeeper ? with_ : keeper, met = other === undefined ? null : pairOf(group, at, other);
-  return h("div", { class: "pic" }, s("svg", { viewBox: "0 0 " + wide + " " + high, role: "img", "aria-label": said },
+  return h("button", { type: "button", class: "pic", title: words("table.open"), on: { click: () => { if (!isKeeper) chosen = at; openTable(); } } }, s("svg", { viewBox: "0 0 " + wide + " " + high, role: "img", "aria-label": said },
     s("image", { href: source, width: wide, height: high, preserveAspectRatio: "none" }), ...(met ? outlines(met, wide, high) : [])));
 }
 
@@ -88,11 +93,11 @@ function outlines(pair, wide, high) {
     marks.push(s("path", { class: "beyond", "fill-rule": "evenodd", d: "M0 0H" + wide + "V" + high + "H0Z" + frame }));
     marks.push(s("path", { class: "frame-under", d: frame }), s("path", { class: "frame", d: frame }));
   }
-  if (pair.covered) {
-    const spot = pair.covered.inTwo ? through(back, pair.covered.at) : pair.covered.at;
-    const radius = Math.max(0.05, 1.25 * Math.sqrt(pair.covered.share / Math.PI));
-    const place = { cx: spot[0] * wide, cy: spot[1] * high, rx: radius * wide * 1.15, ry: radius * high * 0.85 };
-    marks.push(s("ellipse", { class: "spot-under", ...place }), s("ellipse", { class: "spot", ...place }));
+  for (const place of placesOf(pair)) {
+    const spot = place.inTwo ? through(back, place.at) : place.at;
+    const radius = Math.max(0.05, 1.25 * Math.sqrt(place.share / Math.PI));
+    const around = { cx: spot[0] * wide, cy: spot[1] * high, rx: radius * wide * 1.15, ry: radius * high * 0.85 };
+    marks.push(s("ellipse", { class: "spot-under", ...around }), s("ellipse", { class: "spot", ...around }));
   }
   return marks;
 }
