@@ -27,6 +27,7 @@ _STYLES = ("page.css", "page_group.css", "page_table.css", "page_batches.css")
 _SCRIPTS = (
     "page_data.js",
     "page_state.js",
+    "page_choices.js",
     "page_export.js",
     "page_list.js",
     "page_group.js",

@@ -245,6 +245,7 @@ def _planned(group: PlannedGroup, proposal: Proposal, files: int, reviewer: str)
         "same": sum(1 for one in group.fields if not one.conflict and one.kept == one.had),
         "questions": list(group.questions),
         "asks": list(proposal.asks),
+        "rest": sum(1 for question in group.questions if not _by_value(question, group)),
         "refused": group.refused,
         "acts": bool(group.operations),
         "mine": may,
@@ -253,6 +254,14 @@ def _planned(group: PlannedGroup, proposal: Proposal, files: int, reviewer: str)
         if reviewer
         else bool(group.operations and not group.refused),
     }
+
+
+def _by_value(question: str, group: PlannedGroup) -> bool:
+    """Whether choosing a field's value answers a question: one of a field, an owner, a licence."""
+    names = [one.field for one in group.fields if one.conflict]
+    return any(question.startswith(f"{name}: ") for name in names) or (
+        bool(names) and question.startswith(("owner differs: ", "licence differs: "))
+    )
 
 
 def _field(merged: FieldMerge) -> list[Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.merging.rules.decisions import parse_decisions
 from tests.reports.test_batches import LARGE, SAME
 from tests.reports.test_page_browser import (
     browser,
@@ -15,6 +16,7 @@ from tests.reports.test_page_browser import (
     planned,
     pytestmark,
     saved,
+    told_of,
 )
 
 __all__ = ["browser", "open_page", "pytestmark"]  # the fixtures of the report page's tests
@@ -160,3 +162,33 @@ def test_filters_by_folder_owner_age_and_bytes(make_summary, open_page):
     expect(shown).to_have_text("3 groups")
     page.select_option("#by-bytes", "1000000")
     expect(shown).to_have_text("0 of 3 groups")
+
+
+def test_the_value_that_wins_is_chosen_in_its_cell(make_summary, open_page):
+    keys = [["a/1.jpg", "b/1.jpg"], ["a/2.jpg", "b/2.jpg"], ["a/3.jpg", "b/3.jpg"]]
+    plan = planned(make_summary, *keys).planned
+    asks = replace(plan.groups[1], questions=("tags.licence: the policy asks: 'x', 'b/2.jpg'",))
+    plan = replace(plan, groups=(plan.groups[0], asks, plan.groups[2]))
+    page = open_page(told_of(make_summary(*keys), plan), "#g0001")
+    page.keyboard.press("a")
+    expect(page.locator("#toast")).to_contain_text("Answer first")
+    expect(page.locator("#choice-0-had")).to_be_focused()
+    page.keyboard.press("Enter")  # the value of the file that stays: no other plan is needed
+    expect(page.locator("#act-line")).not_to_contain_text("answer first")
+    expect(page.locator("#act-accept")).to_contain_text("Tag 1 duplicate")
+    page.click("#choice-0-o0")
+    expect(page.locator(".gets")).to_have_text("It gets b/2.jpg")
+    expect(page.locator("#act-accept")).to_contain_text("Plan anew: with the values you chose")
+    page.keyboard.press("u")
+    expect(page.locator(".gets")).to_have_text("It gets x")
+    page.keyboard.press("a")
+    page.evaluate("location.hash = 'g0002'")
+    page.click("#choice-0-o0")
+    page.keyboard.press("a")
+    page.reload()  # the browser keeps them
+    page.click("#open-export")
+    found = parse_decisions(saved(page, "#save-json"))
+    assert {one.group: (one.accept_questions, one.values) for one in found.groups} == {
+        "g0001": (True, {}),
+        "g0002": (False, {"tags.licence": "b/3.jpg"}),
+    }
