@@ -37,6 +37,8 @@ _SCRIPTS = (
     "page_table.js",
     "page_bulk.js",
     "page_batches.js",
+    "page_criteria.js",
+    "page_rules.js",
     "page_graph.js",
     "page_keys.js",
 )

@@ -60,10 +60,14 @@ function verdictsCsv(groups) {
   return [["left", "right", "verdict", "group", "left_key", "right_key"], ...rows].map((row) => row.map(cell).join(",") + "\n").join("");
 }
 
-function save(name, type, text) {
+function download(name, type, text) {
   const link = h("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+function save(name, type, text) {
+  download(name, type, text);
   unsaved = 0;
 }
 

@@ -3,9 +3,9 @@ const KEYS = [
   ["j ↓ →", "next group"], ["k ↑ ←", "previous group"], ["a", "merge as the button says"], ["d", words("decide.distinct")], ["l", words("decide.linked")],
   ["s", words("decide.skip")], ["u", "undo"], ["1 … 9", "let this file stay"], ["o", "overlay"], ["f", "flicker"], ["x", "slider"], ["e", "difference"],
   ["t", words("table.open")], ["+ -", words("keys.zoom")], ["0", words("keys.fit")], ["z", words("keys.whole")], ["m", words("table.lens")], ["h", words("table.marks")], ["n", words("table.next")], ["p", words("table.pair")], ["w", words("table.full")],
-  ["c", "compare with the next duplicate"], ["q", words("keys.question")], ["b", "merge many"], ["v", words("batches.title")], ["g", "graph"], ["/", "search"], ["Esc", "side by side; close"], ["?", "this help"],
+  ["c", "compare with the next duplicate"], ["q", words("keys.question")], ["b", "merge many"], ["v", words("batches.title")], ["r", words("rules.title")], ["g", "graph"], ["/", "search"], ["Esc", "side by side; close"], ["?", "this help"],
 ];
-const VIEWS = ["overview", "groups", "table", "batches", "graph"];
+const VIEWS = ["overview", "groups", "table", "batches", "rules", "graph"];
 
 function view(name) {
   if (name === seen) return;
@@ -28,6 +28,7 @@ function view(name) {
   }
   if (name === "table") drawGroup();
   if (name === "batches") drawBatches();
+  if (name === "rules") drawRules();
   if (name === "graph") layGraph();
 }
 
@@ -45,7 +46,7 @@ function route() {
     view("overview");
     return byId("coverage").scrollIntoView();
   }
-  view(["groups", "batches", "graph"].includes(place) ? place : "overview");
+  view(["groups", "batches", "rules", "graph"].includes(place) ? place : "overview");
   if (place === "groups") byId("view-groups").classList.remove("opened");
   scrollTo(0, 0);
 }
@@ -71,7 +72,7 @@ const IN_GROUPS = {
   c: withGroup((group) => { const others = othersOf(group); chosen = others[(others.indexOf(comparedWith(group)) + 1) % others.length]; drawGroup(); }),
   t: openTable, q: withGroup(() => nextQuestion()), Escape: () => { if (mode !== "side") setMode(mode); },
 };
-const ANYWHERE = { u: undo, "?": openKeys, b: () => openBulk(), v: () => { location.hash = "batches"; }, g: () => { location.hash = "graph"; }, "/": () => { location.hash = "groups"; view("groups"); byId("search").focus(); } };
+const ANYWHERE = { u: undo, "?": openKeys, b: () => openBulk(), v: () => { location.hash = "batches"; }, r: () => { location.hash = "rules"; }, g: () => { location.hash = "graph"; }, "/": () => { location.hash = "groups"; view("groups"); byId("search").focus(); } };
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
@@ -117,6 +118,7 @@ function paper() {
 
 // ---- start ---------------------------------------------------------------------------------------
 recall();
+recallRule();
 resume();
 fillFilters();
 byId("clear-filters").addEventListener("click", clearFilters);

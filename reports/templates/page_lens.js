@@ -128,7 +128,7 @@ function drawMarks(pen, group, at, spot) {
   }
   for (const place of placesOf(pair)) {
     const [x, y] = onPane(place.inTwo ? through(back, place.at) : place.at);
-    const radius = Math.max(14, 1.25 * Math.sqrt(place.share / Math.PI) * Math.sqrt(spot.wide * spot.high));
+    const radius = Math.min(Math.max(14, 1.25 * Math.sqrt(place.share / Math.PI) * Math.sqrt(spot.wide * spot.high)), Math.min(spot.wide, spot.high) / 2);
     pen.beginPath();
     pen.ellipse(x, y, radius * 1.1, radius * 0.9, 0, 0, 7);
     stroke(pen, "#fff", 5);

@@ -161,4 +161,5 @@ function changed() {
   drawList();
   drawGroup();
   if (seen === "batches") drawBatches();
+  if (seen === "rules") drawRules();
 }

@@ -67,7 +67,7 @@ function undo() {
   if (back.length) {
     unsaved += 1;
     toast("Undone: " + (back.length === 1 ? "one step" : counted(back.length, "group")) + ".");
-    if (seen !== "batches") go(byGroup.get(back[0][0]), true);
+    if (seen !== "batches" && seen !== "rules") go(byGroup.get(back[0][0]), true);
   }
   changed();
 }

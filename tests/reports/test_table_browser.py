@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tasks.merging.rules.decisions import parse_decisions
+from tasks.merging.rules.policy import load_policy
 from tests.reports.test_batches import LARGE, SAME
 from tests.reports.test_page_browser import (
     browser,
@@ -43,6 +44,15 @@ def told(make_summary, *keys, evidence=None, **more):
     return replace(summary, pairs=pairs, members=members)
 
 
+def until(page, what: str) -> None:
+    """Wait for what a script says; playwright's own way needs eval, which the page forbids."""
+    for _ in range(200):
+        if page.evaluate(what):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(what)
+
+
 def eye(page) -> dict:
     return json.loads(page.evaluate("JSON.stringify(eye)"))
 
@@ -55,10 +65,10 @@ def test_all_move_in_step_and_keys_do_everything(make_summary, open_page):
     expect(page.locator("#panes canvas").first).to_have_attribute(
         "aria-label", "File that stays: a/1.jpg, 1000 \u00d7 800"
     )
-    page.wait_for_function("eye.zoom > 0")
+    until(page, "eye.zoom > 0")
     fitted = eye(page)
     page.keyboard.press("z")
-    page.wait_for_function("Math.abs(eye.zoom - 1 / density()) < 1e-6")
+    until(page, "Math.abs(eye.zoom - 1 / density()) < 1e-6")
     expect(page.locator("#table-scale")).to_have_text("100 %")
     page.keyboard.press("ArrowRight")
     assert eye(page)["x"] > fitted["x"]
@@ -70,7 +80,7 @@ def test_all_move_in_step_and_keys_do_everything(make_summary, open_page):
     found = eye(page)
     assert (round(found["x"], 2), round(found["y"], 2)) == (0.75, 0.25)
     page.keyboard.press("0")
-    page.wait_for_function("eye.fitted")
+    until(page, "eye.fitted")
     for key, name in (("o", "overlay"), ("x", "slider"), ("e", "difference"), ("f", "flicker")):
         page.keyboard.press(key)
         expect(page.locator("#panes canvas")).to_have_count(1)
@@ -91,7 +101,7 @@ def test_all_move_in_step_and_keys_do_everything(make_summary, open_page):
 
 def test_what_is_drawn_is_the_picture_and_where_it_differs(make_summary, open_page):
     page = open_page(told(make_summary, ["a/1.jpg", "b/1.jpg"]), "#table/g0000")
-    page.wait_for_function("eye.zoom > 0 && previews.size === 2")
+    until(page, "eye.zoom > 0 && previews.size === 2")
     pixels = """() => {
       paint();
       const canvas = panes[1].canvas, pen = canvas.getContext('2d');
@@ -99,7 +109,7 @@ def test_what_is_drawn_is_the_picture_and_where_it_differs(make_summary, open_pa
       let red = 0;
       for (let at = 0; at < data.length; at += 4) red += data[at] > 150 && data[at + 1] < 60;
       return red; }"""
-    page.wait_for_function("document.querySelector('.pane-note').textContent === 'preview'")
+    expect(page.locator(".pane-note").first).to_have_text("preview")
     assert page.evaluate(pixels) > 50, "a ring around the place that differs"
     page.keyboard.press("h")
     assert page.evaluate(pixels) == 0
@@ -192,3 +202,65 @@ def test_the_value_that_wins_is_chosen_in_its_cell(make_summary, open_page):
         "g0001": (True, {}),
         "g0002": (False, {"tags.licence": "b/3.jpg"}),
     }
+
+
+def test_rules_are_tried_learned_and_exported(make_summary, open_page):
+    import polars as pl
+
+    keys = [[f"web/{n}.jpg", f"masters/{n}.jpg"] for n in range(5)]
+    summary = told(make_summary, *keys)
+    larger = pl.when(pl.col("key").str.starts_with("masters/")).then(9000).otherwise(1500)
+    members = summary.members.with_columns(larger.cast(pl.Int64).alias("size"))
+    page = open_page(replace(summary, members=members), "#rules")
+    said = page.locator("#rules-said")
+    expect(said).to_have_text("0 groups of 5 would keep another file")
+    page.click("#rule-drop-1")  # the rule of the original by its pixels
+    expect(said).to_have_text("5 groups of 5 would keep another file")  # the larger files
+    page.click("#rule-drop-5")  # the rule of the file's size
+    expect(said).to_have_text("5 groups of 5 would keep another file")  # by the key
+    page.select_option("#rule-name", "prefix")
+    page.click("#rule-add")
+    expect(page.locator("#toast")).to_contain_text("Write what to prefer")
+    page.fill("#rule-values", "web/")
+    page.click("#rule-add")
+    expect(said).to_have_text("0 groups of 5 would keep another file")
+    policy = load_policy(saved(page, "#rule-save"), "policy.yaml")
+    first = policy.rules[0]
+    assert (first.action.value, first.keeper[0].name, first.keeper[0].values) == (
+        "report",
+        "prefix",
+        ("web/",),
+    )
+    page.click("#rule-drop-0")
+    page.click("#rule-use")  # in the groups nobody has decided on
+    expect(said).to_have_text("0 groups of 5 would keep another file")
+    for number in (0, 2, 3, 4):
+        page.evaluate(f"location.hash = 'g000{number}'")
+        expect(page.locator("#group")).to_have_attribute("data-group", f"g000{number}")
+        if number == 4:
+            page.keyboard.press("2" if page.evaluate("keeperOf(GROUPS[4])") == 0 else "1")
+        page.keyboard.press("a")
+    page.evaluate("location.hash = 'rules'")
+    learned = page.locator(".learned li").first
+    expect(learned).to_contain_text("right in 3 of 4 decisions")
+    expect(learned.locator("a")).to_have_attribute("href", "#g0004")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("width", [390, 1280, 2560])
+@pytest.mark.parametrize("way", ["ltr", "rtl"])
+def test_no_view_is_wider_than_the_screen(make_summary, open_page, width, way):
+    keys = [["a/one.jpg", "b/one.jpg", "c/one.jpg"], ["a/two.jpg", "b/two.jpg"]]
+    page = open_page(told(make_summary, *keys), viewport={"width": width, "height": 800})
+    page.evaluate("(way) => { document.documentElement.dir = way }", way)
+    for place in ("overview", "g0000", "batches", "rules", "table/g0000", "graph"):
+        page.evaluate("(place) => { location.hash = place }", place)
+        view = "groups" if place == "g0000" else place.partition("/")[0]
+        expect(page.locator(f"#view-{view}")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, place
+        # Whoever moves by Tab sees where they are, and is not below what covers it.
+        page.keyboard.press("Tab")
+        assert page.evaluate(
+            "getComputedStyle(document.activeElement).outlineStyle !== 'none'"
+            " || document.activeElement === document.body"
+        ), place
