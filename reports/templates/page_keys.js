@@ -26,7 +26,10 @@ function view(name) {
     drawList();
     drawGroup();
   }
-  if (name === "table") drawGroup();
+  if (name === "table") {
+    drawGroup();
+    byId("panes").focus({ preventScroll: true }); // what was pressed is hidden now
+  }
   if (name === "batches") drawBatches();
   if (name === "rules") drawRules();
   if (name === "graph") layGraph();

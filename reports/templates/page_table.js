@@ -25,6 +25,7 @@ function openTable() {
 function closeTable() {
   if (document.fullscreenElement) document.exitFullscreen();
   location.hash = GROUPS[current].i;
+  setTimeout(() => byId("open-table")?.focus({ preventScroll: true }), 50); // once the group is drawn
 }
 
 function drawTable() {

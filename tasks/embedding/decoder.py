@@ -23,20 +23,32 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tasks.errors import ImageError
 from tasks.records import Picture
 from tasks.settings import LimitSettings
 
+#: What compares two originals inside a decoder process, so that no full picture travels: left and
+#: right as uint8 (h, w, 3), and the numbers that were handed in; the answer must be JSON.
+Compare = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Sequence[float]], dict[str, Any]]
+
 _HEADER = struct.Struct(">Q")
 #: Before the bytes of a request: their number, and the longest side of the picture to draw; 0 for a
 #: reading.
 _REQUEST = struct.Struct(">QI")
+#: In the place of that side: two files that are to be compared. They are laid out as how many
+#: numbers there are, the bytes of the left file, the numbers, the left file and the right one.
+_TWO = 0xFFFFFFFF
+_PAIR = struct.Struct(">IQ")
+#: Two images are read and compared in the time that so many may take to be decoded.
+_TIMES = 4
 #: Sizes of an answer's facts and thumbnail; pixels are the rest.
 _PARTS = struct.Struct(">II")
 _BLOBS = {"thumbnail", "pixels"}
@@ -54,12 +66,19 @@ class DecoderPool:
         limits: what one image may cost.
         side: width and height of the model's input.
         workers: processes; default: the cores this process may use.
+        compares: what :meth:`compare` does in the processes; a function at the top of a module.
     """
 
-    def __init__(self, limits: LimitSettings, side: int, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        limits: LimitSettings,
+        side: int,
+        workers: int | None = None,
+        compares: Compare | None = None,
+    ) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._idle: queue.Queue[_Decoder] = queue.Queue()
-        self._all = [_Decoder(limits, side) for _ in range(self.workers)]
+        self._all = [_Decoder(limits, side, compares) for _ in range(self.workers)]
         for decoder in self._all:
             self._idle.put(decoder)
 
@@ -84,6 +103,26 @@ class DecoderPool:
         decoder = self._idle.get()
         try:
             return decoder.render(data, side)
+        finally:
+            self._idle.put(decoder)
+
+    def compare(self, left: bytes, right: bytes, numbers: Sequence[float]) -> dict[str, Any]:
+        """Decode two images at full size and compare them, in one process.
+
+        Args:
+            left: a file.
+            right: another.
+            numbers: handed to the function that compares.
+
+        Returns:
+            What that function answered; from a process that hostile bytes may have taken over.
+
+        Raises:
+            ImageError: with the reason; ``cannot_compare`` where both are read and that fails.
+        """
+        decoder = self._idle.get()
+        try:
+            return decoder.compare(left, right, numbers)
         finally:
             self._idle.put(decoder)
 
@@ -129,9 +168,10 @@ def _environment(folder: str) -> dict[str, str]:
 class _Decoder:
     """One process, started at its first image and again after a death."""
 
-    def __init__(self, limits: LimitSettings, side: int) -> None:
+    def __init__(self, limits: LimitSettings, side: int, compares: Compare | None = None) -> None:
         self._limits = limits
         self._side = side
+        self._compares = compares
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -153,6 +193,14 @@ class _Decoder:
         except (ValueError, KeyError, TypeError, struct.error):
             raise self._unreadable() from None
 
+    def compare(self, left: bytes, right: bytes, numbers: Sequence[float]) -> dict[str, Any]:
+        head = _PAIR.pack(len(numbers), len(left)) + struct.pack(f">{len(numbers)}d", *numbers)
+        answer = self._answer(b"".join((head, left, right)), _TWO)
+        try:
+            return _unpack_found(answer)
+        except (ValueError, KeyError, TypeError, struct.error):
+            raise self._unreadable() from None
+
     def _unreadable(self) -> ImageError:
         self.stop()
         return ImageError("crashed", "the decoder gave no answer that can be read")
@@ -160,13 +208,13 @@ class _Decoder:
     def _answer(self, data: bytes, side: int = 0) -> bytes:
         if self._process is None or self._process.poll() is not None:
             self._start()
+        seconds = self._limits.seconds * (_TIMES if side == _TWO else 1)
         try:
-            return self._ask(data, self._limits.seconds, side)
+            return self._ask(data, seconds, side)
         except TimeoutError:
             self.stop()
             raise ImageError(
-                "timeout",
-                f"not decoded in {self._limits.seconds:g} s; raise DAM_DEDUP_LIMITS__SECONDS",
+                "timeout", f"not decoded in {seconds:g} s; raise DAM_DEDUP_LIMITS__SECONDS"
             ) from None
         except (EOFError, OSError):
             code = self._process.wait() if self._process else None
@@ -200,7 +248,7 @@ class _Decoder:
             env=_environment(self._folder.name),
         )
         try:
-            self._ask(pickle.dumps((self._limits, self._side)), _START_SECONDS)
+            self._ask(pickle.dumps((self._limits, self._side, self._compares)), _START_SECONDS)
         except (EOFError, OSError) as error:
             self.stop()
             raise ImageError("crashed", f"the decoder process does not start: {error!r}") from error
@@ -262,6 +310,14 @@ def _unpack_jpeg(answer: bytes) -> bytes:
     return jpeg
 
 
+def _unpack_found(answer: bytes) -> dict[str, Any]:
+    head_size, _ = _PARTS.unpack_from(answer)
+    facts = json.loads(answer[_PARTS.size : _PARTS.size + head_size])
+    if "reason" in facts:
+        raise ImageError(str(facts["reason"]), str(facts["message"]))
+    return dict(facts["found"])
+
+
 def _write(pipe: IO[bytes], head: bytes, data: bytes) -> None:
     with contextlib.suppress(OSError, ValueError):
         pipe.write(head)
@@ -288,7 +344,8 @@ def main() -> None:
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder library that prints must not corrupt the pipe
     start = _take(source)
-    limits, side = pickle.loads(start[0] if start else b"")  # noqa: S301 - from our own parent
+    # From our own parent. The function that compares brings its imports with it.
+    limits, side, compares = pickle.loads(start[0] if start else b"")  # noqa: S301
     # Only now: the imports are not part of what an image may cost.
     from tasks.embedding.images import read_picture, render_picture
 
@@ -301,9 +358,13 @@ def main() -> None:
     while (request := _take(source)) is not None:
         data, drawn = request
         # A parent that was killed cannot kill us: an endless decode must end by itself.
-        signal.alarm(math.ceil(limits.seconds) + _ALARM_SECONDS)
+        seconds = limits.seconds * (_TIMES if drawn == _TWO else 1)
+        signal.alarm(math.ceil(seconds) + _ALARM_SECONDS)
         try:
-            if drawn:
+            if drawn == _TWO:
+                head = json.dumps({"found": _compared(data, limits, compares)}).encode()
+                answer = _PARTS.pack(len(head), 0) + head
+            elif drawn:
                 jpeg = render_picture(data, limits, drawn)
                 answer = _PARTS.pack(2, len(jpeg)) + b"{}" + jpeg
             else:
@@ -314,6 +375,25 @@ def main() -> None:
             answer = _pack_error("too_much_memory", "no memory left while decoding")
         signal.alarm(0)
         _write(sink, _HEADER.pack(len(answer)), answer)
+
+
+def _compared(request: bytes, limits: LimitSettings, compares: Compare) -> dict[str, Any]:
+    """Read the two files of a request one after the other, and compare their pictures."""
+    from tasks.embedding.images import read_pixels
+
+    count, size = _PAIR.unpack_from(request)
+    numbers = struct.unpack_from(f">{count}d", request, _PAIR.size)
+    at = _PAIR.size + 8 * count
+    left = read_pixels(request[at : at + size], limits)
+    right = read_pixels(request[at + size :], limits)
+    try:
+        return compares(left, right, numbers)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Numerical libraries raise what no one foresaw; OpenCV tells of memory in words.
+        reason = "too_much_memory" if "memory" in str(error).lower() else "cannot_compare"
+        raise ImageError(reason, f"{type(error).__name__}: {error}"[:300]) from None
 
 
 def _take(pipe: IO[bytes]) -> tuple[bytes, int] | None:

@@ -109,6 +109,19 @@ def render_picture(data: bytes, limits: LimitSettings, side: int) -> bytes:
     return _opened(data, limits, lambda image, name, tiff: _rendered(image, data, name, tiff, side))
 
 
+def read_pixels(data: bytes, limits: LimitSettings) -> npt.NDArray[np.uint8]:
+    """The picture at its full size, as :func:`read_picture` sees it: uint8 (h, w, 3), upright sRGB.
+
+    Args:
+        data: the file.
+        limits: what it may cost.
+
+    Raises:
+        ImageError: with the reason.
+    """
+    return _opened(data, limits, lambda image, _, tiff: _pixels(image, data, tiff))
+
+
 def _opened(
     data: bytes, limits: LimitSettings, use: Callable[[Image.Image, str, Tiff | None], _Used]
 ) -> _Used:
@@ -176,6 +189,16 @@ def _check_size(image: Image.Image, limits: LimitSettings) -> None:
         )
     if max(width, height) > limits.side:
         raise ImageError("too_long_side", f"{width} x {height}: a side over {limits.side} pixels")
+
+
+def _pixels(image: Image.Image, data: bytes, tiff: Tiff | None) -> npt.NDArray[np.uint8]:
+    info: dict[Any, Any] = dict(image.info)
+    if getattr(image, "is_animated", False):
+        image.seek(0)
+    image = _loaded(image, data, tiff)
+    with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
+        image = ImageOps.exif_transpose(image)
+    return np.asarray(_canonical(image, info, unsigned=_unsigned(tiff))[0], dtype=np.uint8)
 
 
 def _rendered(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: int) -> bytes:
