@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import stat
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -20,7 +24,7 @@ from tasks.merging.approvals import sign_link
 from tasks.merging.journal import save_plan
 from tasks.records import ObjectState
 from tasks.session import open_catalog, open_source
-from tests.deployments.gate.test_report_page import plan_all, settings_of
+from tests.deployments.gate.test_report_page import CHROMIUM, plan_all, settings_of
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 
@@ -40,6 +44,20 @@ def stock(make_stock):
         found.update(plan_all(settings_of(library.place)))
 
     return SimpleNamespace(library=make_stock(fill), **found)
+
+
+@pytest.fixture
+def serve(site) -> Iterator[str]:
+    """The gate as it runs: a server of its own."""
+    config = uvicorn.Config(create_app(site.settings), port=0, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 @pytest.fixture
@@ -165,3 +183,29 @@ def test_the_shelf_keeps_a_budget_and_its_secrets(monkeypatch):
 def test_the_report_says_where_its_pictures_are(site):
     page = site.client.get(path_of(site, "p0.png").split("/pictures")[0] + "/report")
     assert '"pictures":"pictures/"' in page.text
+
+
+@pytest.mark.long
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
+def test_the_light_table_shows_renditions_and_originals(site, serve):
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page()
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else 0)
+        link = path_of(site, "p0.png").split("/pictures")[0]
+        page.goto(f"{serve}{link}/report#table/{site.plan.groups[0].group_id}")
+        # Small pictures need no more than their previews: the table is made to believe otherwise.
+        page.evaluate("for (const row of GROUPS[current].m) row[WIDE] = row[HIGH] = 1500")
+        page.keyboard.press("z")
+        notes = page.locator(".pane-note")
+        playwright.expect(notes).to_have_text(["2,048 px", "2,048 px"], timeout=30_000)
+        page.evaluate("for (const row of GROUPS[current].m) row[WIDE] = row[HIGH] = 5000")
+        page.keyboard.press("z")
+        page.keyboard.press("z")
+        playwright.expect(notes).to_have_text(["original", "original"], timeout=30_000)
+        browser.close()
+    assert problems == []
