@@ -167,8 +167,8 @@ def _score(pair: tuple[_Known, _Known]) -> float:
     if found.score < NEAR_SCORE or left.content == right.content:
         return found.score
     text = found.evidence.as_json() if found.evidence else None
-    pixels = [read_pixels(side.data, LimitSettings()) for side in (left, right)]
-    said = compare_originals(*pixels, fit_of(text, left.size, right.size))
+    one, two = (read_pixels(side.data, LimitSettings()) for side in (left, right))
+    said = compare_originals(one, two, fit_of(text, left.size, right.size))
     names = {"left": "l", "right": "r"}
     answer = pl.DataFrame([names | {"score": found.score, "evidence": text}], _ANSWER)
     proof = pl.DataFrame([names | {"verdict": said["verdict"], "box": said["box"]}])

@@ -197,24 +197,31 @@ def _decide_file(
     outcome = decide_each(settings, plan, found.groups, by=by)
     said = [Verdict(one.left, one.right, one.verdict) for one in found.verdicts]
     number = record_verdicts(settings, said, by=by) if said else 0
-    wanted = {one.group: one.decision for one in found.groups if one.keeper is None}
+    wanted = {one.group: one.decision for one in found.groups if not one.plans_anew}
     if as_json:
         print_json(
             {
                 "decided": [as_data(one) for one in outcome],
                 "verdicts": number,
                 "keepers": found.keepers,
+                "values": found.values,
             }
         )
     else:
         show_decided(plan_id, outcome)
         typer.echo(f"{number} verdicts recorded; later scans keep to them")
-        if found.keepers:
+        anew = [one for one in found.groups if one.plans_anew]
+        if anew:
             picked = " ".join(
-                "--keeper " + shlex.quote(f"{group}={key}") for group, key in found.keepers.items()
+                [f"--keeper {shlex.quote(f'{name}={key}')}" for name, key in found.keepers.items()]
+                + [
+                    f"--value {shlex.quote(f'{name}:{field}={value}')}"
+                    for name, values in found.values.items()
+                    for field, value in values.items()
+                ]
             )
             typer.echo(
-                f"{len(found.keepers)} with another keeper are not decided; plan them anew, "
+                f"{len(anew)} with another keeper or value are not decided; plan them anew, "
                 f"then look and approve:\n  dam-dedup plan make {picked}"
             )
     if any(one.decision != wanted[one.group_id] for one in outcome):

@@ -12,6 +12,8 @@ from tasks.records import THUMBNAIL_SIDE
 #: Differences below these are not worth a word.
 _TURN, _STRETCH, _CROP, _SCALE, _STOPS = 0.6, 0.02, 0.03, 0.05, 0.1
 
+#: From so much of the area on, something was added or covered.
+_COVERED = 0.004
 #: From so much of the area on, another sharpness is worth a word.
 _UNEVEN = 0.01
 #: What a person would read, by the kind of a difference.
@@ -84,6 +86,38 @@ def turn_around(evidence: Evidence) -> Evidence:
         saturation=1 / max(evidence.saturation, 0.05),
         sharpness=1 / max(evidence.sharpness, 1e-6),
     )
+
+
+def kinds_of(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> frozenset[str]:
+    """What was done to ``one`` to get ``two``, as words for sorting; of the same rules as the text.
+
+    Args:
+        evidence: two against one.
+        one: the file the evidence calls left.
+        two: the other.
+
+    Returns:
+        Some of ``resized``, ``format``, ``saved`` (another JPEG quality), ``cropped``, ``framed``,
+        ``turned`` (mirrored, rotated or stretched), ``tones``, ``added`` (something lies on it) and
+        ``detail`` (another small place differs, or the files hold further things).
+    """
+    covered = evidence.covered >= _COVERED
+    signs = {
+        "cropped": evidence.share_left < 1 - _CROP,
+        "framed": evidence.share_right < 1 - _CROP,
+        "turned": evidence.mirrored
+        or abs(evidence.rotation) > _TURN
+        or abs(evidence.aspect - 1) > _STRETCH,
+        "resized": abs(_true_scale(evidence, one, two) - 1) > _SCALE,
+        "tones": bool(_tones(evidence)),
+        "added": covered,
+        "detail": reads_differently(evidence)
+        or evidence.besides
+        or (not covered and (bool(evidence.differs) or evidence.uneven > _UNEVEN)),
+        "format": one.format != two.format,
+        "saved": bool(one.quality and two.quality and abs(one.quality - two.quality) >= 5),
+    }
+    return frozenset(name for name, holds in signs.items() if holds)
 
 
 def _signs(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> tuple[int, list[str]]:
@@ -170,7 +204,7 @@ def _content(evidence: Evidence) -> list[str]:
     words = []
     if reads_differently(evidence):
         words.append(f"differs in {_READ[evidence.differs]} at the {_place(evidence.differs_at)}")
-    elif evidence.covered >= 0.004:
+    elif evidence.covered >= _COVERED:
         place = _place(evidence.covered_at)
         share = f"{evidence.covered:.0%} of the area"
         words.append(f"something added or covered at the {place}: {share}")

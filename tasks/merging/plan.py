@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -60,6 +60,8 @@ from tasks.sources.store import Store
 
 log = logging.getLogger(__name__)
 
+_Given = TypeVar("_Given")
+
 #: Groups of one plan; what is beyond waits for the next, for a person has to read it.
 _MOST_GROUPS = 5000
 #: Actions after which the duplicates are gone.
@@ -97,6 +99,7 @@ class _Site:
     past: dict[str, str]
     proofs: Proofs
     keepers: dict[str, str]
+    values: dict[str, dict[str, str]]
     time: datetime
 
 
@@ -121,6 +124,7 @@ def plan_merges(
     policy: Policy,
     *,
     keepers: dict[str, str] | None = None,
+    values: dict[str, dict[str, str]] | None = None,
     again: bool = False,
     progress: Progress = silent,
 ) -> Plan:
@@ -131,16 +135,19 @@ def plan_merges(
         space: where its vectors are.
         policy: what to do with which group.
         keepers: group id to the key of the keeper that a person chose.
+        values: group id to the values that a person chose, by field (``tags.owner``).
         again: also groups that a person rejected, or whose merge was undone.
         progress: told how many groups are planned.
 
     Raises:
         PolicyError: when the policy is for another collection.
-        MergeError: when a chosen keeper is not in its group.
+        MergeError: when a chosen keeper is not in its group, or no file has a chosen value.
         SourceError: when the bucket cannot be read.
     """
     catalog = open_catalog(scan.settings)
-    plan = make_plan(scan, space, policy, keepers=keepers, again=again, progress=progress)
+    plan = make_plan(
+        scan, space, policy, keepers=keepers, values=values, again=again, progress=progress
+    )
     with catalog.writing(scan.settings.catalog.busy_seconds):
         if again:  # not one on which the first decision holds, or whose groups were undone
             earlier = catalog.read("plans", ["plan_id"], f"scan_id = {quote(scan.id)}").height
@@ -196,6 +203,7 @@ def make_plan(
     policy: Policy,
     *,
     keepers: dict[str, str] | None = None,
+    values: dict[str, dict[str, str]] | None = None,
     again: bool = False,
     only: str = "",
     progress: Progress = silent,
@@ -203,8 +211,9 @@ def make_plan(
     """The same plan, not kept; with ``only``, of the groups whose id begins so."""
     catalog = open_catalog(scan.settings)
     groups = _members(catalog, scan, space)
-    wanted = _whole_ids(keepers or {}, [name for name, _ in groups])
-    site = _site(catalog, scan, policy, wanted, again, groups)
+    names = [name for name, _ in groups]
+    wanted, chosen = _whole_ids(keepers or {}, names), _whole_ids(values or {}, names)
+    site = _site(catalog, scan, policy, wanted, chosen, again, groups)
     groups = [(name, members) for name, members in groups if name.startswith(only)]
     allowed = _allowed(catalog, scan, policy)
     planned = []
@@ -236,13 +245,14 @@ def make_plan(
     )
 
 
-def _whole_ids(keepers: dict[str, str], groups: Sequence[str]) -> dict[str, str]:
+def _whole_ids(given: dict[str, _Given], groups: Sequence[str]) -> dict[str, _Given]:
+    """What was given for groups by the first characters of their ids, by the whole ids."""
     found = {}
-    for start, key in keepers.items():
+    for start, what in given.items():
         names = [name for name in groups if name.startswith(start)]
         if len(names) != 1:
             raise MergeError(f"{len(names)} groups of the last scan begin with {start!r}")
-        found[names[0]] = key
+        found[names[0]] = what
     return found
 
 
@@ -251,6 +261,7 @@ def _site(
     scan: Scan,
     policy: Policy,
     keepers: dict[str, str],
+    values: dict[str, dict[str, str]],
     again: bool,
     groups: Sequence[tuple[str, Sequence[Member]]],
 ) -> _Site:
@@ -277,6 +288,7 @@ def _site(
         past={} if again else past_outcomes(catalog, scan.scope),
         proofs=read_pair_proofs(catalog, source.id, inside),
         keepers=keepers,
+        values=values,
         time=now(),
     )
 
@@ -392,7 +404,14 @@ def _plan_group(
         except MergeError as error:
             refused = str(error)
     members = [with_sidecars(member, said) for member in members]
-    choice = choose_keeper(members, site.policy, rule, site.time, wanted=site.keepers.get(group_id))
+    choice = choose_keeper(
+        members,
+        site.policy,
+        rule,
+        site.time,
+        wanted=site.keepers.get(group_id),
+        answered=site.values.get(group_id, ()),
+    )
     return _with_operations(
         site, group_id, tier, rule, choice, _Seen(states, bodies, said), refused
     )
@@ -424,7 +443,9 @@ def _with_operations(
         except MergeError as error:
             refused = str(error)
     everyone = (keeper, *duplicates)
-    merge = merge_metadata(keeper, duplicates, _field_rules(rule, everyone))
+    merge = merge_metadata(
+        keeper, duplicates, _field_rules(rule, everyone), site.values.get(group_id)
+    )
     # A tag or a link takes nothing from anybody: there is nothing to ask.
     questions = (*choice.questions, *merge.conflicts) if rule.action in MERGING else ()
     if rule.action in MERGING:

@@ -6,7 +6,7 @@ licences are never lost, whatever the criteria or a person say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -50,6 +50,7 @@ def choose_keeper(
     rule: Rule,
     now: datetime,
     wanted: str | None = None,
+    answered: Collection[str] = (),
 ) -> KeeperChoice:
     """Choose the asset that stays; the same members give the same choice in whatever order.
 
@@ -59,6 +60,7 @@ def choose_keeper(
         rule: whose criteria decide.
         now: the time, with its zone.
         wanted: key of the keeper that a person chose.
+        answered: fields whose value a person chose, which are not asked about again.
 
     Raises:
         MergeError: there are no members, or none has the wanted key.
@@ -93,7 +95,7 @@ def choose_keeper(
         duplicates,
         _reasons(keeper, duplicates, measures) if reasons is None else reasons,
         (
-            *_conflicts(ranked, policy),
+            *_conflicts(ranked, policy, answered),
             *_unreadable(ranked, policy, licences),
             *_oddities(ranked),
         ),
@@ -181,7 +183,7 @@ def _age(member: Member, now: datetime) -> float:
     return max((now - member.last_modified).total_seconds() / 3600, 0)
 
 
-def _conflicts(members: Sequence[Member], policy: Policy) -> list[str]:
+def _conflicts(members: Sequence[Member], policy: Policy, answered: Collection[str]) -> list[str]:
     """Owners or licences that differ; case apart, since spelling is no other right."""
     questions = []
     for label, path, ask in (
@@ -189,7 +191,7 @@ def _conflicts(members: Sequence[Member], policy: Policy) -> list[str]:
         ("licence", policy.rights.licence, "which one holds?"),
     ):
         given = [(one, text) for one in _by_name(members) if (text := text_of(one, path))]
-        if len({text.casefold() for _, text in given}) > 1:
+        if path not in answered and len({text.casefold() for _, text in given}) > 1:
             shown = _list(f"{one.key}: {_short(text)}" for one, text in given)
             questions.append(f"{label} differs: {shown}: {ask}")
     return questions
