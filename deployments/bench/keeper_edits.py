@@ -44,7 +44,7 @@ class Kind:
     coarser: bool = False
 
 
-def _same(image: Image.Image, rng: random.Random) -> Image.Image:
+def _same(image: Image.Image, _rng: random.Random) -> Image.Image:
     return image
 
 
@@ -59,7 +59,10 @@ def _scaled(low: float, high: float) -> Make:
     def make(image: Image.Image, rng: random.Random) -> Image.Image:
         factor = rng.uniform(low, high)
         size = round(image.width * factor), round(image.height * factor)
-        return image.resize(size, rng.choice(_KERNELS))
+        scaled = image.resize(size, rng.choice(_KERNELS))
+        # Programs that make small pictures for the web sharpen them a little.
+        sharpened = factor < 1 and rng.random() < 0.25
+        return scaled.filter(ImageFilter.UnsharpMask(1, 60, 2)) if sharpened else scaled
 
     return make
 
@@ -68,7 +71,7 @@ def _blurred(image: Image.Image, rng: random.Random) -> Image.Image:
     return image.filter(ImageFilter.GaussianBlur(max(image.size) / 320 * rng.uniform(0.9, 2.0)))
 
 
-def _grey(image: Image.Image, rng: random.Random) -> Image.Image:
+def _grey(image: Image.Image, _rng: random.Random) -> Image.Image:
     return image.convert("L").convert("RGB")
 
 
@@ -96,7 +99,9 @@ def _padded(image: Image.Image, rng: random.Random) -> Image.Image:
 def _browser(image: Image.Image, rng: random.Random) -> Image.Image:
     """A browser's window: tabs, an address, a page with lines of text around the picture."""
     dark = rng.random() < 0.5
-    page, bar, ink = ("#202124", "#35363a", "#e8eaed") if dark else ("#ffffff", "#dee1e6", "#202124")
+    page, bar, ink = (
+        ("#202124", "#35363a", "#e8eaed") if dark else ("#ffffff", "#dee1e6", "#202124")
+    )
     width, height = round(image.width * rng.uniform(1.25, 1.9)), round(image.height * 1.6)
     screen = Image.new("RGB", (width, height), page)
     draw = ImageDraw.Draw(screen)
@@ -172,7 +177,10 @@ def _stamped(image: Image.Image, rng: random.Random) -> Image.Image:
     x = rng.choice([0.03 * width, 0.97 * width - wide])
     y = rng.choice([0.03 * height, 0.97 * height - high])
     draw = ImageDraw.Draw(edited)
-    shape, fill = rng.randrange(3), rng.choice(["#c81e1e", "#1e50c8", "white", "#0f8a5f", "#222222"])
+    shape, fill = (
+        rng.randrange(3),
+        rng.choice(["#c81e1e", "#1e50c8", "white", "#0f8a5f", "#222222"]),
+    )
     if shape == 0:
         draw.rounded_rectangle((x, y, x + wide, y + high), high / 4, fill=fill)
         draw.text((x + wide / 8, y + high / 4), "NORTH", fill="#f0f0e0", font=_font(high / 2))
@@ -217,7 +225,7 @@ def _gamma(image: Image.Image, rng: random.Random) -> Image.Image:
     return image.point([round(255 * (value / 255) ** gamma) for value in range(256)] * 3)
 
 
-def _mirrored(image: Image.Image, rng: random.Random) -> Image.Image:
+def _mirrored(image: Image.Image, _rng: random.Random) -> Image.Image:
     return ImageOps.mirror(image)
 
 

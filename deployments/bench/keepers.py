@@ -23,14 +23,15 @@ from PIL import Image, ImageDraw
 
 from deployments.bench.keeper_edits import KINDS, Kind
 from deployments.bench.plant import find_photos, read_photo
-from tasks.dedup.explain import PictureFacts, explain_pair
+from tasks.dedup.explain import explain_pair
 from tasks.dedup.features import Features, extract_features, use_one_thread
 from tasks.dedup.groups import group_matches
+from tasks.dedup.keepers import find_copies
+from tasks.dedup.originals import PictureFacts
 from tasks.dedup.verify import NEAR_SCORE, verify_pair
 from tasks.embedding.images import read_picture
-from tasks.errors import SettingsError
 from tasks.progress import Progress, silent
-from tasks.records import Picture, Role
+from tasks.records import Picture
 from tasks.settings import LimitSettings
 
 RIGHT, UNSURE, WRONG, MISSED = "right", "cannot tell", "wrong", "no match"
@@ -197,15 +198,16 @@ def judge_group(files: Sequence[File]) -> Answer:
     columns = {"left": pl.String, "right": pl.String, "score": pl.Float64, "evidence": pl.String}
     matches = pl.DataFrame(rows, schema=columns, orient="row")
     members = group_matches(_assets(files), matches)
-    kept = members.filter(pl.col("role") == Role.KEEPER.value)["asset_id"].to_list()
     truth = next(file.name for file in files if not file.kind)
     mine = members.filter(asset_id=truth)["group_id"].to_list()
     kinds = ", ".join(sorted(file.kind for file in files if file.kind))
     if not mine:
         return Answer("groups", True, MISSED, kinds)
-    keeper = members.filter(pl.col("group_id") == mine[0])["asset_id"][0]
-    chosen = next(file for file in files if file.name == keeper)
-    return Answer("groups", True, WRONG if chosen.kind else RIGHT, f"{chosen.kind} of {kinds}; {len(kept)}")
+    group = members.filter(pl.col("group_id") == mine[0])["asset_id"].to_list()
+    keeper = next(file for file in files if file.name == group[0])
+    unsure = set(group) - find_copies(_assets(files), matches) != {keeper.name}
+    said = UNSURE if unsure else WRONG if keeper.kind else RIGHT
+    return Answer("groups", True, said, f"{keeper.kind or 'original'} of {kinds}")
 
 
 def _assets(files: Sequence[File]) -> pl.DataFrame:
