@@ -17,12 +17,13 @@ from tasks.dedup.evidence import Evidence
 
 #: As the reader of pictures writes it: bands, steps a doubling, the logarithm at 0.
 _BANDS, _STEPS, _LOWEST = 32, 6.0, -14.0
-#: Where power is compared and where it is set equal, as shares of the coarser one's finest.
-_FINE = np.linspace(0.65, 0.95, 8)
-_COARSE = np.linspace(0.12, 0.4, 8)
+#: Where power is compared and where it is set equal, as shares of the coarser one's finest. A blur
+#: already takes from the middle, where compression and resampling leave nearly all.
+_FINE, _MIDDLE = np.linspace(0.65, 0.95, 8), np.linspace(0.3, 0.6, 8)
+_COARSE = np.linspace(0.05, 0.2, 8)
 _CENTRES = (np.arange(_BANDS) + 0.5) / _BANDS
 #: Spectra are of whole pictures: of two that share less than this they are of different things.
-_SHARE = 0.85
+_SHARE = 0.95
 #: Turned further than this from a quarter turn, rows are no rows, degrees.
 _TURNED = 7.0
 
@@ -59,12 +60,12 @@ def read_detail(text: str) -> Detail | None:
 
 def compare_detail(
     left: Detail | None, right: Detail | None, evidence: Evidence
-) -> tuple[float, float] | None:
-    """How much right has lost against left: along left's rows, along its columns.
+) -> tuple[float, float, float] | None:
+    """How much right has lost against left at the fine end: along left's rows, along its columns.
 
     Returns:
-        Base-two logarithms of power: positive where right has less; None where the two cannot be
-        compared so.
+        These two, and the mean loss in the middle of both: base-two logarithms of power, positive
+        where right has less; None where the two cannot be compared so.
     """
     if left is None or right is None or min(evidence.share_left, evidence.share_right) < _SHARE:
         return None
@@ -76,14 +77,13 @@ def compare_detail(
     wide, high = (right.height, right.width) if swapped else (right.width, right.height)
     # Of equal contents the sizes tell the scale; where a little is cut off, the shares correct it.
     more = float(np.sqrt(evidence.share_left / evidence.share_right))
-    return (
-        _lost(left.along[0], right.along[across], wide * more / left.width),
-        _lost(left.along[1], right.along[down], high * more / left.height),
-    )
+    rows = _lost(left.along[0], right.along[across], wide * more / left.width)
+    columns = _lost(left.along[1], right.along[down], high * more / left.height)
+    return rows[0], columns[0], (rows[1] + columns[1]) / 2
 
 
-def _lost(left: Bands, right: Bands, scale: float) -> float:
-    """The difference at the fine end; ``scale`` is right's pixels for one of left's."""
+def _lost(left: Bands, right: Bands, scale: float) -> tuple[float, float]:
+    """The loss at the fine end and in the middle; ``scale``: right's pixels for one of left's."""
     of_left, of_right = (1.0, 1 / scale) if scale >= 1 else (scale, 1.0)
 
     def apart(at: Bands) -> float:
@@ -91,4 +91,5 @@ def _lost(left: Bands, right: Bands, scale: float) -> float:
         two = np.interp(at * of_right, _CENTRES, right)
         return float((one - two).mean())
 
-    return apart(_FINE) - apart(_COARSE)
+    equal = apart(_COARSE)
+    return apart(_FINE) - equal, apart(_MIDDLE) - equal

@@ -52,8 +52,8 @@ class Evidence:
         overlaid: share of the common area in which the two differ beyond their tones.
         overlay: which of them has something laid over it there: positive right, negative left, see
             :class:`~tasks.dedup.overlay.Overlay`.
-        lost: how much fine detail right has lost against left, along rows and along columns, see
-            :func:`~tasks.dedup.detail.compare_detail`; None: not comparable.
+        lost: how much detail right has lost against left: fine along rows, fine along columns, and
+            less fine, see :func:`~tasks.dedup.detail.compare_detail`; None: not comparable.
     """
 
     method: str
@@ -100,7 +100,7 @@ class Evidence:
     around_right: float = 0.0
     overlaid: float = 0.0
     overlay: float = 0.0
-    lost: tuple[float, float] | None = None
+    lost: tuple[float, float, float] | None = None
 
     def as_json(self) -> str:
         """Compact JSON; numbers to four digits."""

@@ -21,10 +21,11 @@ _WHOLE, _GOES_ON, _FRAMED = 0.97, 0.2, 0.45
 _OVERLAY = 0.4
 #: Another size, shape or angle than this: two logarithms, and degrees.
 _SCALE, _STRETCH, _TURN, _SMALL_TURN = 0.05, 0.02, 0.6, 30.0
-#: Doublings of power lost at the fine end: by resampling, and by a blur, which takes more than
-#: strong compression does (up to 1.0 at JPEG quality 20); and the sharpness of thumbnails that
-#: says as much, where compression leaves 0.85 and more.
-_LOST, _BLURRED, _SOFT, _BLURRY = 0.25, 1.3, 0.85, 0.6
+#: Doublings of power lost: at the fine end by resampling, in the middle by a blur. There copies of
+#: clothes that were blurred had lost 1.8 and more, compressed ones (JPEG quality 20) up to 0.5.
+_LOST, _BLURRED = 0.25, 1.0
+#: Letters laid over a picture add detail, so a blur must also show where the two are alike.
+_SOFT = 0.85
 #: JPEG quality up to which compression is strong.
 _STRONG = 55
 #: Grey against colours.
@@ -83,7 +84,8 @@ def made_of_other(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> l
     """What speaks for ``two`` having been made of ``one``, said of ``one``."""
     marks = [*_frame(evidence), *_resampling(evidence, one, two), *_tones(evidence)]
     # Beside a blurred picture a sharp one looks inked wherever it has fine lines.
-    blurred = _mean(evidence.lost) < -_BLURRED and evidence.sharpness > 1 / _SOFT
+    lost = evidence.lost
+    blurred = lost is not None and lost[2] < -_BLURRED and evidence.sharpness > 1 / _SOFT
     if evidence.overlay > _OVERLAY and not blurred:
         marks.append("nothing is laid over it")
     return marks
@@ -118,15 +120,14 @@ def _resampling(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> lis
         return [f"higher resolution ({sizes})" if zoom < 0 else f"not enlarged ({sizes})"]
     if _TURN < abs(evidence.rotation) < _SMALL_TURN and mean > _LOST and not _framed(evidence):
         return ["not turned"]
-    softer = mean > _BLURRED and evidence.sharpness < _SOFT
-    return ["sharper"] if softer or (mean > _BLURRED / 2 and evidence.sharpness < _BLURRY) else []
+    return ["sharper"] if lost[2] > _BLURRED and evidence.sharpness < _SOFT else []
 
 
 def _framed(evidence: Evidence) -> bool:
     return max(evidence.around_left, evidence.around_right) > _FRAMED
 
 
-def _mean(lost: tuple[float, float] | None) -> float:
+def _mean(lost: tuple[float, float, float] | None) -> float:
     return 0.0 if lost is None else (lost[0] + lost[1]) / 2
 
 
@@ -157,7 +158,7 @@ def _same_but_for_encoding(evidence: Evidence, one: PictureFacts, two: PictureFa
 
 def _encoding(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> list[str]:
     """What speaks for ``two`` having been encoded after ``one``, and with a greater loss."""
-    if _mean(evidence.lost) < -_BLURRED / 2:
+    if _mean(evidence.lost) < -_BLURRED:
         return []
     if one.quality and two.quality:
         if one.quality >= two.quality + 5:
@@ -184,7 +185,7 @@ def turn_around(evidence: Evidence) -> Evidence:
     turned = {"left": "right", "right": "left"}
     lost = evidence.lost
     if lost is not None:
-        lost = -lost[0], -lost[1]
+        lost = -lost[0], -lost[1], -lost[2]
     return replace(
         evidence,
         differs=turned.get(evidence.differs, evidence.differs),

@@ -29,7 +29,7 @@ _FRAME = 256
 _BAR, _EDGE = 20.0, 0.8
 #: Places smaller than this, pixels of the frame, are encoding; the share of the area from which and
 #: up to which they are something laid over a picture.
-_SPECK, _LEAST, _MOST = 8, 0.006, 0.45
+_SPECK, _LEAST, _MOST = 8, 0.008, 0.45
 #: Above this share of the area the filling is made at half the size, for it takes long.
 _LARGE = 0.05
 

@@ -71,7 +71,7 @@ evidences = st.builds(
     around_right=st.floats(-1, 1),
     overlaid=share,
     overlay=st.floats(-3, 3),
-    lost=st.none() | st.tuples(st.floats(-4, 4), st.floats(-4, 4)),
+    lost=st.none() | st.tuples(*[st.floats(-4, 4)] * 3),
 )
 sides = st.builds(
     PictureFacts,
@@ -141,7 +141,7 @@ def test_all_that_was_done_is_said():
 
 def test_scale_is_of_the_files_not_of_their_thumbnails():
     large, small = PictureFacts(3840, 2560, 10**6, "jpeg"), PictureFacts(384, 256, 10**4, "jpeg")
-    told = explain_pair(replace(SAME, lost=(0.9, 0.8)), large, small)
+    told = explain_pair(replace(SAME, lost=(0.9, 0.8, 0.1)), large, small)
     assert told.original == "left"
     assert told.changes == "scaled 0.1x"
     assert "higher resolution (3840 x 2560 against 384 x 256)" in told.reasons
@@ -151,17 +151,17 @@ def test_scale_is_of_the_files_not_of_their_thumbnails():
     ("measured", "reason"),
     [
         (
-            {"scale": 0.5, "lost": (1.0, 0.9)},
+            {"scale": 0.5, "lost": (1.0, 0.9, 0.1)},
             "higher resolution (300 x 200 against 300 x 200)",
         ),
-        ({"scale": 2.0, "lost": (1.0, 0.9)}, "not enlarged (300 x 200 against 300 x 200)"),
+        ({"scale": 2.0, "lost": (1.0, 0.9, 0.1)}, "not enlarged (300 x 200 against 300 x 200)"),
         ({"share_left": 0.6, "around_left": -0.8}, "shows more of the picture"),
         ({"share_right": 0.6, "around_right": 1.0}, "the other has a frame or a page around it"),
         ({"overlaid": 0.05, "overlay": 2.1}, "nothing is laid over it"),
-        ({"aspect": 1.2, "lost": (0.8, 0.0)}, "not stretched"),
-        ({"rotation": 3.0, "lost": (0.6, 0.7)}, "not turned"),
+        ({"aspect": 1.2, "lost": (0.8, 0.0, 0.1)}, "not stretched"),
+        ({"rotation": 3.0, "lost": (0.6, 0.7, 0.1)}, "not turned"),
         ({"saturation": 0.0}, "in full colour"),
-        ({"sharpness": 0.5, "lost": (2.0, 1.8)}, "sharper"),
+        ({"sharpness": 0.5, "lost": (2.0, 1.8, 1.6)}, "sharper"),
     ],
 )
 def test_the_original_is_the_side_that_has_more(measured, reason):
@@ -188,12 +188,12 @@ def test_less_compressed_is_the_original():
     "measured",
     [
         {"mirrored": True},
-        {"rotation": 90.0, "lost": (0.5, 0.5)},
+        {"rotation": 90.0, "lost": (0.5, 0.5, 0.1)},
         {"gain": 0.6, "contrast": 1.4},
         {"saturation": 1.6},
-        {"aspect": 1.2, "lost": (0.1, 0.0)},
+        {"aspect": 1.2, "lost": (0.1, 0.0, 0.1)},
         {"scale": 0.5},
-        {"scale": 0.5, "lost": (0.1, -0.1)},
+        {"scale": 0.5, "lost": (0.1, -0.1, 0.1)},
         {"share_left": 0.6},
         {"share_left": 0.8, "share_right": 0.8, "around_left": 1.0, "around_right": 1.0},
     ],
