@@ -27,7 +27,7 @@ from tasks.dedup.explain import explain_pair
 from tasks.dedup.features import Features, extract_features, use_one_thread
 from tasks.dedup.groups import group_matches
 from tasks.dedup.keepers import find_copies
-from tasks.dedup.originals import PictureFacts
+from tasks.dedup.origin import PictureFacts
 from tasks.dedup.verify import NEAR_SCORE, verify_pair
 from tasks.embedding.images import read_picture
 from tasks.progress import Progress, silent

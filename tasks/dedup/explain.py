@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.originals import PictureFacts, find_origin, true_scale, turn_around
+from tasks.dedup.origin import PictureFacts, find_origin, true_scale, turn_around
 from tasks.dedup.verify import RECOLOURED, calibration, reads_differently
 
 #: Differences below these are not worth a word.

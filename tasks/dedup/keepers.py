@@ -7,7 +7,7 @@ from collections.abc import Collection
 import polars as pl
 
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.originals import PictureFacts, find_origin
+from tasks.dedup.origin import PictureFacts, find_origin
 from tasks.dedup.verify import NEAR_SCORE
 
 #: Formats that lose nothing, before those that do.

@@ -7,7 +7,7 @@ import polars as pl
 from tasks.dedup.cross_filter import on_sides, pairs_sharing, undivided
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.explain import explain_pair
-from tasks.dedup.originals import PictureFacts, turn_around
+from tasks.dedup.origin import PictureFacts, turn_around
 from tasks.dedup.verify import tier_of
 
 #: Of assets with equal pixels, all pairs are listed up to this many assets; of more, each asset

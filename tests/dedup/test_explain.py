@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.explain import explain_pair
-from tasks.dedup.originals import PictureFacts, turn_around
+from tasks.dedup.origin import PictureFacts, turn_around
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 SAME = Evidence(

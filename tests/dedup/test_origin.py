@@ -16,7 +16,7 @@ from tasks.dedup.detail import read_detail
 from tasks.dedup.explain import explain_pair
 from tasks.dedup.features import extract_features, use_one_thread
 from tasks.dedup.groups import group_matches
-from tasks.dedup.originals import PictureFacts
+from tasks.dedup.origin import PictureFacts
 from tasks.dedup.verify import verify_pair
 from tasks.embedding.detail import measure_detail
 from tasks.embedding.images import make_thumbnail
