@@ -54,6 +54,9 @@ class Evidence:
             :class:`~tasks.dedup.overlay.Overlay`.
         lost: how much detail right has lost against left: fine along rows, fine along columns, and
             less fine, see :func:`~tasks.dedup.detail.compare_detail`; None: not comparable.
+        proof: what the originals said: ``same``, ``differs``, ``unknown`` or ``unreadable``; empty:
+            they were not compared.
+        proof_box: around what differs most at full size, in right: x0, y0, x1, y1 in 0..1.
     """
 
     method: str
@@ -101,16 +104,21 @@ class Evidence:
     overlaid: float = 0.0
     overlay: float = 0.0
     lost: tuple[float, float, float] | None = None
+    proof: str = ""
+    proof_box: Box = (0.0, 0.0, 1.0, 1.0)
 
     def as_json(self) -> str:
         """Compact JSON; numbers to four digits."""
-        return json.dumps(_short(asdict(self)), separators=(",", ":"))
+        data = asdict(self)
+        if not self.proof:
+            del data["proof"], data["proof_box"]
+        return json.dumps(_short(data), separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> Evidence:
         """What :meth:`as_json` wrote."""
         data = json.loads(text)
-        for name in ("box_left", "box_right", "covered_at", "differs_at", "lost"):
+        for name in ("box_left", "box_right", "covered_at", "differs_at", "proof_box", "lost"):
             if data.get(name) is not None:  # evidence of before does not say
                 data[name] = tuple(data[name])
         known = {field.name for field in fields(Evidence)} & set(data)
