@@ -68,7 +68,7 @@ def find_copies(assets: pl.DataFrame, matches: pl.DataFrame) -> frozenset[str]:
     """Contents that the evidence of some match says were made of the other one.
 
     Args:
-        assets: content, width, height, size, format, and quality if it is known.
+        assets: content, key, width, height, size, format, and quality if it is known.
         matches: left, right (contents), score, evidence (JSON or null); without that, none is told.
     """
     if "evidence" not in matches.columns or matches.is_empty():
@@ -81,7 +81,7 @@ def find_copies(assets: pl.DataFrame, matches: pl.DataFrame) -> frozenset[str]:
         row[0]: PictureFacts(*row[1:])
         for row in rank_keepers(assets.join(named, on="content", how="semi"))
         .unique("content", keep="first", maintain_order=True)
-        .select("content", "width", "height", "size", "format", "quality")
+        .select("content", "width", "height", "size", "format", "quality", "key")
         .iter_rows()
     }
     copies = set()

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 from tasks.dedup.evidence import Evidence
+from tasks.dedup.names import named_after
 from tasks.dedup.verify import calibration
 from tasks.records import THUMBNAIL_SIDE
 
@@ -38,6 +39,7 @@ class PictureFacts:
 
     Attributes:
         quality: JPEG quality as the IJG library counts it, if it is a JPEG.
+        key: its name with its folders, or nothing.
     """
 
     width: int
@@ -45,6 +47,7 @@ class PictureFacts:
     size: int
     format: str
     quality: int | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ def find_origin(evidence: Evidence, left: PictureFacts, right: PictureFacts) -> 
     if not of_right and not of_left and _same_but_for_encoding(evidence, left, right):
         of_right = _encoding(evidence, left, right)
         of_left = _encoding(turn_around(evidence), right, left)
+    if not of_right and not of_left:
+        of_right, of_left = _names(left, right), _names(right, left)
     if of_right and not of_left:
         return Origin("left", tuple(of_right))
     if of_left and not of_right:
@@ -165,6 +170,11 @@ def _encoding(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> list[
             return [f"less compressed (JPEG quality about {one.quality} against {two.quality})"]
         return []
     return ["less compressed"] if _density(one) > 1.3 * _density(two) else []
+
+
+def _names(one: PictureFacts, two: PictureFacts) -> list[str]:
+    """What only counts where the pixels say nothing: anybody may call a file anything."""
+    return ["the other is named after it"] if named_after(two.key, one.key) else []
 
 
 def _density(side: PictureFacts) -> float:

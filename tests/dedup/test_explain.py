@@ -205,6 +205,14 @@ def test_what_leaves_no_trace_cannot_be_told(measured):
     assert (told.original, told.reasons) == ("either", ())
 
 
+def test_a_name_decides_only_where_the_pixels_do_not():
+    one, two = replace(JPEG, key="a/beach.jpg"), replace(JPEG, key="b/beach copy.jpg")
+    told = explain_pair(replace(SAME, mirrored=True), two, one)
+    assert (told.original, told.reasons) == ("right", ("the other is named after it",))
+    framed = replace(SAME, share_left=0.5, around_left=0.9)
+    assert explain_pair(framed, one, two).original == "right"
+
+
 def test_a_frame_is_not_more_of_the_picture():
     framed = replace(SAME, share_left=0.5, around_left=0.9)
     told = explain_pair(framed, replace(JPEG, width=900, height=600), JPEG)
