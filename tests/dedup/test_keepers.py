@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.dedup.keepers import rank_keepers
@@ -86,6 +86,7 @@ def test_columns_stay_as_they_were():
     assert rank_keepers(frame).equals(frame)
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_the_order_is_total(data):
     facts = st.fixed_dictionaries(
