@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, ImageStat
 
 from tasks.embedding.colours import to_srgb
+from tasks.embedding.detail import measure_detail
 from tasks.embedding.grounds import flatten
 from tasks.embedding.metadata import read_metadata
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
@@ -69,8 +70,8 @@ _PAGED = {"tiff", "gif", "webp", "png", "avif", "heif"}
 _SAME_AS_RGB = {"1", "L", "P"}
 _HIGH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
-#: How the comment of a thumbnail begins that tells what its file holds besides.
-BESIDES = b"besides "
+#: How the lines of a thumbnail's comment begin: what its file holds besides, and how fine it is.
+BESIDES, DETAIL = "besides ", "detail "
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit, checked before any pixel is decoded
 
@@ -458,13 +459,15 @@ def make_thumbnail(rgb: Image.Image, besides: str = "") -> bytes:
     Args:
         rgb: the picture.
         besides: digest of what the file holds and the picture does not show (further pages, masks,
-            layers); it stands in the JPEG's comment, so that it is compared as well.
+            layers); it stands in the JPEG's comment, so that it is compared as well, and so does
+            how fine the picture is (:mod:`tasks.embedding.detail`).
     """
     scale = min(1.0, THUMBNAIL_SIDE / max(rgb.size))
     size = max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))
     buffer = io.BytesIO()
-    comment = {"comment": BESIDES + besides.encode()} if besides else {}
-    _shrink(rgb, size).save(buffer, "JPEG", quality=80, **comment)
+    lines = [BESIDES + besides] if besides else []
+    comment = "\n".join([*lines, DETAIL + measure_detail(rgb)]).encode()
+    _shrink(rgb, size).save(buffer, "JPEG", quality=80, comment=comment)
     return buffer.getvalue()
 
 

@@ -17,6 +17,7 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
+from tasks.dedup.keepers import wraps
 from tasks.embedding.sidecar_facts import SidecarFacts
 from tasks.errors import MergeError, PolicyError
 from tasks.merging.approvals import sign_link
@@ -314,12 +315,13 @@ def _members(catalog: Catalog, scan: Scan, space: Space) -> list[tuple[str, list
     assets = read_assets(catalog, scan, _FACTS)
     facts = rows.join(assets, on="asset_id", how="inner")
     inside = assets.join(facts.select("asset_id"), on="asset_id", how="semi")
-    originals = _originals(catalog, scan, space, inside, facts)
+    originals, copies = _originals(catalog, scan, space, inside, facts)
     packets = read_packets(catalog, facts["sha256"].drop_nulls())
     groups: dict[str, list[Member]] = {}
     for row in facts.sort("group_id", "key").iter_rows(named=True):
+        role = {"original": row["key"] in originals, "copy": row["key"] in copies}
         groups.setdefault(row["group_id"], []).append(
-            _member(row, row["key"] in originals, packets.get(row["sha256"] or ""))
+            replace(_member(row, packets.get(row["sha256"] or "")), **role)
         )
 
     def order(item: tuple[str, list[Member]]) -> tuple[int, str]:
@@ -331,18 +333,20 @@ def _members(catalog: Catalog, scan: Scan, space: Space) -> list[tuple[str, list
 
 def _originals(
     catalog: Catalog, scan: Scan, space: Space, assets: pl.DataFrame, members: pl.DataFrame
-) -> set[str]:
-    """Keys of assets that some pair calls the original, and none calls the copy."""
+) -> tuple[set[str], set[str]]:
+    """Keys of assets that some pair calls the original and none the copy, and of the copies."""
     inside = assets["content"].implode()
     matches = read_matches(catalog, scan, space).filter(
         pl.col("left").is_in(inside) & pl.col("right").is_in(inside)
     )
     pairs = list_pairs(assets, matches, members).filter(pl.col("relation") == "duplicate")
     left, right = pairs.filter(original="left"), pairs.filter(original="right")
-    return {*left["left"], *right["right"]} - {*left["right"], *right["left"]}
+    copies = {*left["right"], *right["left"], *assets.filter(wraps())["key"]}
+    wrapped = assets.filter(wraps().any().over("content"))["key"]
+    return {*left["left"], *right["right"], *wrapped} - copies, copies
 
 
-def _member(row: dict[str, Any], original: bool, packet: str | None) -> Member:
+def _member(row: dict[str, Any], packet: str | None) -> Member:
     exif = json.loads(row["exif"] or "{}")
     said = said_by(packet or "")
     xmp = exif_as_xmp(exif) if packet is None else {}
@@ -365,7 +369,6 @@ def _member(row: dict[str, Any], original: bool, packet: str | None) -> Member:
         tags=json.loads(row["tags"] or "{}"),
         metadata=json.loads(row["metadata"] or "{}"),
         xmp=xmp,
-        original=original,
         held=row["etag"],  # the listing's, until the object has been looked at
         sidecar=sidecars[0] if sidecars else None,
         sha256=row["sha256"] or "",

@@ -73,6 +73,7 @@ class Member:
         metadata: user metadata, names in lower case.
         xmp: fields of its sidecar, else those inside it.
         original: whether the pixels' evidence makes it the original of the group.
+        copy: whether that evidence says that it was made of another member.
         held: why it may not be touched (``legal hold``, ``retained until ...``), or nothing.
         sidecar: key of its XMP sidecar, if it has one; of several, the one that counts first.
         sidecars: keys of all its XMP sidecars.
@@ -99,6 +100,7 @@ class Member:
     metadata: dict[str, str] = field(default_factory=dict)
     xmp: dict[str, str] = field(default_factory=dict)
     original: bool = False
+    copy: bool = False
     held: str = ""
     sidecar: str | None = None
     sha256: str = ""
