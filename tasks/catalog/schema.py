@@ -85,6 +85,12 @@ TOMBSTONE = pa.schema([ASSET_LISTING[0], pa.field("removed_at", _TIME)])
 
 THUMBNAILS = pa.schema([_key("content"), pa.field("jpeg", pa.large_binary())])
 
+#: What a first look at a picture needs (:mod:`tasks.dedup.first_look`): ``data`` is at most 16 kB,
+#: ``rule`` names how it was made. Features of another rule are made anew from the thumbnail.
+FEATURES = pa.schema(
+    [_key("content"), pa.field("rule", pa.string()), pa.field("data", pa.large_binary())]
+)
+
 SPACES = pa.schema(
     [
         _key("space"),
@@ -415,6 +421,7 @@ LAST_EVENTS = pa.schema(
 TABLES: dict[str, pa.Schema] = {
     "assets": ASSETS,
     "thumbnails": THUMBNAILS,
+    "features": FEATURES,
     "spaces": SPACES,
     "pairs": PAIRS,
     "neighbours": NEIGHBOURS,

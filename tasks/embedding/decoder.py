@@ -23,7 +23,8 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import IO
 
@@ -34,14 +35,18 @@ from tasks.records import Picture
 from tasks.settings import LimitSettings
 
 _HEADER = struct.Struct(">Q")
-#: Sizes of an answer's facts and thumbnail; pixels are the rest.
-_PARTS = struct.Struct(">II")
-_BLOBS = {"thumbnail", "pixels"}
+#: Sizes of an answer's facts, thumbnail and features; pixels are the rest.
+_PARTS = struct.Struct(">III")
+_BLOBS = {"thumbnail", "features", "pixels"}
 _MAX_ANSWER = 64 * 1024**2
 _START_SECONDS = 60.0
 #: How long after the time limit a child kills itself, should nobody else do it.
 _ALARM_SECONDS = 2
 _ROOT = Path(__file__).resolve().parents[2]
+
+
+#: Features of a thumbnail.
+Describe = Callable[[bytes], bytes]
 
 
 class DecoderPool:
@@ -51,12 +56,20 @@ class DecoderPool:
         limits: what one image may cost.
         side: width and height of the model's input.
         workers: processes; default: the cores this process may use.
+        describe: makes a picture's features of its thumbnail, in the decoder's process; a function
+            of a module, found there by its name. Default: pictures have none.
     """
 
-    def __init__(self, limits: LimitSettings, side: int, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        limits: LimitSettings,
+        side: int,
+        workers: int | None = None,
+        describe: Describe | None = None,
+    ) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._idle: queue.Queue[_Decoder] = queue.Queue()
-        self._all = [_Decoder(limits, side) for _ in range(self.workers)]
+        self._all = [_Decoder(limits, side, describe) for _ in range(self.workers)]
         for decoder in self._all:
             self._idle.put(decoder)
 
@@ -114,9 +127,10 @@ def _environment(folder: str) -> dict[str, str]:
 class _Decoder:
     """One process, started at its first image and again after a death."""
 
-    def __init__(self, limits: LimitSettings, side: int) -> None:
+    def __init__(self, limits: LimitSettings, side: int, describe: Describe | None) -> None:
         self._limits = limits
         self._side = side
+        self._describe = describe
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -172,7 +186,7 @@ class _Decoder:
             env=_environment(self._folder.name),
         )
         try:
-            self._ask(pickle.dumps((self._limits, self._side)), _START_SECONDS)
+            self._ask(pickle.dumps((self._limits, self._side, self._describe)), _START_SECONDS)
         except (EOFError, OSError) as error:
             self.stop()
             raise ImageError("crashed", f"the decoder process does not start: {error!r}") from error
@@ -201,24 +215,26 @@ def _pack(picture: Picture) -> bytes:
     """
     facts = {f.name: getattr(picture, f.name) for f in fields(picture) if f.name not in _BLOBS}
     head = json.dumps(facts).encode()
-    parts = _PARTS.pack(len(head), len(picture.thumbnail))
-    return parts + head + picture.thumbnail + picture.pixels.tobytes()
+    parts = _PARTS.pack(len(head), len(picture.thumbnail), len(picture.features))
+    return parts + head + picture.thumbnail + picture.features + picture.pixels.tobytes()
 
 
 def _pack_error(reason: str, message: str) -> bytes:
     head = json.dumps({"reason": reason, "message": message}).encode()
-    return _PARTS.pack(len(head), 0) + head
+    return _PARTS.pack(len(head), 0, 0) + head
 
 
 def _unpack(answer: bytes, side: int) -> Picture:
-    head_size, thumbnail_size = _PARTS.unpack_from(answer)
+    head_size, thumbnail_size, features_size = _PARTS.unpack_from(answer)
     at = _PARTS.size + head_size
     facts = json.loads(answer[_PARTS.size : at])
     if "reason" in facts:
         raise ImageError(str(facts["reason"]), str(facts["message"]))
-    pixels = np.frombuffer(answer, np.uint8, offset=at + thumbnail_size).reshape(side, side, 3)
+    thumbnail, at = answer[at : at + thumbnail_size], at + thumbnail_size
+    features, at = answer[at : at + features_size], at + features_size
+    pixels = np.frombuffer(answer, np.uint8, offset=at).reshape(side, side, 3)
     facts["flags"] = tuple(facts["flags"])
-    return Picture(**facts, thumbnail=answer[at : at + thumbnail_size], pixels=pixels)
+    return Picture(**facts, thumbnail=thumbnail, features=features, pixels=pixels)
 
 
 def _write(pipe: IO[bytes], data: bytes) -> None:
@@ -246,7 +262,7 @@ def main() -> None:
     """The child: settings first, then one image after another, until the pipe ends."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder library that prints must not corrupt the pipe
-    limits, side = pickle.loads(_take(source) or b"")  # noqa: S301 - from our own parent
+    limits, side, describe = pickle.loads(_take(source) or b"")  # noqa: S301 - from our own parent
     # Only now: the imports are not part of what an image may cost.
     from tasks.embedding.images import read_picture
 
@@ -260,7 +276,10 @@ def main() -> None:
         # A parent that was killed cannot kill us: an endless decode must end by itself.
         signal.alarm(math.ceil(limits.seconds) + _ALARM_SECONDS)
         try:
-            answer = _pack(read_picture(data, limits, side))
+            picture = read_picture(data, limits, side)
+            if describe is not None:
+                picture = replace(picture, features=describe(picture.thumbnail))
+            answer = _pack(picture)
         except ImageError as error:
             answer = _pack_error(error.reason, str(error))
         except MemoryError:
