@@ -53,8 +53,8 @@ def _pictures() -> Iterator[Image.Image]:
     folder = Path(skimage.__file__).parent / "data"
     for name in _PHOTOGRAPHS.split():
         path = next(folder.glob(f"{name}.*"))
-        with Image.open(path) as image:
-            yield image.convert("RGB")
+        with Image.open(path) as opened:
+            yield opened.convert("RGB")
     for family in FAMILIES:
         if family.fitting:
             for _, image in family.things("basis", 3):

@@ -192,7 +192,7 @@ def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
     real = verifier.answer_pair
     with monkeypatch.context() as patch:
         patch.setattr(
-            verifier, "_answer", lambda cache, jpegs, left, right: real(cache, {}, left, right)
+            verifier, "answer_pair", lambda cache, jpegs, left, right: real(cache, {}, left, right)
         )
         blind = stocked.scan()
     assert blind.summary.counts["verified"] == 0
