@@ -73,9 +73,10 @@ def test_what_cannot_be_judged_is_told(photo):
     ImageDraw.Draw(icon).ellipse((10, 10, 54, 54), fill="red")
     noisy = np.asarray(photo(1), np.int16) + np.random.default_rng(1).normal(0, 60, (240, 320, 3))
     frame = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
-    known = records(photo(1), plain, icon, frame)
+    detail = photo(1).crop((100, 80, 260, 200))
+    known = records(photo(1), plain, icon, frame, detail)
     votes = votes_for(known[0], known[1:])
-    assert votes.tolist() == [UNJUDGED] * 3, "without texture, or one frame on another"
+    assert votes.tolist() == [UNJUDGED] * 4, "no texture, one frame on another, a detail of it"
     assert not are_strangers(votes).any()
     assert votes_for(known[1], known[:1]).tolist() == [UNJUDGED]
 
@@ -118,7 +119,7 @@ def test_a_picture_without_features_is_no_error(caplog):
 
 def test_the_rule_of_a_pair_names_the_look(monkeypatch):
     before = rule_id()
-    monkeypatch.setattr("tasks.dedup.first_look.LEAST_VOTES", 6)
+    monkeypatch.setattr("tasks.dedup.first_look.LEAST_VOTES", 9)
     assert look_rule()
     assert rule_id() != before
 
