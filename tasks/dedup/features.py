@@ -69,7 +69,7 @@ class Features:
         return Features(
             self.rgb[:, ::-1],  # a view: most pairs are refused before their pixels are read
             points,
-            self.descriptors[:, _reflection()],
+            self.descriptors[:, reflected_cells()],
             self.coarse[:, ::-1],
             self.besides,
             self.detail,
@@ -77,7 +77,8 @@ class Features:
 
 
 @cache
-def _reflection() -> npt.NDArray[np.intp]:
+def reflected_cells() -> npt.NDArray[np.intp]:
+    """Which number of a descriptor stands where in the mirrored picture's; int (128,)."""
     cells = np.arange(128).reshape(4, 4, 8)
     turned = cells[::-1][:, :, (8 - np.arange(8)) % 8]
     return np.asarray(turned.ravel(), dtype=np.intp)

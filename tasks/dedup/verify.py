@@ -25,6 +25,7 @@ from tasks.dedup.closer import look_closer
 from tasks.dedup.compare import compare_pixels
 from tasks.dedup.evidence import Evidence, gather
 from tasks.dedup.features import Features
+from tasks.dedup.first_look import look_rule
 from tasks.dedup.history import look_for_traces
 from tasks.records import Tier, digest
 
@@ -110,7 +111,7 @@ def calibration() -> Calibration:
 
 def rule_id() -> str:
     """Names how pairs are verified: answers of another rule are not reused."""
-    return digest("verify-11", repr(calibration()))[:12]
+    return digest("verify-11", repr(calibration()), look_rule())[:12]
 
 
 def tier_of(score: float, *, same_pixels: bool = False) -> Tier:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -59,8 +60,9 @@ _EXIF_FIELDS = (
     "DateTimeOriginal",
     "ImageUniqueID",
 )
-#: Markers without a length: stuffing, TEM, restarts, SOI, and fill bytes.
-_BARE_MARKERS = {0x00, 0x01, *range(0xD0, 0xD9), 0xFF}
+#: A marker with a length: not stuffing, TEM, a restart, SOI or a fill byte. Searched for by the
+#: library: in Python the stuffing bytes of a large JPEG took as long as its thumbnail.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
 #: Other frames are decoded for their digest up to so many, and so many pixels in all: of longer
 #: animations the bytes stand for them.
 _MOST_FRAMES, _FRAME_PIXELS = 200, 64_000_000
@@ -69,6 +71,9 @@ _PAGED = {"tiff", "gif", "webp", "png", "avif", "heif"}
 #: Modes that become RGB without a loss.
 _SAME_AS_RGB = {"1", "L", "P"}
 _HIGH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+
+#: Pixels that are hashed at a time: they stay in the processor's cache.
+_STRIP = 1 << 17
 
 #: How the lines of a thumbnail's comment begin: what its file holds besides, and how fine it is.
 BESIDES, DETAIL = "besides ", "detail "
@@ -169,15 +174,12 @@ def _jpeg_scans(data: bytes) -> int:
     Markers: ITU-T T.81, annex B. Inside a scan 0xFF is followed by 0 or a restart marker.
     """
     at, scans = 2, 0
-    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
-        marker = data[at + 1]
+    while (found := _MARKER.search(data, at)) and found.end() + 2 <= len(data):
+        marker, end = data[found.end() - 1], found.end()
         if marker == 0xD9:
             break
-        if marker in _BARE_MARKERS:
-            at += 1 if marker == 0xFF else 2
-            continue
         scans += marker == 0xDA
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        at = end + int.from_bytes(data[end : end + 2], "big")
     return scans
 
 
@@ -286,18 +288,26 @@ def _canonical(
         layered = image.convert("RGBA")
         if layered.getchannel("A").getextrema() != (255, 255):
             state.update(f"{image.size} RGBA".encode())
-            state.update(layered.tobytes())
+            _hash_pixels(state, layered)
             return flatten(layered), state.hexdigest()
         image = layered.convert("RGB")
     rgb = to_srgb(image, info.get("icc_profile"))
     if rgb is image or image.mode in _SAME_AS_RGB:
         state.update(f"{rgb.size} RGB".encode())
-        state.update(rgb.tobytes())
+        _hash_pixels(state, rgb)
     else:
         state.update(f"{image.size} {image.mode}".encode())
-        state.update(image.tobytes())
+        _hash_pixels(state, image)
         state.update(_bytes(info.get("icc_profile")))
     return rgb, state.hexdigest()
+
+
+def _hash_pixels(state: hashlib.blake2b, image: Image.Image) -> None:
+    """Add all pixels, a few rows at a time: a copy of all of them would have to be made first."""
+    rows = max(1, _STRIP // max(1, image.width))
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(image.height, top + rows)))
+        state.update(strip.tobytes())
 
 
 def _checked_tiff(data: bytes) -> Tiff | None:
