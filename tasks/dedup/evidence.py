@@ -46,6 +46,10 @@ class Evidence:
         recoloured: share of a thing whose tone changed on a ground that did not.
         uneven: share of the detailed area that is sharper or softer than the rest lets expect.
         besides: whether the two files hold different things that the pictures do not show.
+        see_through: share of the common area that is more transparent in one than in the other.
+        veil: share of the area that lies under a pattern laid over all of one picture, such as a
+            tiled watermark; what else is measured is measured without it.
+        both_transparent: whether neither is opaque everywhere.
     """
 
     method: str
@@ -88,6 +92,9 @@ class Evidence:
     recoloured: float = 0.0
     uneven: float = 0.0
     besides: bool = False
+    see_through: float = 0.0
+    both_transparent: bool = False
+    veil: float = 0.0
 
     def as_json(self) -> str:
         """Compact JSON; numbers to four digits."""

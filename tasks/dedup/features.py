@@ -8,6 +8,7 @@ retrieval", 2012), so that their product is a similarity.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,8 +24,9 @@ _MOST = 500
 #: Half of SIFT's usual contrast threshold: soft and dark pictures have corners too.
 _CONTRAST = 0.02
 
-#: How such a comment begins; the reader of images writes it.
-_BESIDES = b"besides "
+#: How comments begin that tell what a file holds besides, and of its transparency; the reader of
+#: images writes them.
+_BESIDES, _ALPHA = b"besides ", b"alpha "
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -41,6 +43,9 @@ class Features:
         coarse: float32 (24, 24), grey levels of the picture squeezed into a square, their mean
             taken away.
         besides: digest of what the file holds and the picture does not show; empty: nothing.
+        alpha: uint8 (h, w), how opaque a picture that is not opaque everywhere is; at most half as
+            large as ``rgb``.
+        ground: what a transparent picture lies on.
     """
 
     rgb: Pixels
@@ -48,6 +53,8 @@ class Features:
     descriptors: Floats
     coarse: Floats
     besides: str = ""
+    alpha: Pixels | None = None
+    ground: tuple[int, int, int] = (255, 255, 255)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,6 +76,8 @@ class Features:
             self.descriptors[:, _reflection()],
             self.coarse[:, ::-1],
             self.besides,
+            None if self.alpha is None else self.alpha[:, ::-1],
+            self.ground,
         )
 
 
@@ -120,18 +129,37 @@ def extract_features(jpeg: bytes) -> Features:
     rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     small = cv2.resize(rgb, (24, 24), interpolation=cv2.INTER_AREA)
     coarse = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    notes = list(_comments(jpeg))
+    besides = next((note for note in notes if note.startswith(_BESIDES)), _BESIDES)
+    alpha, ground = _transparency(notes)
     return Features(
-        rgb, points[:_MOST], descriptors[:_MOST], coarse - coarse.mean(), _comment(jpeg)
+        rgb,
+        points[:_MOST],
+        descriptors[:_MOST],
+        coarse - coarse.mean(),
+        besides[len(_BESIDES) :].decode("ascii", "replace"),
+        alpha,
+        ground,
     )
 
 
-def _comment(jpeg: bytes) -> str:
-    """What a thumbnail's comment says that its file holds besides the picture (ITU-T T.81, B.2)."""
+def _comments(jpeg: bytes) -> Iterator[bytes]:
+    """What a thumbnail's comments say (ITU-T T.81, B.2)."""
     at = 2
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:
         size = int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        text = jpeg[at + 4 : at + 2 + size]
-        if jpeg[at + 1] == 0xFE and text.startswith(_BESIDES):
-            return text[len(_BESIDES) :].decode("ascii", "replace")
+        if jpeg[at + 1] == 0xFE:
+            yield jpeg[at + 4 : at + 2 + size]
         at += 2 + size
-    return ""
+
+
+def _transparency(notes: list[bytes]) -> tuple[Pixels | None, tuple[int, int, int]]:
+    """How opaque the picture is, and its ground."""
+    for note in notes:
+        if note.startswith(_ALPHA):
+            red, green, blue, *_ = note[len(_ALPHA) : len(_ALPHA) + 3]
+            coded = np.frombuffer(note[len(_ALPHA) + 3 :], np.uint8)
+            alpha = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
+            if alpha is not None:
+                return np.asarray(alpha, dtype=np.uint8), (red, green, blue)
+    return None, (255, 255, 255)

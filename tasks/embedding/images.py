@@ -18,9 +18,10 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, ImageStat
 
 from tasks.embedding.blocks import held_blocks
-from tasks.embedding.colours import to_srgb
-from tasks.embedding.grounds import flatten
+from tasks.embedding.colours import layers_to_srgb, to_srgb
+from tasks.embedding.grounds import alpha_note, flatten
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
+from tasks.embedding.tagged import names_colours, tagged_profile
 from tasks.embedding.tiff import (
     BITS,
     EXTRA_SAMPLES,
@@ -68,6 +69,8 @@ _HIGH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 #: How the comment of a thumbnail begins that tells what its file holds besides.
 BESIDES = b"besides "
+#: And one that tells of transparency, see :func:`~tasks.embedding.grounds.alpha_note`.
+SEE_THROUGH = b"alpha "
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit, checked before any pixel is decoded
 
@@ -154,12 +157,15 @@ def _read(
         image.seek(0)
     exif = _exif(image) | held_blocks(image, data, _bytes(info.get("xmp")))
     quality = _jpeg_quality(getattr(image, "quantization", None)) if name == "jpeg" else None
+    named = tagged_profile(data, name)
+    if named and (not info.get("icc_profile") or (name == "png" and names_colours(data))):
+        info["icc_profile"] = named
     deep = _loses_depth(image, data, name)
     besides = _besides(data, name, tiff, frames)
     image = _loaded(image, data, tiff)
     with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
         image = ImageOps.exif_transpose(image)
-    rgb, content = _canonical(image, info, unsigned=_unsigned(tiff))
+    rgb, content, note = _canonical(image, info, unsigned=_unsigned(tiff))
     if deep:
         # Pillow kept 8 of these bits: only equal bytes are known to be equal pixels.
         content = hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -174,7 +180,7 @@ def _read(
         height=rgb.height,
         mode=mode,
         format=name,
-        thumbnail=make_thumbnail(rgb, besides),
+        thumbnail=make_thumbnail(rgb, besides, note),
         pixels=np.asarray(_shrink(rgb, (side, side)), dtype=np.uint8),
         quality=quality,
         flags=flags,
@@ -185,8 +191,8 @@ def _read(
 
 def _canonical(
     image: Image.Image, info: dict[Any, Any], *, unsigned: bool = False
-) -> tuple[Image.Image, str]:
-    """Upright 8-bit RGB, and the digest of the pixels with all they hold.
+) -> tuple[Image.Image, str, bytes]:
+    """Upright 8-bit RGB, the digest of the pixels with all they hold, and a transparency's note.
 
     The digest covers what the RGB may hide: the depth of 16-bit and float samples, alpha, inks and
     colours outside of sRGB. Pictures that only look alike after reduction are so never called
@@ -200,13 +206,21 @@ def _canonical(
         samples = samples.astype(samples.dtype.newbyteorder("<"))
         state.update(f"{image.size} {samples.dtype.str}".encode())
         state.update(np.ascontiguousarray(samples).data)
-        return _eight_bit(samples), state.hexdigest()
+        grey = _eight_bit(samples)
+        rgb = to_srgb(grey, info.get("icc_profile"))
+        if rgb is not grey:
+            state.update(_bytes(info.get("icc_profile")))
+        return rgb, state.hexdigest(), b""
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in info:
         layered = image.convert("RGBA")
         if layered.getchannel("A").getextrema() != (255, 255):
             state.update(f"{image.size} RGBA".encode())
             state.update(layered.tobytes())
-            return flatten(layered), state.hexdigest()
+            shown = layers_to_srgb(layered, info.get("icc_profile"))
+            if shown is not layered:
+                state.update(_bytes(info.get("icc_profile")))
+            seen = flatten(shown)
+            return seen.rgb, state.hexdigest(), alpha_note(seen)
         image = layered.convert("RGB")
     rgb = to_srgb(image, info.get("icc_profile"))
     if rgb is image or image.mode in _SAME_AS_RGB:
@@ -216,7 +230,7 @@ def _canonical(
         state.update(f"{image.size} {image.mode}".encode())
         state.update(image.tobytes())
         state.update(_bytes(info.get("icc_profile")))
-    return rgb, state.hexdigest()
+    return rgb, state.hexdigest(), b""
 
 
 def _checked_tiff(data: bytes) -> Tiff | None:
@@ -354,7 +368,9 @@ def _eight_bit(samples: npt.NDArray[Any]) -> Image.Image:
     if np.issubdtype(samples.dtype, np.floating):
         low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
     else:
-        depths = (8, 10, 12, 14, 16, 24, 32) if samples.dtype == np.uint32 else (8, 10, 12, 14, 16)
+        depths = (8, 10, 12, 16, 24, 32) if samples.dtype == np.uint32 else (8, 10, 12, 16)
+        if high > 255 and not np.any(samples % 257):
+            depths = depths[3:]  # eight bits written as sixteen: 0xABAB
         depth = next((bits for bits in depths if high < 2**bits), None)
         low, high = (0.0, float(2**depth - 1)) if low >= 0 and depth else (low, high)
     scaled = (values - low) * (255.0 / max(high - low, 1e-12))
@@ -372,20 +388,25 @@ def _shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
-def make_thumbnail(rgb: Image.Image, besides: str = "") -> bytes:
+def make_thumbnail(rgb: Image.Image, besides: str = "", note: bytes = b"") -> bytes:
     """A JPEG file of at most :data:`THUMBNAIL_SIDE` pixels a side: what pairs are verified on.
 
     Args:
         rgb: the picture.
         besides: digest of what the file holds and the picture does not show (further pages, masks,
             layers); it stands in the JPEG's comment, so that it is compared as well.
+        note: ground and transparency of a picture that is not opaque, which stand in a second one.
     """
     scale = min(1.0, THUMBNAIL_SIDE / max(rgb.size))
     size = max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))
     buffer = io.BytesIO()
     comment = {"comment": BESIDES + besides.encode()} if besides else {}
     _shrink(rgb, size).save(buffer, "JPEG", quality=80, **comment)
-    return buffer.getvalue()
+    if not note:
+        return buffer.getvalue()
+    body = SEE_THROUGH + note
+    second = b"\xff\xfe" + (len(body) + 2).to_bytes(2, "big") + body
+    return buffer.getvalue()[:2] + second + buffer.getvalue()[2:]
 
 
 def _flags(rgb: Image.Image, animated: bool) -> tuple[str, ...]:
