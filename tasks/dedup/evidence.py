@@ -49,6 +49,7 @@ class Evidence:
         see_through: share of the common area that is more transparent in one than in the other.
         veil: share of the area that lies under a pattern laid over all of one picture, such as a
             tiled watermark; what else is measured is measured without it.
+        veiled: which picture that is: ``left``, ``right``, ``both``, or empty.
         both_transparent: whether neither is opaque everywhere.
     """
 
@@ -95,6 +96,7 @@ class Evidence:
     see_through: float = 0.0
     both_transparent: bool = False
     veil: float = 0.0
+    veiled: str = ""
 
     def as_json(self) -> str:
         """Compact JSON; numbers to four digits."""

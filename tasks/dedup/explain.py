@@ -75,6 +75,7 @@ def turn_around(evidence: Evidence) -> Evidence:
     return replace(
         evidence,
         differs=turned.get(evidence.differs, evidence.differs),
+        veiled=turned.get(evidence.veiled, evidence.veiled),
         scale=1 / max(evidence.scale, 1e-6),
         rotation=evidence.rotation if evidence.mirrored else -evidence.rotation,
         aspect=1 / max(evidence.aspect, 1e-6),
@@ -113,6 +114,9 @@ def _signs(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> tuple[in
     ):
         points += 1
         reasons.append("less compressed")
+    if evidence.veiled == "right":
+        points += 2
+        reasons.append("without the watermark")
     if evidence.sharpness < 0.75:
         points += 1
         reasons.append("sharper")

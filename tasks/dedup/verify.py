@@ -69,6 +69,8 @@ RECOLOURED = 0.3
 _EXACT_EXCESS, _EXACT_UNEVEN = 12.0, 0.01
 #: And no more of the area is transparent in one of them only.
 _EXACT_SEE_THROUGH = 0.005
+#: Where so much is covered in places, it may be by a tiled watermark.
+_MUCH_COVERED = 0.04
 #: So many features may agree on another motion by chance.
 _STRAY = 12
 #: Two frames of one picture correlate more than this when both are reduced to 24 x 24.
@@ -161,8 +163,8 @@ def verify_pair(left: Features, right: Features) -> Verified:
             best = max(best, second, key=lambda answer: answer.score)
         if best.evidence is None:
             best = _flat(left, right)
-    if best.score < NEAR_SCORE:
-        best = _unveiled(left, right, best)
+    if best.score < NEAR_SCORE or (best.evidence and best.evidence.covered > _MUCH_COVERED):
+        best = max(best, _unveiled(left, right, best.evidence), key=lambda answer: answer.score)
     return best
 
 
@@ -189,34 +191,39 @@ def _frames_meet(evidence: Evidence | None) -> bool:
     )
 
 
-def _unveiled(left: Features, right: Features, best: Verified) -> Verified:
-    """The answer without a tiled watermark that lies over one of the two; as it was without one.
+def _unveiled(left: Features, right: Features, before: Evidence | None) -> Verified:
+    """The answer without tiled watermarks on one or both; a score of 0 where there are none.
 
     Only where the frames meet: a watermark is laid over the whole picture, and a fit found on few
     features would be no ground to call what differs a veil.
     """
+    nothing = Verified(0.0, None)
     if _shapes_differ(left, right) or _coarse_likeness(left, right) < _LIKELY:
-        return best
+        return nothing
     matrix = _whole_matrix(left, right)
     frame = make_frame(left, right, matrix, THUMBNAIL_SIDE)
     if frame is None:
-        return best
-    for turned in (False, True):
-        bare, veiled = (frame.right, frame.left) if turned else (frame.left, frame.right)
-        veil = take_off(bare, veiled, frame.mask)
+        return nothing
+    inliers = max(_FRAME_ON_FRAME.inliers, before.inliers if before else 0)
+    fit = replace(_FRAME_ON_FRAME, inliers=inliers)
+    one, two, shares = frame.left, frame.right, {"left": 0.0, "right": 0.0}
+    for side in ("right", "left"):
+        bare, over = (one, two) if side == "right" else (two, one)
+        veil = take_off(bare, over, frame.mask)
         if veil is None:
             continue
-        one, two = (veil.clean, frame.right) if turned else (frame.left, veil.clean)
-        sides = replace(left, rgb=one), replace(right, rgb=two)
-        found = best.evidence.inliers if best.evidence else 0
-        alignment = replace(_FRAME_ON_FRAME, inliers=max(found, _FRAME_ON_FRAME.inliers))
-        answer = _judge(*sides, alignment, "whole")
-        if answer.evidence is None or answer.score < NEAR_SCORE:
-            continue
-        scale = float(np.sqrt(np.linalg.det(matrix[:, :2])))
-        evidence = replace(answer.evidence, scale=scale, veil=veil.share)
-        return Verified(score_of(evidence), evidence)
-    return best
+        shares[side] = veil.share
+        one, two = (one, veil.clean) if side == "right" else (veil.clean, two)
+        answer = _judge(replace(left, rgb=one), replace(right, rgb=two), fit, "whole")
+        if answer.evidence is not None and answer.score >= NEAR_SCORE:
+            evidence = replace(
+                answer.evidence,
+                scale=float(np.sqrt(np.linalg.det(matrix[:, :2]))),
+                veil=sum(shares.values()),
+                veiled="both" if all(shares.values()) else side,
+            )
+            return Verified(score_of(evidence), evidence)
+    return nothing
 
 
 def _judge(left: Features, right: Features, found: Alignment, method: str) -> Verified:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from tasks.dedup.explain import PictureFacts, explain_pair
 from tasks.dedup.recolour import recoloured
 from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE, RECOLOURED, verify_pair
 
@@ -39,6 +40,21 @@ def test_a_half_size_preview_under_a_watermark_is_a_copy(photo, known):
     answer = verify_pair(known(photo(6)), known(preview))
     assert answer.score >= NEAR_SCORE
     assert answer.evidence.scale == pytest.approx(200 / 320, rel=0.02)
+
+
+def test_two_watermarks_over_one_picture_leave_two_copies(photo, known):
+    one = watermarked(photo(5), 0.5)
+    other = watermarked(photo(5).transpose(Image.Transpose.ROTATE_180), 0.7, "studio")
+    answer = verify_pair(known(one), known(other.transpose(Image.Transpose.ROTATE_180)))
+    assert answer.score >= NEAR_SCORE
+
+
+def test_the_picture_without_the_watermark_is_the_original(photo, known):
+    facts = PictureFacts(320, 240, 50_000, "jpeg", 88)
+    answer = verify_pair(known(photo(5)), known(watermarked(photo(5), 0.7)))
+    told = explain_pair(answer.evidence, facts, facts)
+    assert (told.original, told.reasons) == ("left", ("without the watermark",))
+    assert "watermark" in told.changes
 
 
 def test_another_picture_under_the_same_watermark_is_another(photo, known):
