@@ -28,7 +28,7 @@ _FEW, _MANY, _PARTS = 0.02, 0.6, 13
 #: noise): a motif that was painted in another colour is of one tone itself.
 _ENOUGH, _VARIED, _SHOWS = 200, 15.0, 0.25
 #: So much of the picture is either as it was or veiled.
-_EXPLAINED = 0.85
+_EXPLAINED = 0.75
 #: Strokes wider than this share of the long side are no lettering but a thing.
 _STROKE = 0.09
 

@@ -54,6 +54,7 @@ _EXIF_FIELDS = (
     "ImageDescription",
     "DateTime",
     "DateTimeOriginal",
+    "SubsecTimeOriginal",
     "ImageUniqueID",
 )
 #: Markers without a length: stuffing, TEM, restarts, SOI, and fill bytes.

@@ -30,6 +30,7 @@ from tasks.merging.rules.actions import (
     sidecar_names,
 )
 from tasks.merging.rules.blocks import belongs_to, exif_as_xmp, left_behind, what_it_holds
+from tasks.merging.rules.bursts import time_taken
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
 from tasks.merging.rules.metadata import merge_metadata
 from tasks.merging.rules.plan_note import PlanNote, note_plan
@@ -313,6 +314,7 @@ def _member(row: dict[str, Any], original: bool) -> Member:
         sidecar=sidecars[0] if sidecars else None,
         sha256=row["sha256"] or "",
         holds=what_it_holds(exif),
+        taken=time_taken(exif),
     )
 
 

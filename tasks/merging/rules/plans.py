@@ -77,6 +77,7 @@ class Member:
         sidecar: key of its XMP sidecar, if it has one.
         sha256: of its bytes.
         holds: what the file holds that a merge does not take over, in words, or nothing.
+        taken: when its camera took it, as :func:`~tasks.merging.rules.bursts.time_taken` says.
     """
 
     asset_id: str
@@ -99,6 +100,7 @@ class Member:
     sidecar: str | None = None
     sha256: str = ""
     holds: str = ""
+    taken: str = ""
 
 
 @dataclass(frozen=True, slots=True)
