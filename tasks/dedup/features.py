@@ -24,6 +24,8 @@ _MOST = 500
 #: Half of SIFT's usual contrast threshold: soft and dark pictures have corners too.
 _CONTRAST = 0.02
 
+#: A picture whose long side is shorter is an icon, and is looked at from this size on.
+_ICON, _ENLARGED = 32, 64
 #: How comments begin that tell what a file holds besides, and of its transparency; the reader of
 #: images writes them.
 _BESIDES, _ALPHA = b"besides ", b"alpha "
@@ -46,6 +48,8 @@ class Features:
         alpha: uint8 (h, w), how opaque a picture that is not opaque everywhere is; at most half as
             large as ``rgb``.
         ground: what a transparent picture lies on.
+        enlarged: how many times larger than the thumbnail ``rgb`` is: icons are made larger, for a
+            window of a few pixels sees nothing of them.
     """
 
     rgb: Pixels
@@ -55,6 +59,7 @@ class Features:
     besides: str = ""
     alpha: Pixels | None = None
     ground: tuple[int, int, int] = (255, 255, 255)
+    enlarged: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,6 +83,7 @@ class Features:
             self.besides,
             None if self.alpha is None else self.alpha[:, ::-1],
             self.ground,
+            self.enlarged,
         )
 
 
@@ -119,6 +125,10 @@ def extract_features(jpeg: bytes) -> Features:
     scale = THUMBNAIL_SIDE / max(bgr.shape[:2])
     if scale < 1:
         bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    enlarged = 1
+    if max(bgr.shape[:2]) < _ICON:
+        enlarged = -(-_ENLARGED // max(bgr.shape[:2]))
+        bgr = cv2.resize(bgr, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC)
     grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
     found, raw = _sift().detectAndCompute(grey, None)
     if raw is None:
@@ -140,6 +150,7 @@ def extract_features(jpeg: bytes) -> Features:
         besides[len(_BESIDES) :].decode("ascii", "replace"),
         alpha,
         ground,
+        enlarged,
     )
 
 

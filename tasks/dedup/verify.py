@@ -69,6 +69,8 @@ RECOLOURED = 0.3
 _EXACT_EXCESS, _EXACT_UNEVEN = 12.0, 0.01
 #: And no more of the area is transparent in one of them only.
 _EXACT_SEE_THROUGH = 0.005
+#: The best score of an icon's pair: nearly exact.
+_BEST_ICON = 0.94
 #: Where so much is covered in places, it may be by a tiled watermark.
 _MUCH_COVERED = 0.04
 #: So many features may agree on another motion by chance.
@@ -145,6 +147,15 @@ def verify_pair(left: Features, right: Features) -> Verified:
         left: the features of the content whose digest is lower, so that a pair has one answer.
         right: the other's.
     """
+    best = _verified(left, right)
+    if left.enlarged == right.enlarged == 1 or best.evidence is None:
+        return best
+    # Of an icon a few pixels are all there is: they never tell that nothing differs.
+    scale = best.evidence.scale * left.enlarged / right.enlarged
+    return Verified(min(best.score, _BEST_ICON), replace(best.evidence, scale=scale))
+
+
+def _verified(left: Features, right: Features) -> Verified:
     best = Verified(0.0, None)
     left = on_one_ground(left, right)
     found = align_either(left, right)
