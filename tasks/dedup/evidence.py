@@ -57,6 +57,11 @@ class Evidence:
         proof: what the originals said: ``same``, ``differs``, ``unknown`` or ``unreadable``; empty:
             they were not compared.
         proof_box: around what differs most at full size, in right: x0, y0, x1, y1 in 0..1.
+        see_through: share of the common area that is more transparent in one than in the other.
+        veil: share of the area that lies under a pattern laid over all of one picture, such as a
+            tiled watermark; what else is measured is measured without it.
+        veiled: which picture that is: ``left``, ``right``, ``both``, or empty.
+        both_transparent: whether neither is opaque everywhere.
     """
 
     method: str
@@ -106,6 +111,10 @@ class Evidence:
     lost: tuple[float, float, float] | None = None
     proof: str = ""
     proof_box: Box = (0.0, 0.0, 1.0, 1.0)
+    see_through: float = 0.0
+    both_transparent: bool = False
+    veil: float = 0.0
+    veiled: str = ""
 
     def as_json(self) -> str:
         """Compact JSON; numbers to four digits."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.origin import PictureFacts, find_origin, true_scale, turn_around
+from tasks.dedup.see_through import looks_otherwise
 from tasks.dedup.verify import RECOLOURED, calibration, reads_differently
 
 #: Differences below these are not worth a word.
@@ -15,6 +16,8 @@ _TURN, _STRETCH, _CROP, _SCALE, _STOPS = 0.6, 0.02, 0.03, 0.05, 0.1
 _COVERED = 0.004
 #: From so much of the area on, another sharpness is worth a word.
 _UNEVEN = 0.01
+#: And so much other transparency.
+_SEE_THROUGH = 0.005
 #: What a person would read, by the kind of a difference.
 _READ = {"ink": "lettering", "left": "lettering", "right": "lettering", "tone": "a filled area"}
 
@@ -149,6 +152,14 @@ def _content(evidence: Evidence) -> list[str]:
         words.append(f"differs at full size at the {place}")
     if evidence.uneven > _UNEVEN:
         words.append("sharp in other parts of the picture")
+    if evidence.veil > 0:
+        words.append(
+            f"a pattern, such as a watermark, over all of it: {evidence.veil:.0%} of the area"
+        )
+    if looks_otherwise(evidence):
+        words.append("looks different on a dark or a light ground")
+    elif evidence.see_through > _SEE_THROUGH:
+        words.append(f"otherwise transparent: {evidence.see_through:.0%} of the area")
     if evidence.besides:
         words.append("other pages, frames or hidden samples in the file")
     return words

@@ -91,7 +91,9 @@ def made_of_other(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> l
     # Beside a blurred picture a sharp one looks inked wherever it has fine lines.
     lost = evidence.lost
     blurred = lost is not None and lost[2] < -_BLURRED and evidence.sharpness > 1 / _SOFT
-    if evidence.overlay > _OVERLAY and not blurred:
+    if evidence.veiled == "right":
+        marks.append("without the watermark")
+    elif evidence.overlay > _OVERLAY and not blurred:
         marks.append("nothing is laid over it")
     return marks
 
@@ -199,6 +201,7 @@ def turn_around(evidence: Evidence) -> Evidence:
     return replace(
         evidence,
         differs=turned.get(evidence.differs, evidence.differs),
+        veiled=turned.get(evidence.veiled, evidence.veiled),
         scale=1 / max(evidence.scale, 1e-6),
         rotation=evidence.rotation if evidence.mirrored else -evidence.rotation,
         aspect=1 / max(evidence.aspect, 1e-6),

@@ -33,6 +33,7 @@ from tasks.merging.rules.actions import (
     sidecar_names,
 )
 from tasks.merging.rules.blocks import exif_as_xmp, left_behind, what_it_holds
+from tasks.merging.rules.bursts import time_taken
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
 from tasks.merging.rules.metadata import list_rules, merge_metadata
 from tasks.merging.rules.plan_note import PlanNote, note_plan
@@ -376,6 +377,7 @@ def _member(row: dict[str, Any], packet: str | None) -> Member:
         sidecars=tuple(sidecars),
         packet=packet or "",
         lists=said.lists,
+        taken=time_taken(exif),
     )
 
 

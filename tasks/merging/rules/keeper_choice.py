@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from tasks.errors import MergeError
 from tasks.merging.rules.blocks import is_raw
+from tasks.merging.rules.bursts import ask_about_bursts
 from tasks.merging.rules.criteria import Measure, measure
 from tasks.merging.rules.plans import Member
 from tasks.merging.rules.policy import DEFAULT_KEEPER, Policy, Rule
@@ -100,6 +101,7 @@ def choose_keeper(
             *_unreadable(ranked, policy, licences),
             *_oddities(ranked),
             *(_unknown_original(keeper, ranked, rule, measures) if reasons is None else ()),
+            *ask_about_bursts(_by_name(ranked)),
         ),
         "; ".join(refusals),
     )

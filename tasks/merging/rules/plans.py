@@ -82,6 +82,7 @@ class Member:
         packet: all that the file itself says, as an XMP packet.
         more: what its further sidecars say, by their key: fields as in ``xmp``.
         lists: names of fields in ``xmp`` and ``more`` that are lists without an order.
+        taken: when its camera took it, as :func:`~tasks.merging.rules.bursts.time_taken` says.
     """
 
     asset_id: str
@@ -109,6 +110,7 @@ class Member:
     packet: str = ""
     more: dict[str, dict[str, str]] = field(default_factory=dict)
     lists: frozenset[str] = frozenset()
+    taken: str = ""
 
 
 @dataclass(frozen=True, slots=True)
