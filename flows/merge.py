@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, runtime
@@ -44,6 +45,7 @@ def merge_plan(request: MergeRequest) -> dict[str, Any]:
     create_markdown_artifact(
         merge_markdown(outcome), key="merge", description=merge_headline(outcome)
     )
+    refuse_nothing_done([outcome])
     return as_data(outcome)  # type: ignore[no-any-return]
 
 
@@ -57,7 +59,26 @@ def merge_approved() -> list[dict[str, Any]]:
         )
     if not outcomes:
         create_markdown_artifact(NOTHING, key="merge", description=NOTHING)
+    refuse_nothing_done(outcomes)
     return [as_data(outcome) for outcome in outcomes]
+
+
+def refuse_nothing_done(outcomes: Sequence[merge.MergeOutcome]) -> None:
+    """Fail a run in which there was something to merge and nothing could be.
+
+    A run that merged some of the groups has done its work, and says on its page what is left; a
+    run with nothing to do has nothing to fail at.
+
+    Raises:
+        MergeError: naming how many groups could not be merged, and why the first could not.
+    """
+    groups = [group for outcome in outcomes for group in outcome.groups]
+    wrong = [group for group in groups if group.state in {"failed", "refused"}]
+    if wrong and len(wrong) == len([g for g in groups if g.state != "waiting"]):
+        raise MergeError(
+            f"nothing was merged: {len(wrong)} of {len(groups)} groups could not be, the first "
+            f"({wrong[0].group_id[:8]}, {wrong[0].keeper}) because: {wrong[0].why}"
+        )
 
 
 @flow(name="undo-merge", flow_run_name="undo-{request.target}", persist_result=False)

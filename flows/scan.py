@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.artifacts import publish
-from flows.order import Outcome, run_scan
+from flows.order import run_scan
 from tasks import steps
 from tasks.requests import FullScanRequest, ScanRequest
 from tasks.settings import Settings, load_settings
@@ -21,7 +21,7 @@ def incremental_scan(request: ScanRequest = INCREMENTAL) -> dict[str, int]:
     Args:
         request: what to scan; empty fields take the settings of the worker.
     """
-    return publish(_scan(request))
+    return _scan(request)
 
 
 @flow(name="full-scan", flow_run_name="{request.kind}", persist_result=False)
@@ -31,11 +31,14 @@ def full_scan(request: FullScanRequest = FULL) -> dict[str, int]:
     Args:
         request: what to scan; empty fields take the settings of the worker.
     """
-    return publish(_scan(request))
+    return _scan(request)
 
 
-def _scan(request: ScanRequest) -> Outcome:
-    return run_scan(request, settings(), run=steps.as_task, form_link=steps.form_link)
+def _scan(request: ScanRequest) -> dict[str, int]:
+    outcome = run_scan(request, settings(), run=steps.as_task, form_link=steps.form_link)
+    found = publish(outcome)
+    outcome.check()
+    return found
 
 
 def settings() -> Settings:

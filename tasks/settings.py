@@ -118,7 +118,7 @@ def variables() -> dict[str, str]:
                 if inner_field.exclude:
                     continue
                 default = inner_field.get_default(call_default_factory=True)
-                shown = ",".join(default) if isinstance(default, list) else default
+                shown = ",".join(map(str, default)) if isinstance(default, list) else default
                 shown = "none" if shown in (None, "", {}) else shown
                 found[f"{PREFIX}{name}__{inner}".upper()] = (
                     f"{inner_field.description} (default: {shown})"

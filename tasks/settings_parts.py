@@ -32,6 +32,7 @@ def _split(value: Any) -> Any:
 
 
 Words = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Pauses = Annotated[list[Annotated[int, Field(ge=0)]], NoDecode, BeforeValidator(_split)]
 
 
 class _Part(BaseModel):
@@ -86,6 +87,17 @@ class SourceSettings(_Part):
         le=1,
         description="Refuse a listing that holds less than this share of the known assets: "
         "storage that answers in part must not look like a mass removal",
+    )
+    missing_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the images that the storage may fail to show in passing; a scan with "
+        "more (and more than 3) tries them again, then ends as failed",
+    )
+    retry_pauses: Pauses = Field(
+        default_factory=lambda: [30, 120, 600],
+        description="Seconds to wait before each further try of such images",
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
 from tasks.embedding.xmp import parse_xmp
-from tasks.errors import AssetGoneError, SourceError
+from tasks.errors import AssetGoneError, SourceError, TransientSourceError
 from tasks.records import asset_id, digest
 from tasks.session import open_catalog
 from tasks.settings import Settings
@@ -21,8 +21,11 @@ from tasks.sources.s3 import S3Source, client_for
 
 log = logging.getLogger(__name__)
 
-#: Why an object is left out that the storage lists but refused to show. The next scan tries again.
+#: Why an object is left out that the storage lists but refuses to show. The next scan tries again.
 UNREADABLE = "unreadable"
+#: The same where the storage failed in a way that may pass (throttled, timed out, unreachable).
+#: Where there are many of these, the scan itself waits and tries again.
+UNANSWERED = "storage_error"
 
 #: The largest sidecar that is read, in bytes; a larger file is no XMP.
 SIDECAR_BYTES = 4 * 1024**2
@@ -150,7 +153,7 @@ def asset_row(
     except SourceError as error:
         # No listing has an empty ETag, so the next scan finds the object changed and looks again.
         log.warning("%r is left out of this scan: %s", key, error)
-        return row | {"skipped": UNREADABLE, "etag": ""}
+        return row | {"skipped": not_shown(error), "etag": ""}
     attached = sidecars_of(key, sidecars)
     kind = sniff(probe.head) if probe.head else None
     if probe.etag != item["etag"]:
@@ -173,6 +176,11 @@ def asset_row(
         "sidecar_xmp": json.dumps(_read_sidecars(source, attached)),
         "skipped": _skip_reason(probe.head, kind),
     }
+
+
+def not_shown(error: SourceError) -> str:
+    """Why the storage did not show an object: it failed in passing, or refuses."""
+    return UNANSWERED if isinstance(error, TransientSourceError) else UNREADABLE
 
 
 def label_of(tags: dict[str, str], metadata: dict[str, str], names: list[str]) -> str | None:

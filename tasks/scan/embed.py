@@ -27,6 +27,7 @@ from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
 from tasks.errors import ImageError, ModelError, SourceError
 from tasks.progress import Progress, silent
+from tasks.queries.objects import UNANSWERED, UNREADABLE, not_shown
 from tasks.queries.readings import (
     NO_PIXELS,
     Reading,
@@ -49,8 +50,8 @@ _WRITE_SECONDS = 2.0
 #: Most of the time that writing may take. A write takes longer as the catalog grows, so the pauses
 #: between writes grow with it, beyond the two seconds above.
 _WRITE_SHARE = 0.05
-#: The failure that the next scan tries again; images with other failures wait for new bytes.
-_PASSING = "storage_error"
+#: The failures that the next scan tries again; images with other failures wait for new bytes.
+_PASSING = [UNANSWERED, UNREADABLE]
 #: Failures that a busy machine can cause; every full scan tries these images again.
 _MAYBE_PASSING = ["timeout", "crashed", "too_much_memory"]
 
@@ -143,7 +144,7 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
         assets = pl.concat([assets, others])
     known = catalog.known_contents(space.id)
     unread = pl.col("read_revision").is_null() | (pl.col("read_revision") != pl.col("revision"))
-    passing = pl.col("failed") == _PASSING
+    passing = pl.col("failed").is_in(_PASSING)
     if scan.kind is Kind.FULL:
         passing |= pl.col("failed").is_in(_MAYBE_PASSING)
     retry = pl.col("failed").is_not_null() & (
@@ -192,7 +193,7 @@ def _read_one(
     except ImageError as error:
         return Reading(key, asset, revision, None, error.reason, str(error))
     except SourceError as error:
-        return Reading(key, asset, revision, None, _PASSING, str(error))
+        return Reading(key, asset, revision, None, not_shown(error), str(error))
 
 
 class _ByteBudget:
