@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from deployments.cli.options import read_settings
 from tasks.errors import DamDedupError
 from tasks.preflight import LOOKS, Look
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Find
 
 
 def _prefect() -> Iterator[Finding]:
-    from deployments.bootstrap import POOL, BootstrapError, api_url, reach
+    from deployments.bootstrap import BootstrapError, api_url, reach
 
     url = api_url()
     if not url:
@@ -97,18 +101,12 @@ def _prefect() -> Iterator[Finding]:
         return
 
     import httpx
-    from prefect.exceptions import ObjectNotFound
 
     from deployments.bootstrap import server
 
     try:
         with server(url) as client:
-            client.read_work_pool(POOL)
-            workers = client.read_workers_for_work_pool(POOL)
-            deployments = client.read_deployments()
-    except ObjectNotFound:
-        yield Finding("prefect", "bad", f"{url}: no work pool {POOL}", "run `dam-dedup deploy`")
-        return
+            yield from _deployed(url, client)
     except httpx.HTTPError as error:
         yield Finding(
             "prefect",
@@ -116,16 +114,50 @@ def _prefect() -> Iterator[Finding]:
             f"{url}: {error}",
             "where the server asks for a login, set PREFECT_API_AUTH_STRING or PREFECT_API_KEY",
         )
-        return
-    online = [worker.name for worker in workers if worker.status == "ONLINE"]
-    if not online:
+
+
+def _deployed(url: str, client: SyncPrefectClient) -> Iterator[Finding]:
+    """The server's version, and of each pool that our deployments use, its workers."""
+    from importlib.metadata import version
+
+    here, there = version("prefect"), client.api_version()
+    if here != there:
         yield Finding(
             "prefect",
             "bad",
-            f"{url}: no worker is online",
-            f"start one: prefect worker start --pool {POOL}",
+            f"{url}: the server is {there}, this is {here}",
+            "install one version of prefect on the server, the workers and here",
         )
         return
-    yield Finding(
-        "prefect", "good", f"{url}: {len(deployments)} deployments, {len(online)} workers"
-    )
+    ours = [one for one in client.read_deployments(limit=200) if "dam-dedup" in (one.tags or [])]
+    if not ours:
+        yield Finding("prefect", "bad", f"{url}: nothing is deployed", "run `dam-dedup deploy`")
+        return
+    online, total = 0, set[str]()
+    for pool in sorted({one.work_pool_name or "" for one in ours}):
+        names = [
+            worker.name
+            for worker in client.read_workers_for_work_pool(pool)
+            if worker.status == "ONLINE"
+        ]
+        online += len(names)
+        total.add(pool)
+        if not names:
+            yield Finding(
+                "prefect",
+                "bad",
+                f"{url}: no worker of the work pool {pool} is online",
+                f"start one: prefect worker start --pool {pool}",
+            )
+    releases = sorted({str(one.version) for one in ours if one.version})
+    if len(releases) > 1:
+        yield Finding(
+            "prefect",
+            "bad",
+            f"{url}: deployed by several releases: {', '.join(releases)}",
+            "run `dam-dedup deploy` from the newest",
+        )
+    if online:
+        pools = ", ".join(sorted(total))
+        what = f"{len(ours)} deployments, {online} workers, work pools {pools}"
+        yield Finding("prefect", "good", f"{url}: {what}")

@@ -343,6 +343,37 @@ class MergeSettings(_Part):
     )
 
 
+class AlarmSettings(_Part):
+    """When the operator is told that something is wrong, and how; `dam-dedup deploy` reads it."""
+
+    to: Addresses = Field(
+        default_factory=list, description="Mail addresses of the operators who are told of faults"
+    )
+    webhook: SecretStr | None = Field(
+        None,
+        description="Address that gets {'text': ...} for each fault, as Slack, Mattermost and "
+        "others take it; $NAME: the address is in this variable",
+    )
+    late_minutes: float = Field(
+        60, gt=0, description="A run that has not begun so long after its time is told as late"
+    )
+    scan_hours: float = Field(
+        48, gt=0, description="Hours without a finished scan after which that is told"
+    )
+    coverage: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="Share of the images that a scan must have read; below it that is told",
+    )
+    merge_days: float = Field(
+        7, gt=0, description="Days that an approved merge may wait until that is told"
+    )
+    again_hours: float = Field(
+        6, gt=0, description="Hours in which the same fault is told no second time"
+    )
+
+
 class GateSettings(_Part):
     """The HTTP service that is asked before an image is added."""
 
