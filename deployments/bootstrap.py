@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deployments.collection_file import (
-    FILE,
     POOL,
     Collection,
+    file_here,
     only_collection,
     read_collections,
 )
@@ -129,7 +129,7 @@ def collections_of(file: Path | None) -> tuple[tuple[Collection, ...], bool]:
     Raises:
         SettingsError: when the file or the settings are wrong.
     """
-    path = file or Path(os.environ.get("DAM_DEDUP_HOME", PROJECT)) / FILE
+    path = file or file_here()
     if file or path.is_file():
         return read_collections(path), True
     return (only_collection(load_settings()),), False

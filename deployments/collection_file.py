@@ -7,7 +7,9 @@ Where there is no file there is one collection, as the settings describe it.
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -242,3 +244,22 @@ def only_collection(settings: Settings) -> Collection:
         catalog=settings.catalog.uri,
         notifications=settings.alarms,
     )
+
+
+def file_here() -> Path:
+    """Where the file of collections is, or would be."""
+    return Path.cwd() / FILE
+
+
+def use_collection(name: str) -> None:
+    """Let this process have the settings of a collection of the file, whatever else is set.
+
+    Raises:
+        SettingsError: when there is no such collection, or the file is wrong.
+    """
+    known = {one.name: one for one in read_collections(file_here())}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise SettingsError(f"--collection {name}: {file_here()} has no such collection; {hint}")
+    os.environ.update(known[name].variables())

@@ -369,7 +369,7 @@ def _schedule_facts(found: DeploymentResponse) -> list[dict[str, Any]]:
         fact = {"slug": one.slug, "timezone": told.pop("timezone", None), "active": one.active}
         fact |= {"cron": told["cron"]} if "cron" in told else {"other": json.dumps(told)}
         facts.append(fact | ({"parameters": one.parameters} if one.parameters else {}))
-    return sorted(facts, key=lambda fact: str(fact.get("slug")))
+    return sorted(facts, key=lambda fact: str(fact["slug"] or ""))
 
 
 def _accepted(one: Wanted, parameters: dict[str, Any]) -> bool:
@@ -459,7 +459,13 @@ def _create(
         one.name,
         **fields,
         concurrency_options=ConcurrencyOptions.model_validate(options) if options else None,
-        schedules=[DeploymentScheduleCreate.model_validate(_as_told(s)) for s in schedules],
+        # One that was added in the UI has no slug, and the server wants all or none to have one.
+        schedules=[
+            DeploymentScheduleCreate.model_validate(
+                _as_told(s | {"slug": s["slug"] or f"added_{n}"})
+            )
+            for n, s in enumerate(schedules)
+        ],
         parameters=parameters,
         paused=paused,
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from typer.testing import CliRunner
 
+from deployments.cli.main import app
 from deployments.collection_file import read_collections
 from tasks.errors import SettingsError
 from tasks.settings import load_settings, title_of
@@ -106,3 +110,13 @@ def test_no_file_is_no_crash(tmp_path):
 )
 def test_a_collection_has_a_name_for_people(name, title):
     assert title_of(name) == title
+
+
+def test_a_command_takes_the_settings_of_a_collection(write, monkeypatch):
+    write(GOOD)
+    monkeypatch.chdir(write(GOOD).parent)
+    with patch.dict(os.environ):
+        done = CliRunner().invoke(app, ["--collection", "photos", "settings", "--effective"])
+        assert "DAM_DEDUP_SOURCE__URI=s3://dam/photos    # environment" in done.output
+        wrong = CliRunner().invoke(app, ["--collection", "photo", "settings"])
+        assert "did you mean photos?" in str(wrong.exception)

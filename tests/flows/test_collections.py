@@ -70,6 +70,17 @@ class Deployer:
         path = f"/deployments/{self.one(name)['id']}"
         self.prefect.http.patch(path, json=fields).raise_for_status()
 
+    def reschedule(self, name: str, cron: str, *, active: bool = True, added: str = "") -> None:
+        """Change the one schedule of a deployment, and add one, as the UI does: without a slug."""
+        found = self.one(name)
+        path = f"/deployments/{found['id']}/schedules"
+        fields = {"schedule": {"cron": cron, "timezone": "UTC"}, "active": active}
+        answer = self.prefect.http.patch(f"{path}/{found['schedules'][0]['id']}", json=fields)
+        answer.raise_for_status()
+        if added:
+            more = {"schedule": {"cron": added, "timezone": "Europe/Berlin"}, "active": True}
+            self.prefect.post(path, [more])  # type: ignore[arg-type]
+
     def crons(self, name: str = SCHEDULED) -> list[tuple[str, bool]]:
         return sorted((s["schedule"]["cron"], s["active"]) for s in self.one(name)["schedules"])
 
@@ -104,11 +115,8 @@ def test_two_folders_and_changes_in_the_ui_between_nothing_is_lost(deployer: Dep
     assert len(ids) == 12
     assert {s for n, s in deployer.deploy("/first").items() if n in ids} == {"left alone"}
 
-    theirs = [
-        {"schedule": {"cron": "1 1 * * *", "timezone": "UTC"}, "active": False, "slug": "scan"},
-        {"schedule": {"cron": "2 2 * * *", "timezone": "Europe/Berlin"}, "active": True},
-    ]
-    deployer.change(SCHEDULED, schedules=theirs, parameters={"request": {"where": "size > 9"}})
+    deployer.reschedule(SCHEDULED, "1 1 * * *", active=False, added="2 2 * * *")
+    deployer.change(SCHEDULED, parameters={"request": {"where": "size > 9"}})
     deployer.change("incremental-scan/Shoes: scan now", parameters={"request": {"dry_run": True}})
     paused = "merge-approved/Shoes: merge what is approved"
     deployer.change(paused, paused=True)
@@ -124,7 +132,9 @@ def test_two_folders_and_changes_in_the_ui_between_nothing_is_lost(deployer: Dep
 
     for place in ("/second", "/first", "/first"):
         told = deployer.deploy(place, adopt=True)
-        assert "kept as it is in the UI: schedules 1 1 * * * UTC (off), 2 2" in told[SCHEDULED]
+        assert (
+            "kept as it is in the UI: schedules 2 2 * * * Europe/Berlin, 1 1 *" in told[SCHEDULED]
+        )
         assert "kept as it is in the UI: paused" in told[paused]
         assert {n: f["id"] for n, f in deployer.all().items() if "Shoes" in n} == ids
         assert {folder(deployer.one(name)) for name in ids} == {place}
@@ -161,14 +171,14 @@ def test_a_collection_is_renamed_with_what_was_changed_and_removed_when_asked(
     deployer: Deployer,
 ) -> None:
     deployer.deploy()
-    theirs = [{"schedule": {"cron": "1 1 * * *", "timezone": "UTC"}, "active": True}]
-    deployer.change(SCHEDULED, schedules=theirs, paused=True)
+    deployer.reschedule(SCHEDULED, "1 1 * * *", added="2 2 * * *")
+    deployer.change(SCHEDULED, paused=True)
     deployer.write(name="boots", was="shoes")
     told = deployer.deploy()
     new = SCHEDULED.replace("Shoes", "Boots")
     assert told[new].startswith(f"renamed: was {SCHEDULED}")
     assert not any("Shoes" in name for name in deployer.all())
-    assert deployer.crons(new) == [("1 1 * * *", True)]
+    assert deployer.crons(new) == [("1 1 * * *", True), ("2 2 * * *", True)]
     assert deployer.one(new)["paused"]
 
     deployer.write(name="other-shoes")
@@ -234,7 +244,7 @@ def test_an_operator_is_told_by_the_server_alone(
     )
     deployer.deploy()
     again = deployer.deploy()
-    assert not any("alarm" in name for name in again), "nothing changed"
+    assert not any("alarm" in name and "Shoes" in name for name in again), "nothing changed"
     run = deployer.prefect.post(f"/deployments/{deployer.one()['id']}/create_flow_run", {})["id"]
     failed = {"type": "FAILED", "name": "Failed", "message": "the policy is wrong"}
     deployer.prefect.post(f"/flow_runs/{run}/set_state", {"state": failed, "force": True})
