@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Collection as Collection_
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -155,19 +156,32 @@ def alarms_of(one: Collection) -> list[Alarm]:
 
 
 def bring_up_alarms(
-    collections: Sequence[Collection], *, dry_run: bool = False, prune: bool = False
+    collections: Sequence[Collection],
+    *,
+    gone: Collection_[str] = (),
+    dry_run: bool = False,
+    prune: bool = False,
 ) -> list[str]:
     """Make or renew the automations of all collections; a line for each that is not as it was.
 
-    Whether somebody switched one off stays. Must be called with Prefect's API set.
+    Whether somebody switched one off stays. Alarms of collections that are not named here are
+    somebody else's. Must be called with Prefect's API set.
+
+    Args:
+        collections: whose alarms there should be.
+        gone: titles of collections that were deployed from here and are no longer.
+        dry_run: change nothing.
+        prune: remove the alarms of those that are gone.
 
     Raises:
         SettingsError: when a webhook's variable is not set.
     """
-    return asyncio.run(_bring_up(collections, dry_run=dry_run, prune=prune))
+    return asyncio.run(_bring_up(collections, gone, dry_run=dry_run, prune=prune))
 
 
-async def _bring_up(collections: Sequence[Collection], *, dry_run: bool, prune: bool) -> list[str]:
+async def _bring_up(
+    collections: Sequence[Collection], gone: Collection_[str], *, dry_run: bool, prune: bool
+) -> list[str]:
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
@@ -192,13 +206,16 @@ async def _bring_up(collections: Sequence[Collection], *, dry_run: bool, prune: 
                 automation.id = found.id
                 automation.enabled = found.enabled  # who switched it off knows why
                 await automation.aupdate()
+    titles = {one.title for one in collections}
     for name, found in there.items():
-        if name.startswith(_PREFIX) and name not in mine:
-            known = any(name.startswith(f"{_PREFIX}{one.title}: ") for one in collections)
-            lines.append(f"{'left over':<10} alarm {name}")
-            if (prune or known) and not dry_run:
-                async with get_client() as client:
-                    await client.delete_automation(found.id)
+        title = name.removeprefix(_PREFIX).partition(": ")[0]
+        if not name.startswith(_PREFIX) or name in mine or title not in titles | set(gone):
+            continue
+        removed = prune or title in titles
+        lines.append(f"{'removed' if removed else 'left over':<10} alarm {name}")
+        if removed and not dry_run:
+            async with get_client() as client:
+                await client.delete_automation(found.id)
     return lines
 
 

@@ -22,6 +22,7 @@ from deployments.deploying import (
     carry_out,
     plan_changes,
     pools_of,
+    titles_gone,
     wanted_deployments,
 )
 from tasks.errors import DamDedupError
@@ -63,7 +64,7 @@ class Choices:
         reset_schedules: take schedules, pauses and parameters from the file, whatever was changed
             in the UI.
         adopt: take over what another folder or a newer release deployed.
-        prune: remove deployments, queues and alarms of collections that are no longer there.
+        prune: remove deployments and alarms of collections that are no longer there.
         check: start a run of ``check the setup`` on each work pool afterwards.
     """
 
@@ -114,7 +115,12 @@ def bootstrap(
             carry_out(client, changes, prune=chosen.prune)
             _limit_queues(client, collections if filed else ())
         with _of_server(api):
-            alarms = bring_up_alarms(collections, dry_run=chosen.dry_run, prune=chosen.prune)
+            alarms = bring_up_alarms(
+                collections,
+                gone=titles_gone(changes),
+                dry_run=chosen.dry_run,
+                prune=chosen.prune,
+            )
         if chosen.check and not chosen.dry_run:
             for name in sorted({one.full_name for one in wanted if one.job == CHECK}):
                 found = client.read_deployment_by_name(name)

@@ -550,3 +550,12 @@ def _remember(client: SyncPrefectClient, changes: Sequence[Change], *, whole: bo
 def pools_of(wanted: Sequence[Wanted]) -> list[str]:
     """The work pools that deployments need."""
     return sorted({str(one.fields["work_pool_name"]) for one in wanted} or {POOL})
+
+
+def titles_gone(changes: Sequence[Change]) -> set[str]:
+    """Collections that were deployed from here, by title, and are left over or renamed."""
+    now = {change.name for change in changes if change.wanted}
+    names = [change.name for change in changes if change.wanted is None]
+    names += [word[4:] for change in changes for word in change.what if word.startswith("was ")]
+    titles = {name.partition("/")[2].partition(": ")[0] for name in names if ": " in name}
+    return titles - {name.partition("/")[2].partition(": ")[0] for name in now}
