@@ -38,6 +38,7 @@ from tasks.scan.finish import fail_scan, finish_scan
 from tasks.scan.group import GroupCounts, group_assets
 from tasks.scan.missing import MissingCount, count_missing
 from tasks.scan.propose import ProposeCounts, propose_candidates
+from tasks.scan.prove import ProveCounts, prove_pairs
 from tasks.scan.sync import SyncCounts, sync_assets
 from tasks.scan.verify import VerifyCounts, verify_candidates
 from tasks.settings import Settings
@@ -148,11 +149,12 @@ def _scan(
         lacking = str(missing) if missing.too_many else ""
         proposed = clock.lap("propose", run(propose_candidates, scan, space, progress))
         verified = clock.lap("verify", run(verify_candidates, scan, space, progress))
+        proven = clock.lap("prove", run(prove_pairs, scan, space, progress))
         grouped = clock.lap("group", run(group_assets, scan, space, progress))
         screened = clock.lap("screen", run(screen_assets, scan, space, progress))
         # A file that is missing might be the one that should stay.
         plan = None if lacking else clock.lap("plan", run(plan_scan, scan, space))
-        counts = count(synced, embedded, proposed, verified, grouped, screened) | clock.laps
+        counts = count(synced, embedded, proposed, verified, proven, grouped, screened) | clock.laps
         counts |= {"missing": missing.missing} if lacking else {}
         if plan is not None:
             plan = replace(plan, form=form_link(plan.id))
@@ -251,6 +253,7 @@ def count(
     embedded: EmbedCounts,
     proposed: ProposeCounts,
     verified: VerifyCounts,
+    proven: ProveCounts,
     grouped: GroupCounts,
     screened: ScreenCounts,
 ) -> dict[str, int]:
@@ -261,6 +264,7 @@ def count(
         "embedded": embedded.embedded,
         **asdict(proposed),
         **asdict(verified),
+        **asdict(proven),
         **{name: value for name, value in asdict(grouped).items() if name != "changed"},
         "groups_changed": grouped.changed,
         "alerts_new": screened.alerts,

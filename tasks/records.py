@@ -188,12 +188,14 @@ class Analysis:
         vector: float16 (dim,), unit length.
         space: where the vector lives.
         size: bytes of the file.
+        original: the file itself, where it is at hand; it never travels with an analysis.
     """
 
     picture: Picture
     vector: npt.NDArray[np.float16]
     space: Space
     size: int
+    original: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,26 @@ PAIRS = pa.schema(
     ]
 )
 
+#: What two originals, compared at full size, said of a pair of contents (``proof_id`` is the pair's
+#: id). ``verdict``: same, differs, unknown or unreadable; ``box``: around what differs most, as x0,
+#: y0, x1, y1 in 0..1 of the right picture; ``excess``: how much, in units of the pair's own noise;
+#: ``bytes``: of the two files that were read; ``verified_by``: the rule that found the fit.
+PROOFS = pa.schema(
+    [
+        _key("proof_id"),
+        pa.field("left", pa.string()),
+        pa.field("right", pa.string()),
+        pa.field("rule", pa.string()),
+        pa.field("verified_by", pa.string()),
+        pa.field("verdict", pa.string()),
+        pa.field("box", pa.list_(pa.float32())),
+        pa.field("excess", pa.float32()),
+        pa.field("bytes", pa.int64()),
+        pa.field("message", pa.string()),
+        pa.field("at", _TIME),
+    ]
+)
+
 #: The nearest contents of a content among all of a scope. A content that has a list has been
 #: compared with everything there.
 NEIGHBOURS = pa.schema(
@@ -417,6 +437,7 @@ TABLES: dict[str, pa.Schema] = {
     "thumbnails": THUMBNAILS,
     "spaces": SPACES,
     "pairs": PAIRS,
+    "proofs": PROOFS,
     "neighbours": NEIGHBOURS,
     "centroids": CENTROIDS,
     "assignments": ASSIGNMENTS,

@@ -35,10 +35,12 @@ from tasks.merging.rules.metadata import merge_metadata
 from tasks.merging.rules.plan_note import PlanNote, note_plan
 from tasks.merging.rules.plans import PLAN_FORM, Action, Member, Plan, PlannedGroup
 from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
+from tasks.merging.rules.proofs import Proofs, why_unproven
 from tasks.progress import Progress, silent
 from tasks.queries.asset_pairs import list_pairs
 from tasks.queries.matches import read_matches
 from tasks.queries.objects import SIDECAR_BYTES
+from tasks.queries.pair_proofs import read_pair_proofs
 from tasks.queries.reviewers import share_groups
 from tasks.queries.scope_assets import read_assets
 from tasks.records import ObjectState, Scan, Space, Tier, now
@@ -84,6 +86,7 @@ class _Site:
     store: Store | None
     shared_sidecars: frozenset[str]
     past: dict[str, str]
+    proofs: Proofs
     keepers: dict[str, str]
     time: datetime
 
@@ -177,7 +180,8 @@ def make_plan(
     catalog = open_catalog(scan.settings)
     groups = _members(catalog, scan, space)
     wanted = _whole_ids(keepers or {}, [name for name, _ in groups])
-    site = _site(catalog, scan, policy, wanted, again)
+    proofs = read_pair_proofs(catalog, scan, {m.content for _, group in groups for m in group})
+    site = _site(catalog, scan, policy, wanted, again, proofs)
     groups = [(name, members) for name, members in groups if name.startswith(only)]
     allowed = _allowed(catalog, scan, policy)
     planned = []
@@ -220,7 +224,12 @@ def _whole_ids(keepers: dict[str, str], groups: Sequence[str]) -> dict[str, str]
 
 
 def _site(
-    catalog: Catalog, scan: Scan, policy: Policy, keepers: dict[str, str], again: bool
+    catalog: Catalog,
+    scan: Scan,
+    policy: Policy,
+    keepers: dict[str, str],
+    again: bool,
+    proofs: Proofs,
 ) -> _Site:
     _check_collection(policy, scan.source)
     # Not the scan's scope alone: a raw file that is no image, or another filter's, has it too.
@@ -236,6 +245,7 @@ def _site(
         store=open_store(scan.source, scan.settings),
         shared_sidecars=frozenset(shared),
         past={} if again else past_outcomes(catalog, scan.scope),
+        proofs=proofs,
         keepers=keepers,
         time=now(),
     )
@@ -352,6 +362,8 @@ def _with_operations(
     merge = merge_metadata(choice.keeper, choice.duplicates, (*rule.metadata, *DEFAULT_METADATA))
     # A tag or a link takes nothing from anybody: there is nothing to ask.
     questions = (*choice.questions, *merge.conflicts) if rule.action in _MERGING else ()
+    if rule.action in _MERGING:
+        refused = refused or why_unproven(everyone, site.proofs)
     if rule.action in _LEAVING:
         questions = (*questions, *left_behind(choice.keeper, choice.duplicates))
         if site.store is not None and states and not refused:

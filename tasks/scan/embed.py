@@ -9,7 +9,6 @@ that was killed goes on where it stopped.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
 from tasks.errors import ImageError, ModelError, SourceError
 from tasks.progress import Progress, silent
+from tasks.queries.byte_budget import ByteBudget
 from tasks.queries.objects import UNANSWERED, UNREADABLE, not_shown
 from tasks.queries.readings import (
     NO_PIXELS,
@@ -160,7 +160,7 @@ def _read_all(
     scan: Scan, source: Source, decoders: DecoderPool, todo: pl.DataFrame
 ) -> Iterator[Reading]:
     """Readings in order, with a bounded number of images and bytes under way."""
-    budget = _ByteBudget(scan.settings.limits.inflight_bytes)
+    budget = ByteBudget(scan.settings.limits.inflight_bytes)
     limit = scan.settings.limits.bytes
     window = decoders.workers * 4 + source.workers
     waiting: deque[Future[Reading]] = deque()
@@ -179,7 +179,7 @@ def _read_all(
 
 
 def _read_one(
-    source: Source, decoders: DecoderPool, budget: _ByteBudget, item: dict[str, Any], limit: int
+    source: Source, decoders: DecoderPool, budget: ByteBudget, item: dict[str, Any], limit: int
 ) -> Reading:
     asset, revision, key = item["asset_id"], item["revision"], item["key"]
     try:
@@ -194,39 +194,6 @@ def _read_one(
         return Reading(key, asset, revision, None, error.reason, str(error))
     except SourceError as error:
         return Reading(key, asset, revision, None, not_shown(error), str(error))
-
-
-class _ByteBudget:
-    """Lets a download start when its bytes and those under way fit; a single one always starts."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._spent = 0
-        self._free = threading.Condition()
-
-    def spend(self, amount: int) -> _Spending:
-        return _Spending(self, amount)
-
-    def take(self, amount: int) -> None:
-        with self._free:
-            self._free.wait_for(lambda: self._spent == 0 or self._spent + amount <= self._size)
-            self._spent += amount
-
-    def give(self, amount: int) -> None:
-        with self._free:
-            self._spent -= amount
-            self._free.notify_all()
-
-
-class _Spending:
-    def __init__(self, budget: _ByteBudget, amount: int) -> None:
-        self._budget, self._amount = budget, amount
-
-    def __enter__(self) -> None:
-        self._budget.take(self._amount)
-
-    def __exit__(self, *_: object) -> None:
-        self._budget.give(self._amount)
 
 
 class _Writer:

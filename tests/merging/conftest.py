@@ -50,6 +50,8 @@ rules:
 """
 
 KINDS = ["plain", "versioned"]  # of buckets
+#: For a test that takes seconds: on a bucket with versions once more, in ``make test-all``.
+EITHER_KIND = ["plain", pytest.param("versioned", marks=pytest.mark.long)]
 Snapshot = dict[str, tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, str], ...], str]]
 
 
