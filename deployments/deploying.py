@@ -289,8 +289,8 @@ def _change(
         untouched = bool(last) and _mark(now) == last[then]  # type: ignore[index]
         if untouched or reset:
             update[key] = value
-        elif key == "parameters" and not _accepted(one, now):
-            moved = _moved(one, now)
+        elif key == "parameters" and not _accepted(one, found.parameters):
+            moved = _moved(one, found.parameters)
             update[key] = value if moved is None else moved
             if moved is None:
                 kept.append(f"no: parameters {_short(now)} do not fit the form any more")
@@ -374,12 +374,12 @@ def _schedule_facts(found: DeploymentResponse) -> list[dict[str, Any]]:
 
 def _accepted(one: Wanted, parameters: dict[str, Any]) -> bool:
     """Whether the form takes parameters as they are; none at all are no parameters to take."""
-    import jsonschema
+    from prefect.utilities.schema_tools.validation import ValidationError, validate
 
-    schema = {**one.fields["parameter_openapi_schema"], "required": []}
+    schema = dict(one.fields["parameter_openapi_schema"])
     try:
-        jsonschema.validate(parameters, schema)
-    except jsonschema.ValidationError:
+        validate(parameters, schema, raise_on_error=True, ignore_required=True)
+    except ValidationError:
         return False
     return True
 
