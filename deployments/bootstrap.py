@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,7 +126,11 @@ def bootstrap(
                 found = client.read_deployment_by_name(name)
                 run = client.create_flow_run_from_deployment(found.id)
                 say(f"{name} is looked at by its worker: run {run.name}")
-    return [*(line for change in changes for line in change.lines()), *alarms]
+    told = [
+        replace(change, state="removed") if chosen.prune and change.wanted is None else change
+        for change in changes
+    ]
+    return [*(line for change in told for line in change.lines()), *alarms]
 
 
 def collections_of(file: Path | None) -> tuple[tuple[Collection, ...], bool]:

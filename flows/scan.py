@@ -59,5 +59,5 @@ def tell_alarms(outcome: Outcome) -> None:
         tell_server(COVERAGE_LOW, settings, said)
     if outcome.failed:
         tell_server(MAIL_FAILED, settings, "; ".join(outcome.failed))
-    if not outcome.incomplete:
+    if not outcome.incomplete and not outcome.scan.dry_run:
         tell_server(SCANNED, settings, outcome.scan.id)

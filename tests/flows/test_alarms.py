@@ -21,7 +21,7 @@ def outcome(
     *, scanned: int, failed: dict[str, int], mail: tuple[str, ...] = (), incomplete: str = ""
 ) -> Any:
     return SimpleNamespace(
-        scan=SimpleNamespace(id="scan-1", settings=load_settings()),
+        scan=SimpleNamespace(id="scan-1", dry_run=False, settings=load_settings()),
         summary=SimpleNamespace(coverage=SimpleNamespace(scanned=scanned, failed=failed)),
         failed=mail,
         incomplete=incomplete,
