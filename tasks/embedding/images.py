@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, ImageStat
 
-from tasks.embedding.blocks import held_blocks
 from tasks.embedding.colours import to_srgb
 from tasks.embedding.grounds import flatten
+from tasks.embedding.metadata import read_metadata
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
 from tasks.embedding.tiff import (
     BITS,
@@ -226,7 +226,12 @@ def _read(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: i
     frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
     if frames > 1:
         image.seek(0)
-    exif = _exif(image) | held_blocks(image, data, _bytes(info.get("xmp")))
+    exif = _exif(image)
+    if name == "png":
+        image.load()  # a PNG's texts may follow its pixels
+    metadata = read_metadata(image, data, _bytes(info.get("xmp") or image.info.get("xmp")))
+    if metadata.holds:
+        exif["Holds"] = "; ".join(metadata.holds)[:2000]
     quality = _jpeg_quality(getattr(image, "quantization", None)) if name == "jpeg" else None
     deep = _loses_depth(image, data, name)
     besides = _besides(data, name, tiff, frames)
@@ -254,6 +259,7 @@ def _read(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: i
         flags=flags,
         exif=exif,
         xmp=parse_xmp(_bytes(info.get("xmp"))),
+        packet=metadata.packet,
     )
 
 

@@ -24,10 +24,12 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
+from tasks.embedding.metadata import UNREADABLE
 from tasks.errors import ImageError, ModelError, SourceError
 from tasks.progress import Progress, silent
 from tasks.queries.byte_budget import ByteBudget
 from tasks.queries.objects import UNANSWERED, UNREADABLE, not_shown
+from tasks.queries.packets import write_packets
 from tasks.queries.readings import (
     NO_PIXELS,
     Reading,
@@ -101,6 +103,11 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
                 progress("embed", done, todo.height)
         writer.flush()
     log.info("embed: %d read, %d embedded, %d failed", writer.read, writer.embedded, writer.failed)
+    if writer.unread_metadata:
+        log.warning(
+            "%d files hold metadata that cannot be read: a merge asks about them",
+            writer.unread_metadata,
+        )
     return EmbedCounts(writer.read, writer.embedded, writer.failed, space)
 
 
@@ -214,7 +221,7 @@ class _Writer:
         self._pixels: dict[str, Any] = {}
         self._ready: dict[str, Any] = {}
         self._next_write = time.monotonic() + _WRITE_SECONDS
-        self.read = self.embedded = self.failed = 0
+        self.read = self.embedded = self.failed = self.unread_metadata = 0
 
     def take(self, reading: Reading) -> None:
         picture = reading.picture
@@ -225,6 +232,7 @@ class _Writer:
             self.failed += 1
         else:
             self.read += 1
+            self.unread_metadata += UNREADABLE in picture.exif.get("Holds", "")
             if picture.content not in self._ready:
                 self._pixels[picture.content] = picture.pixels
                 if len(self._pixels) >= self._batch:
@@ -249,6 +257,7 @@ class _Writer:
             ),
             only_new=True,
         )
+        write_packets(self._catalog, [one.picture for one in self._readings if one.picture])
         rows = [reading_row(self._judged(reading), self._reader) for reading in self._readings]
         self._catalog.upsert("assets", pa_table(rows, schema.READING))
         self._readings = []
