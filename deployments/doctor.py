@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from deployments.cli.options import read_settings
@@ -62,7 +63,7 @@ def examine(source: str | None, catalog: str | None) -> Iterator[Finding]:
 def examine_settings(settings: Settings) -> Iterator[Finding]:
     """All that a scan with these settings needs, without the Prefect server."""
     for look in LOOKS:
-        yield from _guarded(look.name, lambda look=look: _looked(look, settings))
+        yield from _guarded(look.name, partial(_looked, look, settings))
 
 
 def _looked(look: Look, settings: Settings) -> Iterator[Finding]:

@@ -26,6 +26,8 @@ UNREADABLE = "unreadable"
 #: The same where the storage failed in a way that may pass (throttled, timed out, unreachable).
 #: Where there are many of these, the scan itself waits and tries again.
 UNANSWERED = "storage_error"
+#: The failures that the next scan tries again; images with other failures wait for new bytes.
+NOT_SHOWN = [UNANSWERED, UNREADABLE]
 
 
 def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:

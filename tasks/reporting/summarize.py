@@ -23,7 +23,7 @@ from tasks.merging.rules.plans import Plan
 from tasks.queries.asset_pairs import list_pairs
 from tasks.queries.assignments import read_search
 from tasks.queries.matches import read_matches
-from tasks.queries.objects import UNANSWERED, UNREADABLE
+from tasks.queries.objects import NOT_SHOWN
 from tasks.queries.readings import names_reading_column
 from tasks.queries.reviewers import share_groups
 from tasks.queries.scans import INCOMPLETE
@@ -263,7 +263,7 @@ def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:
     else:
         filtered = pl.lit(False)
     rows = rows.with_columns(
-        pl.when(pl.col("skipped").is_in([UNANSWERED, UNREADABLE]))
+        pl.when(pl.col("skipped").is_in(NOT_SHOWN))
         .then(pl.struct(outcome=pl.lit("failed"), reason=pl.col("skipped")))
         .when(pl.col("skipped").is_not_null())
         .then(pl.struct(outcome=pl.lit("skipped"), reason=pl.col("skipped")))

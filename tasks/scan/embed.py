@@ -28,7 +28,7 @@ from tasks.embedding.metadata import UNREADABLE
 from tasks.errors import ImageError, ModelError, SourceError
 from tasks.progress import Progress, silent
 from tasks.queries.byte_budget import ByteBudget
-from tasks.queries.objects import UNANSWERED, UNREADABLE, not_shown
+from tasks.queries.objects import NOT_SHOWN, not_shown
 from tasks.queries.packets import write_packets
 from tasks.queries.readings import (
     NO_PIXELS,
@@ -52,8 +52,6 @@ _WRITE_SECONDS = 2.0
 #: Most of the time that writing may take. A write takes longer as the catalog grows, so the pauses
 #: between writes grow with it, beyond the two seconds above.
 _WRITE_SHARE = 0.05
-#: The failures that the next scan tries again; images with other failures wait for new bytes.
-_PASSING = [UNANSWERED, UNREADABLE]
 #: Failures that a busy machine can cause; every full scan tries these images again.
 _MAYBE_PASSING = ["timeout", "crashed", "too_much_memory"]
 
@@ -151,7 +149,7 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
         assets = pl.concat([assets, others])
     known = catalog.known_contents(space.id)
     unread = pl.col("read_revision").is_null() | (pl.col("read_revision") != pl.col("revision"))
-    passing = pl.col("failed").is_in(_PASSING)
+    passing = pl.col("failed").is_in(NOT_SHOWN)
     if scan.kind is Kind.FULL:
         passing |= pl.col("failed").is_in(_MAYBE_PASSING)
     retry = pl.col("failed").is_not_null() & (
