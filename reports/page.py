@@ -157,7 +157,17 @@ def totals(summary: Summary) -> dict[str, int]:
 
 
 def headline(summary: Summary) -> str:
-    """The result in one sentence."""
+    """The result in one sentence, after what makes it worth less."""
+    missing = summary.counts.get("missing", 0)
+    warning = (
+        f"INCOMPLETE: the storage did not show {words.counted(missing, 'image')}. "
+        if missing
+        else ""
+    )
+    return warning + _result(summary)
+
+
+def _result(summary: Summary) -> str:
     found = totals(summary)
     coverage = summary.coverage
     if not coverage.scanned:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
-from tasks.errors import AssetGoneError, SourceError
+from tasks.errors import AssetGoneError, SourceError, TransientSourceError
 from tasks.queries.sidecars import read_sidecars
 from tasks.records import asset_id, digest
 from tasks.session import open_catalog
@@ -21,8 +21,13 @@ from tasks.sources.s3 import S3Source, client_for
 
 log = logging.getLogger(__name__)
 
-#: Why an object is left out that the storage lists but refused to show. The next scan tries again.
+#: Why an object is left out that the storage lists but refuses to show. The next scan tries again.
 UNREADABLE = "unreadable"
+#: The same where the storage failed in a way that may pass (throttled, timed out, unreachable).
+#: Where there are many of these, the scan itself waits and tries again.
+UNANSWERED = "storage_error"
+#: The failures that the next scan tries again; images with other failures wait for new bytes.
+NOT_SHOWN = [UNANSWERED, UNREADABLE]
 
 
 def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
@@ -148,7 +153,7 @@ def asset_row(
     except SourceError as error:
         # No listing has an empty ETag, so the next scan finds the object changed and looks again.
         log.warning("%r is left out of this scan: %s", key, error)
-        return row | {"skipped": UNREADABLE, "etag": ""}
+        return row | {"skipped": not_shown(error), "etag": ""}
     attached = sidecars_of(key, sidecars)
     said = read_sidecars(source, settings, attached)
     kind = sniff(probe.head) if probe.head else None
@@ -173,6 +178,11 @@ def asset_row(
         "unread_sidecars": sorted(said.unread),
         "skipped": _skip_reason(probe.head, kind),
     }
+
+
+def not_shown(error: SourceError) -> str:
+    """Why the storage did not show an object: it failed in passing, or refuses."""
+    return UNANSWERED if isinstance(error, TransientSourceError) else UNREADABLE
 
 
 def label_of(tags: dict[str, str], metadata: dict[str, str], names: list[str]) -> str | None:

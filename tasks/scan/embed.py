@@ -30,6 +30,7 @@ from tasks.errors import ImageError, ModelError, SourceError
 from tasks.progress import Progress, silent
 from tasks.queries.byte_budget import ByteBudget
 from tasks.queries.first_looks import features_table
+from tasks.queries.objects import NOT_SHOWN, not_shown
 from tasks.queries.packets import write_packets
 from tasks.queries.readings import (
     NO_PIXELS,
@@ -53,8 +54,6 @@ _WRITE_SECONDS = 2.0
 #: Most of the time that writing may take. A write takes longer as the catalog grows, so the pauses
 #: between writes grow with it, beyond the two seconds above.
 _WRITE_SHARE = 0.05
-#: The failure that the next scan tries again; images with other failures wait for new bytes.
-_PASSING = "storage_error"
 #: Failures that a busy machine can cause; every full scan tries these images again.
 _MAYBE_PASSING = ["timeout", "crashed", "too_much_memory"]
 
@@ -153,7 +152,7 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
         assets = pl.concat([assets, others])
     known = catalog.known_contents(space.id)
     unread = pl.col("read_revision").is_null() | (pl.col("read_revision") != pl.col("revision"))
-    passing = pl.col("failed") == _PASSING
+    passing = pl.col("failed").is_in(NOT_SHOWN)
     if scan.kind is Kind.FULL:
         passing |= pl.col("failed").is_in(_MAYBE_PASSING)
     retry = pl.col("failed").is_not_null() & (
@@ -202,7 +201,7 @@ def _read_one(
     except ImageError as error:
         return Reading(key, asset, revision, None, error.reason, str(error))
     except SourceError as error:
-        return Reading(key, asset, revision, None, _PASSING, str(error))
+        return Reading(key, asset, revision, None, not_shown(error), str(error))
 
 
 class _Writer:

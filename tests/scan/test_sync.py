@@ -380,7 +380,12 @@ def meddle(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], None]],
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"), [(AssetGoneError, "gone"), (TransientSourceError, "unreadable")]
+    ("error", "reason"),
+    [
+        (AssetGoneError, "gone"),
+        (TransientSourceError, "storage_error"),
+        (SourceError, "unreadable"),
+    ],
 )
 def test_what_cannot_be_probed_is_skipped_and_looked_at_again(
     dam: Dam, meddle: Any, error: type[Exception], reason: str
@@ -395,7 +400,7 @@ def test_what_cannot_be_probed_is_skipped_and_looked_at_again(
     assert dam.known("skipped") == {"a.jpg": reason, "b.jpg": None}
     coverage = dam.coverage(found.seen)
     assert (coverage.skipped | coverage.failed)[reason] == 1
-    assert ("unreadable" in coverage.failed) == (reason == "unreadable"), "a refusal is no skip"
+    assert (reason in coverage.failed) == (reason != "gone"), "a refusal is no skip"
     meddle(str)
     assert counts(dam.sync()) == (2, 0, 1, 0, 1)
     assert dam.known("skipped") == {"a.jpg": None, "b.jpg": None}
