@@ -68,7 +68,7 @@ def examine_settings(settings: Settings) -> Iterator[Finding]:
             well |= {finding.name} if finding.state == "good" else set()
             yield finding
     if "source" in well:
-        yield from _guarded("merging", partial(_merging, settings, settings.source.uri))
+        yield from _guarded("merging", partial(_merging, settings))
 
 
 def _looked(look: Look, settings: Settings) -> Iterator[Finding]:
@@ -80,12 +80,12 @@ def _looked(look: Look, settings: Settings) -> Iterator[Finding]:
     yield Finding(look.name, "good", found) if found else Finding(look.name, "unset", *look.unset)
 
 
-def _merging(settings: Settings, uri: str) -> Iterator[Finding]:
+def _merging(settings: Settings) -> Iterator[Finding]:
     """Which catalogs merge in the source's bucket, if any ever did."""
     from tasks.merging.bucket_register import NOTES_FORMAT, catalog_place, read_register
     from tasks.session import open_store
 
-    store = open_store(uri, settings)
+    store = open_store(settings.source.uri or "", settings)
     if store is None:
         return
     try:

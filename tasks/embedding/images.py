@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import re
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -62,9 +61,8 @@ _EXIF_FIELDS = (
     "SubsecTimeOriginal",
     "ImageUniqueID",
 )
-#: A marker with a length: not stuffing, TEM, a restart, SOI or a fill byte. Searched for by the
-#: library: in Python the stuffing bytes of a large JPEG took as long as its thumbnail.
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
+#: Markers without a length: stuffing, TEM, restarts, SOI, and fill bytes.
+_BARE_MARKERS = {0x00, 0x01, *range(0xD0, 0xD9), 0xFF}
 #: Other frames are decoded for their digest up to so many, and so many pixels in all: of longer
 #: animations the bytes stand for them.
 _MOST_FRAMES, _FRAME_PIXELS = 200, 64_000_000
@@ -178,12 +176,15 @@ def _jpeg_scans(data: bytes) -> int:
     Markers: ITU-T T.81, annex B. Inside a scan 0xFF is followed by 0 or a restart marker.
     """
     at, scans = 2, 0
-    while (found := _MARKER.search(data, at)) and found.end() + 2 <= len(data):
-        marker, end = data[found.end() - 1], found.end()
+    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
+        marker = data[at + 1]
         if marker == 0xD9:
             break
+        if marker in _BARE_MARKERS:
+            at += 1 if marker == 0xFF else 2
+            continue
         scans += marker == 0xDA
-        at = end + int.from_bytes(data[end : end + 2], "big")
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return scans
 
 
@@ -253,7 +254,7 @@ def _read(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: i
     besides = _besides(data, name, tiff, frames)
     image = _loaded(image, data, tiff)
     with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)  # else an upright one is copied, too
     rgb, content, note = _canonical(image, info, unsigned=_unsigned(tiff))
     if deep:
         # Pillow kept 8 of these bits: only equal bytes are known to be equal pixels.
@@ -349,16 +350,19 @@ def _checked_tiff(data: bytes) -> Tiff | None:
 
 def _besides(data: bytes, name: str, tiff: Tiff | None, frames: int) -> str:
     """A digest of what the file holds and the first frame's pixels do not show; empty: nothing."""
-    whole = hashlib.blake2b(data, digest_size=16).hexdigest()
     tags: Tags = tiff.pages[0] if tiff and tiff.pages else {}
     if any(kind == 0 for kind in tags.get(EXTRA_SAMPLES, ())):  # masks, spot inks, further bands
-        return f"samples {whole}"
+        return f"samples {_named(data)}"
     if name == "psd":
-        return f"layers {whole}" if _has_layers(data) else ""
+        return f"layers {_named(data)}" if _has_layers(data) else ""
     pages = tiff.real_pages if tiff else frames
     if name not in _PAGED or pages < 2:
         return ""
-    return f"{pages} frames {_other_frames(data, name) or whole}"
+    return f"{pages} frames {_other_frames(data, name) or _named(data)}"
+
+
+def _named(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _has_layers(data: bytes) -> bool:
