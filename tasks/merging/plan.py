@@ -320,10 +320,9 @@ def _members(catalog: Catalog, scan: Scan, space: Space) -> list[tuple[str, list
     packets = read_packets(catalog, facts["sha256"].drop_nulls())
     groups: dict[str, list[Member]] = {}
     for row in facts.sort("group_id", "key").iter_rows(named=True):
-        role = {"original": row["key"] in originals, "copy": row["key"] in copies}
-        groups.setdefault(row["group_id"], []).append(
-            replace(_member(row, packets.get(row["sha256"] or "")), **role)
-        )
+        key, member = row["key"], _member(row, packets.get(row["sha256"] or ""))
+        member = replace(member, original=key in originals, copy=key in copies)
+        groups.setdefault(row["group_id"], []).append(member)
 
     def order(item: tuple[str, list[Member]]) -> tuple[int, str]:
         sizes = sorted(member.size for member in item[1])
