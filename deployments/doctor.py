@@ -78,6 +78,34 @@ def _source(settings: Settings, given: str | None) -> Iterator[Finding]:
         return
     more = "or more " if len(page) >= 1000 else ""
     yield Finding("source", "good", f"{uri}: {len(page)} {more}objects listed, the first one read")
+    yield from _merging(settings, uri)
+
+
+def _merging(settings: Settings, uri: str) -> Iterator[Finding]:
+    """Which catalogs merge in the source's bucket, if any ever did."""
+    from tasks.merging.bucket_register import NOTES_FORMAT, catalog_place, read_register
+    from tasks.session import open_store
+
+    store = open_store(uri, settings)
+    if store is None:
+        return
+    try:
+        known = read_register(store)
+    except DamDedupError as error:
+        yield Finding("merging", "bad", str(error), "see docs/merging.md, Several catalogs")
+        return
+    mine = catalog_place(settings)
+    told = [
+        f"{one.place} (release {one.release}, turn {one.fence}{', this one' * (one.place == mine)})"
+        for one in known
+    ]
+    if any(one.format > NOTES_FORMAT for one in known):
+        newer = f"a newer release merges in s3://{store.bucket}: {'; '.join(told)}"
+        yield Finding("merging", "bad", newer, "upgrade: this release does not merge there")
+    elif known:
+        yield Finding(
+            "merging", "good", f"in s3://{store.bucket}, the last one first: {'; '.join(told)}"
+        )
 
 
 def _catalog(settings: Settings) -> Iterator[Finding]:

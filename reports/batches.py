@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import PictureFacts, kinds_of, turn_around
+from tasks.dedup.explain import kinds_of
+from tasks.dedup.origin import PictureFacts, turn_around
 
 #: The batches, what needs least thought first. Each group is in one of them: the last that any of
 #: its pairs belongs to.

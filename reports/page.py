@@ -184,4 +184,6 @@ def news(summary: Summary) -> str:
         for state in ("new", "changed")
         if found[state]
     ]
+    if summary.now_decidable:
+        parts.append(f"{words.counted(summary.now_decidable, 'group')} that can be decided now")
     return " and ".join(parts) or "nothing new"

@@ -108,8 +108,10 @@ def withdraw(
 
 
 def verdict(
-    left: Annotated[str, typer.Argument(help="A key or an asset id; or a CSV file.")],
-    right: Annotated[str, typer.Argument(help="The other one.")] = "",
+    left: Annotated[str, typer.Argument(help="A key or an asset id; a group's id; or a CSV file.")],
+    right: Annotated[
+        str, typer.Argument(help="The other one; after a group's id, the answer.")
+    ] = "",
     answer: Annotated[str, typer.Argument(help="distinct, linked or duplicate.")] = "",
     by: By = "",
     comment: Comment = "",
@@ -118,11 +120,14 @@ def verdict(
 ) -> None:
     """Say of two pictures that they are distinct, linked or duplicates; no scan asks again.
 
-    It holds until the picture of one of them changes. A CSV file has the columns left, right and
+    Said of a group, it holds for every pair in it. It holds until the picture of one of them
+    changes. A CSV file has the columns left, right and
     verdict, as the report's pairs.csv does once a column "verdict" is added; it is read as
     spreadsheets of any country save it (commas, semicolons or tabs; UTF-8, UTF-16 or Windows).
 
         dam-dedup verdict a.jpg b.jpg distinct --by anna
+
+        dam-dedup verdict 4f1c02aa distinct --by anna
 
         dam-dedup verdict pairs.csv --by anna
 
@@ -132,10 +137,19 @@ def verdict(
     data = b"" if right else read_bytes(left)
 
     from deployments.cli.output import print_json
+    from tasks.dedup.verdicts import VERDICTS
     from tasks.errors import MergeError
-    from tasks.queries.verdicts import Verdict, parse_verdicts, record_verdicts
+    from tasks.queries.verdicts import (
+        Verdict,
+        parse_verdicts,
+        record_verdicts,
+        verdicts_on_group,
+    )
+    from tasks.session import open_catalog
 
-    if right:
+    if right in VERDICTS and not answer:  # a group has one answer for all of its pairs
+        said = verdicts_on_group(open_catalog(settings), left, right, comment)
+    elif right:
         said = [Verdict(left, right, answer, comment)]
     else:
         said = parse_verdicts(data)

@@ -159,7 +159,8 @@ class ReportRoutes:
     ) -> str:
         """The report of a new plan with the keepers and values that were picked."""
         decided = self._decided(plan)
-        keepers, values = {}, {}
+        keepers: dict[str, str] = {}
+        values: dict[str, dict[str, str]] = {}
         for one in found.groups:
             group = plan.group(one.group)
             if not one.plans_anew or group is None:

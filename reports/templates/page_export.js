@@ -7,10 +7,15 @@ function verdictsOf(group) {
   const { d: decision } = recordOf(group);
   const keeper = keeperOf(group), apart = apartOf(group);
   if (!decision || decision === "skip") return [];
-  const all = decision === "distinct" || decision === "linked";
+  // Said of a whole group it holds for every pair: else all but the keeper came back as a group.
+  if (decision === "distinct" || decision === "linked") {
+    const members = [keeper, ...othersOf(group)];
+    return members.flatMap((one, n) => members.slice(n + 1).map((two) => (
+      [one, two, apart.includes(one) || apart.includes(two) ? "distinct" : decision]
+    )));
+  }
   return othersOf(group).flatMap((at) => {
     if (apart.includes(at)) return [[keeper, at, "distinct"]];
-    if (all) return [[keeper, at, decision]];
     // That two are exact copies needs nobody's word.
     const pair = pairOf(group, keeper, at);
     return (pair ? pair.tier : group.m[at][TIER]) === 0 ? [] : [[keeper, at, "duplicate"]];

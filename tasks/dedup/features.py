@@ -23,8 +23,8 @@ _MOST = 500
 #: Half of SIFT's usual contrast threshold: soft and dark pictures have corners too.
 _CONTRAST = 0.02
 
-#: How such a comment begins; the reader of images writes it.
-_BESIDES = b"besides "
+#: How the lines of a thumbnail's comment begin; the reader of images writes them.
+_BESIDES, _DETAIL = "besides ", "detail "
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -41,6 +41,8 @@ class Features:
         coarse: float32 (24, 24), grey levels of the picture squeezed into a square, their mean
             taken away.
         besides: digest of what the file holds and the picture does not show; empty: nothing.
+        detail: how fine the full picture is, see :func:`~tasks.dedup.detail.read_detail`; empty: it
+            was not measured.
     """
 
     rgb: Pixels
@@ -48,6 +50,7 @@ class Features:
     descriptors: Floats
     coarse: Floats
     besides: str = ""
+    detail: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -66,14 +69,16 @@ class Features:
         return Features(
             self.rgb[:, ::-1],  # a view: most pairs are refused before their pixels are read
             points,
-            self.descriptors[:, _reflection()],
+            self.descriptors[:, reflected_cells()],
             self.coarse[:, ::-1],
             self.besides,
+            self.detail,
         )
 
 
 @cache
-def _reflection() -> npt.NDArray[np.intp]:
+def reflected_cells() -> npt.NDArray[np.intp]:
+    """Which number of a descriptor stands where in the mirrored picture's; int (128,)."""
     cells = np.arange(128).reshape(4, 4, 8)
     turned = cells[::-1][:, :, (8 - np.arange(8)) % 8]
     return np.asarray(turned.ravel(), dtype=np.intp)
@@ -120,18 +125,30 @@ def extract_features(jpeg: bytes) -> Features:
     rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     small = cv2.resize(rgb, (24, 24), interpolation=cv2.INTER_AREA)
     coarse = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    said = _comment(jpeg)
     return Features(
-        rgb, points[:_MOST], descriptors[:_MOST], coarse - coarse.mean(), _comment(jpeg)
+        rgb,
+        points[:_MOST],
+        descriptors[:_MOST],
+        coarse - coarse.mean(),
+        besides=_said(said, _BESIDES),
+        detail=_said(said, _DETAIL),
     )
 
 
-def _comment(jpeg: bytes) -> str:
-    """What a thumbnail's comment says that its file holds besides the picture (ITU-T T.81, B.2)."""
+def _said(lines: list[str], name: str) -> str:
+    """The line of a comment that begins so, without its beginning."""
+    return next((line[len(name) :] for line in lines if line.startswith(name)), "")
+
+
+def _comment(jpeg: bytes) -> list[str]:
+    """The lines of a thumbnail's comments (ITU-T T.81, B.2)."""
+    lines: list[str] = []
     at = 2
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:
         size = int.from_bytes(jpeg[at + 2 : at + 4], "big")
         text = jpeg[at + 4 : at + 2 + size]
-        if jpeg[at + 1] == 0xFE and text.startswith(_BESIDES):
-            return text[len(_BESIDES) :].decode("ascii", "replace")
+        if jpeg[at + 1] == 0xFE:
+            lines += text.decode("ascii", "replace").splitlines()
         at += 2 + size
-    return ""
+    return lines

@@ -25,6 +25,8 @@ from tasks.dedup.closer import look_closer
 from tasks.dedup.compare import compare_pixels
 from tasks.dedup.evidence import Evidence, gather
 from tasks.dedup.features import Features
+from tasks.dedup.first_look import look_rule
+from tasks.dedup.history import look_for_traces
 from tasks.records import Tier, digest
 
 log = logging.getLogger(__name__)
@@ -109,7 +111,7 @@ def calibration() -> Calibration:
 
 def rule_id() -> str:
     """Names how pairs are verified: answers of another rule are not reused."""
-    return digest("verify-10", repr(calibration()))[:12]
+    return digest("verify-11", repr(calibration()), look_rule())[:12]
 
 
 def tier_of(score: float, *, same_pixels: bool = False) -> Tier:
@@ -191,6 +193,8 @@ def _judge(left: Features, right: Features, found: Alignment, method: str) -> Ve
     if score >= NEAR_SCORE:
         evidence = look_closer(left, right, evidence, pixels.matrix)
         score = score_of(evidence)
+    if score >= NEAR_SCORE:
+        evidence = look_for_traces(left, right, evidence, pixels.matrix)
     return Verified(score, evidence)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -18,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, ImageStat
 
-from tasks.embedding.blocks import held_blocks
 from tasks.embedding.colours import to_srgb
+from tasks.embedding.detail import measure_detail
 from tasks.embedding.grounds import flatten
+from tasks.embedding.metadata import read_metadata
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
 from tasks.embedding.tiff import (
     BITS,
@@ -58,8 +60,9 @@ _EXIF_FIELDS = (
     "DateTimeOriginal",
     "ImageUniqueID",
 )
-#: Markers without a length: stuffing, TEM, restarts, SOI, and fill bytes.
-_BARE_MARKERS = {0x00, 0x01, *range(0xD0, 0xD9), 0xFF}
+#: A marker with a length: not stuffing, TEM, a restart, SOI or a fill byte. Searched for by the
+#: library: in Python the stuffing bytes of a large JPEG took as long as its thumbnail.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
 #: Other frames are decoded for their digest up to so many, and so many pixels in all: of longer
 #: animations the bytes stand for them.
 _MOST_FRAMES, _FRAME_PIXELS = 200, 64_000_000
@@ -69,8 +72,11 @@ _PAGED = {"tiff", "gif", "webp", "png", "avif", "heif"}
 _SAME_AS_RGB = {"1", "L", "P"}
 _HIGH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
-#: How the comment of a thumbnail begins that tells what its file holds besides.
-BESIDES = b"besides "
+#: Pixels that are hashed at a time: they stay in the processor's cache.
+_STRIP = 1 << 17
+
+#: How the lines of a thumbnail's comment begin: what its file holds besides, and how fine it is.
+BESIDES, DETAIL = "besides ", "detail "
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit, checked before any pixel is decoded
 
@@ -168,15 +174,12 @@ def _jpeg_scans(data: bytes) -> int:
     Markers: ITU-T T.81, annex B. Inside a scan 0xFF is followed by 0 or a restart marker.
     """
     at, scans = 2, 0
-    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
-        marker = data[at + 1]
+    while (found := _MARKER.search(data, at)) and found.end() + 2 <= len(data):
+        marker, end = data[found.end() - 1], found.end()
         if marker == 0xD9:
             break
-        if marker in _BARE_MARKERS:
-            at += 1 if marker == 0xFF else 2
-            continue
         scans += marker == 0xDA
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        at = end + int.from_bytes(data[end : end + 2], "big")
     return scans
 
 
@@ -226,7 +229,12 @@ def _read(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: i
     frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
     if frames > 1:
         image.seek(0)
-    exif = _exif(image) | held_blocks(image, data, _bytes(info.get("xmp")))
+    exif = _exif(image)
+    if name == "png":
+        image.load()  # a PNG's texts may follow its pixels
+    metadata = read_metadata(image, data, _bytes(info.get("xmp") or image.info.get("xmp")))
+    if metadata.holds:
+        exif["Holds"] = "; ".join(metadata.holds)[:2000]
     quality = _jpeg_quality(getattr(image, "quantization", None)) if name == "jpeg" else None
     deep = _loses_depth(image, data, name)
     besides = _besides(data, name, tiff, frames)
@@ -254,6 +262,7 @@ def _read(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: i
         flags=flags,
         exif=exif,
         xmp=parse_xmp(_bytes(info.get("xmp"))),
+        packet=metadata.packet,
     )
 
 
@@ -279,18 +288,26 @@ def _canonical(
         layered = image.convert("RGBA")
         if layered.getchannel("A").getextrema() != (255, 255):
             state.update(f"{image.size} RGBA".encode())
-            state.update(layered.tobytes())
+            _hash_pixels(state, layered)
             return flatten(layered), state.hexdigest()
         image = layered.convert("RGB")
     rgb = to_srgb(image, info.get("icc_profile"))
     if rgb is image or image.mode in _SAME_AS_RGB:
         state.update(f"{rgb.size} RGB".encode())
-        state.update(rgb.tobytes())
+        _hash_pixels(state, rgb)
     else:
         state.update(f"{image.size} {image.mode}".encode())
-        state.update(image.tobytes())
+        _hash_pixels(state, image)
         state.update(_bytes(info.get("icc_profile")))
     return rgb, state.hexdigest()
+
+
+def _hash_pixels(state: hashlib.blake2b, image: Image.Image) -> None:
+    """Add all pixels, a few rows at a time: a copy of all of them would have to be made first."""
+    rows = max(1, _STRIP // max(1, image.width))
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(image.height, top + rows)))
+        state.update(strip.tobytes())
 
 
 def _checked_tiff(data: bytes) -> Tiff | None:
@@ -452,13 +469,15 @@ def make_thumbnail(rgb: Image.Image, besides: str = "") -> bytes:
     Args:
         rgb: the picture.
         besides: digest of what the file holds and the picture does not show (further pages, masks,
-            layers); it stands in the JPEG's comment, so that it is compared as well.
+            layers); it stands in the JPEG's comment, so that it is compared as well, and so does
+            how fine the picture is (:mod:`tasks.embedding.detail`).
     """
     scale = min(1.0, THUMBNAIL_SIDE / max(rgb.size))
     size = max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))
     buffer = io.BytesIO()
-    comment = {"comment": BESIDES + besides.encode()} if besides else {}
-    _shrink(rgb, size).save(buffer, "JPEG", quality=80, **comment)
+    lines = [BESIDES + besides] if besides else []
+    comment = "\n".join([*lines, DETAIL + measure_detail(rgb)]).encode()
+    _shrink(rgb, size).save(buffer, "JPEG", quality=80, comment=comment)
     return buffer.getvalue()
 
 

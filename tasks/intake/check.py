@@ -20,7 +20,7 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.search import choose_mode, nearest_contents
-from tasks.dedup.explain import PictureFacts
+from tasks.dedup.origin import PictureFacts
 from tasks.dedup.verdicts import VOUCHED, current
 from tasks.dedup.verify import NEAR_SCORE, SIMILAR_SCORE
 from tasks.errors import AssetGoneError, CatalogError, ImageError, SettingsError

@@ -156,6 +156,7 @@ def test_exif_and_xmp_are_kept(encode, read, scene):
         "Make": "Maker",
         "Model": "Model 1",
         "DateTimeOriginal": "2026:01:02 03:04:05",
+        "Holds": "XMP that cannot be read (it has no rdf:RDF)",
     }
     assert picture.xmp == {"document_id": "xmp.did:7"}
 

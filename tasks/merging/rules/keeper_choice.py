@@ -14,8 +14,9 @@ from tasks.errors import MergeError
 from tasks.merging.rules.blocks import is_raw
 from tasks.merging.rules.criteria import Measure, measure
 from tasks.merging.rules.plans import Member
-from tasks.merging.rules.policy import Policy, Rule
+from tasks.merging.rules.policy import DEFAULT_KEEPER, Policy, Rule
 from tasks.merging.rules.rights import Licence, last_moment, read_licence, text_of, untouchable
+from tasks.records import Tier
 
 _MOST = 5
 _ODD = {
@@ -98,6 +99,7 @@ def choose_keeper(
             *_conflicts(ranked, policy, answered),
             *_unreadable(ranked, policy, licences),
             *_oddities(ranked),
+            *(_unknown_original(keeper, ranked, rule, measures) if reasons is None else ()),
         ),
         "; ".join(refusals),
     )
@@ -226,6 +228,30 @@ def _oddities(members: Sequence[Member]) -> list[str]:
         if odd:
             questions.append(f"{one.key} {' and '.join(odd)}: is it really the same picture?")
     return questions
+
+
+def _unknown_original(
+    keeper: Member, members: Sequence[Member], rule: Rule, measures: Sequence[Measure]
+) -> list[str]:
+    """Whether the pixels leave open which member is the original, and nobody said what then.
+
+    A rule that names its criteria has said it. Nothing is lost where the pictures are equal, or are
+    equally large and only encoded anew.
+    """
+    if rule.keeper != DEFAULT_KEEPER:
+        return []
+    first = measures[0].rank(keeper)  # a licence comes before the original
+    others = [
+        one
+        for one in members
+        if not one.copy and one.content != keeper.content and measures[0].rank(one) == first
+    ]
+    sizes = {(one.width, one.height) for one in (keeper, *others)}
+    anew = len(sizes) == 1 and all(one.tier is Tier.EXACT for one in (keeper, *others))
+    if not others or anew:
+        return []
+    shown = _list(one.key for one in _by_name([keeper, *others]))
+    return [f"cannot tell which is the original: {shown}: which one stays?"]
 
 
 def _by_name(members: Sequence[Member]) -> list[Member]:
