@@ -113,12 +113,13 @@ class PictureRoutes:
         if file is None:
             raise HTTPException(404, "this link is not for such a file")
         catalog = open_catalog(self._settings)
-        rows = catalog.read(
-            "assets", ["etag", "content"], f"asset_id = {quote(asset)} AND removed_at IS NULL"
-        )
+        columns = ["etag", "content", "width", "height"]
+        rows = catalog.read("assets", columns, f"asset_id = {quote(asset)} AND removed_at IS NULL")
         row = next(rows.iter_rows(named=True), None)
         if row is None or not row["content"] or (file.etag and row["etag"] != file.etag):
             raise HTTPException(404, "the file has changed since the plan was made")
+        # A small original is its own rendition: nobody has to decode it.
+        whole = full or max(row["width"] or 0, row["height"] or 0) <= RENDITION_SIDE
         side = LARGEST_SIDE if full else RENDITION_SIDE
         # By its pixels and the reader's rules, so that equal pictures are made once.
         name = hashlib.sha256(f"{READER_VERSION} {row['content']} {side}".encode()).hexdigest()
@@ -128,7 +129,7 @@ class PictureRoutes:
         limit = self._settings.limits.bytes
         data = open_source(source, self._settings).read(file.key, row["etag"], limit)
         kind = _TYPES.get(sniff(data[:512]) or "")
-        if full and kind:
+        if whole and kind:
             return kind, data
         made = self._pool.render(data, side)
         self._shelf.put(name, made)

@@ -128,7 +128,7 @@ function paint() {
   for (const pane of panes) {
     const best = pane.laid ? drawLaid(pane.canvas, group, pane.at) : drawMember(pane.canvas, group, pane.at, lensOn ? lensAt : null);
     const size = best ? best.size : null;
-    const note = size === null ? words("table.none") : size === "full" ? words("table.original") : size ? "2,048 px" : GATE && GATE.pictures && isLoading(group.m[pane.at]) ? words("table.loading") : words("table.preview");
+    const note = size === null ? words("table.none") : size === "full" || (size && Math.max(group.m[pane.at][WIDE], group.m[pane.at][HIGH]) <= RENDITION) ? words("table.original") : size ? "2,048 px" : GATE && GATE.pictures && isLoading(group.m[pane.at]) ? words("table.loading") : words("table.preview");
     if (pane.note.textContent !== note) pane.note.textContent = note;
   }
   const scale = Math.round(eye.zoom * density() * 100) + " %";

@@ -36,7 +36,8 @@ def stock(make_stock):
 
     def fill(library):
         for number in range(3):
-            library.add(f"p{number}.{'tif' if number == 2 else 'png'}", number)
+            kind, width = "tif" if number == 2 else "png", 2200 if number == 1 else 160
+            library.add(f"p{number}.{kind}", number, width=width)
             library.add(f"copies/p{number}.jpg", number, quality=90)
         library.add("p3.png", 3)
         library.add("copies/p3.bmp", 3)
@@ -94,16 +95,20 @@ def path_of(site, key: str, size: str = "2048", **only) -> str:
 
 
 def test_originals_and_renditions(site):
-    original = (site.library.folder / "p0.png").read_bytes()
-    answer = site.client.get(path_of(site, "p0.png", "full"))
-    assert answer.status_code == 200
-    assert answer.content == original
-    assert answer.headers["content-type"] == "image/png"
-    for key in ("p0.png", "p2.tif", "copies/p3.bmp"):
-        for size in ("2048", "full")[key == "p0.png" :]:
-            answer = site.client.get(path_of(site, key, "2048" if key == "p0.png" else size))
-            assert answer.headers["content-type"] == "image/jpeg"
-            assert Image.open(io.BytesIO(answer.content)).size == (160, 120)
+    for key, size in (("p0.png", "full"), ("p0.png", "2048"), ("p1.png", "full")):
+        answer = site.client.get(path_of(site, key, size))
+        assert answer.status_code == 200
+        assert answer.content == (site.library.folder / key).read_bytes()
+        assert answer.headers["content-type"] == "image/png"
+    for key, size, shown in (
+        ("p1.png", "2048", (2048, 1536)),
+        ("p2.tif", "2048", (160, 120)),
+        ("p2.tif", "full", (160, 120)),
+        ("copies/p3.bmp", "full", (160, 120)),
+    ):
+        answer = site.client.get(path_of(site, key, size))
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert Image.open(io.BytesIO(answer.content)).size == shown
     headers = answer.headers
     assert headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in headers["content-security-policy"]
@@ -202,10 +207,12 @@ def test_the_light_table_shows_renditions_and_originals(site, serve):
         page.evaluate("for (const row of GROUPS[current].m) row[WIDE] = row[HIGH] = 1500")
         page.keyboard.press("z")
         notes = page.locator(".pane-note")
-        playwright.expect(notes).to_have_text(["2,048 px", "2,048 px"], timeout=30_000)
+        playwright.expect(notes).to_have_text(["original", "original"], timeout=30_000)
+        assert {one[-5:] for one in page.evaluate("[...sharp.keys()]")} == {"/2048"}
         page.evaluate("for (const row of GROUPS[current].m) row[WIDE] = row[HIGH] = 5000")
         page.keyboard.press("z")
         page.keyboard.press("z")
         playwright.expect(notes).to_have_text(["original", "original"], timeout=30_000)
+        assert "/full" in {one[-5:] for one in page.evaluate("[...sharp.keys()]")}
         browser.close()
     assert problems == []
