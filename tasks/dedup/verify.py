@@ -117,7 +117,7 @@ def calibration() -> Calibration:
 
 def rule_id() -> str:
     """Names how pairs are verified: answers of another rule are not reused."""
-    return digest("verify-10", repr(calibration()))[:12]
+    return digest("verify-11", repr(calibration()))[:12]
 
 
 def tier_of(score: float, *, same_pixels: bool = False) -> Tier:
