@@ -38,6 +38,8 @@ _ACROSS = 0.85
 #: Other exposures than these are another colour: 1.3 stops, and a gamma of a picture made for
 #: another kind of screen (1.8 for 2.2, with a reserve).
 _MOST_GAIN, _MOST_GAMMA = 2.5, 2.0
+#: Of the thing an exposure may leave so much unexplained.
+_EXCEPTED = 0.06
 #: A thing takes so much of the area.
 _THING = 0.02
 
@@ -72,7 +74,8 @@ def recoloured(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], mask: 
     thing = inside & (apart | (np.abs(two - commonest).max(axis=-1) >= _LIKE))
     if thing.sum() < _THING * inside.sum():
         return 0.0
-    grey = min(_chroma(one[inside]), _chroma(two[inside])) < _GREY
+    chroma = _chroma(one[inside]), _chroma(two[inside])
+    grey = min(chroma) < _GREY <= max(chroma)  # of two grey pictures neither was made grey
     limit = (_MOVED_GREY if grey else _MOVED) + np.maximum(spread_one, spread_two) / 2
     painted = _painted(one[thing], two[thing]) if grey else None
     if painted is not None:
@@ -88,7 +91,10 @@ def recoloured(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], mask: 
         for toned in _exposed(a, b, thing):
             if np.abs(np.median(toned[ground] - b[ground], axis=0)).max() <= _STAYED:
                 off = np.abs(toned - b).max(axis=-1) > limit
-                shares.append(float(off[thing].mean()))
+                share = float(off[thing].mean())
+                # Exposure explains all of a thing, or it is none: the coffee in a black mug, and
+                # its handle's shine, have the tone that they have in a grey one.
+                shares += [share] if share <= _EXCEPTED else []
     return min(shares)
 
 

@@ -64,6 +64,17 @@ def test_a_thing_of_another_colour_on_white_is_a_variant():
     assert recoloured(*sides, ALL) > RECOLOURED
 
 
+def test_a_darker_thing_whose_inside_kept_its_tone_is_a_variant():
+    """A black mug and a grey one hold the same tea."""
+    ways = []
+    for colour in (23, 48):
+        image = shirt(colour)
+        ImageDraw.Draw(image).ellipse((120, 45, 220, 75), fill="#8c8c8c")
+        ways.append(np.asarray(image))
+    assert recoloured(*ways, ALL) > RECOLOURED
+    assert recoloured(*ways[::-1], ALL) > RECOLOURED
+
+
 def test_a_band_across_a_picture_is_no_thing():
     banner = shirt(110).copy()
     ImageDraw.Draw(banner).rectangle((0, 170, 320, 240), fill="#101010")
