@@ -154,6 +154,11 @@ class _Known:
     data: bytes
 
 
+def features_of(data: bytes) -> Features:
+    """As a scan sees a file: its thumbnail."""
+    return extract_features(read_picture(data, LimitSettings(), 32).thumbnail)
+
+
 def _known(data: bytes) -> _Known:
     picture = read_picture(data, LimitSettings(), 32)
     features = extract_features(picture.thumbnail)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -18,7 +17,7 @@ from tasks.records import digest, now
 
 _SIDES = ("left", "right")
 _COLUMNS = (*_SIDES, "verdict", "box", "message")
-_KEPT: dict[str, Any] = dict(no_proofs().schema) | {"message": pl.String}
+_KEPT = pl.Schema(dict(no_proofs().schema) | {"message": pl.String})
 #: The columns of answers with their proofs.
 ANSWERED = PAIR_COLUMNS | {"claim": pl.Float32, "proof": pl.String}
 
