@@ -58,7 +58,7 @@ def pair(evidence: Evidence | None, left="a", right="b", tier="near", flipped=Fa
         ({}, {"format": "png", "quality": None, "width": 500, "height": 400}, "format_resized", ""),
         ({"gain": 0.5}, {"width": 500, "height": 400}, "tones", "brighter"),
         ({"share_left": 0.6}, {}, "cropped", "cropped to 60%"),
-        ({"share_right": 0.6}, {}, "framed", "cropped to 60%"),
+        ({"share_right": 0.6}, {}, "framed", "placed in a larger frame"),
         ({"share_left": 0.6, "mirrored": True}, {}, "turned", "mirrored"),
         ({"covered": 0.04, "mirrored": True, "uneven": 0.1}, {}, "added", "something added"),
         ({"differs": "tone"}, {}, "detail", "something small differs"),
@@ -97,3 +97,16 @@ def test_every_group_of_a_report_has_a_batch(make_summary):
     summary = make_summary(["a", "b"], ["c", "d"])
     groups = groups_data(summary, Pictures({}, {}))
     assert {BATCHES[group["k"]] for group in groups} == {"bytes"}
+
+
+def test_the_place_that_differs_at_full_size_is_drawn(make_summary):
+    """What the originals showed, in the right picture of the pair: left 0, right 1."""
+    import polars as pl
+
+    found = replace(SAME, proof="differs", proof_box=(0.2, 0.4, 0.4, 0.5))
+    for evidence, places in ((found, [[1, 0.3, 0.45, 0.02]]), (replace(found, proof="same"), [])):
+        summary = make_summary(["a", "b"])
+        text = pl.lit(evidence.as_json())
+        pairs = summary.pairs.with_columns(text.alias("evidence"), pl.lit(False).alias("flipped"))
+        [group] = groups_data(replace(summary, pairs=pairs), Pictures({}, {}))
+        assert [edge[9:] for edge in group["e"]] == [places]
