@@ -62,8 +62,13 @@ def examine(source: str | None, catalog: str | None) -> Iterator[Finding]:
 
 def examine_settings(settings: Settings) -> Iterator[Finding]:
     """All that a scan with these settings needs, without the Prefect server."""
+    well: set[str] = set()
     for look in LOOKS:
-        yield from _guarded(look.name, partial(_looked, look, settings))
+        for finding in _guarded(look.name, partial(_looked, look, settings)):
+            well |= {finding.name} if finding.state == "good" else set()
+            yield finding
+    if "source" in well:
+        yield from _guarded("merging", partial(_merging, settings))
 
 
 def _looked(look: Look, settings: Settings) -> Iterator[Finding]:
@@ -73,6 +78,33 @@ def _looked(look: Look, settings: Settings) -> Iterator[Finding]:
         yield Finding(look.name, "bad", str(error), look.remedy)
         return
     yield Finding(look.name, "good", found) if found else Finding(look.name, "unset", *look.unset)
+
+
+def _merging(settings: Settings) -> Iterator[Finding]:
+    """Which catalogs merge in the source's bucket, if any ever did."""
+    from tasks.merging.bucket_register import NOTES_FORMAT, catalog_place, read_register
+    from tasks.session import open_store
+
+    store = open_store(settings.source.uri or "", settings)
+    if store is None:
+        return
+    try:
+        known = read_register(store)
+    except DamDedupError as error:
+        yield Finding("merging", "bad", str(error), "see docs/merging.md, Several catalogs")
+        return
+    mine = catalog_place(settings)
+    told = [
+        f"{one.place} (release {one.release}, turn {one.fence}{', this one' * (one.place == mine)})"
+        for one in known
+    ]
+    if any(one.format > NOTES_FORMAT for one in known):
+        newer = f"a newer release merges in s3://{store.bucket}: {'; '.join(told)}"
+        yield Finding("merging", "bad", newer, "upgrade: this release does not merge there")
+    elif known:
+        yield Finding(
+            "merging", "good", f"in s3://{store.bucket}, the last one first: {'; '.join(told)}"
+        )
 
 
 def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -393,6 +393,12 @@ class GateSettings(_Part):
     inflight_bytes: int = Field(
         512 * 1024**2, gt=0, description="Uploads held at once; beyond it callers get 429"
     )
+    picture_bytes: int = Field(
+        512 * 1024**2,
+        ge=0,
+        description="Most bytes of disk for pictures made for the light table of the review "
+        "pages; 0: these pages show previews only",
+    )
     queue: int = Field(
         64, ge=1, le=10_000, description="Images, checks, updates that may wait; more get a 429"
     )

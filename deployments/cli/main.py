@@ -14,6 +14,7 @@ from deployments.bench.calibrate import calibrate_app
 from deployments.bench.command import bench_app
 from deployments.cli import (
     auditing,
+    backing_up,
     blocklist,
     catalog,
     checking,
@@ -60,6 +61,7 @@ for part in (
     auditing,
     operating,
     catalog,
+    backing_up,
     local,
 ):
     part.register(app)

@@ -89,6 +89,11 @@ THUMBNAILS = pa.schema([_key("content"), pa.field("jpeg", pa.large_binary())])
 #: of the file's SHA-256: for merges, which bring it to the keeper. A file that says nothing has an
 #: empty packet; one that was read by a release before this table has no row.
 PACKETS = pa.schema([_key("file"), pa.field("packet", pa.string())])
+#: What a first look at a picture needs (:mod:`tasks.dedup.first_look`): ``data`` is at most 16 kB,
+#: ``rule`` names how it was made. Features of another rule are made anew from the thumbnail.
+FEATURES = pa.schema(
+    [_key("content"), pa.field("rule", pa.string()), pa.field("data", pa.large_binary())]
+)
 
 SPACES = pa.schema(
     [
@@ -441,6 +446,7 @@ TABLES: dict[str, pa.Schema] = {
     "assets": ASSETS,
     "thumbnails": THUMBNAILS,
     "packets": PACKETS,
+    "features": FEATURES,
     "spaces": SPACES,
     "pairs": PAIRS,
     "proofs": PROOFS,

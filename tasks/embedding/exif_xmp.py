@@ -279,17 +279,19 @@ def _degrees(parts: Any, where: str) -> str:
 
 def words(value: Any) -> str:
     """A text of EXIF: ASCII by the standard, UTF-8 in practice, else Latin-1."""
+    data = value
     if isinstance(value, str):
         try:
-            value = value.encode("latin-1")
+            data = value.encode("latin-1")
         except UnicodeEncodeError:
             return value.replace("\0", "").strip()
-    if not isinstance(value, bytes):
+    if not isinstance(data, bytes):
         return ""
+    text: str
     try:
-        text = value.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
-        text = value.decode("latin-1")
+        text = data.decode("latin-1")
     return text.replace("\0", "").strip()
 
 

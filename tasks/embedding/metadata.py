@@ -138,7 +138,8 @@ def _embedded(image: Image.Image, xmp: bytes, holds: list[str]) -> Packet:
         try:
             read = read_packet(block, f"its {whose}")
         except MergeError as error:
-            holds.append(f"{whose} {UNREADABLE} ({str(error)[:80]})")
+            why = str(error).partition(": ")[2].removesuffix("; mend it or remove it")
+            holds.append(f"{whose} {UNREADABLE} ({why[:80]})")
             continue
         if whose == "XMP":
             packet = read

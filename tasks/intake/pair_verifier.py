@@ -15,14 +15,26 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from cachetools import LRUCache
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.dedup.features import Features, use_one_thread
+from tasks.dedup.first_look import (
+    RECORD,
+    Record,
+    are_strangers,
+    make_features,
+    unpack,
+    votes_for,
+)
 from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, try_to_verify
 from tasks.errors import AnalysisError, CatalogBusyError
+from tasks.queries.blas_threads import OneBlasThread
+from tasks.queries.first_looks import read_records
 from tasks.queries.pair_answers import name_pairs
 from tasks.records import digest
 from tasks.settings import MatchSettings
@@ -32,6 +44,8 @@ log = logging.getLogger(__name__)
 #: The most pictures whose features are held, of 0.6 MB each. Less than a scan's, for a service
 #: that checks runs for weeks.
 _HELD = 1000
+#: The same for the compact features of the first look: 16 kB each.
+_HELD_COMPACT = 4000
 #: How many answers are written at once, and how many may wait while somebody else writes.
 _WRITTEN, _WAITING = 1000, 20_000
 #: The columns of answers for one picture; evidence is JSON or null.
@@ -68,7 +82,11 @@ class PairVerifier:
         use_one_thread()
         self._unwritten = _Unwritten(patience)
         self._cache = FeatureCache(min(settings.feature_cache_images, _HELD))
-        self._threads = ThreadPoolExecutor(settings.workers or os.cpu_count() or 1, "verify")
+        self._records: LRUCache[str, Record] = LRUCache(_HELD_COMPACT)
+        self._lock = threading.Lock()
+        self._one_blas_thread = OneBlasThread()
+        workers = settings.workers or len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(workers, "verify")
 
     def known(self, catalog: Catalog, asked: AskedPicture) -> pl.DataFrame:
         """All answers that the picture has under the present rule, written or waiting."""
@@ -91,19 +109,12 @@ class PairVerifier:
         """Verify the picture against some contents of the catalog, other than its own."""
         if not contents:
             return pl.DataFrame(schema=ANSWERS)
-        own = self._own(catalog, asked)
-        sides = self._features_or_jpegs(catalog, contents)
-
-        def one(content: str) -> Verified | None:
-            other = self._features_of(content, sides)
-            if own is None or other is None:
-                log.error("no thumbnail of %s: the pair is not verified", content)
-                return None
-            first, second = (own, other) if asked.content < content else (other, own)
-            return try_to_verify(first, second)
-
-        answers = list(self._threads.map(one, contents))
-        found = [(c, a) for c, a in zip(contents, answers, strict=True) if a is not None]
+        with self._one_blas_thread:
+            strangers = self._strangers(catalog, asked, contents)
+            rest = [content for content in contents if content not in strangers]
+            answers = self._verified(catalog, asked, rest)
+        found = [(c, a) for c, a in zip(rest, answers, strict=True) if a is not None]
+        found += [(content, Verified(0.0, None)) for content in strangers]
         frame = pl.DataFrame(
             {
                 "content": [content for content, _ in found],
@@ -115,6 +126,53 @@ class PairVerifier:
         if asked.known:
             self._remember(catalog, asked.content, frame)
         return frame
+
+    def _strangers(
+        self, catalog: Catalog, asked: AskedPicture, contents: Sequence[str]
+    ) -> list[str]:
+        """The contents that the first look refuses: with these nothing is in common."""
+        if asked.known:
+            own = self._compact(catalog, [asked.content])[asked.content]
+        else:
+            own = unpack([make_features(asked.thumbnail)])[0]
+        held = self._compact(catalog, contents)
+        swapped = np.array([asked.content > content for content in contents])
+        votes = votes_for(own, np.array([held[content] for content in contents], RECORD), swapped)
+        refused = are_strangers(votes)
+        return [content for content, stranger in zip(contents, refused, strict=True) if stranger]
+
+    def _compact(self, catalog: Catalog, contents: Sequence[str]) -> dict[str, Record]:
+        """Compact features of contents: held, read, or made of their thumbnails."""
+        with self._lock:
+            held = {name: self._records[name] for name in contents if name in self._records}
+        wanted = [name for name in contents if name not in held]
+        if wanted:
+            names = pl.Series(wanted, dtype=pl.String)
+            read = dict(
+                zip(wanted, read_records(catalog, names, self._threads, keep=False), strict=True)
+            )
+            with self._lock:
+                self._records.update(read)
+            held |= read
+        return held
+
+    def _verified(
+        self, catalog: Catalog, asked: AskedPicture, contents: Sequence[str]
+    ) -> list[Verified | None]:
+        if not contents:
+            return []
+        own = self._own(catalog, asked)
+        sides = self._features_or_jpegs(catalog, contents)
+
+        def one(content: str) -> Verified | None:
+            other = self._features_of(content, sides)
+            if own is None or other is None:
+                log.error("no thumbnail of %s: the pair is not verified", content)
+                return None
+            first, second = (own, other) if asked.content < content else (other, own)
+            return try_to_verify(first, second)
+
+        return list(self._threads.map(one, contents))
 
     def _own(self, catalog: Catalog, asked: AskedPicture) -> Features | None:
         if asked.known:

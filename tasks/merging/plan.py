@@ -11,12 +11,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
+from tasks.dedup.keepers import wraps
 from tasks.embedding.sidecar_facts import SidecarFacts
 from tasks.errors import MergeError, PolicyError
 from tasks.merging.approvals import sign_link
@@ -32,6 +33,7 @@ from tasks.merging.rules.actions import (
     sidecar_names,
 )
 from tasks.merging.rules.blocks import exif_as_xmp, left_behind, what_it_holds
+from tasks.merging.rules.bursts import time_taken
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
 from tasks.merging.rules.metadata import list_rules, merge_metadata
 from tasks.merging.rules.plan_note import PlanNote, note_plan
@@ -44,7 +46,7 @@ from tasks.merging.rules.plans import (
     PlannedGroup,
 )
 from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
-from tasks.merging.rules.proofs import Proofs, why_unproven
+from tasks.merging.rules.proofs import MERGING, Proofs, why_unproven
 from tasks.merging.rules.voices import said_by
 from tasks.merging.sidecars import read_sidecars, with_sidecars, with_thumbnails
 from tasks.progress import Progress, silent
@@ -60,10 +62,10 @@ from tasks.sources.store import Store
 
 log = logging.getLogger(__name__)
 
+_Given = TypeVar("_Given")
+
 #: Groups of one plan; what is beyond waits for the next, for a person has to read it.
 _MOST_GROUPS = 5000
-#: Actions after which the keeper stands for its duplicates.
-_MERGING = {Action.METADATA, Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 #: Actions after which the duplicates are gone.
 _LEAVING = {Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 _FACTS = [
@@ -99,6 +101,7 @@ class _Site:
     past: dict[str, str]
     proofs: Proofs
     keepers: dict[str, str]
+    values: dict[str, dict[str, str]]
     time: datetime
 
 
@@ -123,6 +126,7 @@ def plan_merges(
     policy: Policy,
     *,
     keepers: dict[str, str] | None = None,
+    values: dict[str, dict[str, str]] | None = None,
     again: bool = False,
     progress: Progress = silent,
 ) -> Plan:
@@ -133,16 +137,19 @@ def plan_merges(
         space: where its vectors are.
         policy: what to do with which group.
         keepers: group id to the key of the keeper that a person chose.
+        values: group id to the values that a person chose, by field (``tags.owner``).
         again: also groups that a person rejected, or whose merge was undone.
         progress: told how many groups are planned.
 
     Raises:
         PolicyError: when the policy is for another collection.
-        MergeError: when a chosen keeper is not in its group.
+        MergeError: when a chosen keeper is not in its group, or no file has a chosen value.
         SourceError: when the bucket cannot be read.
     """
     catalog = open_catalog(scan.settings)
-    plan = make_plan(scan, space, policy, keepers=keepers, again=again, progress=progress)
+    plan = make_plan(
+        scan, space, policy, keepers=keepers, values=values, again=again, progress=progress
+    )
     with catalog.writing(scan.settings.catalog.busy_seconds):
         if again:  # not one on which the first decision holds, or whose groups were undone
             earlier = catalog.read("plans", ["plan_id"], f"scan_id = {quote(scan.id)}").height
@@ -198,6 +205,7 @@ def make_plan(
     policy: Policy,
     *,
     keepers: dict[str, str] | None = None,
+    values: dict[str, dict[str, str]] | None = None,
     again: bool = False,
     only: str = "",
     progress: Progress = silent,
@@ -205,9 +213,9 @@ def make_plan(
     """The same plan, not kept; with ``only``, of the groups whose id begins so."""
     catalog = open_catalog(scan.settings)
     groups = _members(catalog, scan, space)
-    wanted = _whole_ids(keepers or {}, [name for name, _ in groups])
-    proofs = read_pair_proofs(catalog, scan, {m.content for _, group in groups for m in group})
-    site = _site(catalog, scan, policy, wanted, again, proofs)
+    names = [name for name, _ in groups]
+    wanted, chosen = _whole_ids(keepers or {}, names), _whole_ids(values or {}, names)
+    site = _site(catalog, scan, policy, wanted, chosen, again, groups)
     groups = [(name, members) for name, members in groups if name.startswith(only)]
     allowed = _allowed(catalog, scan, policy)
     planned = []
@@ -239,13 +247,14 @@ def make_plan(
     )
 
 
-def _whole_ids(keepers: dict[str, str], groups: Sequence[str]) -> dict[str, str]:
+def _whole_ids(given: dict[str, _Given], groups: Sequence[str]) -> dict[str, _Given]:
+    """What was given for groups by the first characters of their ids, by the whole ids."""
     found = {}
-    for start, key in keepers.items():
+    for start, what in given.items():
         names = [name for name in groups if name.startswith(start)]
         if len(names) != 1:
             raise MergeError(f"{len(names)} groups of the last scan begin with {start!r}")
-        found[names[0]] = key
+        found[names[0]] = what
     return found
 
 
@@ -254,8 +263,9 @@ def _site(
     scan: Scan,
     policy: Policy,
     keepers: dict[str, str],
+    values: dict[str, dict[str, str]],
     again: bool,
-    proofs: Proofs,
+    groups: Sequence[tuple[str, Sequence[Member]]],
 ) -> _Site:
     _check_collection(policy, scan.source)
     # Not the scan's scope alone: a raw file that is no image, or another filter's, has it too.
@@ -267,14 +277,20 @@ def _site(
     for key, sidecars in uses.filter(pl.col("sidecars").list.len() > 0).iter_rows():
         for sidecar in sidecars:
             users.setdefault(sidecar, []).append(key)
+    inside = pl.DataFrame(
+        [(member.asset_id, member.content) for _, group in groups for member in group],
+        schema={"asset_id": pl.String, "content": pl.String},
+        orient="row",
+    )
     return _Site(
         scan=scan,
         policy=policy,
         store=open_store(scan.source, scan.settings),
         users=users,
         past={} if again else past_outcomes(catalog, scan.scope),
-        proofs=proofs,
+        proofs=read_pair_proofs(catalog, source.id, inside),
         keepers=keepers,
+        values=values,
         time=now(),
     )
 
@@ -300,13 +316,13 @@ def _members(catalog: Catalog, scan: Scan, space: Space) -> list[tuple[str, list
     assets = read_assets(catalog, scan, _FACTS)
     facts = rows.join(assets, on="asset_id", how="inner")
     inside = assets.join(facts.select("asset_id"), on="asset_id", how="semi")
-    originals = _originals(catalog, scan, space, inside, facts)
+    originals, copies = _originals(catalog, scan, space, inside, facts)
     packets = read_packets(catalog, facts["sha256"].drop_nulls())
     groups: dict[str, list[Member]] = {}
     for row in facts.sort("group_id", "key").iter_rows(named=True):
-        groups.setdefault(row["group_id"], []).append(
-            _member(row, row["key"] in originals, packets.get(row["sha256"] or ""))
-        )
+        key, member = row["key"], _member(row, packets.get(row["sha256"] or ""))
+        member = replace(member, original=key in originals, copy=key in copies)
+        groups.setdefault(row["group_id"], []).append(member)
 
     def order(item: tuple[str, list[Member]]) -> tuple[int, str]:
         sizes = sorted(member.size for member in item[1])
@@ -317,18 +333,20 @@ def _members(catalog: Catalog, scan: Scan, space: Space) -> list[tuple[str, list
 
 def _originals(
     catalog: Catalog, scan: Scan, space: Space, assets: pl.DataFrame, members: pl.DataFrame
-) -> set[str]:
-    """Keys of assets that some pair calls the original, and none calls the copy."""
+) -> tuple[set[str], set[str]]:
+    """Keys of assets that some pair calls the original and none the copy, and of the copies."""
     inside = assets["content"].implode()
     matches = read_matches(catalog, scan, space).filter(
         pl.col("left").is_in(inside) & pl.col("right").is_in(inside)
     )
     pairs = list_pairs(assets, matches, members).filter(pl.col("relation") == "duplicate")
     left, right = pairs.filter(original="left"), pairs.filter(original="right")
-    return {*left["left"], *right["right"]} - {*left["right"], *right["left"]}
+    copies = {*left["right"], *right["left"], *assets.filter(wraps())["key"]}
+    wrapped = assets.filter(wraps().any().over("content"))["key"]
+    return {*left["left"], *right["right"], *wrapped} - copies, copies
 
 
-def _member(row: dict[str, Any], original: bool, packet: str | None) -> Member:
+def _member(row: dict[str, Any], packet: str | None) -> Member:
     exif = json.loads(row["exif"] or "{}")
     said = said_by(packet or "")
     xmp = exif_as_xmp(exif) if packet is None else {}
@@ -351,7 +369,6 @@ def _member(row: dict[str, Any], original: bool, packet: str | None) -> Member:
         tags=json.loads(row["tags"] or "{}"),
         metadata=json.loads(row["metadata"] or "{}"),
         xmp=xmp,
-        original=original,
         held=row["etag"],  # the listing's, until the object has been looked at
         sidecar=sidecars[0] if sidecars else None,
         sha256=row["sha256"] or "",
@@ -359,6 +376,7 @@ def _member(row: dict[str, Any], original: bool, packet: str | None) -> Member:
         sidecars=tuple(sidecars),
         packet=packet or "",
         lists=said.lists,
+        taken=time_taken(exif),
     )
 
 
@@ -390,7 +408,14 @@ def _plan_group(
         except MergeError as error:
             refused = str(error)
     members = [with_sidecars(member, said) for member in members]
-    choice = choose_keeper(members, site.policy, rule, site.time, wanted=site.keepers.get(group_id))
+    choice = choose_keeper(
+        members,
+        site.policy,
+        rule,
+        site.time,
+        wanted=site.keepers.get(group_id),
+        answered=site.values.get(group_id, ()),
+    )
     return _with_operations(
         site, group_id, tier, rule, choice, _Seen(states, bodies, said), refused
     )
@@ -422,11 +447,13 @@ def _with_operations(
         except MergeError as error:
             refused = str(error)
     everyone = (keeper, *duplicates)
-    merge = merge_metadata(keeper, duplicates, _field_rules(rule, everyone))
+    merge = merge_metadata(
+        keeper, duplicates, _field_rules(rule, everyone), site.values.get(group_id)
+    )
     # A tag or a link takes nothing from anybody: there is nothing to ask.
-    questions = (*choice.questions, *merge.conflicts) if rule.action in _MERGING else ()
-    if rule.action in _MERGING:
-        refused = refused or why_unproven(everyone, site.proofs)
+    questions = (*choice.questions, *merge.conflicts) if rule.action in MERGING else ()
+    if rule.action in MERGING:
+        refused = refused or why_unproven([(m.content, m.key) for m in everyone], site.proofs)
     if rule.action in _LEAVING:
         questions = (*questions, *left_behind(keeper, duplicates), *asked)
     operations: tuple[Any, ...] = ()
@@ -449,7 +476,7 @@ def _with_operations(
         except MergeError as error:
             refused = str(error)
     relied_on = {member.key for member in everyone}
-    if rule.action in _MERGING:  # a sidecar that appears knows something that would be left behind
+    if rule.action in MERGING:  # a sidecar that appears knows something that would be left behind
         relied_on |= {name for member in everyone for name in sidecar_names(member)}
     return PlannedGroup(
         group_id=group_id,

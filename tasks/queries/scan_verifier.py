@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -16,24 +15,33 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.dedup.features import use_one_thread
-from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, try_to_verify
+from tasks.dedup.first_look import are_strangers
+from tasks.dedup.locality import in_company
+from tasks.dedup.verify import rule_id
 from tasks.progress import Progress
+from tasks.queries.first_looks import look_at_pairs
 from tasks.queries.pair_answers import KnownAnswers, name_pairs
+from tasks.queries.verify_processes import Answer, Task, VerifyProcesses, answer_pair
 from tasks.settings import MatchSettings
 
-log = logging.getLogger(__name__)
-
-#: Pairs verified between two writes.
-_CHUNK = 512
+#: Pairs verified between two writes: about half a minute of two cores.
+_CHUNK = 2048
+#: Pairs that a process verifies before it tells.
+_TASK = 64
+#: Processes are worth their start, a second of a core each, from so many pairs on.
+_WORTH_PROCESSES = 256
 
 
 class ScanVerifier:
     """Answers pairs from the catalog, and verifies those it does not know.
 
+    A first look refuses strangers, 95 of 100 pairs; the others are verified by processes, or by
+    threads here where they are few.
+
     Args:
-        catalog: where the answers are, and where new ones are written every 512 pairs. The caller
+        catalog: where the answers are, and where new ones are written in large batches. The caller
             holds the writer's lease.
-        settings: how many threads verify, and how many pictures' features are held.
+        settings: how many processes verify, and how many pictures' features are held.
         progress: told how many of the unknown pairs are verified.
 
     Attributes:
@@ -43,7 +51,7 @@ class ScanVerifier:
     def __init__(self, catalog: Catalog, settings: MatchSettings, progress: Progress) -> None:
         self._catalog = catalog
         self._answers = KnownAnswers(catalog)
-        self._workers = settings.workers or os.cpu_count() or 1
+        self._workers = settings.workers or len(os.sched_getaffinity(0))
         self._held = settings.feature_cache_images
         self._progress = progress
         self.verified = 0
@@ -57,68 +65,79 @@ class ScanVerifier:
     def __call__(self, wanted: pl.DataFrame) -> pl.DataFrame:
         """Wanted pairs (left, right) with their answers."""
         new = self._answers.missing(wanted)
-        before = 0
-        for done, rows in self._verify(new):
+        done = 0
+        for asked, rows in self._verify(new):
             self._catalog.upsert("pairs", rows)
             self._answers.add(rows)
             self.verified += rows.num_rows
-            asked = set(new.slice(before, done - before).select("left", "right").iter_rows())
-            answered = zip(rows["left"].to_pylist(), rows["right"].to_pylist(), strict=True)
-            self._failed |= asked.difference(answered)
-            before = done
+            done += asked.height
+            if rows.num_rows < asked.height:
+                written = pl.DataFrame(pl.from_arrow(rows.select(["left", "right"])))
+                self._failed |= set(asked.join(written, on=["left", "right"], how="anti").rows())
             self._progress("verify", done, new.height)
         return self._answers.of(wanted)
 
-    def _verify(self, pairs: pl.DataFrame) -> Iterator[tuple[int, pa.Table]]:
+    def _verify(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
+        """Parts of the pairs (left, right), each with the rows of its answers."""
         if pairs.is_empty():
             return
+        left = []
+        for looked in look_at_pairs(self._catalog, pairs, self._workers):
+            stranger = pl.Series(are_strangers(looked["votes"].to_numpy()))
+            refused = looked.filter(stranger).select("left", "right")
+            left.append(looked.filter(~stranger))
+            if refused.height:
+                yield refused, _rows(refused, [(0.0, None)] * refused.height)
+        survivors = in_company(pl.concat(left)).select("left", "right")
+        many = self._workers > 1 and survivors.height >= _WORTH_PROCESSES
+        verify = self._by_processes if many else self._by_threads
+        yield from verify(survivors)
+
+    def _by_processes(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
+        with VerifyProcesses(self._workers, self._held) as processes:
+            for chunk in pairs.iter_slices(_CHUNK):
+                jpegs = self._thumbnails(chunk)
+                parts = [part.rows() for part in chunk.iter_slices(_TASK)]
+                tasks = (
+                    Task(
+                        part,
+                        {name: jpegs[name] for pair in part for name in pair if name in jpegs},
+                    )
+                    for part in parts
+                )
+                answers = [one for found in processes.verify(tasks) for one in found]
+                yield chunk, _rows(chunk, answers)
+
+    def _by_threads(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
         use_one_thread()
         cache = FeatureCache(self._held)
         # Each pair is verified by one thread. If the matrix products inside were spread over the
         # cores as well, the threads would get in each other's way, at twice the cost.
         with (
-            threadpool_limits(1),
+            threadpool_limits(1, "blas"),
             ThreadPoolExecutor(self._workers, "verify") as pool,
         ):
-            for start in range(0, pairs.height, _CHUNK):
-                chunk = pairs.slice(start, _CHUNK)
-                sides = chunk.select("left", "right").rows()
+            for chunk in pairs.iter_slices(_CHUNK):
                 # The thumbnails of contents whose features are in the cache are read as well: they
                 # may be pushed out before their pair's turn comes.
-                names = {name for pair in sides for name in pair}
-                read = self._catalog.read_keys("thumbnails", ["content", "jpeg"], names)
-                answer = partial(_answer, cache, dict(read.iter_rows()))
-                answers = list(pool.map(answer, *zip(*sides, strict=True)))
-                yield start + chunk.height, _rows(chunk, answers)
+                answer = partial(answer_pair, cache, self._thumbnails(chunk))
+                yield chunk, _rows(chunk, list(pool.map(answer, chunk["left"], chunk["right"])))
+
+    def _thumbnails(self, pairs: pl.DataFrame) -> dict[str, bytes]:
+        names = {*pairs["left"], *pairs["right"]}
+        return dict(self._catalog.read_keys("thumbnails", ["content", "jpeg"], names).iter_rows())
 
 
-def _answer(cache: FeatureCache, jpegs: dict[str, bytes], left: str, right: str) -> Verified | None:
-    sides = []
-    for content in (left, right):
-        features = cache.get(content)
-        if features is None:
-            if content not in jpegs:
-                log.error("no thumbnail of %s: the pair is not verified", content)
-                return None
-            features = cache.make(content, jpegs[content])
-        sides.append(features)
-    return try_to_verify(sides[0], sides[1])
-
-
-def _rows(pairs: pl.DataFrame, found: list[Verified | None]) -> pa.Table:
+def _rows(pairs: pl.DataFrame, found: Sequence[Answer]) -> pa.Table:
     # A pair without an answer is not written, so the next scan verifies it.
     pairs = pairs.filter(pl.Series([answer is not None for answer in found], dtype=pl.Boolean))
     answers = [answer for answer in found if answer is not None]
-    texts = [
-        answer.evidence.as_json() if answer.evidence and answer.score >= SIMILAR_SCORE else None
-        for answer in answers
-    ]
     frame = name_pairs(pairs).select(
         "pair_id",
         "left",
         "right",
         pl.lit(rule_id()).alias("rule"),
-        pl.Series("score", [answer.score for answer in answers], dtype=pl.Float32),
-        pl.Series("evidence", texts, dtype=pl.String),
+        pl.Series("score", [score for score, _ in answers], dtype=pl.Float32),
+        pl.Series("evidence", [text for _, text in answers], dtype=pl.String),
     )
     return frame.to_arrow().cast(schema.PAIRS)

@@ -36,6 +36,7 @@ from tasks.reporting.history import (
     past_scans,
     read_kept,
     realised_bytes,
+    was_refused,
 )
 from tasks.reporting.plan_view import with_plan
 from tasks.reporting.savings import merged_bytes
@@ -140,7 +141,18 @@ def summarize_scan(
         cost_per_gb_month=scan.settings.merge.cost_per_gb_month,
         search=read_search(catalog, scan),
         merged=merged_bytes(scan.settings, scan.source, ended),
+        decidable=_decidable(live, scan, groups),
     )
+
+
+def _decidable(live: Catalog, scan: Scan, groups: pl.DataFrame) -> frozenset[str]:
+    """Groups that are old enough by now, out of embargo, or else no longer refused."""
+    opened = groups.filter(
+        (pl.col("state") == "known") & pl.col("standing").is_in(["approved", "asks", "waits"])
+    )["group_id"]
+    if opened.is_empty():
+        return frozenset()
+    return frozenset(opened).intersection(was_refused(live, scan))
 
 
 def _as_it_is(live: Catalog) -> tuple[Catalog, dict[str, int], tuple[str, ...]]:

@@ -22,12 +22,14 @@ import pyarrow as pa
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
+from tasks.dedup.first_look import make_features
 from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.metadata import UNREADABLE
 from tasks.errors import ImageError, ModelError, SourceError
 from tasks.progress import Progress, silent
 from tasks.queries.byte_budget import ByteBudget
+from tasks.queries.first_looks import features_table
 from tasks.queries.objects import NOT_SHOWN, not_shown
 from tasks.queries.packets import write_packets
 from tasks.queries.readings import (
@@ -92,7 +94,8 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
         _refuse_unreadable(source, todo, space)
         progress("embed", 0, todo.height)
         writer = _Writer(catalog, embedder, settings.embedding.batch_size, reader_of(scan.settings))
-        with DecoderPool(settings.limits, embedder.side, settings.embedding.decoders) as pool:
+        decoders = settings.embedding.decoders
+        with DecoderPool(settings.limits, embedder.side, decoders, describe=make_features) as pool:
             for done, reading in enumerate(_read_all(scan, source, pool, todo), start=1):
                 # Logged in this thread: in others a logger does not find the Prefect run.
                 if reading.failed:
@@ -256,6 +259,12 @@ class _Writer:
             only_new=True,
         )
         write_packets(self._catalog, [one.picture for one in self._readings if one.picture])
+        features = {
+            reading.picture.content: reading.picture.features
+            for reading in self._readings
+            if reading.picture and reading.picture.features
+        }
+        self._catalog.upsert("features", features_table(features, list(features.values())))
         rows = [reading_row(self._judged(reading), self._reader) for reading in self._readings]
         self._catalog.upsert("assets", pa_table(rows, schema.READING))
         self._readings = []

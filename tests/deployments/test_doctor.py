@@ -117,7 +117,7 @@ def test_a_server_that_is_out_of_reach_is_told_before_a_model_is_loaded(
 def test_what_breaks_a_check_is_told_without_memory_addresses(
     healthy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError(f"cannot use {object()!r} here")
 
     monkeypatch.setattr("tasks.preflight.open_source", broken)

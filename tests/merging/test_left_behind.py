@@ -82,10 +82,6 @@ def test_only_what_others_do_not_hold_is_asked_about() -> None:
     assert question.startswith("d holds IPTC 2:118; a video, which")
     (question,) = left_behind(member("k", sha256="t", holds="IPTC 2:118"), [held])
     assert question.startswith("d holds a video, which"), "the keeper holds the rest itself"
-    moving = member("d", flags=("multi_frame",), content="frames")
-    (question,) = left_behind(member("k"), [moving])
-    assert question.startswith("d has further frames or pages")
-    assert left_behind(member("k", content="frames"), [moving]) == []
     assert "older release" in what_it_holds({}, None)
     assert left_behind(replace(held, key="k"), [held]) == [], "equal bytes hold the same"
     assert left_behind(held, [member("d")]) == []

@@ -75,13 +75,13 @@ def keys_of(outcome) -> list[list[str]]:
 @pytest.fixture
 def asked(monkeypatch) -> list[tuple[str, str]]:
     """The pairs whose pixels are looked at, as it happens."""
-    calls, real = [], verifier._answer
+    calls, real = [], verifier.answer_pair
 
     def answer(cache, jpegs, left, right):
         calls.append((left, right))
         return real(cache, jpegs, left, right)
 
-    monkeypatch.setattr(verifier, "_answer", answer)
+    monkeypatch.setattr(verifier, "answer_pair", answer)
     return calls
 
 
@@ -189,10 +189,10 @@ def test_refusals_are_kept_without_evidence(stocked):
 
 
 def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
-    real = verifier._answer
+    real = verifier.answer_pair
     with monkeypatch.context() as patch:
         patch.setattr(
-            verifier, "_answer", lambda cache, jpegs, left, right: real(cache, {}, left, right)
+            verifier, "answer_pair", lambda cache, jpegs, left, right: real(cache, {}, left, right)
         )
         blind = stocked.scan()
     assert blind.summary.counts["verified"] == 0

@@ -72,15 +72,10 @@ def what_it_holds(exif: Mapping[str, str], packet: str | None) -> str:
 
 
 def left_behind(keeper: Member, duplicates: Sequence[Member]) -> list[str]:
-    """Questions about blocks and frames that only a duplicate holds; equal bytes hold the same."""
+    """Questions about blocks that only a duplicate holds; equal bytes hold the same."""
     mine = set(keeper.holds.split("; "))
     questions = []
     for one in sorted(duplicates, key=lambda member: (member.key, member.asset_id)):
-        if "multi_frame" in one.flags and one.content != keeper.content:
-            questions.append(
-                f"{one.key} has further frames or pages, which {keeper.key} may not have: may they "
-                "go with it?"
-            )
         alone = [part for part in one.holds.split("; ") if part and part not in mine]
         if alone and not (one.sha256 and one.sha256 == keeper.sha256):
             held = "; ".join(alone)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
+from tasks.errors import MergeError
 from tasks.merging.rules.plans import FieldMerge, FieldRule, Member
 from tasks.merging.rules.xmp_fields import names_places
 
+#: The rule of a field whose value a person chose.
+BY_A_PERSON = "chosen"
 #: They name one file, not its picture: a keeper that took them would pass for another file.
 _IDENTITY = {"xmp.document_id", "xmp.instance_id", "xmp.original_document_id", "xmp.derived_from"}
 #: Tags that this program writes; they are about one merge.
@@ -95,7 +98,10 @@ class _Field:
 
 
 def merge_metadata(
-    keeper: Member, duplicates: Sequence[Member], rules: Sequence[FieldRule]
+    keeper: Member,
+    duplicates: Sequence[Member],
+    rules: Sequence[FieldRule],
+    chosen: Mapping[str, str] | None = None,
 ) -> MetadataMerge:
     """Merge tags, user metadata and XMP fields of a group's members into the keeper's.
 
@@ -107,12 +113,22 @@ def merge_metadata(
         keeper: the asset that stays.
         duplicates: the others; where order matters, the first counts more.
         rules: of the policy, in its order.
+        chosen: field to the value that a person chose for it, before any rule; what S3 would not
+            take is a conflict all the same.
+
+    Raises:
+        MergeError: when no member has a chosen value, or the members do not differ in its field.
     """
+    chosen = chosen or {}
     sides = {"tags": dict(keeper.tags), "metadata": dict(keeper.metadata), "xmp": dict(keeper.xmp)}
     done: list[tuple[FieldMerge, str]] = []
+    fields = list(_fields(keeper, duplicates))
+    _check_chosen(keeper, fields, chosen)
     judged = [
-        _judge(field, rules, _out_of_place(field, keeper, duplicates))
-        for field in _fields(keeper, duplicates)
+        _as_chosen(field, chosen[field.name])
+        if field.name in chosen
+        else _judge(field, rules, _out_of_place(field, keeper, duplicates))
+        for field in fields
     ]
     # What makes room goes first: so that what has no room now has none the next time either.
     for merge, problem in sorted(judged, key=lambda item: (_growth(item[0]) > 0, item[0].field)):
@@ -189,6 +205,22 @@ def _judge(field: _Field, rules: Sequence[FieldRule], problem: str) -> tuple[Fie
     except _Unclear as why:
         return merge, str(why)
     return replace(merge, kept=kept), ""
+
+
+def _as_chosen(field: _Field, value: str) -> tuple[FieldMerge, str]:
+    """What a person chose for a field."""
+    kept = field.had if value.strip() == field.own and field.had is not None else value.strip()
+    return FieldMerge(field.name, BY_A_PERSON, kept, field.had, field.others), ""
+
+
+def _check_chosen(keeper: Member, fields: Sequence[_Field], chosen: Mapping[str, str]) -> None:
+    known = {field.name: field.values for field in fields}
+    for name, value in chosen.items():
+        if value.strip() not in known.get(name, ()):
+            raise MergeError(
+                f"{value[:_SHOWN_TEXT]!r} cannot be chosen for {name} of {keeper.key}: "
+                + ("no file has it" if name in known else "its files do not differ there")
+            )
 
 
 def _matches(field: _Field, rule: FieldRule) -> bool:
