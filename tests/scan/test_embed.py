@@ -9,8 +9,9 @@ import pytest
 
 import tasks.scan.embed
 from tasks.errors import ImageError, SourceError, TransientSourceError
+from tasks.queries.byte_budget import ByteBudget
 from tasks.records import Kind
-from tasks.scan.embed import DecoderPool, _ByteBudget
+from tasks.scan.embed import DecoderPool
 from tasks.session import open_catalog
 from tasks.sources.local import LocalSource
 
@@ -226,7 +227,7 @@ def test_a_scan_that_died_while_reading_goes_on(library, monkeypatch):
 
 
 def test_the_byte_budget_always_lets_one_through():
-    budget = _ByteBudget(10)
+    budget = ByteBudget(10)
     with budget.spend(1000):
         assert budget._spent == 1000
     with budget.spend(4), budget.spend(6):
