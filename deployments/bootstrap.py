@@ -1,43 +1,98 @@
-"""Make a Prefect server ready: work pool, automation, deployments. May be run again at any time."""
+"""Make a Prefect server ready: work pools, deployments, alarms. May be run again at any time."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deployments.collection_file import (
+    POOL,
+    Collection,
+    file_here,
+    only_collection,
+    read_collections,
+)
+from deployments.deploying import (
+    PROJECT,
+    carry_out,
+    plan_changes,
+    pools_of,
+    titles_gone,
+    wanted_deployments,
+)
 from tasks.errors import DamDedupError
+from tasks.settings import load_settings
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-PROJECT = Path(__file__).resolve().parents[1]
-POOL = "dam-dedup"
+__all__ = [
+    "POOL",
+    "PROJECT",
+    "BootstrapError",
+    "Choices",
+    "api_url",
+    "bootstrap",
+    "collections_of",
+    "pause_schedules",
+    "reach",
+    "server",
+]
+
+#: The deployment that looks at a worker's setup.
+CHECK = "check the setup"
 #: How long a server may take to answer; beyond it nobody waits for a message any more.
 ANSWER_SECONDS = 3.0
-_ZOMBIES = "dam-dedup: crash runs whose worker died"
 
 
 class BootstrapError(DamDedupError):
     """The Prefect server cannot be made ready."""
 
 
-def bootstrap(say: Callable[[str], None] = lambda _: None, *, wait: float = 0) -> list[str]:
-    """Create what is missing on the server of ``PREFECT_API_URL``; names of the deployments.
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a deploy may do.
+
+    Attributes:
+        file: of the collections; none: ``collections.yaml`` in this folder, if there is one.
+        dry_run: only say what would be done.
+        reset_schedules: take schedules, pauses and parameters from the file, whatever was changed
+            in the UI.
+        adopt: take over what another folder or a newer release deployed.
+        prune: remove deployments and alarms of collections that are no longer there.
+        check: start a run of ``check the setup`` on each work pool afterwards.
+    """
+
+    file: Path | None = None
+    dry_run: bool = False
+    reset_schedules: bool = False
+    adopt: bool = False
+    prune: bool = False
+    check: bool = False
+
+
+def bootstrap(
+    say: Callable[[str], None] = lambda _: None, *, wait: float = 0, choices: Choices | None = None
+) -> list[str]:
+    """Bring the server of ``PREFECT_API_URL`` up to date: work pools, deployments, alarms.
 
     Args:
         say: is told what was done.
         wait: seconds to wait for a server that does not answer yet.
+        choices: what may be done; default: what takes nothing from anybody.
+
+    Returns:
+        A line for each deployment and alarm: created, changed, renamed, left alone or left over.
 
     Raises:
         BootstrapError: when the server does not answer or refuses.
+        DeployError: when something there belongs to others.
+        SettingsError: when the collections are wrong.
     """
     api = api_url()
     if not api:
@@ -45,19 +100,58 @@ def bootstrap(say: Callable[[str], None] = lambda _: None, *, wait: float = 0) -
             "PREFECT_API_URL is not set; start a server (prefect server start) and set it, or use "
             'the local stack: eval "$(dam-dedup stack up)"'
         )
+    from deployments.alarms import bring_up_alarms  # and with it the flows: seconds
+
+    chosen = choices or Choices()
+    collections, filed = collections_of(chosen.file)
     reach(api, wait)
+    wanted = wanted_deployments(collections, filed=filed)
+    with server(api) as client, _refusals(client):
+        changes = plan_changes(client, wanted, reset=chosen.reset_schedules, adopt=chosen.adopt)
+        if not chosen.dry_run:
+            for pool in pools_of(wanted):
+                _create_pool(client, pool)
+                say(f"work pool {pool} is ready")
+            carry_out(client, changes, prune=chosen.prune)
+            _limit_queues(client, collections if filed else ())
+        with _of_server(api):
+            alarms = bring_up_alarms(
+                collections,
+                gone=titles_gone(changes),
+                dry_run=chosen.dry_run,
+                prune=chosen.prune,
+            )
+        if chosen.check and not chosen.dry_run:
+            for name in sorted({one.full_name for one in wanted if one.job == CHECK}):
+                found = client.read_deployment_by_name(name)
+                run = client.create_flow_run_from_deployment(found.id)
+                say(f"{name} is looked at by its worker: run {run.name}")
+    told = [
+        replace(change, state="removed") if chosen.prune and change.wanted is None else change
+        for change in changes
+    ]
+    return [*(line for change in told for line in change.lines()), *alarms]
 
-    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with server(api) as client:
-        _create_pool(client)
-    say(f"work pool {POOL} is ready")
-    _deploy(api, say)
-    with temporary_settings({PREFECT_API_URL: api}):
-        _automate()
-    with server(api) as client:
-        flows = {flow.id: flow.name for flow in client.read_flows()}
-        return sorted(f"{flows[d.flow_id]}/{d.name}" for d in client.read_deployments())
+def collections_of(file: Path | None) -> tuple[tuple[Collection, ...], bool]:
+    """The collections, and whether a file names them.
+
+    Raises:
+        SettingsError: when the file or the settings are wrong.
+    """
+    path = file or file_here()
+    if file or path.is_file():
+        return read_collections(path), True
+    return (only_collection(load_settings()),), False
+
+
+def _limit_queues(client: SyncPrefectClient, collections: Sequence[Collection]) -> None:
+    """Let no collection take more of a pool than its caps say."""
+    for one in collections:
+        for pool in {one.pools.scans, one.pools.others}:
+            queue = client.read_work_queue_by_name(one.name, work_pool_name=pool)
+            if queue.concurrency_limit != one.caps.runs:
+                client.update_work_queue(queue.id, concurrency_limit=one.caps.runs)
 
 
 def pause_schedules() -> None:
@@ -126,101 +220,45 @@ def reach(api: str, wait: float = 0) -> None:
         time.sleep(1)
 
 
-def _create_pool(client: SyncPrefectClient) -> None:
-    from httpx import HTTPStatusError
+@contextmanager
+def _refusals(client: SyncPrefectClient) -> Iterator[None]:
+    """Turn what the server refuses into a message that says what to do."""
+    from httpx import HTTPError, HTTPStatusError
+
+    try:
+        yield
+    except HTTPStatusError as error:
+        raise BootstrapError(
+            f"{client.api_url} refuses {error.request.method} {error.request.url.path}: HTTP "
+            f"{error.response.status_code} {error.response.text[:300]}; where the server asks for "
+            "a login, set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
+        ) from error
+    except HTTPError as error:
+        raise BootstrapError(f"{client.api_url}: {error or type(error).__name__}") from error
+
+
+@contextmanager
+def _of_server(api: str) -> Iterator[None]:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: api}):
+        yield
+
+
+def _create_pool(client: SyncPrefectClient, name: str) -> None:
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
     from prefect.workers.process import ProcessWorker
 
-    wanted = WorkPoolCreate(
-        name=POOL,
-        type="process",
-        description="Runs dam-dedup's flows, each in a process of its own",
-        base_job_template=ProcessWorker.get_default_base_job_template(),
-    )
     try:
-        try:
-            client.read_work_pool(POOL)
-        except ObjectNotFound:
-            with suppress(ObjectAlreadyExists):  # somebody else was faster
-                client.create_work_pool(wanted)
-    except HTTPStatusError as error:
-        raise BootstrapError(
-            f"cannot create the work pool {POOL} on {client.api_url}: HTTP "
-            f"{error.response.status_code} {error.response.text[:300]}; where the server asks for "
-            "a login, set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
-        ) from error
-
-
-def _deploy(api: str, say: Callable[[str], None]) -> None:
-    # Entrypoints are relative to the working directory, not to the file.
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "prefect",
-            "--no-prompt",
-            "deploy",
-            "--prefect-file",
-            "deployments/prefect.yaml",
-            "--all",
-        ],
-        cwd=PROJECT,
-        env={"DAM_DEDUP_HOME": str(PROJECT), **os.environ, "PREFECT_API_URL": api},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise BootstrapError(f"prefect deploy failed:\n{done.stdout}\n{done.stderr}")
-    say("deployments are up to date")
-
-
-def _automate() -> None:
-    """Runs whose worker was killed with them would stay "Running" for ever.
-
-    Source: Prefect's documentation, "Detect zombie flows".
-    """
-    from prefect.automations import Automation
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import EventTrigger, Posture
-
-    from flows.merge import ASKING
-
-    # A suspended run has no process, and waits for a person's answer for days.
-    ends = {
-        f"prefect.flow-run.{end}"
-        for end in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")
-    }
-    trigger = EventTrigger(
-        after={"prefect.flow-run.heartbeat"},
-        expect={"prefect.flow-run.heartbeat", ASKING, *ends},
-        match={"prefect.resource.id": ["prefect.flow-run.*"]},
-        match_related={"prefect.resource.id": ["prefect.tag.dam-dedup"]},  # no one else's
-        for_each={"prefect.resource.id"},
-        posture=Posture.Proactive,
-        threshold=1,
-        within=timedelta(seconds=120),
-    )
-    wanted = Automation(
-        name=_ZOMBIES,
-        trigger=trigger,
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED, message="No heartbeat for 120 s: its worker died"
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        with suppress(ObjectAlreadyExists):  # somebody else was faster
+            client.create_work_pool(
+                WorkPoolCreate(
+                    name=name,
+                    type="process",
+                    description="Runs dam-dedup's flows, each in a process of its own",
+                    base_job_template=ProcessWorker.get_default_base_job_template(),
+                )
             )
-        ],
-    )
-
-    async def bring_up_to_date() -> None:
-        try:
-            there = await Automation.aread(name=_ZOMBIES)
-        except ValueError:
-            await wanted.acreate()
-            return
-        if getattr(there.trigger, "expect", None) != trigger.expect:
-            there.trigger = trigger  # of an older release; whether it is enabled stays
-            await there.aupdate()
-
-    asyncio.run(bring_up_to_date())

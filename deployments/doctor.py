@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import smtplib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
-from pathlib import Path
+from functools import partial
+from typing import TYPE_CHECKING
 
 from deployments.cli.options import read_settings
 from tasks.errors import DamDedupError
+from tasks.preflight import LOOKS, Look
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,110 +41,82 @@ class Finding:
 
 
 def examine(source: str | None, catalog: str | None) -> Iterator[Finding]:
-    """All checks, each told as soon as it is done: the quick ones first, the model last."""
+    """All checks, each told as soon as it is done: the quick ones first, the model last.
+
+    Args:
+        source: a source to look at instead of the settings'.
+        catalog: a catalog to look at instead of the settings'.
+    """
     try:
         settings = read_settings(catalog)
     except DamDedupError as error:
         yield Finding("settings", "bad", str(error), "correct the variables named above")
         return
+    if source:
+        named = settings.source.model_copy(update={"uri": source})
+        settings = settings.model_copy(update={"source": named})
     yield Finding("settings", "good", f"collection {settings.collection}")
-    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
-        ("prefect", _prefect),
-        ("mail", lambda: _mail(settings)),
-        ("source", lambda: _source(settings, source)),
-        ("catalog", lambda: _catalog(settings)),
-        ("model", lambda: _model(settings)),
+    yield from _guarded("prefect", _prefect)
+    yield from examine_settings(settings)
+
+
+def examine_settings(settings: Settings) -> Iterator[Finding]:
+    """All that a scan with these settings needs, without the Prefect server."""
+    well: set[str] = set()
+    for look in LOOKS:
+        for finding in _guarded(look.name, partial(_looked, look, settings)):
+            well |= {finding.name} if finding.state == "good" else set()
+            yield finding
+    if "source" in well:
+        yield from _guarded("merging", partial(_merging, settings))
+
+
+def _looked(look: Look, settings: Settings) -> Iterator[Finding]:
+    try:
+        found = look.at(settings)
+    except DamDedupError as error:
+        yield Finding(look.name, "bad", str(error), look.remedy)
+        return
+    yield Finding(look.name, "good", found) if found else Finding(look.name, "unset", *look.unset)
+
+
+def _merging(settings: Settings) -> Iterator[Finding]:
+    """Which catalogs merge in the source's bucket, if any ever did."""
+    from tasks.merging.bucket_register import NOTES_FORMAT, catalog_place, read_register
+    from tasks.session import open_store
+
+    store = open_store(settings.source.uri or "", settings)
+    if store is None:
+        return
+    try:
+        known = read_register(store)
+    except DamDedupError as error:
+        yield Finding("merging", "bad", str(error), "see docs/merging.md, Several catalogs")
+        return
+    mine = catalog_place(settings)
+    told = [
+        f"{one.place} (release {one.release}, turn {one.fence}{', this one' * (one.place == mine)})"
+        for one in known
     ]
-    for name, check in checks:
-        try:
-            yield from check()
-        except Exception as error:  # a doctor that dies of what it finds helps nobody
-            told = DamDedupError(f"{type(error).__name__}: {error}")  # without memory addresses
-            yield Finding(name, "bad", str(told), "this check itself failed; see the message")
-
-
-def _source(settings: Settings, given: str | None) -> Iterator[Finding]:
-    from tasks.session import open_source
-
-    uri = given or settings.source.uri
-    if not uri:
-        yield Finding("source", "unset", "none", "set DAM_DEDUP_SOURCE__URI or give --source")
-        return
-    try:
-        source = open_source(uri, settings)
-        page = next(iter(islice(source.list_pages(), 1)), [])
-        if page:
-            source.probe(page[0].key)
-    except DamDedupError as error:
-        yield Finding("source", "bad", str(error), "check the URI, the endpoint and credentials")
-        return
-    more = "or more " if len(page) >= 1000 else ""
-    yield Finding("source", "good", f"{uri}: {len(page)} {more}objects listed, the first one read")
-
-
-def _catalog(settings: Settings) -> Iterator[Finding]:
-    from tasks.session import open_catalog
-
-    uri = settings.catalog.uri
-    try:
-        catalog = open_catalog(settings, migrate=False)
-        if not catalog.up_to_date:
-            due = f"{uri}: schema {catalog.standing.version}; the next scan migrates it"
-            yield Finding("catalog", "good", due, "see dam-dedup catalog migrate --dry-run")
-            return
-        with catalog.writing(wait=5):
-            assets = catalog.count("assets")
-        surplus = catalog.duplicate_keys()
-    except DamDedupError as error:
-        yield Finding("catalog", "bad", str(error), "see DAM_DEDUP_CATALOG__URI")
-        return
-    if surplus:
-        yield Finding("catalog", "bad", f"{uri}: doubled keys {surplus}", "scan into a new catalog")
-        return
-    room = (
-        ""
-        if uri.startswith("s3://")
-        else f", {shutil.disk_usage(Path(uri)).free / 1e9:.0f} GB free"
-    )
-    yield Finding("catalog", "good", f"{uri}: {assets:,} assets, writable{room}")
-
-
-def _model(settings: Settings) -> Iterator[Finding]:
-    from tasks.session import open_embedder
-
-    try:
-        embedder = open_embedder(settings)
-    except DamDedupError as error:
-        yield Finding("model", "bad", str(error), "see DAM_DEDUP_EMBEDDING__MODEL")
-        return
-    space = embedder.space
-    yield Finding("model", "good", f"{space.model}, {space.dim} dimensions, on {embedder.device}")
-
-
-def _mail(settings: Settings) -> Iterator[Finding]:
-    from tasks.delivery.smtp import connect
-
-    mail = settings.mail
-    people = [*mail.to, *mail.reviewers]
-    if not people:
-        yield Finding("mail", "unset", "nobody gets one", "set DAM_DEDUP_MAIL__TO to get reports")
-        return
-    try:
-        with connect(mail) as server:
-            server.noop()
-    except (OSError, smtplib.SMTPException) as error:
+    if any(one.format > NOTES_FORMAT for one in known):
+        newer = f"a newer release merges in s3://{store.bucket}: {'; '.join(told)}"
+        yield Finding("merging", "bad", newer, "upgrade: this release does not merge there")
+    elif known:
         yield Finding(
-            "mail",
-            "bad",
-            f"{mail.host}:{mail.port} (tls {mail.tls}): {error}",
-            "see DAM_DEDUP_MAIL__HOST, __PORT, __TLS, __USERNAME and __PASSWORD",
+            "merging", "good", f"in s3://{store.bucket}, the last one first: {'; '.join(told)}"
         )
-        return
-    yield Finding("mail", "good", f"{mail.host}:{mail.port} answers; to {', '.join(people)}")
+
+
+def _guarded(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except Exception as error:  # a doctor that dies of what it finds helps nobody
+        told = DamDedupError(f"{type(error).__name__}: {error}")  # without memory addresses
+        yield Finding(name, "bad", str(told), "this check itself failed; see the message")
 
 
 def _prefect() -> Iterator[Finding]:
-    from deployments.bootstrap import POOL, BootstrapError, api_url, reach
+    from deployments.bootstrap import BootstrapError, api_url, reach
 
     url = api_url()
     if not url:
@@ -160,18 +134,12 @@ def _prefect() -> Iterator[Finding]:
         return
 
     import httpx
-    from prefect.exceptions import ObjectNotFound
 
     from deployments.bootstrap import server
 
     try:
         with server(url) as client:
-            client.read_work_pool(POOL)
-            workers = client.read_workers_for_work_pool(POOL)
-            deployments = client.read_deployments()
-    except ObjectNotFound:
-        yield Finding("prefect", "bad", f"{url}: no work pool {POOL}", "run `dam-dedup deploy`")
-        return
+            yield from _deployed(url, client)
     except httpx.HTTPError as error:
         yield Finding(
             "prefect",
@@ -179,16 +147,50 @@ def _prefect() -> Iterator[Finding]:
             f"{url}: {error}",
             "where the server asks for a login, set PREFECT_API_AUTH_STRING or PREFECT_API_KEY",
         )
-        return
-    online = [worker.name for worker in workers if worker.status == "ONLINE"]
-    if not online:
+
+
+def _deployed(url: str, client: SyncPrefectClient) -> Iterator[Finding]:
+    """The server's version, and of each pool that our deployments use, its workers."""
+    from importlib.metadata import version
+
+    here, there = version("prefect"), client.api_version()
+    if here != there:
         yield Finding(
             "prefect",
             "bad",
-            f"{url}: no worker is online",
-            f"start one: prefect worker start --pool {POOL}",
+            f"{url}: the server is {there}, this is {here}",
+            "install one version of prefect on the server, the workers and here",
         )
         return
-    yield Finding(
-        "prefect", "good", f"{url}: {len(deployments)} deployments, {len(online)} workers"
-    )
+    ours = [one for one in client.read_deployments(limit=200) if "dam-dedup" in (one.tags or [])]
+    if not ours:
+        yield Finding("prefect", "bad", f"{url}: nothing is deployed", "run `dam-dedup deploy`")
+        return
+    online, total = 0, set[str]()
+    for pool in sorted({one.work_pool_name or "" for one in ours}):
+        names = [
+            worker.name
+            for worker in client.read_workers_for_work_pool(pool)
+            if worker.status == "ONLINE"
+        ]
+        online += len(names)
+        total.add(pool)
+        if not names:
+            yield Finding(
+                "prefect",
+                "bad",
+                f"{url}: no worker of the work pool {pool} is online",
+                f"start one: prefect worker start --pool {pool}",
+            )
+    releases = sorted({str(one.version) for one in ours if one.version})
+    if len(releases) > 1:
+        yield Finding(
+            "prefect",
+            "bad",
+            f"{url}: deployed by several releases: {', '.join(releases)}",
+            "run `dam-dedup deploy` from the newest",
+        )
+    if online:
+        pools = ", ".join(sorted(total))
+        what = f"{len(ours)} deployments, {online} workers, work pools {pools}"
+        yield Finding("prefect", "good", f"{url}: {what}")

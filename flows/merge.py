@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, runtime
@@ -11,14 +12,17 @@ from prefect.events import emit_event
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 
-from flows.scan import settings
+from flows.artifacts import key_of
+from flows.telling import MERGE_WAITING, run_name, tell_server
 from reports.merge import merge_headline, merge_markdown, undo_headline, undo_markdown
 from tasks import steps
 from tasks.errors import MergeError
 from tasks.merging import merge, quarantine, undo
+from tasks.merging.overdue import overdue_merges
 from tasks.merging.rules.plans import as_data
 from tasks.queries import verdicts
 from tasks.requests import EmptyRequest, MergeRequest, UndoRequest, VerdictRequest
+from tasks.settings import Settings
 
 #: The event with which a run says that it waits for a person. The automation that marks runs
 #: without a heartbeat as crashed leaves such a run alone.
@@ -33,54 +37,89 @@ class Confirmation(RunInput):
     plan_id_again: str
 
 
-@flow(name="merge-plan", flow_run_name="{request.decision}-{request.plan_id}", persist_result=False)
+@flow(name="merge-plan", flow_run_name=run_name, persist_result=False)
 def merge_plan(request: MergeRequest) -> dict[str, Any]:
     """Approve or reject groups of a merge plan, and carry out what is approved.
 
     Args:
         request: which plan, what is decided, and by whom. A dry run decides and writes nothing.
     """
-    outcome = merge.decide_and_merge(request, settings(), progress=steps.progress_bar())
+    known = steps.worker_settings()
+    outcome = merge.decide_and_merge(request, known, progress=steps.progress_bar())
     create_markdown_artifact(
-        merge_markdown(outcome), key="merge", description=merge_headline(outcome)
+        merge_markdown(outcome), key=key_of(known, "merge"), description=merge_headline(outcome)
     )
+    refuse_nothing_done([outcome])
     return as_data(outcome)  # type: ignore[no-any-return]
 
 
-@flow(name="merge-approved", persist_result=False)
+@flow(name="merge-approved", flow_run_name=run_name, persist_result=False)
 def merge_approved() -> list[dict[str, Any]]:
     """Carry out everything that was approved and is not done yet."""
-    outcomes = merge.merge_approved(settings(), by="schedule", progress=steps.progress_bar())
+    known = steps.worker_settings()
+    outcomes = merge.merge_approved(known, by="schedule", progress=steps.progress_bar())
     for outcome in outcomes:
         create_markdown_artifact(
-            merge_markdown(outcome), key="merge", description=merge_headline(outcome)
+            merge_markdown(outcome), key=key_of(known, "merge"), description=merge_headline(outcome)
         )
     if not outcomes:
-        create_markdown_artifact(NOTHING, key="merge", description=NOTHING)
+        create_markdown_artifact(NOTHING, key=key_of(known, "merge"), description=NOTHING)
+    tell_overdue(known)
+    refuse_nothing_done(outcomes)
     return [as_data(outcome) for outcome in outcomes]
 
 
-@flow(name="undo-merge", flow_run_name="undo-{request.target}", persist_result=False)
+def tell_overdue(known: Settings) -> None:
+    """Send an event where approved merges have waited for longer than the settings allow."""
+    found = overdue_merges(known, known.alarms.merge_days)
+    if found.groups and found.since:
+        said = (
+            f"{found.groups} approved groups are not merged, the first since "
+            f"{found.since:%d %B %Y}; plans {', '.join(found.plans)}"
+        )
+        tell_server(MERGE_WAITING, known, said)
+
+
+def refuse_nothing_done(outcomes: Sequence[merge.MergeOutcome]) -> None:
+    """Fail a run in which there was something to merge and nothing could be.
+
+    A run that merged some of the groups has done its work, and says on its page what is left; a
+    run with nothing to do has nothing to fail at.
+
+    Raises:
+        MergeError: naming how many groups could not be merged, and why the first could not.
+    """
+    groups = [group for outcome in outcomes for group in outcome.groups]
+    wrong = [group for group in groups if group.state in {"failed", "refused"}]
+    if wrong and len(wrong) == len([g for g in groups if g.state != "waiting"]):
+        raise MergeError(
+            f"nothing was merged: {len(wrong)} of {len(groups)} groups could not be, the first "
+            f"({wrong[0].group_id[:8]}, {wrong[0].keeper}) because: {wrong[0].why}"
+        )
+
+
+@flow(name="undo-merge", flow_run_name=run_name, persist_result=False)
 def undo_merge(request: UndoRequest) -> list[dict[str, Any]]:
     """Put back what a merge did.
 
     Args:
         request: a plan, a group or an operation, and who undoes it.
     """
+    known = steps.worker_settings()
     outcomes = undo.undo_merge(
-        settings(),
+        known,
         request.target,
         by=request.undone_by,
         dry_run=request.dry_run,
         progress=steps.progress_bar(),
     )
     create_markdown_artifact(
-        undo_markdown(outcomes), key="undo", description=undo_headline(outcomes)
+        undo_markdown(outcomes), key=key_of(known, "undo"), description=undo_headline(outcomes)
     )
     return [as_data(outcome) for outcome in outcomes]
 
 
-@flow(name="empty-quarantine", persist_result=False)
+@flow(name="empty-quarantine", flow_run_name=run_name, persist_result=False)
 def empty_quarantine(request: EmptyRequest) -> list[dict[str, Any]]:
     """Remove for good what has been in quarantine long enough.
 
@@ -99,8 +138,9 @@ def empty_quarantine(request: EmptyRequest) -> list[dict[str, Any]]:
         )
         if said.plan_id_again.strip() != request.plan_id:
             raise MergeError("the plan's id was not confirmed; nothing was removed")
+    known = steps.worker_settings()
     removed = quarantine.empty_quarantine(
-        settings(),
+        known,
         by=request.emptied_by,
         plan_id=request.plan_id,
         early=request.early,
@@ -122,11 +162,11 @@ def _announce_question() -> None:
     emit_event(ASKING, resource={"prefect.resource.id": f"prefect.flow-run.{runtime.flow_run.id}"})
 
 
-@flow(name="give-verdict", flow_run_name="{request.verdict.value}", persist_result=False)
+@flow(name="give-verdict", flow_run_name=run_name, persist_result=False)
 def give_verdict(request: VerdictRequest) -> int:
     """Record a person's verdict on two assets; every later scan keeps to it.
 
     Args:
         request: the pair, the verdict, and who gives it.
     """
-    return verdicts.give_verdict(settings(), request)
+    return verdicts.give_verdict(steps.worker_settings(), request)

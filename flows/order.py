@@ -22,9 +22,10 @@ from reports.mail import narrow, scan_mail
 from reports.page import report_page, totals
 from reports.picture import overview_picture
 from reports.table import alerts_json, coverage_csv, groups_json, pairs_csv, tables
-from tasks.errors import DeliveryError
+from tasks.errors import DeliveryError, IncompleteScanError
 from tasks.intake.screen import ScreenCounts, screen_assets
 from tasks.merging.plan import plan_scan
+from tasks.preflight import preflight
 from tasks.progress import Progress, silent
 from tasks.records import Document, Receipt, Scan
 from tasks.reporting.deliver import deliver_documents, send_mail
@@ -35,6 +36,7 @@ from tasks.scan.begin import begin_scan, catalog_turn
 from tasks.scan.embed import EmbedCounts, embed_assets
 from tasks.scan.finish import fail_scan, finish_scan
 from tasks.scan.group import GroupCounts, group_assets
+from tasks.scan.missing import MissingCount, count_missing
 from tasks.scan.propose import ProposeCounts, propose_candidates
 from tasks.scan.prove import ProveCounts, prove_pairs
 from tasks.scan.sync import SyncCounts, sync_assets
@@ -74,6 +76,8 @@ class Outcome:
         mailed: whether there were mails, and all went out.
         refused: addresses that got none, while others of the same mail did.
         failed: of each mail that nobody got, to whom it was and why it failed.
+        incomplete: how many images the storage did not show, where these are too many. Then there
+            are documents, but no plan and no mail, and the scan counts as failed.
     """
 
     scan: Scan
@@ -82,6 +86,22 @@ class Outcome:
     mailed: bool
     refused: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    incomplete: str = ""
+
+    def check(self) -> None:
+        """Fail where too much is missing, once whoever ran the scan has shown its report.
+
+        Raises:
+            IncompleteScanError: saying how much, and what to do.
+        """
+        if self.incomplete:
+            raise IncompleteScanError(
+                f"the storage did not show {self.incomplete} of {self.scan.source}, tried "
+                f"{len(self.scan.settings.source.retry_pauses) + 1} times; the report of what was "
+                f"read is kept (dam-dedup report {self.scan.id}), nothing was planned or mailed. "
+                "See that the storage answers, then scan again: only what is missing is read. "
+                "DAM_DEDUP_SOURCE__MISSING_SHARE is how much may be missing"
+            )
 
 
 def run_scan(
@@ -97,6 +117,7 @@ def run_scan(
 
     Scans of one catalog take turns, because every stage must see the assets that the scan's own
     sync saw. Taking the turn is not a stage: it is held from before the first to after the last.
+    What would only fail at the end is looked at before: policy, delivery, model.
 
     Args:
         request: what to scan.
@@ -106,6 +127,7 @@ def run_scan(
         folder: where documents go, instead of the scan's folder in that of the settings.
         form_link: from a plan's id, the link at which its form can be filled in.
     """
+    run(preflight, request, settings)
     with catalog_turn(request, settings):
         return _scan(run, request, settings, progress, folder, form_link)
 
@@ -122,29 +144,55 @@ def _scan(
     scan = run(begin_scan, request, settings)
     clock.begin()
     try:
-        synced = clock.lap("sync", run(sync_assets, scan, progress))
-        embedded = clock.lap("embed", run(embed_assets, scan, progress))
+        synced, embedded, missing = _read(run, scan, progress, clock)
         space = embedded.space
+        lacking = str(missing) if missing.too_many else ""
         proposed = clock.lap("propose", run(propose_candidates, scan, space, progress))
         verified = clock.lap("verify", run(verify_candidates, scan, space, progress))
         proven = clock.lap("prove", run(prove_pairs, scan, space, progress))
         grouped = clock.lap("group", run(group_assets, scan, space, progress))
         screened = clock.lap("screen", run(screen_assets, scan, space, progress))
-        plan = clock.lap("plan", run(plan_scan, scan, space))
+        # A file that is missing might be the one that should stay.
+        plan = None if lacking else clock.lap("plan", run(plan_scan, scan, space))
         counts = count(synced, embedded, proposed, verified, proven, grouped, screened) | clock.laps
+        counts |= {"missing": missing.missing} if lacking else {}
         if plan is not None:
             plan = replace(plan, form=form_link(plan.id))
         summary = run(summarize_scan, scan, space, counts, plan=plan)
         run(keep_report, scan, summary, totals(summary))
         receipts = run(deliver_documents, scan, render(summary), folder)
-        post = tell(run, scan, compose(summary, receipts, settings))
+        post = tell(run, scan, [] if lacking else compose(summary, receipts, settings))
         told = post.whole and not postponed(summary, settings)
-        run(finish_scan, scan, space, counts, told)
+        run(finish_scan, scan, space, counts, told, lacking)
     except Exception as error:
         fail_scan(scan, error)
         raise
     mailed = post.sent > 0 and post.whole
-    return Outcome(scan, summary, receipts, mailed, post.refused, post.failed)
+    return Outcome(scan, summary, receipts, mailed, post.refused, post.failed, lacking)
+
+
+def _read(
+    run: Runner, scan: Scan, progress: Progress, clock: Clock
+) -> tuple[SyncCounts, EmbedCounts, MissingCount]:
+    """Sync and embed, and both again after growing pauses while the storage fails to show much.
+
+    Both find for themselves what is left to do, so a further try reads only what is missing.
+    """
+    synced = clock.lap("sync", run(sync_assets, scan, progress))
+    embedded = clock.lap("embed", run(embed_assets, scan, progress))
+    missing = run(count_missing, scan)
+    for pause in scan.settings.source.retry_pauses:
+        if not missing.too_many:
+            break
+        log.warning("the storage did not show %s; trying again in %d s", missing, pause)
+        time.sleep(pause)
+        run(sync_assets, scan, progress)
+        more = run(embed_assets, scan, progress)
+        embedded = replace(
+            more, read=embedded.read + more.read, embedded=embedded.embedded + more.embedded
+        )
+        missing = clock.lap("again", run(count_missing, scan))
+    return synced, embedded, missing
 
 
 class Clock:
@@ -161,7 +209,8 @@ class Clock:
     def lap(self, stage: str, counts: R) -> R:
         """Note the time since the last lap as the stage's; returns the stage's counts unchanged."""
         now = time.monotonic()
-        self.laps[STAGE + stage] = round((now - self._last) * 1000)
+        name = STAGE + stage  # a stage that is tried again has the time of all its tries
+        self.laps[name] = self.laps.get(name, 0) + round((now - self._last) * 1000)
         self._last = now
         return counts
 

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from reports import overview, words
+from reports.batches import BATCHES
 from reports.environment import data_json, environment, hashed, part
 from reports.highlights import above_words, decisions, merged_words
 from reports.page_groups import PICTURES_PER_PART, Pictures, groups_data
@@ -22,15 +23,22 @@ __all__ = ["Gate", "environment", "headline", "news", "page_policy", "report_pag
 
 #: Groups that are named where there is no script to show them.
 _WITHOUT_SCRIPT = 100
-_STYLES = ("page.css", "page_group.css")
+_STYLES = ("page.css", "page_group.css", "page_table.css", "page_batches.css")
 _SCRIPTS = (
     "page_data.js",
     "page_state.js",
+    "page_choices.js",
     "page_export.js",
     "page_list.js",
     "page_group.js",
     "page_compare.js",
+    "page_pictures.js",
+    "page_lens.js",
+    "page_table.js",
     "page_bulk.js",
+    "page_batches.js",
+    "page_criteria.js",
+    "page_rules.js",
     "page_graph.js",
     "page_keys.js",
 )
@@ -47,6 +55,8 @@ class Gate:
         form: the address of the approval page.
         decided: group id to ``[decision, by, when]``, of what was decided before.
         keepers: whether another keeper can be planned.
+        pictures: the address below which the gate serves larger pictures, by asset and size;
+            empty: only the previews inside the page.
     """
 
     reviewer: str
@@ -55,6 +65,7 @@ class Gate:
     form: str
     decided: dict[str, list[str]] = field(default_factory=dict)
     keepers: bool = False
+    pictures: str = ""
 
 
 def report_page(summary: Summary, gate: Gate | None = None) -> Document:
@@ -73,6 +84,7 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
         "collection": summary.collection,
         "threshold": summary.threshold,
         "price": summary.cost_per_gb_month,
+        "batches": BATCHES,
         "perPart": PICTURES_PER_PART,
         "words": words.texts(),
         "plan": {"id": plan.id, "hash": plan.hash, "policy": plan.policy} if plan else None,
@@ -145,7 +157,17 @@ def totals(summary: Summary) -> dict[str, int]:
 
 
 def headline(summary: Summary) -> str:
-    """The result in one sentence."""
+    """The result in one sentence, after what makes it worth less."""
+    missing = summary.counts.get("missing", 0)
+    warning = (
+        f"INCOMPLETE: the storage did not show {words.counted(missing, 'image')}. "
+        if missing
+        else ""
+    )
+    return warning + _result(summary)
+
+
+def _result(summary: Summary) -> str:
     found = totals(summary)
     coverage = summary.coverage
     if not coverage.scanned:
@@ -172,4 +194,6 @@ def news(summary: Summary) -> str:
         for state in ("new", "changed")
         if found[state]
     ]
+    if summary.now_decidable:
+        parts.append(f"{words.counted(summary.now_decidable, 'group')} that can be decided now")
     return " and ".join(parts) or "nothing new"

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reports.batches import BATCHES, batch_of
 from reports.proposals import Proposal, proposals
 from reports.review import can_decide
 from tasks.dedup.evidence import Evidence
@@ -50,7 +51,8 @@ def groups_data(summary: Summary, pictures: Pictures, reviewer: str = "") -> lis
     for group in summary.groups.iter_rows(named=True):
         name = group["group_id"]
         act = planned.get(name)
-        rows = members[(name,)].head(_MEMBERS).to_dicts()
+        everyone = members[(name,)].to_dicts()
+        rows = everyone[:_MEMBERS]
         at = {row["key"]: number for number, row in enumerate(rows)}
         made: dict[str, Any] = {
             "i": name,
@@ -60,6 +62,9 @@ def groups_data(summary: Summary, pictures: Pictures, reviewer: str = "") -> lis
             "b": group["savings"],
             "q": group["score"],
             "m": [_member(row, pictures) for row in rows],
+            "k": BATCHES.index(
+                batch_of(edges.get(name, []), {row["key"]: row for row in everyone})
+            ),
             "e": [_edge(pair, at, rows) for pair in _told(edges.get(name, []), at)],
         }
         fields = _fields([described.get(row["asset_id"], {}) for row in rows])
@@ -150,24 +155,23 @@ def _edge(pair: dict[str, Any], at: Mapping[str, int], rows: list[dict[str, Any]
     """First, second, tier, score, changes, which is the original (0: either, 1, 2), reasons, map.
 
     The map leads from the first to the second picture, in shares of their width and height. Then
-    what was added or covered: in which of the two, where, and which share of it.
+    what was added or covered, and what stands out: in which of the two, where, which share of it.
     """
     left, right = at[pair["left"]], at[pair["right"]]
     original = {"left": 1, "right": 2}.get(pair["original"], 0)
     affine: Affine | None = None
     covered: list[float] | None = None
+    differs: list[float] | None = None
     evidence = _evidence(pair["evidence"])
     if evidence is not None:
         one, two = (right, left) if pair["flipped"] else (left, right)
         there = placement(evidence, _size(rows[one]), _size(rows[two]))
         affine = inverse(there) if pair["flipped"] else there
+        side = 0 if two == left else 1
         if evidence.covered >= 0.004:
-            side = 0 if two == left else 1
-            covered = [
-                side,
-                *(round(at, 3) for at in evidence.covered_at),
-                round(evidence.covered, 4),
-            ]
+            covered = _place(side, evidence.covered_at, evidence.covered)
+        if evidence.differs:
+            differs = _place(side, evidence.differs_at, evidence.differs_share)
     return [
         left,
         right,
@@ -178,7 +182,12 @@ def _edge(pair: dict[str, Any], at: Mapping[str, int], rows: list[dict[str, Any]
         pair["reasons"],
         None if affine is None else [round(value, 4) for value in affine],
         covered,
+        *([differs] if differs else []),
     ]
+
+
+def _place(side: int, at: tuple[float, float], share: float) -> list[float]:
+    return [side, *(round(one, 3) for one in at), round(share, 4)]
 
 
 def _evidence(text: str | None) -> Evidence | None:
@@ -236,6 +245,7 @@ def _planned(group: PlannedGroup, proposal: Proposal, files: int, reviewer: str)
         "same": sum(1 for one in group.fields if not one.conflict and one.kept == one.had),
         "questions": list(group.questions),
         "asks": list(proposal.asks),
+        "rest": sum(1 for question in group.questions if not _by_value(question, group)),
         "refused": group.refused,
         "acts": bool(group.operations),
         "mine": may,
@@ -244,6 +254,14 @@ def _planned(group: PlannedGroup, proposal: Proposal, files: int, reviewer: str)
         if reviewer
         else bool(group.operations and not group.refused),
     }
+
+
+def _by_value(question: str, group: PlannedGroup) -> bool:
+    """Whether choosing a field's value answers a question: one of a field, an owner, a licence."""
+    names = [one.field for one in group.fields if one.conflict]
+    return any(question.startswith(f"{name}: ") for name in names) or (
+        bool(names) and question.startswith(("owner differs: ", "licence differs: "))
+    )
 
 
 def _field(merged: FieldMerge) -> list[Any]:

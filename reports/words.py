@@ -200,4 +200,8 @@ REASONS: dict[str, str] = {
 
 def reason_words(code: str) -> str:
     """The reason in words."""
+    if code.startswith("format_") and code not in REASONS:
+        return (
+            f"{code.removeprefix('format_').replace('_', ' ').upper()}, a format that is not read"
+        )
     return REASONS.get(code, code.replace("_", " "))

@@ -4,6 +4,7 @@
     ├── SettingsError        a setting is wrong; names the variable
     ├── FilterError          a --where text is wrong; names the column
     ├── SourceError          the storage said no
+    │   ├── IncompleteScanError    a scan's report is kept, but too many images are missing in it
     │   ├── TransientSourceError   trying again may help (throttled, timed out, unreachable)
     │   ├── AssetChangedError      the object is not the one that was listed
     │   ├── AssetGoneError         the object is no longer there
@@ -59,6 +60,10 @@ class SourceError(DamDedupError):
 
 class TransientSourceError(SourceError):
     """The storage failed in a way that may pass: the asset is tried again by the next scan."""
+
+
+class IncompleteScanError(SourceError):
+    """The storage failed to show too many images: the scan has a report, and has failed."""
 
 
 class AssetChangedError(TransientSourceError):

@@ -148,6 +148,8 @@ class Picture:
         features: compact local features of the thumbnail, where they were asked for.
         quality: JPEG quality as the IJG library counts it, of a JPEG.
         flags: what a careful merge must know (``flat``, ``tiny``, ``aspect``, ``multi_frame``).
+        packet: all that the file says of its picture (EXIF, IPTC-IIM, XMP, texts), as one XMP
+            packet; empty where it says nothing.
     """
 
     sha256: str
@@ -164,6 +166,7 @@ class Picture:
     flags: tuple[str, ...] = ()
     exif: dict[str, str] = field(default_factory=dict)
     xmp: dict[str, str] = field(default_factory=dict)
+    packet: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,13 @@ def _number_fields(schema: dict[str, Any]) -> None:
         field["position"] = place
 
 
-class _Form(BaseModel):
+class Form(BaseModel):
     """A form: unknown fields are refused, and the fields are shown as they are declared."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_number_fields)
 
 
-class ScanRequest(_Form):
+class ScanRequest(Form):
     """What to scan."""
 
     kind: Kind = Field(
@@ -86,16 +86,6 @@ class ScanRequest(_Form):
     )
 
 
-class FullScanRequest(ScanRequest):
-    """The same, where nothing said means everything."""
-
-    kind: Kind = Field(
-        Kind.FULL,
-        title="Kind of scan",
-        description="full: everything, index rebuilt; incremental: what is new against everything",
-    )
-
-
 class PlanDecision(StrEnum):
     """A person's word on a merge plan."""
 
@@ -115,7 +105,7 @@ _COMMENT = Field(
 )
 
 
-class MergeRequest(_Form):
+class MergeRequest(Form):
     """A decision about a merge plan.
 
     Plan, decision and person have no defaults: nobody decides by pressing Submit.
@@ -147,7 +137,7 @@ class MergeRequest(_Form):
     )
 
 
-class UndoRequest(_Form):
+class UndoRequest(Form):
     """What to undo."""
 
     target: str = Field(
@@ -162,7 +152,7 @@ class UndoRequest(_Form):
     )
 
 
-class EmptyRequest(_Form):
+class EmptyRequest(Form):
     """What to remove from quarantine for good."""
 
     emptied_by: str = _PERSON
@@ -193,7 +183,7 @@ class PairVerdict(StrEnum):
     DISTINCT = "distinct"
 
 
-class VerdictRequest(_Form):
+class VerdictRequest(Form):
     """A person's word on a pair."""
 
     left: str = Field(
@@ -212,7 +202,7 @@ class VerdictRequest(_Form):
     comment: str = _COMMENT
 
 
-class CheckRequest(_Form):
+class CheckRequest(Form):
     """Is this image already there?"""
 
     asset: str = Field(
@@ -279,7 +269,7 @@ class CheckRequest(_Form):
         return self
 
 
-class KeysRequest(_Form):
+class KeysRequest(Form):
     """Which keys to look at: what a bucket's notifications name, or a list."""
 
     events: list[dict[str, Any]] = Field(

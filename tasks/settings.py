@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import warnings
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.errors import SettingsError
 from tasks.settings_parts import (
+    AlarmSettings,
     CatalogSettings,
     DeliverySettings,
     EmbeddingSettings,
@@ -33,6 +35,7 @@ from tasks.settings_parts import (
 )
 
 __all__ = [
+    "AlarmSettings",
     "CatalogSettings",
     "DeliverySettings",
     "EmbeddingSettings",
@@ -46,6 +49,7 @@ __all__ = [
     "Share",
     "SourceSettings",
     "load_settings",
+    "title_of",
     "variables",
 ]
 
@@ -88,6 +92,12 @@ class Settings(BaseSettings):
     mail: MailSettings = MailSettings()
     merge: MergeSettings = MergeSettings()
     gate: GateSettings = GateSettings()
+    alarms: AlarmSettings = AlarmSettings()
+
+    @property
+    def title(self) -> str:
+        """The collection's name for people, as deployments and runs carry it."""
+        return title_of(self.collection)
 
     @model_validator(mode="before")
     @classmethod
@@ -108,6 +118,12 @@ class Settings(BaseSettings):
         return parts
 
 
+def title_of(collection: str) -> str:
+    """A collection's name for people: ``product-shots`` is ``Product shots``."""
+    words = " ".join(part for part in re.split(r"[-_]+", collection) if part) or collection
+    return words[0].upper() + words[1:]
+
+
 def variables() -> dict[str, str]:
     """Every settings variable with its description and default, for ``.env.example`` and errors."""
     found: dict[str, str] = {}
@@ -118,7 +134,7 @@ def variables() -> dict[str, str]:
                 if inner_field.exclude:
                     continue
                 default = inner_field.get_default(call_default_factory=True)
-                shown = ",".join(default) if isinstance(default, list) else default
+                shown = ",".join(map(str, default)) if isinstance(default, list) else default
                 shown = "none" if shown in (None, "", {}) else shown
                 found[f"{PREFIX}{name}__{inner}".upper()] = (
                     f"{inner_field.description} (default: {shown})"

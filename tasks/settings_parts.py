@@ -32,6 +32,7 @@ def _split(value: Any) -> Any:
 
 
 Words = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Pauses = Annotated[list[Annotated[int, Field(ge=0)]], NoDecode, BeforeValidator(_split)]
 
 
 class _Part(BaseModel):
@@ -86,6 +87,17 @@ class SourceSettings(_Part):
         le=1,
         description="Refuse a listing that holds less than this share of the known assets: "
         "storage that answers in part must not look like a mass removal",
+    )
+    missing_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the images that the storage may fail to show in passing; a scan with "
+        "more (and more than 3) tries them again, then ends as failed",
+    )
+    retry_pauses: Pauses = Field(
+        default_factory=lambda: [30, 120, 600],
+        description="Seconds to wait before each further try of such images",
     )
 
 
@@ -331,6 +343,37 @@ class MergeSettings(_Part):
     )
 
 
+class AlarmSettings(_Part):
+    """When the operator is told that something is wrong, and how; `dam-dedup deploy` reads it."""
+
+    to: Addresses = Field(
+        default_factory=list, description="Mail addresses of the operators who are told of faults"
+    )
+    webhook: SecretStr | None = Field(
+        None,
+        description="Address that gets {'text': ...} for each fault, as Slack, Mattermost and "
+        "others take it; $NAME: the address is in this variable",
+    )
+    late_minutes: float = Field(
+        60, gt=0, description="A run that has not begun so long after its time is told as late"
+    )
+    scan_hours: float = Field(
+        48, gt=0, description="Hours without a finished scan after which that is told"
+    )
+    coverage: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="Share of the images that a scan must have read; below it that is told",
+    )
+    merge_days: float = Field(
+        7, gt=0, description="Days that an approved merge may wait until that is told"
+    )
+    again_hours: float = Field(
+        6, gt=0, description="Hours in which the same fault is told no second time"
+    )
+
+
 class GateSettings(_Part):
     """The HTTP service that is asked before an image is added."""
 
@@ -349,6 +392,12 @@ class GateSettings(_Part):
     )
     inflight_bytes: int = Field(
         512 * 1024**2, gt=0, description="Uploads held at once; beyond it callers get 429"
+    )
+    picture_bytes: int = Field(
+        512 * 1024**2,
+        ge=0,
+        description="Most bytes of disk for pictures made for the light table of the review "
+        "pages; 0: these pages show previews only",
     )
     queue: int = Field(
         64, ge=1, le=10_000, description="Images, checks, updates that may wait; more get a 429"

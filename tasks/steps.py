@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
-from prefect import get_client, task
+from prefect import get_client, runtime, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.blocks.system import Secret
 from prefect.cache_policies import NO_CACHE
@@ -40,7 +40,7 @@ from tasks.errors import (
     TransientSourceError,
 )
 from tasks.progress import Progress
-from tasks.settings import Settings
+from tasks.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -96,6 +96,15 @@ def with_credentials(settings: Settings) -> Settings:
             'must hold JSON: {"access_key_id": "...", "secret_access_key": "..."}'
         ) from None
     return settings.model_copy(update={"s3": settings.s3.model_copy(update=secrets)})
+
+
+def worker_settings() -> Settings:
+    """The worker's settings, its credentials loaded at run time.
+
+    Raises:
+        SettingsError: when they are wrong.
+    """
+    return with_credentials(load_settings())
 
 
 #: The block's words for how a connection is encrypted: ours, and the usual port.
@@ -155,18 +164,40 @@ class _Bar:
     def _show(self, percent: float, text: str) -> None:
         try:
             if self._artifact is None:
-                key = f"progress-{text.split(':')[0]}"
-                made = create_progress_artifact(percent, key=key, description=text)
+                made = create_progress_artifact(percent, key="progress", description=text)
                 self._artifact = made if isinstance(made, UUID) else None
             else:
                 update_progress_artifact(self._artifact, percent, description=text)
         except Exception as error:
             log.debug("progress not shown: %s", error)
 
+    def remove(self) -> None:
+        """Take the artifact off the run's page, on which the result then stands alone."""
+        self._thread.shutdown(wait=True)
+        if self._artifact is not None:
+            try:
+                with get_client(sync_client=True) as client:
+                    client.delete_artifact(self._artifact)
+            except Exception as error:
+                log.debug("progress not removed: %s", error)
+
+
+@cache
+def _bar_of(run: str) -> _Bar:
+    """The one bar of a run, which shows one stage after the other."""
+    log.debug("progress of the run %s", run)
+    return _Bar()
+
 
 def progress_bar() -> Progress:
-    """Progress that shows on the run's page."""
-    return _Bar()
+    """Progress that shows on the run's page; all stages of a run have one bar."""
+    return _bar_of(str(runtime.flow_run.id))
+
+
+def remove_progress() -> None:
+    """Take the progress off the run's page, when its result is shown."""
+    _bar_of(str(runtime.flow_run.id)).remove()
+    _bar_of.cache_clear()
 
 
 def as_task(stage: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
@@ -197,20 +228,22 @@ def _task_of(stage: Callable[P, R]) -> Task[P, R]:
     )(stage)
 
 
-_FORM = "merge-plan/on-demand"
+#: The deployment in whose form a plan is decided, after the collection's name.
+DECIDING = "merge-plan/{}: decide on a merge plan"
 
 
-def form_link(plan_id: str) -> str | None:
-    """The run form of the merge deployment, filled in but for who decides what.
+def form_link(settings: Settings, plan_id: str) -> str | None:
+    """The run form of the collection's merge deployment, filled in but for who decides what.
 
     ``parameters`` is JSON, URL-encoded once: that is how the second UI reads it.
     """
+    name = DECIDING.format(settings.title)
     try:
         with get_client(sync_client=True) as client:
-            deployment = client.read_deployment_by_name(_FORM)
+            deployment = client.read_deployment_by_name(name)
         base = url_for("deployment", obj_id=deployment.id)
     except Exception as error:  # the mail goes out without the form
-        log.warning("no link to the form of %s: %r", _FORM, error)
+        log.warning("no link to the form of %s: %r", name, error)
         return None
     if not base:
         return None

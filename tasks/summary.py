@@ -91,6 +91,8 @@ class Summary:
         planned: the scan's merge plan (:class:`~tasks.merging.rules.plans.Plan`), if there is one.
         cost_per_gb_month: what storage costs.
         merged: where the bytes are that merges moved or removed until then.
+        decidable: ids of groups on which nobody could decide when they were last reported, because
+            they were too young or under embargo, say, and on which somebody can now.
         search: mode, recall, best, sample, ranked, neighbours (see :class:`SearchNote`).
     """
 
@@ -128,6 +130,7 @@ class Summary:
     cost_per_gb_month: float = 0.023
     search: dict[str, str | float | int] = field(default_factory=dict)
     merged: MergedBytes = MergedBytes()
+    decidable: frozenset[str] = frozenset()
 
     @property
     def seconds(self) -> float:
@@ -145,5 +148,10 @@ class Summary:
 
     @property
     def has_news(self) -> bool:
-        """Whether any group is new or changed since the last scan of this scope."""
-        return bool((self.groups["state"] != "known").any())
+        """Whether any group is new, changed or to be decided on since the last scan."""
+        return bool((self.groups["state"] != "known").any()) or self.now_decidable > 0
+
+    @property
+    def now_decidable(self) -> int:
+        """How many of the groups can be decided on now that could not be before."""
+        return len(self.decidable.intersection(self.groups["group_id"]))

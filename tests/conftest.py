@@ -35,6 +35,7 @@ LONGEST = (
     "tests/flows/test_deployed.py",
     "tests/flows/test_check.py",
     "tests/flows/test_events.py",
+    "tests/flows/test_collections.py",
     "tests/merging/test_machine.py",
     "tests/flows/test_deployed_long.py",
     "tests/deployments/local/test_stack.py",
@@ -45,7 +46,7 @@ LONGEST = (
 #: Files whose tests share nothing, so that both workers may take of them.
 DIVISIBLE = ("tests/merging/test_machine.py",)
 #: Files that share servers which take long to start, and so are one worker's.
-TOGETHER = LONGEST[:3]
+TOGETHER = LONGEST[:4]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -392,6 +392,43 @@ def documents(
     _table(_console(), "documents, designs and variants", pl.DataFrame(rows))
 
 
+@bench_app.command("keepers", cls=Command)
+def keepers(
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of photographs, with subfolders; it is only read. Default: drawn pictures."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws other files.", min=0)] = 0,
+    pairs: Annotated[int, typer.Option(help="Pairs of each kind of edit.", min=1)] = 20,
+    groups: Annotated[
+        int, typer.Option(help="Groups of one original and three to five edits.", min=0)
+    ] = 100,
+    as_json: Json = False,
+) -> None:
+    """Ask of originals and their edits which one was first, and which file of a group stays.
+
+    Formats, qualities and sizes of both sides are drawn from the same ranges, so that encoding
+    gives nothing away. Of edits that leave no trace (brightness, mirrored, turned by a quarter,
+    stretched) `cannot tell` is the right answer. `no match`: the two were not called copies.
+
+        dam-dedup bench keepers --images ~/Pictures --seed 3
+    """
+    from dataclasses import asdict
+
+    import polars as pl
+
+    from deployments.bench.keepers import run_keepers
+
+    rows, answers = run_keepers(images, seed=seed, pairs=pairs, groups=groups, progress=_teller())
+    if as_json:
+        found = {"rows": [asdict(one) for one in rows], "answers": [asdict(one) for one in answers]}
+        typer.echo(json.dumps(found))
+        return
+    _table(_console(), "which file was first", pl.DataFrame([asdict(row) for row in rows]))
+
+
 def _teller() -> Progress:
     """A line on standard error now and then, while it is a terminal."""
     from tasks.progress import silent

@@ -1,8 +1,8 @@
 """Documents, designs and variants: different things that look alike, and true copies of each.
 
 A collection of invoices, slides, charts and labels differs in a number, a word or a colour. All
-pairs of a family are verified, whatever an embedding would have proposed; what is called ``exact``
-and is not is counted by itself, for a policy merges it without a question.
+pairs of a family are verified and proven, whatever an embedding would have proposed; what is called
+``exact`` and is not is counted by itself, for a policy merges it without a question.
 """
 
 from __future__ import annotations
@@ -14,16 +14,26 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
+import polars as pl
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from deployments.bench.families import FAMILIES, Family
 from tasks.dedup.features import Features, extract_features, use_one_thread
+from tasks.dedup.originals import fit_of, with_proofs
+from tasks.dedup.proof_job import compare_originals
 from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE, verify_pair
-from tasks.embedding.images import read_picture
+from tasks.embedding.images import read_picture, read_pixels
 from tasks.progress import Progress, silent
 from tasks.settings import LimitSettings
 
+_ANSWER: dict[str, Any] = {
+    "left": pl.String,
+    "right": pl.String,
+    "score": pl.Float32,
+    "evidence": pl.String,
+}
 #: Copies that only encode anew: `exact` is the right answer for them, with the original.
 ENCODED = ("jpeg-60", "webp-80", "half")
 
@@ -108,7 +118,7 @@ def run_documents(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, family in enumerate(chosen, 1):
             sheets = make_sheets(family, seed, things)
-            known = list(pool.map(features_of, [sheet.data for sheet in sheets]))
+            known = list(pool.map(_known, [sheet.data for sheet in sheets]))
             scores = pool.map(_score, combinations(known, 2))
             compared += [
                 Compared(one, two, score)
@@ -117,11 +127,6 @@ def run_documents(
             progress("documents", done, len(chosen))
     rows = [_row(family.name, _of(compared, family.name)) for family in chosen]
     return [*rows, _row("all", compared)], compared
-
-
-def features_of(data: bytes) -> Features:
-    """As a scan sees a file: its thumbnail."""
-    return extract_features(read_picture(data, LimitSettings(), 32).thumbnail)
 
 
 def make_sheets(family: Family, seed: int, things: int) -> list[Sheet]:
@@ -139,8 +144,40 @@ def make_sheets(family: Family, seed: int, things: int) -> list[Sheet]:
     return sheets
 
 
-def _score(pair: tuple[Features, Features]) -> float:
-    return verify_pair(*pair).score
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A file as a scan knows it: digest of its pixels, features of its thumbnail, and its bytes."""
+
+    content: str
+    features: Features
+    size: tuple[int, int]
+    data: bytes
+
+
+def features_of(data: bytes) -> Features:
+    """As a scan sees a file: its thumbnail."""
+    return extract_features(read_picture(data, LimitSettings(), 32).thumbnail)
+
+
+def _known(data: bytes) -> _Known:
+    picture = read_picture(data, LimitSettings(), 32)
+    features = extract_features(picture.thumbnail)
+    return _Known(picture.content, features, (picture.width, picture.height), data)
+
+
+def _score(pair: tuple[_Known, _Known]) -> float:
+    """As a scan scores a pair: by the thumbnails, and claims by their originals."""
+    left, right = sorted(pair, key=lambda known: known.content)
+    found = verify_pair(left.features, right.features)
+    if found.score < NEAR_SCORE or left.content == right.content:
+        return found.score
+    text = found.evidence.as_json() if found.evidence else None
+    one, two = (read_pixels(side.data, LimitSettings()) for side in (left, right))
+    said = compare_originals(one, two, fit_of(text, left.size, right.size))
+    names = {"left": "l", "right": "r"}
+    answer = pl.DataFrame([names | {"score": found.score, "evidence": text}], _ANSWER)
+    proof = pl.DataFrame([names | {"verdict": said["verdict"], "box": said["box"]}])
+    return float(with_proofs(answer, proof)["score"][0])
 
 
 def _of(compared: Iterable[Compared], family: str) -> list[Compared]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from deployments.bench.hard_pairs import document_pairs, measure_hard_pairs, template_pairs
 from deployments.bench.plant import TRUTH, read_truth
 from deployments.bench.quality import bench_settings
 from tasks.dedup.features import extract_features, use_one_thread
@@ -46,6 +47,10 @@ def fit_calibration(work: Path, most: int = 3000, progress: Progress = silent) -
     if not table.exists():
         raise SettingsError(f"{work} holds no run of `dam-dedup bench quality --work {work}`")
     terms, copies = _measure(work, _labelled(work, read_truth(table), most), progress)
+    hard = measure_hard_pairs((*template_pairs(work / "planted"), *document_pairs()))
+    if hard:
+        terms = np.vstack([terms.reshape(-1, len(_FITTED)), _rows(hard)])
+        copies = np.concatenate([copies, np.zeros(len(hard), np.bool_)])
     if len(set(copies.tolist())) < 2:
         raise SettingsError(f"{work}: too few pairs of both kinds that can be aligned")
     weights, bias = _logistic(terms, copies)
@@ -62,7 +67,7 @@ def fit_calibration(work: Path, most: int = 3000, progress: Progress = silent) -
         "provenance": {
             "date": now().date().isoformat(),
             "data": f"{int(copies.sum())} copies and {int((~copies).sum())} other pairs, aligned, "
-            f"of {work.name}",
+            f"of {work.name}; {len(hard)} of the others in one template or of one document family",
             "fit": "logistic regression of copies against other shots; tiers and prices as before",
             "wrong": wrong,
             "made_by": "dam-dedup bench fit",
@@ -103,6 +108,10 @@ def _labelled(work: Path, truth: pl.DataFrame, most: int) -> pl.DataFrame:
     ).select("left", "right", "copy")
 
 
+def _rows(measured: list[dict[str, float]]) -> np.ndarray[Any, Any]:
+    return np.array([[terms[name] for name in _FITTED] for terms in measured], np.float64)
+
+
 def _measure(
     work: Path, pairs: pl.DataFrame, progress: Progress
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -115,11 +124,10 @@ def _measure(
     for done, (left, right, copy) in enumerate(pairs.iter_rows(), 1):
         answer = verify_pair(made[left], made[right])
         if answer.evidence is not None:
-            measured = copy_terms(answer.evidence)
-            terms.append([measured[name] for name in _FITTED])
+            terms.append(copy_terms(answer.evidence))
             copies.append(copy)
         progress("measure", done, pairs.height)
-    return np.array(terms, np.float64), np.array(copies, np.bool_)
+    return _rows(terms), np.array(copies, np.bool_)
 
 
 def _logistic(

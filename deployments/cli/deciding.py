@@ -108,8 +108,10 @@ def withdraw(
 
 
 def verdict(
-    left: Annotated[str, typer.Argument(help="A key or an asset id; or a CSV file.")],
-    right: Annotated[str, typer.Argument(help="The other one.")] = "",
+    left: Annotated[str, typer.Argument(help="A key or an asset id; a group's id; or a CSV file.")],
+    right: Annotated[
+        str, typer.Argument(help="The other one; after a group's id, the answer.")
+    ] = "",
     answer: Annotated[str, typer.Argument(help="distinct, linked or duplicate.")] = "",
     by: By = "",
     comment: Comment = "",
@@ -118,11 +120,14 @@ def verdict(
 ) -> None:
     """Say of two pictures that they are distinct, linked or duplicates; no scan asks again.
 
-    It holds until the picture of one of them changes. A CSV file has the columns left, right and
+    Said of a group, it holds for every pair in it. It holds until the picture of one of them
+    changes. A CSV file has the columns left, right and
     verdict, as the report's pairs.csv does once a column "verdict" is added; it is read as
     spreadsheets of any country save it (commas, semicolons or tabs; UTF-8, UTF-16 or Windows).
 
         dam-dedup verdict a.jpg b.jpg distinct --by anna
+
+        dam-dedup verdict 4f1c02aa distinct --by anna
 
         dam-dedup verdict pairs.csv --by anna
 
@@ -132,10 +137,19 @@ def verdict(
     data = b"" if right else read_bytes(left)
 
     from deployments.cli.output import print_json
+    from tasks.dedup.verdicts import VERDICTS
     from tasks.errors import MergeError
-    from tasks.queries.verdicts import Verdict, parse_verdicts, record_verdicts
+    from tasks.queries.verdicts import (
+        Verdict,
+        parse_verdicts,
+        record_verdicts,
+        verdicts_on_group,
+    )
+    from tasks.session import open_catalog
 
-    if right:
+    if right in VERDICTS and not answer:  # a group has one answer for all of its pairs
+        said = verdicts_on_group(open_catalog(settings), left, right, comment)
+    elif right:
         said = [Verdict(left, right, answer, comment)]
     else:
         said = parse_verdicts(data)
@@ -183,24 +197,31 @@ def _decide_file(
     outcome = decide_each(settings, plan, found.groups, by=by)
     said = [Verdict(one.left, one.right, one.verdict) for one in found.verdicts]
     number = record_verdicts(settings, said, by=by) if said else 0
-    wanted = {one.group: one.decision for one in found.groups if one.keeper is None}
+    wanted = {one.group: one.decision for one in found.groups if not one.plans_anew}
     if as_json:
         print_json(
             {
                 "decided": [as_data(one) for one in outcome],
                 "verdicts": number,
                 "keepers": found.keepers,
+                "values": found.values,
             }
         )
     else:
         show_decided(plan_id, outcome)
         typer.echo(f"{number} verdicts recorded; later scans keep to them")
-        if found.keepers:
+        anew = [one for one in found.groups if one.plans_anew]
+        if anew:
             picked = " ".join(
-                "--keeper " + shlex.quote(f"{group}={key}") for group, key in found.keepers.items()
+                [f"--keeper {shlex.quote(f'{name}={key}')}" for name, key in found.keepers.items()]
+                + [
+                    f"--value {shlex.quote(f'{name}:{field}={value}')}"
+                    for name, values in found.values.items()
+                    for field, value in values.items()
+                ]
             )
             typer.echo(
-                f"{len(found.keepers)} with another keeper are not decided; plan them anew, "
+                f"{len(anew)} with another keeper or value are not decided; plan them anew, "
                 f"then look and approve:\n  dam-dedup plan make {picked}"
             )
     if any(one.decision != wanted[one.group_id] for one in outcome):

@@ -14,6 +14,7 @@ from deployments.bench.calibrate import calibrate_app
 from deployments.bench.command import bench_app
 from deployments.cli import (
     auditing,
+    backing_up,
     blocklist,
     catalog,
     checking,
@@ -60,6 +61,7 @@ for part in (
     auditing,
     operating,
     catalog,
+    backing_up,
     local,
 ):
     part.register(app)
@@ -138,6 +140,12 @@ def options(
             "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
+    collection: Annotated[
+        str | None,
+        typer.Option(
+            "--collection", help="Take the settings of this collection of collections.yaml."
+        ),
+    ] = None,
 ) -> None:
     """Find duplicate images in a digital asset management system's storage.
 
@@ -147,6 +155,10 @@ def options(
 
     Every command tells more, with examples: dam-dedup scan --help
     """
+    if collection:
+        from deployments.collection_file import use_collection
+
+        use_collection(collection)
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

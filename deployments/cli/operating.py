@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -73,17 +74,57 @@ def deploy(
     wait: Annotated[
         float, typer.Option(min=0, max=600, help="Seconds to wait for a server that is starting.")
     ] = 0,
+    collections: Annotated[
+        Path | None,
+        typer.Option(help="File of collections [collections.yaml in this folder, if it is there]."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    reset_schedules: Annotated[
+        bool,
+        typer.Option(
+            "--reset-schedules",
+            help="Take schedules, pauses and parameters from the file, whatever was changed in the "
+            "UI.",
+        ),
+    ] = False,
+    adopt: Annotated[
+        bool,
+        typer.Option("--adopt", help="Take over what another folder or a newer release deployed."),
+    ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Remove what is left over of collections that are gone."),
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(help="Let a worker of each pool look at its setup afterwards."),
+    ] = True,
 ) -> None:
-    """Create work pool, automation and deployments on the Prefect server of PREFECT_API_URL.
+    """Bring work pools, deployments and alarms of a Prefect server up to date.
 
-    It may be run again at any time.
+    It may be run again at any time: schedules, pauses and parameters that somebody changed in the
+    UI stay as they are.
 
-        PREFECT_API_URL=http://localhost:4200/api dam-dedup deploy --wait 60
+        PREFECT_API_URL=http://localhost:4200/api dam-dedup deploy --dry-run
+
+        dam-dedup deploy --collections collections.yaml
     """
-    from deployments.bootstrap import bootstrap
+    from deployments.bootstrap import Choices, bootstrap
 
-    for name in bootstrap(say=warn, wait=wait):
-        typer.echo(name)
+    choices = Choices(
+        file=collections,
+        dry_run=dry_run,
+        reset_schedules=reset_schedules,
+        adopt=adopt,
+        prune=prune,
+        check=check,
+    )
+    for line in bootstrap(say=warn, wait=wait, choices=choices):
+        say(line)
+    if dry_run:
+        warn("nothing was changed: this was a dry run")
 
 
 def _show_effective(*, as_json: bool) -> None:

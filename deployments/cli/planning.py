@@ -63,6 +63,10 @@ def make(
     keeper: Annotated[
         list[str] | None, typer.Option(help="GROUP=KEY: another keeper for a group.")
     ] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(help="GROUP:FIELD=VALUE: which value of a field wins, as tags.owner=north."),
+    ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Also groups that were rejected or undone before.")
     ] = False,
@@ -76,7 +80,7 @@ def make(
     dam-dedup plan make --policy policy.yaml --keeper g41c=masters/a.tif
     """
     settings = read_settings(catalog)
-    chosen, keepers = policy_of(settings, policy), _keepers(keeper)
+    chosen, keepers, values = policy_of(settings, policy), _keepers(keeper), _values(value)
 
     from deployments.cli.output import progress_bars
     from tasks.merging.plan import plan_merges
@@ -84,7 +88,9 @@ def make(
 
     scan, space, _, _ = last_scan(settings)
     with progress_bars() as progress:
-        made = plan_merges(scan, space, chosen, keepers=keepers, again=again, progress=progress)
+        made = plan_merges(
+            scan, space, chosen, keepers=keepers, values=values, again=again, progress=progress
+        )
     _show_plan(settings, made.id, as_json=as_json, full=False)
 
 
@@ -115,6 +121,19 @@ def _show_plan(settings: Settings, plan_id: str, *, as_json: bool, full: bool) -
         print_json(data)
     else:
         show_plan(found, data, operations=full)
+
+
+def _values(given: list[str] | None) -> dict[str, dict[str, str]]:
+    from tasks.errors import MergeError
+
+    found: dict[str, dict[str, str]] = {}
+    for text in given or []:
+        group, colon, rest = text.partition(":")
+        field, sign, value = rest.partition("=")
+        if not (group and colon and field and sign and value):
+            raise MergeError(f"--value {text!r}: write GROUP:FIELD=VALUE")
+        found.setdefault(group, {})[field] = value
+    return found
 
 
 def _keepers(given: list[str] | None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from reports.history import plain, with_trends
 from reports.page import headline, totals
-from reports.words import counted, human_bytes, moment, reason_words, shown_key
+from reports.words import counted, human_bytes, moment, proof_words, reason_words, shown_key
 
 if TYPE_CHECKING:
     from flows.order import Outcome
@@ -66,6 +66,8 @@ def show_outcome(outcome: Outcome, *, as_json: bool) -> None:
             f"  {counted(unanswered, 'pair')} could not be compared: duplicates among them are not "
             "found; the next scan tries again"
         )
+    for line in proof_words(counts):
+        typer.echo(f"  {line}")
     for outcome_name, reasons in (
         ("skipped", summary.coverage.skipped),
         ("failed", summary.coverage.failed),

@@ -109,6 +109,7 @@ def scan(
     with progress_bars() as progress:
         outcome = run_scan(request, settings, progress=progress, folder=out)
     show_outcome(outcome, as_json=as_json)
+    outcome.check()
     if strict and outcome.summary.coverage.failed:
         raise typer.Exit(3)
 

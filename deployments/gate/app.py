@@ -21,6 +21,7 @@ from deployments.gate.forms import BODY_LIMIT, Form, parse_form
 from deployments.gate.health import upkeep_routes
 from deployments.gate.keys import Keys
 from deployments.gate.middleware import guard
+from deployments.gate.pictures import PictureRoutes
 from deployments.gate.report import ReportRoutes
 from deployments.gate.review_actions import Replan, decide_form, problems, replan_form
 from deployments.gate.service import Service
@@ -70,11 +71,15 @@ def create_app(
     if settings.merge.secret is not None:
         check_secret(settings)  # at the start: otherwise the first click would fail
     service = Service(settings)
+    gate = _Gate(service.settings, replan) if settings.merge.secret is not None else None
+    pictures = PictureRoutes(service.settings, gate.claim, gate.plan) if gate else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with service.running():
             yield
+        if pictures is not None:
+            pictures.close()
 
     async def check_key(request: Request) -> None:
         keys.check(request)
@@ -93,8 +98,7 @@ def create_app(
     for routes in (native_routes(service), compat_routes(service)):
         app.include_router(routes, dependencies=[Depends(check_key)])
     app.include_router(upkeep_routes(app, service, check_key))
-    if settings.merge.secret is not None:
-        gate = _Gate(service.settings, replan)
+    if gate is not None and pictures is not None:
         app.add_api_route(
             "/review/{token}",
             gate.show,
@@ -110,9 +114,10 @@ def create_app(
             include_in_schema=False,
         )
         app.include_router(
-            ReportRoutes(service.settings, gate._claim, gate._plan, replan).router,
+            ReportRoutes(service.settings, gate.claim, gate.plan, replan).router,
             include_in_schema=False,
         )
+        app.include_router(pictures.router, include_in_schema=False)
     return app
 
 
@@ -125,8 +130,8 @@ class _Gate:
 
     def show(self, token: str, page: str = "1", note: str = "", group: str = "") -> Response:
         """Show one page of the plan as it is now, by number or by a group on it."""
-        claim = self._claim(token)
-        plan = self._plan(claim)
+        claim = self.claim(token)
+        plan = self.plan(claim)
         mine = claim.groups(plan)
         number = page_of(plan, group, mine) or _page_number(page, pages(plan, mine))
         return self._page(
@@ -135,12 +140,12 @@ class _Gate:
 
     async def act(self, token: str, request: Request, page: str = "1") -> Response:
         """Record the decision of a form, or make a plan with other keepers."""
-        claim = await run_in_threadpool(self._claim, token)
+        claim = await run_in_threadpool(self.claim, token)
         form = await _read_form(request)
         return await run_in_threadpool(self._act, claim, form, token, page)
 
     def _act(self, claim: Claim, form: Form, token: str, page: str) -> Response:
-        plan = self._plan(claim)
+        plan = self.plan(claim)
         number = _page_number(page, pages(plan, claim.groups(plan)))
         if form.decision == "approve-all" and not form.keepers:
             return self._ask(claim, plan, number, form)
@@ -202,13 +207,15 @@ class _Gate:
         link = sign_link(self._settings, new, claim.reviewer, until=claim.until, groups=mine)
         return _see_other(f"{link.rsplit('/', 1)[-1]}?note=planned")
 
-    def _claim(self, token: str) -> Claim:
+    def claim(self, token: str) -> Claim:
+        """What a link says; 403 where it is none, or no longer."""
         try:
             return read_token(self._settings, token)
         except MergeError as error:
             raise HTTPException(403, str(error)) from error
 
-    def _plan(self, claim: Claim) -> Plan:
+    def plan(self, claim: Claim) -> Plan:
+        """The plan that a link is for; 404 where there is none."""
         try:
             plan = read_plan(open_catalog(self._settings), claim.hash)
         except MergeError as error:

@@ -107,7 +107,9 @@ def _replan(settings: Settings) -> Replan | None:
     if path is None:
         return None
 
-    def replan(plan_id: str, keepers: dict[str, str]) -> str:
+    def replan(
+        plan_id: str, keepers: dict[str, str], values: dict[str, dict[str, str]] | None = None
+    ) -> str:
         from tasks.errors import MergeError
         from tasks.merging.journal import read_plan
         from tasks.merging.plan import plan_merges
@@ -122,6 +124,6 @@ def _replan(settings: Settings) -> Replan | None:
                 "`dam-dedup plan make --keeper GROUP=KEY`"
             )
         scan, space, _, _ = last_scan(settings, plan.scan_id)
-        return plan_merges(scan, space, policy, keepers=keepers).id
+        return plan_merges(scan, space, policy, keepers=keepers, values=values).id
 
     return replan

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,6 +76,7 @@ class ReportRoutes:
             form=f"../{token}",
             decided=self._decided(plan),
             keepers=self._replan is not None,
+            pictures="pictures/" if self._settings.gate.picture_bytes else "",
         )
         body = report_page(_part(self._summary(plan), claim.groups(plan)), gate).body
         return Response(
@@ -130,7 +131,7 @@ class ReportRoutes:
             number = record_verdicts(self._settings, verdicts, by=claim.reviewer, channel="page")
         log.info("plan %s: %d groups and %d pairs by %s", plan.id, len(new), number, claim.reviewer)
         problems = {one.group_id: one.why for one in outcome if not one.decision}
-        link = self._replanned(claim, plan, found.keepers, problems)
+        link = self._replanned(claim, plan, found, problems)
         return {
             "decided": self._decided(plan),
             "problems": problems,
@@ -154,29 +155,33 @@ class ReportRoutes:
         return found
 
     def _replanned(
-        self, claim: Claim, plan: Plan, keepers: dict[str, str], problems: dict[str, str]
+        self, claim: Claim, plan: Plan, found: Decisions, problems: dict[str, str]
     ) -> str:
-        """The report of a new plan with the keepers that were picked; decides nothing."""
+        """The report of a new plan with the keepers and values that were picked."""
         decided = self._decided(plan)
-        wanted = {}
-        for name, key in keepers.items():
-            group = plan.group(name)
-            if (
-                group is None
-                or not _may(claim, plan, group)
-                or key not in group.duplicates
-                or name in decided
-            ):
-                problems[name] = "this keeper cannot be chosen for it (any more)"
+        keepers: dict[str, str] = {}
+        values: dict[str, dict[str, str]] = {}
+        for one in found.groups:
+            group = plan.group(one.group)
+            if not one.plans_anew or group is None:
+                continue
+            if not _may(claim, plan, group) or one.group in decided:
+                problems[one.group] = "it cannot be planned anew (any more)"
+            elif one.keeper is not None and one.keeper not in group.duplicates:
+                problems[one.group] = "this keeper cannot be chosen for it (any more)"
+            elif not _had(group, one.values):
+                problems[one.group] = "such a value cannot be chosen for it"
             else:
-                wanted[name] = key
-        if not wanted:
+                keepers |= {one.group: one.keeper} if one.keeper is not None else {}
+                values |= {one.group: dict(one.values)} if one.values else {}
+        if not (keepers or values):
             return ""
         if self._replan is None:
-            no_policy = "another keeper cannot be chosen here; ask for a new plan"
-            problems |= dict.fromkeys(wanted, no_policy)
+            no_policy = "another keeper or value cannot be chosen here; ask for a new plan"
+            problems |= dict.fromkeys([*keepers, *values], no_policy)
             return ""
-        new = read_plan(open_catalog(self._settings), self._replan(plan.id, wanted))
+        made = self._replan(plan.id, keepers, *([values] if values else []))
+        new = read_plan(open_catalog(self._settings), made)
         mine = claim.groups(plan)
         link = sign_link(self._settings, new, claim.reviewer, until=claim.until, groups=mine)
         return f"../{link.rsplit('/', 1)[-1]}/report"
@@ -201,6 +206,15 @@ class ReportRoutes:
                     raise HTTPException(404, f"{error}. Use the form instead") from error
                 self._kept = plan.hash, summary
             return self._kept[1]
+
+
+def _had(group: PlannedGroup, values: Mapping[str, str]) -> bool:
+    """Whether the files of a group have these values, by field."""
+    known = {
+        one.field: {(one.had or "").strip(), *(text.strip() for text in one.others.values())}
+        for one in group.fields
+    }
+    return all(text.strip() in known.get(name, ()) for name, text in values.items())
 
 
 def _may(claim: Claim, plan: Plan, group: PlannedGroup) -> bool:

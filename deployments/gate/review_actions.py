@@ -14,9 +14,9 @@ from tasks.merging.rules.plans import Plan
 from tasks.session import open_catalog
 from tasks.settings import Settings
 
-#: Makes a plan with other keepers. Takes the plan's id and, by group id, the key of the keeper that
-#: was picked; returns the new plan's id.
-Replan = Callable[[str, dict[str, str]], str]
+#: Makes a plan with other keepers. Takes the plan's id; by group id, the key of the keeper that was
+#: picked; and, where values were picked, by group id and field those. Returns the new plan's id.
+Replan = Callable[..., str]
 
 
 def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> list[Decided]:

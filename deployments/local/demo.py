@@ -111,10 +111,10 @@ def _fill_and_scan(folder: Path, bucket: str, images: Path | None, say: Say) -> 
     bootstrap(say=say)
     # An hourly scan that came due now would find the copies first, and the demo nothing new.
     pause_schedules()
-    _scan("full-scan/on-demand", "full", folder, say)
+    _scan("full-scan/Demo: full scan now", "full", folder, say)
     number = _put_all(client, bucket, _later(images))
     say(f"\nPut {number} more objects into the bucket.")
-    _scan("incremental-scan/on-demand", "incremental", folder, say)
+    _scan("incremental-scan/Demo: scan now", "incremental", folder, say)
     _merge_and_undo(client, bucket, say)
     _tell_mails(Path(os.environ["DAM_DEDUP_STACK_MAIL_DIR"]), say)
 
@@ -137,7 +137,7 @@ def _merge_and_undo(client: S3Client, bucket: str, say: Say) -> None:
         )
     before = _listed(client, bucket)
     request = {"plan_id": plan.id, "decision": "approve", "approved_by": "demo", "dry_run": False}
-    _run("merge-plan/on-demand", request, say)
+    _run("merge-plan/Demo: decide on a merge plan", request, say)
     after = _listed(client, bucket)
     gone = {key for key, _ in before} - {key for key, _ in after}
     if not gone:
@@ -146,7 +146,11 @@ def _merge_and_undo(client: S3Client, bucket: str, say: Say) -> None:
         f"Approved and merged: {len(gone)} objects moved into quarantine, what their tags and "
         "metadata said is with the keepers."
     )
-    _run("undo-merge/on-demand", {"target": plan.id, "undone_by": "demo", "dry_run": False}, say)
+    _run(
+        "undo-merge/Demo: undo a merge",
+        {"target": plan.id, "undone_by": "demo", "dry_run": False},
+        say,
+    )
     if _listed(client, bucket) != before:
         raise DemoError("the undo did not bring back what was there")
     say("Undone: every object is back, byte for byte.")

@@ -1,5 +1,5 @@
 // Many groups at once, with a summary before: what is accepted, and what is left out and why.
-function openBulk() {
+function openBulk(kind) {
   const dialog = byId("bulk");
   const radio = (value, label, checked) => h("label", {}, h("input", { type: "radio", name: "bulk-tier", value, checked }), label);
   const sum = h("div", { class: "sum", id: "bulk-sum", role: "status" });
@@ -7,6 +7,7 @@ function openBulk() {
   let chosenGroups = [];
   const read = () => {
     const tier = dialog.querySelector("[name=bulk-tier]:checked").value, prefix = byId("bulk-prefix").value;
+    const batch = byId("bulk-kind").value, word = byId("bulk-word").value;
     const least = Number(byId("bulk-score").value) || 0, within = byId("bulk-filtered").checked;
     const left = { decided: 0, closed: 0, asks: 0, refused: 0 };
     chosenGroups = [];
@@ -14,12 +15,13 @@ function openBulk() {
     for (const at of within ? order : GROUPS.keys()) {
       const group = GROUPS[at];
       if (tier !== "" && group.t !== Number(tier)) continue;
+      if (batch !== "" && group.k !== Number(batch)) continue;
       if (group.q < least - 1e-9) continue;
       if (prefix && !group.m.every((row) => row[KEY].startsWith(prefix))) continue;
       if (closed(group)) left.closed += 1;
       else if (decisionOf(group) && decisionOf(group) !== "skip") left.decided += 1;
-      else if (group.p && group.p.refused) left.refused += 1;
-      else if (mustAsk(group)) left.asks += 1;
+      else if (word === "accept" && refused(group)) left.refused += 1;
+      else if (word === "accept" && mustAsk(group)) left.asks += 1;
       else {
         chosenGroups.push(group);
         files += group.p ? group.p.files : group.n - 1;
@@ -28,25 +30,29 @@ function openBulk() {
     }
     const reasons = [[left.decided, "decided before"], [left.asks, "with a question for a person"], [left.refused, "that may not be merged"], [left.closed, "decided already or not yours to decide"]].filter(([n]) => n);
     const largest = [...chosenGroups].sort((one, two) => two.b - one.b).slice(0, 10);
+    if (word !== "accept") [files, size] = [0, 0]; // nothing is moved then
     put(sum, h("p", {}, h("b", {}, counted(chosenGroups.length, "group")), ": " + counted(files, "file") + (PLAN ? " would leave " + (files === 1 ? "its" : "their") + " place, " : ", ") + bytes(size) + (money(size) ? ", " + money(size) : "")),
-      ...doing(chosenGroups).map(([what, n]) => h("p", {}, shown(what) + ": " + counted(n, "group"))),
+      ...(word === "accept" ? doing(chosenGroups) : [[words("decide." + word), chosenGroups.length]]).map(([what, n]) => h("p", {}, shown(what) + ": " + counted(n, "group"))),
       reasons.length ? h("p", { class: "soft" }, "Left out: " + reasons.map(([n, why]) => number(n) + " " + why).join(", ") + ".") : null,
       largest.length ? h("details", { open: true }, h("summary", {}, largest.length < chosenGroups.length ? "The ten largest" : "These groups"),
         h("ol", { class: "largest small" }, ...largest.map((group) => h("li", {}, bdi(group.m[keeperOf(group)][KEY], "mono"), " stays, " + counted(group.p ? group.p.files : group.n - 1, "file") + ", " + bytes(group.b))))) : null);
     confirm.disabled = !chosenGroups.length;
-    confirm.textContent = PLAN ? "Merge " + counted(chosenGroups.length, "group") + ": move " + counted(files, "file") : "Confirm " + counted(chosenGroups.length, "group");
+    confirm.textContent = word !== "accept" ? words("bulk.press", { decision: words("decide." + word), groups: counted(chosenGroups.length, "group") }) : PLAN ? "Merge " + counted(chosenGroups.length, "group") + ": move " + counted(files, "file") : "Confirm " + counted(chosenGroups.length, "group");
   };
   put(dialog, h("h2", { id: "bulk-title" }, "Merge many at once"),
-    h("div", { class: "row", role: "radiogroup", "aria-label": "What they are" }, radio("0", TIER_WORDS[0] + " only", true), radio("1", TIER_WORDS[1] + " only"), radio("", "both")),
+    h("div", { class: "row", role: "radiogroup", "aria-label": "What they are" }, radio("0", TIER_WORDS[0] + " only", kind === undefined), radio("1", TIER_WORDS[1] + " only"), radio("", "both", kind !== undefined)),
+    h("div", { class: "row" }, h("label", {}, words("bulk.kinds") + " ", h("select", { id: "bulk-kind" }, h("option", { value: "" }, words("filter.kind.any")), ...DATA.batches.map((name, at) => h("option", { value: at, selected: at === kind }, words("batch." + name))))),
+      h("label", {}, words("bulk.what") + " ", h("select", { id: "bulk-word" }, h("option", { value: "accept" }, words("bulk.accept")), ...["distinct", "linked"].map((name) => h("option", { value: name }, words("decide." + name)))))),
     h("div", { class: "row" }, h("label", {}, "Every file below ", h("input", { type: "text", id: "bulk-prefix", placeholder: "prefix, e.g. web/", autocomplete: "off", spellcheck: "false" })),
       h("label", {}, "Score from ", h("input", { type: "number", id: "bulk-score", min: 0.5, max: 1, step: 0.01, value: 0.7 }))),
-    h("div", { class: "row" }, h("label", {}, h("input", { type: "checkbox", id: "bulk-filtered", checked: true }), "only the " + counted(order.length, "group") + " in the list as it is filtered now")),
+    h("div", { class: "row" }, h("label", {}, h("input", { type: "checkbox", id: "bulk-filtered", checked: kind === undefined }), "only the " + counted(order.length, "group") + " in the list as it is filtered now")),
     sum,
     h("div", { class: "end" }, h("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel"), confirm));
   dialog.oninput = read;
   confirm.addEventListener("click", () => {
+    const word = byId("bulk-word").value;
     dialog.close();
-    change(chosenGroups.map((group) => [group, { d: "accept", apart: undefined }]), "Accepted " + counted(chosenGroups.length, "group") + ".");
+    change(chosenGroups.map((group) => [group, { d: word, apart: undefined }]), words("bulk.said", { decision: words(word === "accept" ? "bulk.accept" : "decide." + word), groups: counted(chosenGroups.length, "group") }));
   });
   read();
   dialog.showModal();

@@ -18,7 +18,8 @@ function stage(group) {
   clearInterval(flickering);
   const keeper = keeperOf(group), other = comparedWith(group);
   const bar = h("div", { class: "modes", role: "toolbar", "aria-label": "Comparison" }, ...Object.entries(MODES).map(([name, label]) =>
-    h("button", { type: "button", id: "mode-" + name, class: "small", "aria-pressed": String(mode === name), on: { click: () => (name === "side" ? setMode(mode) : setMode(name)) } }, label, MODE_KEYS[name] ? [" ", h("kbd", {}, MODE_KEYS[name])] : null)));
+    h("button", { type: "button", id: "mode-" + name, class: "small", "aria-pressed": String(mode === name), on: { click: () => (name === "side" ? setMode(mode) : setMode(name)) } }, label, MODE_KEYS[name] ? [" ", h("kbd", {}, MODE_KEYS[name])] : null)),
+    h("button", { type: "button", id: "open-table", class: "small", "aria-keyshortcuts": "t", on: { click: openTable } }, words("table.open"), " ", h("kbd", {}, "t")));
   if (mode === "side" || other === undefined) return bar;
   const one = group.m[keeper], two = group.m[other], first = picture(one[PICTURE]), second = picture(two[PICTURE]);
   if (!first || !second) return h("div", {}, bar, h("p", { class: "soft" }, "There is no picture of both in this file."));

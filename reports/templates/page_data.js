@@ -17,6 +17,7 @@ const TIERS = ["exact", "near", "similar"];
 const TIER_WORDS = TIERS.map((tier) => words("tier." + tier));
 const STAYS = words("role.keeper"), COPY = words("role.duplicate");
 const STATES = ["new", "changed", "known"];
+let seen = ""; // the view that is open
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 // Members come as rows, to be small; these are their columns.
@@ -110,15 +111,24 @@ function sides(member) {
 function pairOf(group, one, two) {
   const found = group.e.find((edge) => (edge[0] === one && edge[1] === two) || (edge[0] === two && edge[1] === one));
   if (!found) return null;
-  const [first, , tier, score, changes, original, reasons, map, covered] = found;
+  const [first, , tier, score, changes, original, reasons, map, covered, differs] = found;
   const turned = first !== one;
   return {
     tier, score, changes, reasons,
     original: original === 0 ? "either" : (original === 1) !== turned ? "one" : "two",
     // From 0..1 of the first picture to 0..1 of the second; equal pictures lie on each other.
     map: map ? (turned ? inverse(map) : map) : [1, 0, 0, 1, 0, 0],
-    covered: covered ? { inTwo: (covered[0] === 1) !== turned, at: [covered[1], covered[2]], share: covered[3] } : null,
+    covered: placeOf(covered, turned), differs: placeOf(differs, turned),
   };
+}
+
+const placeOf = (place, turned) => (place ? { inTwo: (place[0] === 1) !== turned, at: [place[1], place[2]], share: place[3] } : null);
+
+// Where two pictures differ: what was added or covered, and what stands out; of two that are one place, one.
+function placesOf({ covered, differs }) {
+  if (!covered || !differs) return covered ? [covered] : differs ? [differs] : [];
+  const near = covered.inTwo === differs.inTwo && Math.hypot(covered.at[0] - differs.at[0], covered.at[1] - differs.at[1]) < 0.15;
+  return near ? [covered] : [covered, differs];
 }
 
 function evidenceWords(pair) {

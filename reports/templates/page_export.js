@@ -7,10 +7,15 @@ function verdictsOf(group) {
   const { d: decision } = recordOf(group);
   const keeper = keeperOf(group), apart = apartOf(group);
   if (!decision || decision === "skip") return [];
-  const all = decision === "distinct" || decision === "linked";
+  // Said of a whole group it holds for every pair: else all but the keeper came back as a group.
+  if (decision === "distinct" || decision === "linked") {
+    const members = [keeper, ...othersOf(group)];
+    return members.flatMap((one, n) => members.slice(n + 1).map((two) => (
+      [one, two, apart.includes(one) || apart.includes(two) ? "distinct" : decision]
+    )));
+  }
   return othersOf(group).flatMap((at) => {
     if (apart.includes(at)) return [[keeper, at, "distinct"]];
-    if (all) return [[keeper, at, decision]];
     // That two are exact copies needs nobody's word.
     const pair = pairOf(group, keeper, at);
     return (pair ? pair.tier : group.m[at][TIER]) === 0 ? [] : [[keeper, at, "duplicate"]];
@@ -26,7 +31,9 @@ function planWord(group) {
     word.decision = "approve";
     if (read) word.accept_questions = true;
     const keeper = keeperOf(group);
+    if (answered(group) && mustAsk(group)) word.accept_questions = true;
     if (group.m[keeper][KEY] !== group.p.keeper) word.keeper = group.m[keeper][KEY];
+    if (Object.keys(otherValues(group)).length) word.values = otherValues(group);
   }
   return word;
 }
@@ -58,23 +65,27 @@ function verdictsCsv(groups) {
   return [["left", "right", "verdict", "group", "left_key", "right_key"], ...rows].map((row) => row.map(cell).join(",") + "\n").join("");
 }
 
-function save(name, type, text) {
+function download(name, type, text) {
   const link = h("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+function save(name, type, text) {
+  download(name, type, text);
   unsaved = 0;
 }
 
 function openExport() {
   const found = tally(), all = decisionsOf(GROUPS), dialog = byId("export");
-  const others = all.groups.filter((word) => word.keeper);
+  const others = all.groups.filter((word) => word.keeper || word.values);
   const line = (text) => h("pre", {}, text);
   put(dialog, 
     h("h2", { id: "export-title" }, "Export decisions"),
     h("p", {}, counted(found.decided, "group") + " decided of " + number(GROUPS.length) + ": " + number(found.accept) + " accepted (" + bytes(found.bytes) + "), " + number(found.distinct) + " " + WORDS.distinct + ", " + number(found.linked) + " " + WORDS.linked + ". " + number(found.skip) + " " + WORDS.skip + "."),
     PLAN ? h("div", {}, h("p", {}, h("b", {}, "decisions.json"), " approves or rejects groups of the plan ", h("span", { class: "mono" }, PLAN.id), " and holds the verdicts on pairs:"),
       line("dam-dedup approve " + PLAN.id + " --decisions decisions.json --by YOUR-NAME"),
-      others.length ? h("p", {}, counted(others.length, "group") + " with another file that stays: the command says how to plan them anew; nothing is approved that no plan showed.") : null) : h("p", {}, "There is no merge plan: decisions are verdicts on pairs, which every later scan keeps to."),
+      others.length ? h("p", {}, counted(others.length, "group") + " with another file that stays or another value: the command says how to plan them anew; nothing is approved that no plan showed.") : null) : h("p", {}, "There is no merge plan: decisions are verdicts on pairs, which every later scan keeps to."),
     h("p", {}, h("b", {}, "verdicts.csv"), " holds the verdicts on pairs alone:"),
     line("dam-dedup verdict verdicts.csv --by YOUR-NAME"),
     GATE ? h("p", {}, h("b", {}, "Served by the gate: "), "decisions are recorded there by themselves, these files are copies.") : null,
@@ -126,6 +137,9 @@ async function flush(leaving) {
 async function send(due, leaving) {
   sending = true;
   for (const id of due) waiting.delete(id);
+  // A new plan holds all that was picked, not only what was picked last.
+  const picked = (id) => { const word = planWord(GROUPS[byGroup.get(id)]); return Boolean(word && (word.keeper || word.values)); };
+  if (due.some(picked)) due = [...new Set([...due, ...[...records.keys()].filter((id) => !held.has(id) && !waiting.has(id) && picked(id))])];
   try {
     const answer = await fetch(GATE.post, {
       method: "POST", credentials: "same-origin", keepalive: leaving,
@@ -152,6 +166,6 @@ function gateWords(group) {
   if (!GATE) return "";
   if (failures.has(group.i)) return "Not recorded: " + shown(failures.get(group.i));
   if (waiting.has(group.i)) return "Recorded in a few seconds; undo with u until then.";
-  if (replanned && recordOf(group).k) return "Another file was picked to stay: see the new plan.";
+  if (replanned && (recordOf(group).k || Object.keys(otherValues(group)).length)) return words("choice.replanned");
   return "";
 }

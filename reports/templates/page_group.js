@@ -13,6 +13,11 @@ function drawGroup() {
     put(byId("acts"));
     return;
   }
+  if (seen === "table") {
+    place.dataset.group = group.i;
+    drawActs(group);
+    return drawTable();
+  }
   const open = document.activeElement && place.contains(document.activeElement) ? document.activeElement.id : "";
   const scrolled = byId("sheet") ? byId("sheet").scrollLeft : 0;
   put(place, ...[groupHead(group), stage(group), sheet(group), planPart(group)].filter(Boolean));
@@ -74,7 +79,7 @@ function drawn(group, at, keeper, with_) {
   if (!source) return h("div", { class: "pic none soft" }, "no picture in this file", h("span", { class: "hidden" }, said));
   const [wide, high] = sides(member);
   const other = isKeeper ? with_ : keeper, met = other === undefined ? null : pairOf(group, at, other);
-  return h("div", { class: "pic" }, s("svg", { viewBox: "0 0 " + wide + " " + high, role: "img", "aria-label": said },
+  return h("button", { type: "button", class: "pic", title: words("table.open"), on: { click: () => { if (!isKeeper) chosen = at; openTable(); } } }, s("svg", { viewBox: "0 0 " + wide + " " + high, role: "img", "aria-label": said },
     s("image", { href: source, width: wide, height: high, preserveAspectRatio: "none" }), ...(met ? outlines(met, wide, high) : [])));
 }
 
@@ -88,11 +93,11 @@ function outlines(pair, wide, high) {
     marks.push(s("path", { class: "beyond", "fill-rule": "evenodd", d: "M0 0H" + wide + "V" + high + "H0Z" + frame }));
     marks.push(s("path", { class: "frame-under", d: frame }), s("path", { class: "frame", d: frame }));
   }
-  if (pair.covered) {
-    const spot = pair.covered.inTwo ? through(back, pair.covered.at) : pair.covered.at;
-    const radius = Math.max(0.05, 1.25 * Math.sqrt(pair.covered.share / Math.PI));
-    const place = { cx: spot[0] * wide, cy: spot[1] * high, rx: radius * wide * 1.15, ry: radius * high * 0.85 };
-    marks.push(s("ellipse", { class: "spot-under", ...place }), s("ellipse", { class: "spot", ...place }));
+  for (const place of placesOf(pair)) {
+    const spot = place.inTwo ? through(back, place.at) : place.at;
+    const radius = Math.max(0.05, 1.25 * Math.sqrt(place.share / Math.PI));
+    const around = { cx: spot[0] * wide, cy: spot[1] * high, rx: radius * wide * 1.15, ry: radius * high * 0.85 };
+    marks.push(s("ellipse", { class: "spot-under", ...around }), s("ellipse", { class: "spot", ...around }));
   }
   return marks;
 }
@@ -119,9 +124,10 @@ function factRows(group, columns) {
       continue;
     }
     out.push(h("tr", {}, h("th", { scope: "row" }, shown(name)), ...columns.map((at) => {
-      if (values[at] === values[keeper]) return h("td", { class: at === keeper ? "kept" : null, "data-label": shown(name) }, bdi(values[at]));
+      const asked = conflictOf(group, name), told = asked ? choice(group, asked[0], values[at], at) : bdi(values[at]);
+      if (values[at] === values[keeper]) return h("td", { class: at === keeper ? "kept" : null, "data-label": shown(name) }, told, at === keeper && asked ? result(group, asked[0]) : null);
       const how = said && values[at] !== "–" && values[keeper] !== "–" ? " " + said[measures[at] > measures[keeper] ? 1 : 0] : "";
-      return h("td", { class: "differs", "data-label": shown(name) }, h("span", { "aria-hidden": "true" }, "≠ "), h("span", { class: "hidden" }, "differs: "), bdi(values[at]), h("span", { class: "how" }, how));
+      return h("td", { class: "differs", "data-label": shown(name) }, h("span", { "aria-hidden": "true" }, "≠ "), h("span", { class: "hidden" }, "differs: "), told, h("span", { class: "how" }, how));
     })));
   }
   if (same.length) out.push(h("tr", { class: "same" }, h("th", { scope: "row" }, "Equal"), h("td", { colspan: columns.length }, ...same.flatMap(([name, value], nth) => [nth ? " · " : "", h("span", { class: "soft" }, shown(name) + " "), bdi(value)]))));
@@ -139,10 +145,12 @@ function planPart(group) {
     if (group.m[keeperOf(group)][KEY] !== plan.keeper && plan.acts) parts.push(h("p", { class: "warn" }, "You picked another file to stay than the plan. It has to be planned anew before it can be approved; accepting asks for that."));
     if (apartOf(group).length) parts.push(h("p", { class: "warn" }, "The plan merges whole groups. Accepting the rest rejects this one, records what is not a copy, and the next scan groups the others anew."));
     if (plan.fields.length) parts.push(h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "What the file that stays takes over" }, h("table", { class: "merge" }, h("thead", {}, h("tr", {}, ...["Field", "It has", "Duplicates have", "It gets"].map((name) => h("th", { scope: "col" }, name)))),
-      h("tbody", {}, ...plan.fields.map(([name, had, kept, others, rule, conflict]) => h("tr", {}, h("th", { scope: "row" }, bdi(name)), h("td", {}, value(had)),
-        h("td", {}, ...others.map(([text, times], nth) => [nth ? ", " : "", value(text), times > 1 ? h("span", { class: "soft" }, " (" + times + " files)") : ""]).flat()),
-        h("td", {}, conflict ? lost(name, kept, others) : h("b", {}, "+ ", value(kept)), h("span", { class: "soft small" }, " (" + shown(rule) + ")"))))))));
+      h("tbody", {}, ...plan.fields.map(([name, had, kept, others, rule, conflict]) => h("tr", {}, h("th", { scope: "row" }, bdi(name)), h("td", {}, conflict ? choice(group, name, had, "had") : value(had)),
+        h("td", {}, ...others.map(([text, times], nth) => [nth ? ", " : "", conflict && text !== had ? choice(group, name, text, "o" + nth) : value(text), times > 1 ? h("span", { class: "soft" }, " (" + times + " files)") : ""]).flat()),
+        h("td", {}, conflict ? result(group, name) || lost(name, kept, others) : h("b", {}, "+ ", value(kept)), h("span", { class: "soft small" }, " (" + shown(rule) + ")"))))))));
     for (const [nth, question] of plan.questions.entries()) parts.push(h("p", { class: "warn" }, plan.asks.indexOf(plan.asks[nth]) < nth ? null : [h("b", {}, "Question: "), shown(plan.asks[nth]) + " "], plan.asks[nth] === question ? null : h("span", { class: "small" }, "(" + shown(question) + ")")));
+    if (Object.keys(otherValues(group)).length) parts.push(h("p", { class: "warn" }, words("choice.anew")));
+    if (conflictsOf(group).length) parts.push(h("p", { class: "soft small" }, words("choice.how")));
     if (mustAsk(group)) parts.push(h("label", { class: "read" }, h("input", { type: "checkbox", id: "read", checked: recordOf(group).q, on: { change: (event) => { records.set(group.i, { ...recordOf(group), q: event.target.checked }); keep(); } } }), " I have read this; where values differ, those of the file that stays are kept"));
   }
   return h("section", { class: "part" }, ...parts);
@@ -159,6 +167,7 @@ function lost(name, kept, others) {
 function pressOf(group) {
   if (apartOf(group).length) return words("press.rest");
   if (group.p && group.p.acts && group.m[keeperOf(group)][KEY] !== group.p.keeper) return words("press.other");
+  if (Object.keys(otherValues(group)).length) return words("press.values");
   return group.p ? group.p.press : words("press.report");
 }
 
@@ -169,7 +178,7 @@ function drawActs(group) {
   const button = (name, key, label, kind) => h("button", { type: "button", id: "act-" + name, class: kind, disabled: blocked, "aria-pressed": String(decision === name), "aria-keyshortcuts": key, on: { click: () => decide(group, name) } }, label, " ", h("kbd", {}, key));
   const focused = document.activeElement && document.activeElement.id;
   put(byId("acts"), 
-    h("p", { class: "line small" + (refused(group) ? " bad" : ""), id: "act-line" }, lineOf(group) + (mustAsk(group) && !recordOf(group).q ? "; " + words("line.asks", { asks: [...new Set(group.p.asks)].map(shown).join("; ") }) : "") + "."),
+    h("p", { class: "line small" + (refused(group) ? " bad" : ""), id: "act-line" }, lineOf(group) + (mustAsk(group) && !answered(group) ? "; " + words("line.asks", { asks: [...new Set(group.p.asks)].map(shown).join("; ") }) : "") + "."),
     h("button", { type: "button", class: "turn", "aria-label": "Previous group", on: { click: () => step(-1) } }, "‹"),
     refused(group) ? null : button("accept", "a", "✓ " + pressOf(group), "accept"), button("distinct", "d", "≠ " + words("decide.distinct"), "distinct"), button("linked", "l", "⚭ " + words("decide.linked"), "linked"), button("skip", "s", "↷ " + words("decide.skip"), ""),
     h("button", { type: "button", id: "act-undo", "aria-keyshortcuts": "u", on: { click: undo } }, words("decide.undo") + " ", h("kbd", {}, "u")),

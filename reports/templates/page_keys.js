@@ -2,47 +2,61 @@
 const KEYS = [
   ["j ↓ →", "next group"], ["k ↑ ←", "previous group"], ["a", "merge as the button says"], ["d", words("decide.distinct")], ["l", words("decide.linked")],
   ["s", words("decide.skip")], ["u", "undo"], ["1 … 9", "let this file stay"], ["o", "overlay"], ["f", "flicker"], ["x", "slider"], ["e", "difference"],
-  ["c", "compare with the next duplicate"], ["b", "merge many"], ["g", "graph"], ["/", "search"], ["Esc", "side by side; close"], ["?", "this help"],
+  ["t", words("table.open")], ["+ -", words("keys.zoom")], ["0", words("keys.fit")], ["z", words("keys.whole")], ["m", words("table.lens")], ["h", words("table.marks")], ["n", words("table.next")], ["p", words("table.pair")], ["w", words("table.full")],
+  ["c", "compare with the next duplicate"], ["q", words("keys.question")], ["b", "merge many"], ["v", words("batches.title")], ["r", words("rules.title")], ["g", "graph"], ["/", "search"], ["Esc", "side by side; close"], ["?", "this help"],
 ];
-let seen = "";
+const VIEWS = ["overview", "groups", "table", "batches", "rules", "graph"];
 
 function view(name) {
   if (name === seen) return;
   seen = name;
-  for (const one of ["overview", "groups", "graph"]) {
+  for (const one of VIEWS) {
     byId("view-" + one).hidden = one !== name;
     const link = byId("to-" + one);
-    if (one === name) link.setAttribute("aria-current", "page");
+    if (!link) continue;
+    if (one === name || (one === "groups" && name === "table")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   document.body.className = "on-" + name;
   if (name !== "groups") clearInterval(flickering);
+  if (name !== "table") forgetWishes();
+  byId(name === "table" ? "table-foot" : "pane").append(byId("acts")); // one bar, where it is needed
   if (name === "groups") {
     reveal();
     drawList();
     drawGroup();
   }
+  if (name === "table") {
+    drawGroup();
+    byId("panes").focus({ preventScroll: true }); // what was pressed is hidden now
+  }
+  if (name === "batches") drawBatches();
+  if (name === "rules") drawRules();
   if (name === "graph") layGraph();
 }
 
 function route() {
-  const place = decodeURIComponent(location.hash.slice(1));
+  let place = decodeURIComponent(location.hash.slice(1));
+  const table = place.startsWith("table/");
+  if (table) place = place.slice(6);
   if (byGroup.has(place)) {
     if (!order.includes(byGroup.get(place))) clearFilters();
+    if (table) show(byGroup.get(place));
+    if (table !== (seen === "table")) view(table ? "table" : "groups");
     return go(byGroup.get(place));
   }
   if (place === "coverage") {
     view("overview");
     return byId("coverage").scrollIntoView();
   }
-  view(["groups", "graph"].includes(place) ? place : "overview");
+  view(["groups", "batches", "rules", "graph"].includes(place) ? place : "overview");
   if (place === "groups") byId("view-groups").classList.remove("opened");
   scrollTo(0, 0);
 }
 
 function clearFilters() {
   byId("search").value = "";
-  for (const id of ["by-tier", "by-state", "by-decision"]) byId(id).value = "";
+  for (const id of FILTERS) byId(id).value = "";
   applyFilters();
 }
 
@@ -59,9 +73,9 @@ const IN_GROUPS = {
   a: withGroup((group) => decide(group, "accept")), d: withGroup((group) => decide(group, "distinct")), l: withGroup((group) => decide(group, "linked")), s: withGroup((group) => decide(group, "skip")),
   o: () => setMode("overlay"), f: () => setMode("flicker"), x: () => setMode("slider"), e: () => setMode("difference"),
   c: withGroup((group) => { const others = othersOf(group); chosen = others[(others.indexOf(comparedWith(group)) + 1) % others.length]; drawGroup(); }),
-  Escape: () => { if (mode !== "side") setMode(mode); },
+  t: openTable, q: withGroup(() => nextQuestion()), Escape: () => { if (mode !== "side") setMode(mode); },
 };
-const ANYWHERE = { u: undo, "?": openKeys, b: openBulk, g: () => { location.hash = "graph"; }, "/": () => { location.hash = "groups"; view("groups"); byId("search").focus(); } };
+const ANYWHERE = { u: undo, "?": openKeys, b: () => openBulk(), v: () => { location.hash = "batches"; }, r: () => { location.hash = "rules"; }, g: () => { location.hash = "graph"; }, "/": () => { location.hash = "groups"; view("groups"); byId("search").focus(); } };
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
@@ -72,11 +86,11 @@ addEventListener("keydown", (event) => {
   }
   const sheetKeys = event.target.id === "sheet" && ["ArrowLeft", "ArrowRight"].includes(event.key); // these scroll it
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const act = ANYWHERE[key] || (seen === "groups" && !sheetKeys ? IN_GROUPS[key] : null);
+  const act = (seen === "table" && IN_TABLE[key]) || ANYWHERE[key] || (seen === "table" || (seen === "groups" && !sheetKeys) ? IN_GROUPS[key] : null);
   if (act) {
     event.preventDefault();
     act();
-  } else if (seen === "groups" && /^[1-9]$/.test(key) && GROUPS[current]) setKeeper(GROUPS[current], Number(key) - 1);
+  } else if ((seen === "groups" || seen === "table") && /^[1-9]$/.test(key) && GROUPS[current]) setKeeper(GROUPS[current], Number(key) - 1);
   else if (seen === "overview" && key === "j" && GROUPS.length) {
     event.preventDefault();
     forwardFromStart();
@@ -107,8 +121,11 @@ function paper() {
 
 // ---- start ---------------------------------------------------------------------------------------
 recall();
+recallRule();
 resume();
-for (const id of ["by-tier", "by-state", "by-decision", "sort"]) byId(id).addEventListener("change", applyFilters);
+fillFilters();
+byId("clear-filters").addEventListener("click", clearFilters);
+for (const id of [...FILTERS, "sort"]) byId(id).addEventListener("change", applyFilters);
 byId("search").addEventListener("input", applyFilters);
 byId("list").addEventListener("scroll", () => requestAnimationFrame(drawList), { passive: true });
 byId("field").addEventListener("scroll", () => requestAnimationFrame(drawGraph), { passive: true });
@@ -116,8 +133,8 @@ byId("zoom-in").addEventListener("click", () => zoom(1.25));
 byId("zoom-out").addEventListener("click", () => zoom(0.8));
 byId("open-export").addEventListener("click", openExport);
 byId("open-keys").addEventListener("click", openKeys);
-byId("open-bulk").addEventListener("click", openBulk);
-byId("open-bulk-top")?.addEventListener("click", openBulk);
+byId("open-bulk").addEventListener("click", () => openBulk());
+byId("open-bulk-top")?.addEventListener("click", () => openBulk());
 byId("start")?.addEventListener("click", (event) => { event.preventDefault(); forwardFromStart(); });
 addEventListener("hashchange", route);
 addEventListener("resize", () => { if (seen === "graph") layGraph(); else drawList(); });
@@ -125,6 +142,7 @@ addEventListener("beforeprint", paper);
 addEventListener("afterprint", () => put(byId("paper")));
 addEventListener("beforeunload", (event) => { if (unsaved && !keeps && !GATE) event.preventDefault(); });
 addEventListener("pagehide", () => flush(true));
+startTable();
 changed();
 route();
 document.documentElement.dataset.ready = "yes";

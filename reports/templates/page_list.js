@@ -4,7 +4,10 @@ let order = GROUPS.map((_, at) => at); // of the groups that pass the filter
 let current = 0; // of GROUPS
 let texts = null; // what a search looks through, made when it is first asked
 
+const FILTERS = ["by-tier", "by-state", "by-decision", "by-kind", "by-folder", "by-owner", "by-age", "by-bytes"];
+
 const filters = () => ({
+  kind: byId("by-kind").value, place: byId("by-folder").value, owner: byId("by-owner").value, age: byId("by-age").value, least: Number(byId("by-bytes").value),
   wanted: byId("search").value.trim().toLowerCase().split(/\s+/).filter(Boolean),
   tier: byId("by-tier").value, state: byId("by-state").value,
   decision: byId("by-decision").value, sort: byId("sort").value,
@@ -18,20 +21,52 @@ function textOf(at) {
   return texts[at];
 }
 
+// Who the files of a group belong to, by the fields that are called so.
+const OWNER = /(^|[.:])(owner|creator|artist|uploader)$/i;
+function ownersOf(group) {
+  const found = Object.entries(group.f || {}).filter(([name]) => OWNER.test(name)).flatMap(([, value]) => value);
+  return [...new Set(found.filter(Boolean))];
+}
+
+const foldersOf = (group) => [...new Set(group.m.map((row) => folder(row[KEY])))];
 const newest = (group) => Math.max(...group.m.map((row) => row[WHEN] || 0));
+const DAY = 86400, NOW = GROUPS.reduce((latest, group) => Math.max(latest, newest(group)), 0); // of the latest upload: a report is read later too
+const OF_AGE = (group, age) => (age === "old" ? newest(group) < NOW - 365 * DAY : newest(group) >= NOW - Number(age) * DAY);
+
+// The values that some filters offer: those there are, the most frequent first.
+function fillFilters() {
+  const counts = (valuesOf) => {
+    const found = new Map();
+    for (const group of GROUPS) for (const value of valuesOf(group)) found.set(value, (found.get(value) || 0) + 1);
+    return [...found].sort((one, two) => two[1] - one[1] || (one[0] < two[0] ? -1 : 1)).slice(0, 200);
+  };
+  const offer = (id, pairs) => byId(id).append(...pairs.map(([value, label, n]) => h("option", { value }, label + " (" + number(n) + ")")));
+  offer("by-kind", DATA.batches.map((name, at) => [at, words("batch." + name), GROUPS.filter((group) => group.k === at).length]).filter(([, , n]) => n));
+  offer("by-folder", counts(foldersOf).map(([value, n]) => [value || "/", shown(value || "/"), n]));
+  offer("by-owner", counts(ownersOf).map(([value, n]) => [value, shown(value), n]));
+}
+
+const oldest = (group) => Math.min(...group.m.map((row) => row[WHEN] || Infinity));
+const compare = (one, two) => (one < two ? -1 : one > two ? 1 : 0);
 const SORTS = {
   b: (one, two) => two.b - one.b, low: (one, two) => one.q - two.q, high: (one, two) => two.q - one.q,
   n: (one, two) => two.n - one.n, new: (one, two) => newest(two) - newest(one),
   key: (one, two) => (one.m[0][KEY] < two.m[0][KEY] ? -1 : 1),
+  kind: (one, two) => one.k - two.k, old: (one, two) => oldest(one) - oldest(two),
+  folder: (one, two) => compare(folder(one.m[0][KEY]), folder(two.m[0][KEY])), owner: (one, two) => compare(ownersOf(one).join(), ownersOf(two).join()),
 };
 
 function applyFilters() {
-  const { wanted, tier, state, decision, sort } = filters();
+  const { wanted, tier, state, decision, sort, kind, place, owner, age, least } = filters();
   order = [];
   GROUPS.forEach((group, at) => {
     if (tier !== "" && group.t !== Number(tier)) return;
     if (state !== "" && group.s !== Number(state)) return;
     if (decision === "refused" ? !refused(group) : decision === "asks" ? !mustAsk(group) : decision === "open" ? decisionOf(group) : decision && decisionOf(group) !== decision) return;
+    if (kind !== "" && group.k !== Number(kind)) return;
+    if (place && !group.m.some((row) => (folder(row[KEY]) || "/") === place)) return;
+    if (owner && !ownersOf(group).includes(owner)) return;
+    if ((age && !OF_AGE(group, age)) || group.b < least) return;
     if (wanted.length && !wanted.every((word) => textOf(at).includes(word))) return;
     order.push(at);
   });
@@ -40,7 +75,8 @@ function applyFilters() {
   if (order.length && !order.includes(current)) show(order[0]);
   drawList();
   drawGroup();
-  if (!byId("view-graph").hidden) layGraph();
+  if (seen === "graph") layGraph();
+  if (seen === "batches") drawBatches();
 }
 
 function drawList() {
@@ -90,8 +126,9 @@ function show(at) {
 function go(at, quiet) {
   if (at === undefined) return;
   show(at);
-  history.replaceState(null, "", "#" + GROUPS[current].i);
-  view("groups");
+  const table = seen === "table";
+  history.replaceState(null, "", (table ? "#table/" : "#") + GROUPS[current].i);
+  view(table ? "table" : "groups");
   reveal();
   drawList();
   drawGroup();
@@ -123,4 +160,6 @@ function changed() {
   byId("progress").textContent = number(found.decided) + " of " + number(GROUPS.length) + " decided · " + bytes(found.bytes) + " accepted";
   drawList();
   drawGroup();
+  if (seen === "batches") drawBatches();
+  if (seen === "rules") drawRules();
 }

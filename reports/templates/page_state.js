@@ -67,7 +67,7 @@ function undo() {
   if (back.length) {
     unsaved += 1;
     toast("Undone: " + (back.length === 1 ? "one step" : counted(back.length, "group")) + ".");
-    go(byGroup.get(back[0][0]), true);
+    if (seen !== "batches" && seen !== "rules") go(byGroup.get(back[0][0]), true);
   }
   changed();
 }
@@ -91,6 +91,7 @@ function recall() {
       if (Number.isInteger(record.k) && record.k > 0 && record.k < group.m.length) clean.k = record.k;
       if (Array.isArray(record.apart)) clean.apart = record.apart.filter((at) => Number.isInteger(at) && at >= 0 && at < group.m.length);
       if (record.q === true) clean.q = true;
+      if (record.w && typeof record.w === "object") clean.w = Object.fromEntries(Object.entries(record.w).filter(([name, value]) => typeof value === "string" && group.p && group.p.fields.some((field) => field[0] === name)));
       if (clean.d === "accept" && refused(group)) delete clean.d;
       if (record.sent === true) clean.sent = true;
       records.set(id, clean);
@@ -120,10 +121,9 @@ const refused = (group) => Boolean(group.p && group.p.refused);
 
 function decide(group, decision) {
   if (decision === "accept" && refused(group)) return toast(shown(group.p.line) + ".");
-  if (decision === "accept" && mustAsk(group) && !recordOf(group).q) {
-    const box = byId("read");
-    if (box) box.focus();
-    return toast("This group has a question: tick “I have read this” first.");
+  if (decision === "accept" && mustAsk(group) && !answered(group)) {
+    nextQuestion(Boolean(group.p.rest));
+    return toast(words("choice.first"));
   }
   const name = baseName(group.m[keeperOf(group)][KEY]);
   const said = { accept: "Accepted: ", distinct: "Not duplicates: ", linked: "Related, all stay: ", skip: "Left for later: " }[decision];

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from lancedb.index import Bitmap, BTree
 
 from tasks.catalog import schema
-from tasks.catalog.lease import Held, Lease, file_lease, held, s3_lease
+from tasks.catalog.lease import Held, Lease, file_lease, held, lease_wanted, s3_lease
 from tasks.catalog.migrations import run as migrations
 from tasks.catalog.vector_index import index_due, index_vectors
 from tasks.errors import CatalogBusyError, CatalogError
@@ -163,6 +163,8 @@ class Catalog:
             CatalogBusyError: when another scan goes on for longer than ``wait`` seconds.
         """
         with contextlib.ExitStack() as stack:
+            if self.on_s3 and self._client is not None:  # whose turn it is writes, too
+                stack.enter_context(lease_wanted(self._client, self.uri, "writer"))
             try:
                 stack.enter_context(self._lease(0, "scan"))
             except CatalogBusyError:

@@ -167,6 +167,7 @@ class _Found:
     fence: int
     term: float
     process: str
+    work: str = ""
 
     @property
     def died(self) -> bool:
@@ -176,6 +177,21 @@ class _Found:
         if not machine or machine != _machine() or not pid.isdigit():
             return False
         return _started(int(pid)) != started
+
+
+#: Place of a lease object to its ETag and the moment since which this process saw no other there.
+#: No two bodies of a lease are equal, so that the same ETag means that nobody wrote in between.
+_SEEN: dict[str, tuple[str, float]] = {}
+#: Leases that this process is going to take after the one that it waits for.
+_WANTED: list[S3Lease] = []
+
+
+def _unchanged_since(place: str, etag: str, begun: float) -> float:
+    """Since when a lease object has had this ETag, as far as this process has watched it."""
+    known, since = _SEEN.get(place, ("", begun))
+    if known != etag:
+        _SEEN[place], since = (etag, begun), begun
+    return since
 
 
 def _machine() -> str:
@@ -208,12 +224,16 @@ class S3Lease:
     Attributes:
         fence: goes up with every holder of the lease: a later holder has the larger number.
         term: seconds for which it is ours after each renewal.
+        cut_off: what the holder before was at (its `note`), where it never gave the lease up and
+            may still be alive; empty otherwise.
     """
 
     def __init__(
         self, client: S3Client, bucket: str, key: str, *, what: str, term: float, keep: bool
     ) -> None:
         self.fence = 0
+        self.cut_off = ""
+        self._work = ""
         self._client, self._bucket, self._key = client, bucket, key
         self.term = term
         self._what, self._keep = what, keep
@@ -249,6 +269,20 @@ class S3Lease:
                 f"{self.term:.0f} s, and another process may be writing. Scan again"
             )
 
+    def note(self, work: str) -> None:
+        """Write into the lease what we are about to do, for whoever takes it over from us.
+
+        Raises:
+            CatalogError: when that could not be written: then it must not be done.
+        """
+        if work == self._work:
+            return
+        self._work, self.cut_off = work, ""
+        before = self._until
+        self._renew()
+        if self._until <= before:
+            raise CatalogError(f"cannot write to the {self._what} lease {self.place} now")
+
     def take(self, wait: float) -> None:
         """Take the lease, and go on renewing it.
 
@@ -280,20 +314,22 @@ class S3Lease:
 
     def _acquire(self, wait: float) -> None:
         deadline = elapsed() + wait
-        seen, since = "", 0.0
         while True:
             begun = elapsed()
             found = self._read()
             if found is None:
                 if self._took(begun, 1, IfNoneMatch="*"):
                     return
-            elif not found.holder or found.died:
+            elif found.died:
                 if self._took(begun, found.fence + 1, IfMatch=found.etag):
                     return
-            elif found.etag != seen:
-                seen, since = found.etag, begun
-            elif begun - since > found.term * _MARGIN and self._took(
-                begun, found.fence + 1, IfMatch=found.etag
+            elif not found.holder:
+                if self._took(begun, found.fence + 1, found.work, IfMatch=found.etag):
+                    return
+            elif begun - _unchanged_since(
+                self.place, found.etag, begun
+            ) > found.term * _MARGIN and self._took(
+                begun, found.fence + 1, found.work, IfMatch=found.etag
             ):
                 log.warning(
                     "took over %s: %s did not renew it for %.0f s",
@@ -309,11 +345,24 @@ class S3Lease:
                     "DAM_DEDUP_CATALOG__BUSY_SECONDS. A process that died is waited for for "
                     f"{found.term if found else self.term:.0f} s"
                 )
+            self._watch_the_next()
             time.sleep(min(_POLL_SECONDS, max(0.01, deadline - elapsed())))
 
-    def _took(self, begun: float, fence: int, **condition: str) -> bool:
+    def _watch_the_next(self) -> None:
+        """Look at the leases that will be wanted after this one, which may be one process's too."""
+        for lease in _WANTED:
+            if lease.place == self.place:
+                continue
+            with contextlib.suppress(ClientError, BotoCoreError):
+                begun = elapsed()
+                if (found := lease._read()) is not None:
+                    _unchanged_since(lease.place, found.etag, begun)
+
+    def _took(self, begun: float, fence: int, work: str = "", **condition: str) -> bool:
         """Whether the lease became ours; of several that try, one succeeds."""
         self.fence = fence
+        # It stays in the lease until it is dealt with: we may die at once, too.
+        self.cut_off = self._work = work
         try:
             etag = self._put(self._body(), **condition)
         except ClientError as error:
@@ -359,6 +408,7 @@ class S3Lease:
                 "fence": self.fence,
                 "term": self.term,
                 "beat": self._beat,
+                "work": self.cut_off if free else self._work,
                 "process": self._process,
                 "until": 0 if free else time.time() + self.term,
             }
@@ -384,7 +434,8 @@ class S3Lease:
         except (ValueError, TypeError, AttributeError):
             return _Found(found["ETag"], "", 0, LEASE_SECONDS, "")
         process = str(lease.get("process") or "")
-        return _Found(found["ETag"], holder, fence, min(max(term, 0.1), 3600.0), process)
+        work = str(lease.get("work") or "")
+        return _Found(found["ETag"], holder, fence, min(max(term, 0.1), 3600.0), process, work)
 
     def _check_preconditions(self) -> None:
         """A store that lets a second ``If-None-Match: *`` through would let two writers in."""
@@ -396,6 +447,27 @@ class S3Lease:
             f"the store of s3://{self._bucket} ignores If-None-Match, so a catalog there is not "
             "safe; keep the catalog in a local folder (DAM_DEDUP_CATALOG__URI)"
         )
+
+
+def _lease_of(client: S3Client, uri: str, name: str, *, keep: bool) -> S3Lease:
+    parts = urlsplit(uri)
+    key = f"{parts.path.strip('/')}/.{name}.lease".lstrip("/")
+    return S3Lease(client, parts.netloc, key, what=name, term=LEASE_SECONDS, keep=keep)
+
+
+@contextlib.contextmanager
+def lease_wanted(client: S3Client, uri: str, name: str) -> Iterator[None]:
+    """Inside the block, waiting for any lease also counts as waiting for this one.
+
+    A process that stood still may hold several. Waited for one after another, three of them took
+    305 seconds; watched together, one term is enough for all.
+    """
+    lease = _lease_of(client, uri, name, keep=True)
+    _WANTED.append(lease)
+    try:
+        yield
+    finally:
+        _WANTED.remove(lease)
 
 
 @contextlib.contextmanager
@@ -415,9 +487,7 @@ def s3_lease(
         CatalogBusyError: when somebody else holds it for longer than ``wait`` seconds.
         CatalogError: when the store ignores preconditions, so that no lease can be trusted.
     """
-    parts = urlsplit(uri)
-    key = f"{parts.path.strip('/')}/.{name}.lease".lstrip("/")
-    lease = S3Lease(client, parts.netloc, key, what=name, term=LEASE_SECONDS, keep=keep)
+    lease = _lease_of(client, uri, name, keep=keep)
     lease.take(wait)
     try:
         yield lease

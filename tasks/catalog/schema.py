@@ -85,6 +85,10 @@ TOMBSTONE = pa.schema([ASSET_LISTING[0], pa.field("removed_at", _TIME)])
 
 THUMBNAILS = pa.schema([_key("content"), pa.field("jpeg", pa.large_binary())])
 
+#: What a file says of its picture (EXIF, IPTC-IIM, XMP, texts) as one XMP packet, by the first half
+#: of the file's SHA-256: for merges, which bring it to the keeper. A file that says nothing has an
+#: empty packet; one that was read by a release before this table has no row.
+PACKETS = pa.schema([_key("file"), pa.field("packet", pa.string())])
 #: What a first look at a picture needs (:mod:`tasks.dedup.first_look`): ``data`` is at most 16 kB,
 #: ``rule`` names how it was made. Features of another rule are made anew from the thumbnail.
 FEATURES = pa.schema(
@@ -441,6 +445,7 @@ LAST_EVENTS = pa.schema(
 TABLES: dict[str, pa.Schema] = {
     "assets": ASSETS,
     "thumbnails": THUMBNAILS,
+    "packets": PACKETS,
     "features": FEATURES,
     "spaces": SPACES,
     "pairs": PAIRS,

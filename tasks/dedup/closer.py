@@ -18,6 +18,7 @@ from tasks.dedup.evidence import Evidence
 from tasks.dedup.features import Features
 from tasks.dedup.recolour import recoloured
 from tasks.dedup.residual import measure_residual
+from tasks.dedup.see_through import see_through
 from tasks.dedup.sharpness import uneven_sharpness
 from tasks.dedup.windows import Floats
 from tasks.records import THUMBNAIL_SIDE
@@ -32,7 +33,12 @@ def look_closer(left: Features, right: Features, evidence: Evidence, matrix: Mat
         evidence: of the pair.
         matrix: float64 (2, 3), the refined fit, pixels of left to pixels of right.
     """
-    evidence = replace(evidence, besides=left.besides != right.besides)
+    evidence = replace(
+        evidence,
+        besides=left.besides != right.besides,
+        see_through=see_through(left, right, matrix),
+        both_transparent=left.alpha is not None and right.alpha is not None,
+    )
     frame = make_frame(left, right, matrix, THUMBNAIL_SIDE)
     if frame is None:
         return evidence

@@ -25,6 +25,8 @@ _FRAME = 320
 #: (above 0.5), or they have nothing in common. 2,258 copies had 0.51 and more, 525 other shots of
 #: one scene 0.28; half of what chance lays over one another has less.
 _LEAST_AGREEING = 0.25
+#: Cells whose strongest channel lies between these tell an exposure, which has at least this gain.
+_TELLS, _UNCLIPPED, _LEAST_GAIN = 24.0, 200.0, 1.08
 #: Fewer pixels in common tell nothing.
 _LEAST_PIXELS = 600
 #: Sides of a frame that the flow's two scales of 8 pixel patches fit into.
@@ -319,11 +321,47 @@ def _colours(frame: Frame, same: Mask) -> tuple[float, float, float]:
     if keep.sum() < 12:
         return 1.0, 0.0, 0.0
     a, b = (small(rgb)[keep] / weight[keep][:, None] for rgb in (frame.left, frame.right))
+    there, error, tint = _told_either_way(a, b)
+    for one, two, rgb, forward in ((a, b, frame.left, True), (b, a, frame.right, False)):
+        gain = _exposure(one, two)
+        if gain > 1:
+            exposed = small(cv2.convertScaleAbs(rgb, alpha=gain))[keep] / weight[keep][:, None]
+            sides = (exposed, two) if forward else (two, exposed)
+            told = _told_either_way(*sides)
+            if told[1] < error:
+                there, error, tint = told
+    return there, error, tint
+
+
+def _told_either_way(a: Floats, b: Floats) -> tuple[float, float, float]:
+    """Saturation of b against a, what is left unexplained, and the tint.
+
+    Of a grey left nothing can be told: then it is asked the other way round.
+    """
     there, error, tint = _recoloured(a, b)
     back, error_back, _ = _recoloured(b, a)
-    if error_back < error:  # of a grey left nothing can be told: ask the other way round
-        there, error = 1 / max(back, 0.05), error_back
-    return there, error, tint
+    return (1 / max(back, 0.05), error_back, tint) if error_back < error else (there, error, tint)
+
+
+def _exposure(a: Floats, b: Floats) -> float:
+    """The gain of a stronger exposure from cells (n, 3) of Y, Cr, Cb to others; 1: there is none.
+
+    A channel that clips stays behind the others, which is another hue that no white balance
+    explains. So the gain is told by cells that are dark enough in both.
+    """
+    one, two = _rgb(a), _rgb(b)
+    dark = (one.max(axis=1) > _TELLS) & (two.max(axis=1) < _UNCLIPPED)
+    if dark.sum() < 12:
+        return 1.0
+    gain = float(np.median(two[dark].mean(axis=1) / one[dark].mean(axis=1)))
+    return gain if gain > _LEAST_GAIN else 1.0
+
+
+def _rgb(cells: Floats) -> Floats:
+    """RGB of Y, Cr, Cb (ITU-T T.871)."""
+    y, red, blue = cells[:, 0], cells[:, 1] - 128, cells[:, 2] - 128
+    rgb = np.stack([y + 1.402 * red, y - 0.714 * red - 0.344 * blue, y + 1.772 * blue], axis=1)
+    return np.asarray(np.clip(rgb, 0, 255), dtype=np.float32)
 
 
 def _recoloured(a: Floats, b: Floats) -> tuple[float, float, float]:

@@ -46,9 +46,22 @@ class Evidence:
         recoloured: share of a thing whose tone changed on a ground that did not.
         uneven: share of the detailed area that is sharper or softer than the rest lets expect.
         besides: whether the two files hold different things that the pictures do not show.
+        around_left: what left shows around right: -1 (more of the picture) to 1 (a frame), see
+            :func:`~tasks.dedup.surroundings.look_around`.
+        around_right: what right shows around left.
+        overlaid: share of the common area in which the two differ beyond their tones.
+        overlay: which of them has something laid over it there: positive right, negative left, see
+            :class:`~tasks.dedup.overlay.Overlay`.
+        lost: how much detail right has lost against left: fine along rows, fine along columns, and
+            less fine, see :func:`~tasks.dedup.detail.compare_detail`; None: not comparable.
         proof: what the originals said: ``same``, ``differs``, ``unknown`` or ``unreadable``; empty:
             they were not compared.
         proof_box: around what differs most at full size, in right: x0, y0, x1, y1 in 0..1.
+        see_through: share of the common area that is more transparent in one than in the other.
+        veil: share of the area that lies under a pattern laid over all of one picture, such as a
+            tiled watermark; what else is measured is measured without it.
+        veiled: which picture that is: ``left``, ``right``, ``both``, or empty.
+        both_transparent: whether neither is opaque everywhere.
     """
 
     method: str
@@ -91,8 +104,17 @@ class Evidence:
     recoloured: float = 0.0
     uneven: float = 0.0
     besides: bool = False
+    around_left: float = 0.0
+    around_right: float = 0.0
+    overlaid: float = 0.0
+    overlay: float = 0.0
+    lost: tuple[float, float, float] | None = None
     proof: str = ""
     proof_box: Box = (0.0, 0.0, 1.0, 1.0)
+    see_through: float = 0.0
+    both_transparent: bool = False
+    veil: float = 0.0
+    veiled: str = ""
 
     def as_json(self) -> str:
         """Compact JSON; numbers to four digits."""
@@ -105,8 +127,8 @@ class Evidence:
     def from_json(text: str) -> Evidence:
         """What :meth:`as_json` wrote."""
         data = json.loads(text)
-        for name in ("box_left", "box_right", "covered_at", "differs_at", "proof_box"):
-            if name in data:  # evidence of before does not say
+        for name in ("box_left", "box_right", "covered_at", "differs_at", "proof_box", "lost"):
+            if data.get(name) is not None:  # evidence of before does not say
                 data[name] = tuple(data[name])
         known = {field.name for field in fields(Evidence)} & set(data)
         return Evidence(**{name: data[name] for name in known})

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tasks.dedup.evidence import Evidence
+from tasks.dedup.origin import PictureFacts, find_origin, true_scale, turn_around
+from tasks.dedup.see_through import looks_otherwise
 from tasks.dedup.verify import RECOLOURED, calibration, reads_differently
-from tasks.records import THUMBNAIL_SIDE
 
 #: Differences below these are not worth a word.
 _TURN, _STRETCH, _CROP, _SCALE, _STOPS = 0.6, 0.02, 0.03, 0.05, 0.1
 
+#: From so much of the area on, something was added or covered.
+_COVERED = 0.004
 #: From so much of the area on, another sharpness is worth a word.
 _UNEVEN = 0.01
+#: And so much other transparency.
+_SEE_THROUGH = 0.005
 #: What a person would read, by the kind of a difference.
 _READ = {"ink": "lettering", "left": "lettering", "right": "lettering", "tone": "a filled area"}
-
-
-@dataclass(frozen=True, slots=True)
-class PictureFacts:
-    """What is known of one file of a pair.
-
-    Attributes:
-        quality: JPEG quality as the IJG library counts it, if it is a JPEG.
-    """
-
-    width: int
-    height: int
-    size: int
-    format: str
-    quality: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,63 +46,44 @@ def explain_pair(evidence: Evidence, left: PictureFacts, right: PictureFacts) ->
         left: the file the evidence calls left.
         right: the other.
     """
-    forward, reasons_left = _signs(evidence, left, right)
-    backward, reasons_right = _signs(turn_around(evidence), right, left)
-    if forward == backward:
-        return Explanation(_changes(evidence, left, right), "either", ())
-    if forward > backward:
-        return Explanation(_changes(evidence, left, right), "left", tuple(reasons_left))
-    return Explanation(_changes(turn_around(evidence), right, left), "right", tuple(reasons_right))
+    origin = find_origin(evidence, left, right)
+    if origin.side == "right":
+        changes = _changes(turn_around(evidence), right, left)
+    else:
+        changes = _changes(evidence, left, right)
+    return Explanation(changes, origin.side, origin.reasons)
 
 
-def turn_around(evidence: Evidence) -> Evidence:
-    """The same pair, left described against right."""
-    turned = {"left": "right", "right": "left"}
-    return replace(
-        evidence,
-        differs=turned.get(evidence.differs, evidence.differs),
-        scale=1 / max(evidence.scale, 1e-6),
-        rotation=evidence.rotation if evidence.mirrored else -evidence.rotation,
-        aspect=1 / max(evidence.aspect, 1e-6),
-        share_left=evidence.share_right,
-        share_right=evidence.share_left,
-        box_left=evidence.box_right,
-        box_right=evidence.box_left,
-        gain=-evidence.gain,
-        contrast=1 / max(evidence.contrast, 1e-6),
-        saturation=1 / max(evidence.saturation, 0.05),
-        sharpness=1 / max(evidence.sharpness, 1e-6),
-    )
+def kinds_of(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> frozenset[str]:
+    """What was done to ``one`` to get ``two``, as words for sorting; of the same rules as the text.
 
+    Args:
+        evidence: two against one.
+        one: the file the evidence calls left.
+        two: the other.
 
-def _signs(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> tuple[int, list[str]]:
-    """How much speaks for ``one`` being the original, and what."""
-    points, reasons = 0, []
-    scale = _true_scale(evidence, one, two)
-    zoom = math.log(max(scale, 1e-9))
-    if round(zoom, 6) < -_SCALE:
-        points += 2
-        reasons.append(
-            f"higher resolution ({one.width} x {one.height} against {two.width} x {two.height})"
-        )
-    if evidence.share_left < 0.97 and evidence.share_right > 0.97:
-        points += 2
-        reasons.append("shows more of the picture")
-    if evidence.saturation < 0.5 and evidence.hue_error <= calibration().hue_error:
-        points += 2
-        reasons.append("in full colour")
-    if one.quality and two.quality and one.quality >= two.quality + 5:
-        points += 1
-        reasons.append(f"less compressed (JPEG quality about {one.quality} against {two.quality})")
-    elif (
-        _density(one) > 1.3 * _density(two) and abs(round(math.log(max(scale, 1e-9)), 6)) <= _SCALE
-    ):
-        points += 1
-        reasons.append("less compressed")
-    if evidence.sharpness < 0.75:
-        points += 1
-        reasons.append("sharper")
-    return points, reasons
+    Returns:
+        Some of ``resized``, ``format``, ``saved`` (another JPEG quality), ``cropped``, ``framed``,
+        ``turned`` (mirrored, rotated or stretched), ``tones``, ``added`` (something lies on it) and
+        ``detail`` (another small place differs, or the files hold further things).
+    """
+    covered = evidence.covered >= _COVERED
+    signs = {
+        "cropped": evidence.share_left < 1 - _CROP,
+        "framed": evidence.share_right < 1 - _CROP,
+        "turned": evidence.mirrored
+        or abs(evidence.rotation) > _TURN
+        or abs(evidence.aspect - 1) > _STRETCH,
+        "resized": abs(true_scale(evidence, one, two) - 1) > _SCALE,
+        "tones": bool(_tones(evidence)),
+        "added": covered,
+        "detail": reads_differently(evidence)
+        or evidence.besides
+        or (not covered and (bool(evidence.differs) or evidence.uneven > _UNEVEN)),
+        "format": one.format != two.format,
+        "saved": bool(one.quality and two.quality and abs(one.quality - two.quality) >= 5),
+    }
+    return frozenset(name for name, holds in signs.items() if holds)
 
 
 def _changes(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> str:
@@ -137,7 +107,7 @@ def _geometry(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> list[
     if abs(evidence.aspect - 1) > _STRETCH:
         how = "wider" if evidence.aspect > 1 else "narrower"
         words.append(f"stretched {abs(evidence.aspect - 1):.0%} {how}")
-    scale = _true_scale(evidence, one, two)
+    scale = true_scale(evidence, one, two)
     if abs(scale - 1) > _SCALE:
         words.append(f"scaled {scale:.2g}x")
     return words
@@ -170,7 +140,7 @@ def _content(evidence: Evidence) -> list[str]:
     words = []
     if reads_differently(evidence):
         words.append(f"differs in {_READ[evidence.differs]} at the {_place(evidence.differs_at)}")
-    elif evidence.covered >= 0.004:
+    elif evidence.covered >= _COVERED:
         place = _place(evidence.covered_at)
         share = f"{evidence.covered:.0%} of the area"
         words.append(f"something added or covered at the {place}: {share}")
@@ -182,6 +152,14 @@ def _content(evidence: Evidence) -> list[str]:
         words.append(f"differs at full size at the {place}")
     if evidence.uneven > _UNEVEN:
         words.append("sharp in other parts of the picture")
+    if evidence.veil > 0:
+        words.append(
+            f"a pattern, such as a watermark, over all of it: {evidence.veil:.0%} of the area"
+        )
+    if looks_otherwise(evidence):
+        words.append("looks different on a dark or a light ground")
+    elif evidence.see_through > _SEE_THROUGH:
+        words.append(f"otherwise transparent: {evidence.see_through:.0%} of the area")
     if evidence.besides:
         words.append("other pages, frames or hidden samples in the file")
     return words
@@ -202,16 +180,3 @@ def _encoding(one: PictureFacts, two: PictureFacts) -> list[str]:
     if one.quality and two.quality and abs(one.quality - two.quality) >= 5:
         words.append(f"JPEG quality about {two.quality} against {one.quality}")
     return words
-
-
-def _true_scale(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> float:
-    """Pixels of the second file per pixel of the first; evidence knows thumbnails only."""
-
-    def shrink(side: PictureFacts) -> float:
-        return min(1.0, THUMBNAIL_SIDE / max(side.width, side.height, 1))
-
-    return evidence.scale * shrink(one) / shrink(two)
-
-
-def _density(side: PictureFacts) -> float:
-    return side.size / max(side.width * side.height, 1)

@@ -8,6 +8,7 @@ retrieval", 2012), so that their product is a similarity.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,8 +24,11 @@ _MOST = 500
 #: Half of SIFT's usual contrast threshold: soft and dark pictures have corners too.
 _CONTRAST = 0.02
 
-#: How such a comment begins; the reader of images writes it.
-_BESIDES = b"besides "
+#: A picture whose long side is shorter is an icon, and is looked at from this size on.
+_ICON, _ENLARGED = 32, 64
+#: How comments begin that tell of transparency, and how the lines of another do, which tells what
+#: a file holds besides and how fine it is; the reader of images writes them.
+_ALPHA, _BESIDES, _DETAIL = b"alpha ", "besides ", "detail "
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -41,6 +45,13 @@ class Features:
         coarse: float32 (24, 24), grey levels of the picture squeezed into a square, their mean
             taken away.
         besides: digest of what the file holds and the picture does not show; empty: nothing.
+        detail: how fine the full picture is, see :func:`~tasks.dedup.detail.read_detail`; empty: it
+            was not measured.
+        alpha: uint8 (h, w), how opaque a picture that is not opaque everywhere is; at most half as
+            large as ``rgb``.
+        ground: what a transparent picture lies on.
+        enlarged: how many times larger than the thumbnail ``rgb`` is: icons are made larger, for a
+            window of a few pixels sees nothing of them.
     """
 
     rgb: Pixels
@@ -48,6 +59,10 @@ class Features:
     descriptors: Floats
     coarse: Floats
     besides: str = ""
+    detail: str = ""
+    alpha: Pixels | None = None
+    ground: tuple[int, int, int] = (255, 255, 255)
+    enlarged: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,6 +84,10 @@ class Features:
             self.descriptors[:, reflected_cells()],
             self.coarse[:, ::-1],
             self.besides,
+            self.detail,
+            None if self.alpha is None else self.alpha[:, ::-1],
+            self.ground,
+            self.enlarged,
         )
 
 
@@ -111,6 +130,10 @@ def extract_features(jpeg: bytes) -> Features:
     scale = THUMBNAIL_SIDE / max(bgr.shape[:2])
     if scale < 1:
         bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    enlarged = 1
+    if max(bgr.shape[:2]) < _ICON:
+        enlarged = -(-_ENLARGED // max(bgr.shape[:2]))
+        bgr = cv2.resize(bgr, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC)
     grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
     found, raw = _sift().detectAndCompute(grey, None)
     if raw is None:
@@ -121,18 +144,49 @@ def extract_features(jpeg: bytes) -> Features:
     rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     small = cv2.resize(rgb, (24, 24), interpolation=cv2.INTER_AREA)
     coarse = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    notes = list(_comments(jpeg))
+    said = [line for note in notes for line in _lines(note)]
+    alpha, ground = _transparency(notes)
     return Features(
-        rgb, points[:_MOST], descriptors[:_MOST], coarse - coarse.mean(), _comment(jpeg)
+        rgb,
+        points[:_MOST],
+        descriptors[:_MOST],
+        coarse - coarse.mean(),
+        besides=_said(said, _BESIDES),
+        detail=_said(said, _DETAIL),
+        alpha=alpha,
+        ground=ground,
+        enlarged=enlarged,
     )
 
 
-def _comment(jpeg: bytes) -> str:
-    """What a thumbnail's comment says that its file holds besides the picture (ITU-T T.81, B.2)."""
+def _said(lines: list[str], name: str) -> str:
+    """The line of a comment that begins so, without its beginning."""
+    return next((line[len(name) :] for line in lines if line.startswith(name)), "")
+
+
+def _lines(note: bytes) -> list[str]:
+    """The lines of a comment; none of one that is no text."""
+    return [] if note.startswith(_ALPHA) else note.decode("ascii", "replace").splitlines()
+
+
+def _comments(jpeg: bytes) -> Iterator[bytes]:
+    """What a thumbnail's comments say (ITU-T T.81, B.2)."""
     at = 2
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:
         size = int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        text = jpeg[at + 4 : at + 2 + size]
-        if jpeg[at + 1] == 0xFE and text.startswith(_BESIDES):
-            return text[len(_BESIDES) :].decode("ascii", "replace")
+        if jpeg[at + 1] == 0xFE:
+            yield jpeg[at + 4 : at + 2 + size]
         at += 2 + size
-    return ""
+
+
+def _transparency(notes: list[bytes]) -> tuple[Pixels | None, tuple[int, int, int]]:
+    """How opaque the picture is, and its ground."""
+    for note in notes:
+        if note.startswith(_ALPHA):
+            red, green, blue, *_ = note[len(_ALPHA) : len(_ALPHA) + 3]
+            coded = np.frombuffer(note[len(_ALPHA) + 3 :], np.uint8)
+            alpha = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE)
+            if alpha is not None:
+                return np.asarray(alpha, dtype=np.uint8), (red, green, blue)
+    return None, (255, 255, 255)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from tasks.dedup.cross_filter import crossing
-from tasks.dedup.keepers import rank_keepers
+from tasks.dedup.keepers import find_copies, rank_keepers
 from tasks.dedup.verify import NEAR_SCORE
 from tasks.records import Role, digest
 
@@ -29,13 +29,14 @@ def group_matches(assets: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
         assets: asset_id, key, source, content and the columns keepers are ranked by; one row an
             asset.
         matches: left, right (contents), score, and if known box_left, box_right (where in each
-            the two meet, x0, y0, x1, y1 in 0..1); each pair once. Those below 0.7 join nothing.
+            the two meet, x0, y0, x1, y1 in 0..1) and evidence, which tells what was made of what;
+            each pair once. Those below 0.7 join nothing.
 
     Returns:
         group_id, asset_id, role, score (against the keeper; the keeper's own is 1), same_pixels;
         groups by id, in each the keeper first, then by key. No group has fewer than two members.
     """
-    ranked = rank_keepers(assets).with_row_index("rank")
+    ranked = rank_keepers(assets, find_copies(assets, matches)).with_row_index("rank")
     # All assets of one content stand and fall together: its best asset speaks for it.
     contents = ranked.group_by("content", maintain_order=True).agg(
         pl.col("rank").first(), pl.len().alias("copies")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from tasks.dedup.verify import EXACT_SCORE
+
 _NONE = {"left": pl.String, "right": pl.String, "reason": pl.String}
 
 
@@ -53,12 +55,17 @@ def find_links(assets: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def without_linked(matches: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
-    """Matches whose sides are not known to come from one document.
+def without_linked(
+    matches: pl.DataFrame, documents: pl.DataFrame, least: float = EXACT_SCORE
+) -> pl.DataFrame:
+    """Matches whose sides are not known to be versions of one document.
+
+    Of one document what shows no difference is a duplicate; what differs is a version of it.
 
     Args:
-        matches: left, right (contents), ...
+        matches: left, right (contents), score, ...
         documents: content, document (or null), one row an asset.
+        least: score from which two show no difference.
     """
     known = documents.drop_nulls("document").group_by("content").agg(pl.col("document").unique())
     both = matches.join(
@@ -66,4 +73,5 @@ def without_linked(matches: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFra
     )
     both = both.join(known.rename({"content": "right", "document": "_two"}), on="right", how="left")
     shared = pl.col("_one").list.set_intersection("_two").list.len() > 0
-    return both.filter(~shared.fill_null(value=False)).drop("_one", "_two").sort("left", "right")
+    version = shared.fill_null(value=False) & (pl.col("score") < least)
+    return both.filter(~version).drop("_one", "_two").sort("left", "right")

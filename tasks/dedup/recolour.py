@@ -8,6 +8,7 @@ differ in the shirt alone, though one straight line of tone leads from either to
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,11 +28,18 @@ _STAYED = 6.0
 _MOVED, _MOVED_GREY = 12.0, 24.0
 #: No cell of a grey picture has more chroma.
 _GREY = 8.0
+#: A thing has colour from this chroma on; a picture that was made grey has at most this.
+_COLOURED, _NO_COLOUR = 16.0, 1.5
+#: Weights of the channels of grey: ITU-R BT.601 and BT.709, and their mean. The tone of what was
+#: made grey by one of them, by lightness or in linear light is off by at most so many levels.
+_WAYS, _OFF = ((0.299, 0.587, 0.114), (0.2126, 0.7152, 0.0722), (1 / 3, 1 / 3, 1 / 3)), 2.5
 #: A row of which so much changed is a band that was laid across the picture, and no thing.
 _ACROSS = 0.85
 #: Other exposures than these are another colour: 1.3 stops, and a gamma of a picture made for
 #: another kind of screen (1.8 for 2.2, with a reserve).
 _MOST_GAIN, _MOST_GAMMA = 2.5, 2.0
+#: Of the thing an exposure may leave so much unexplained.
+_EXCEPTED = 0.06
 #: A thing takes so much of the area.
 _THING = 0.02
 
@@ -66,8 +74,12 @@ def recoloured(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], mask: 
     thing = inside & (apart | (np.abs(two - commonest).max(axis=-1) >= _LIKE))
     if thing.sum() < _THING * inside.sum():
         return 0.0
-    grey = min(_chroma(one[inside]), _chroma(two[inside])) < _GREY
+    chroma = _chroma(one[inside]), _chroma(two[inside])
+    grey = min(chroma) < _GREY <= max(chroma)  # of two grey pictures neither was made grey
     limit = (_MOVED_GREY if grey else _MOVED) + np.maximum(spread_one, spread_two) / 2
+    painted = _painted(one[thing], two[thing]) if grey else None
+    if painted is not None:
+        return float(painted)
     light = np.array([0.299, 0.587, 0.114], np.float32)
     changed = thing & (np.abs((two - one) @ light) > limit)
     across = changed.sum(axis=1) > _ACROSS * np.maximum(inside.sum(axis=1), 1)
@@ -79,8 +91,35 @@ def recoloured(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], mask: 
         for toned in _exposed(a, b, thing):
             if np.abs(np.median(toned[ground] - b[ground], axis=0)).max() <= _STAYED:
                 off = np.abs(toned - b).max(axis=-1) > limit
-                shares.append(float(off[thing].mean()))
+                share = float(off[thing].mean())
+                # Exposure explains all of a thing, or it is none: the coffee in a black mug, and
+                # its handle's shine, have the tone that they have in a grey one.
+                shares += [share] if share <= _EXCEPTED else []
     return min(shares)
+
+
+def _painted(one: Floats, two: Floats) -> bool | None:
+    """Whether a coloured thing and a grey one are two, and not one that was made grey.
+
+    Whatever makes a picture grey leaves no colour at all, and a tone that follows from the colours
+    by one of a few known ways. Black cloth is nearly grey, and of a tone of its own. None where
+    neither has a colour to lose.
+
+    Args:
+        one: float32 (n, 3), RGB of the thing's cells.
+        two: the same in the other picture.
+    """
+    plain, coloured = sorted((one, two), key=_chroma)
+    if float(np.median(np.ptp(coloured, axis=1))) < _COLOURED:
+        return None
+    if _chroma(plain) > _NO_COLOUR:
+        return True
+    tone = plain.mean(axis=1)
+    ways: list[npt.NDArray[Any]] = [coloured @ np.array(weights, np.float32) for weights in _WAYS]
+    ways.append((coloured.max(axis=1) + coloured.min(axis=1)) / 2)
+    linear = (coloured / 255) ** 2.2 @ np.array(_WAYS[1], np.float32)
+    ways.append(255 * linear ** (1 / 2.2))
+    return min(abs(float(np.median(tone - way))) for way in ways) > _OFF
 
 
 def _exposed(one: Floats, two: Floats, thing: Mask) -> Iterator[Floats]:

@@ -20,13 +20,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tasks.dedup.align import Alignment, align_either
+from tasks.dedup.align import Alignment, Matrix, align_either
 from tasks.dedup.closer import look_closer
-from tasks.dedup.compare import compare_pixels
+from tasks.dedup.compare import compare_pixels, make_frame
 from tasks.dedup.evidence import Evidence, gather
 from tasks.dedup.features import Features
 from tasks.dedup.first_look import look_rule
-from tasks.records import Tier, digest
+from tasks.dedup.history import look_for_traces
+from tasks.dedup.see_through import looks_otherwise, on_one_ground
+from tasks.dedup.veil import take_off
+from tasks.records import THUMBNAIL_SIDE, Tier, digest
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,12 @@ RECOLOURED = 0.3
 #: Nothing but encoding differs: no place stands out more than this, where copies that were only
 #: encoded anew have 9, and no more of the area has a sharpness of its own, where they have 0.001.
 _EXACT_EXCESS, _EXACT_UNEVEN = 12.0, 0.01
+#: And no more of the area is transparent in one of them only.
+_EXACT_SEE_THROUGH = 0.005
+#: The best score of an icon's pair: nearly exact.
+_BEST_ICON = 0.94
+#: Where so much is covered in places, it may be by a tiled watermark.
+_MUCH_COVERED = 0.04
 #: So many features may agree on another motion by chance.
 _STRAY = 12
 #: Two frames of one picture correlate more than this when both are reduced to 24 x 24.
@@ -110,7 +119,7 @@ def calibration() -> Calibration:
 
 def rule_id() -> str:
     """Names how pairs are verified: answers of another rule are not reused."""
-    return digest("verify-10", repr(calibration()), look_rule())[:12]
+    return digest("verify-11", repr(calibration()), look_rule())[:12]
 
 
 def tier_of(score: float, *, same_pixels: bool = False) -> Tier:
@@ -140,7 +149,17 @@ def verify_pair(left: Features, right: Features) -> Verified:
         left: the features of the content whose digest is lower, so that a pair has one answer.
         right: the other's.
     """
+    best = _verified(left, right)
+    if left.enlarged == right.enlarged == 1 or best.evidence is None:
+        return best
+    # Of an icon a few pixels are all there is: they never tell that nothing differs.
+    scale = best.evidence.scale * left.enlarged / right.enlarged
+    return Verified(min(best.score, _BEST_ICON), replace(best.evidence, scale=scale))
+
+
+def _verified(left: Features, right: Features) -> Verified:
     best = Verified(0.0, None)
+    left = on_one_ground(left, right)
     found = align_either(left, right)
     if found and found[1].inliers >= _FEW:
         best = _judge(found[0], right, found[1], "features")
@@ -157,6 +176,8 @@ def verify_pair(left: Features, right: Features) -> Verified:
             best = max(best, second, key=lambda answer: answer.score)
         if best.evidence is None:
             best = _flat(left, right)
+    if best.score < NEAR_SCORE or (best.evidence and best.evidence.covered > _MUCH_COVERED):
+        best = max(best, _unveiled(left, right, best.evidence), key=lambda answer: answer.score)
     return best
 
 
@@ -183,6 +204,41 @@ def _frames_meet(evidence: Evidence | None) -> bool:
     )
 
 
+def _unveiled(left: Features, right: Features, before: Evidence | None) -> Verified:
+    """The answer without tiled watermarks on one or both; a score of 0 where there are none.
+
+    Only where the frames meet: a watermark is laid over the whole picture, and a fit found on few
+    features would be no ground to call what differs a veil.
+    """
+    nothing = Verified(0.0, None)
+    if _shapes_differ(left, right) or _coarse_likeness(left, right) < _LIKELY:
+        return nothing
+    matrix = _whole_matrix(left, right)
+    frame = make_frame(left, right, matrix, THUMBNAIL_SIDE)
+    if frame is None:
+        return nothing
+    inliers = max(_FRAME_ON_FRAME.inliers, before.inliers if before else 0)
+    fit = replace(_FRAME_ON_FRAME, inliers=inliers)
+    one, two, shares = frame.left, frame.right, {"left": 0.0, "right": 0.0}
+    for side in ("right", "left"):
+        bare, over = (one, two) if side == "right" else (two, one)
+        veil = take_off(bare, over, frame.mask)
+        if veil is None:
+            continue
+        shares[side] = veil.share
+        one, two = (one, veil.clean) if side == "right" else (veil.clean, two)
+        answer = _judge(replace(left, rgb=one), replace(right, rgb=two), fit, "whole")
+        if answer.evidence is not None and answer.score >= NEAR_SCORE:
+            evidence = replace(
+                answer.evidence,
+                scale=float(np.sqrt(np.linalg.det(matrix[:, :2]))),
+                veil=sum(shares.values()),
+                veiled="both" if all(shares.values()) else side,
+            )
+            return Verified(score_of(evidence), evidence)
+    return nothing
+
+
 def _judge(left: Features, right: Features, found: Alignment, method: str) -> Verified:
     pixels = compare_pixels(left, right, found)
     if pixels is None:
@@ -192,6 +248,8 @@ def _judge(left: Features, right: Features, found: Alignment, method: str) -> Ve
     if score >= NEAR_SCORE:
         evidence = look_closer(left, right, evidence, pixels.matrix)
         score = score_of(evidence)
+    if score >= NEAR_SCORE:
+        evidence = look_for_traces(left, right, evidence, pixels.matrix)
     return Verified(score, evidence)
 
 
@@ -199,13 +257,20 @@ def _whole(left: Features, right: Features) -> Alignment | None:
     """Frame on frame, where the shapes are the same."""
     if _shapes_differ(left, right):
         return None
-    (wide, high), (wide_r, high_r) = left.size, right.size
-    x, y = wide_r / wide, high_r / high
     if _coarse_likeness(left, right) < _LIKELY:
         return None
-    matrix = np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
-    # As good as a fit by a dozen features with half a pixel's error: the pixels must say the rest.
-    return Alignment(matrix, False, 12, 12, 0.5, 0)
+    return replace(_FRAME_ON_FRAME, matrix=_whole_matrix(left, right))
+
+
+def _whole_matrix(left: Features, right: Features) -> Matrix:
+    """The whole of left on the whole of right."""
+    (wide, high), (wide_r, high_r) = left.size, right.size
+    x, y = wide_r / wide, high_r / high
+    return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
+
+
+#: As good as a fit by a dozen features with half a pixel's error: the pixels must say the rest.
+_FRAME_ON_FRAME = Alignment(np.eye(2, 3), False, 12, 12, 0.5, 0)
 
 
 def _shapes_differ(left: Features, right: Features) -> bool:
@@ -228,7 +293,10 @@ def _flat(left: Features, right: Features) -> Verified:
         cv2.resize(side.rgb, (32, 32), interpolation=cv2.INTER_AREA) for side in (left, right)
     )
     apart = np.abs(one.astype(np.int16) - two.astype(np.int16)).max()
-    return Verified(0.96 if apart <= 3 else 0.0, None)
+    if apart > 3:
+        return Verified(0.0, None)
+    # A blank first page says nothing of the pages after it.
+    return Verified(0.96 if left.besides == right.besides else 0.94, None)
 
 
 def _spread(side: Features) -> float:
@@ -252,7 +320,13 @@ def score_of(evidence: Evidence) -> float:
         evidence.changed > _CHANGED and evidence.own > _OWN
     )
     variant = other_colours or evidence.recoloured > RECOLOURED
-    another = variant or background or other_thing or reads_differently(evidence)
+    another = (
+        variant
+        or background
+        or other_thing
+        or reads_differently(evidence)
+        or looks_otherwise(evidence)
+    )
     if z < known.copy_at or another or restless or askew:
         return _similar(evidence, z, known)
     cost = _cost(evidence, known)
@@ -311,6 +385,8 @@ def _only_encoded(evidence: Evidence, known: Calibration) -> bool:
         # Small print cannot be read at this size: what is equal here may differ there.
         and not evidence.page
         and not evidence.besides
+        and not evidence.veil
+        and evidence.see_through <= _EXACT_SEE_THROUGH
         and evidence.excess <= _EXACT_EXCESS
         and evidence.uneven <= _EXACT_UNEVEN
         and abs(evidence.rotation) <= most["rotation"]

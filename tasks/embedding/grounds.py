@@ -1,10 +1,14 @@
 """Transparent pictures over a ground on which all that is visible of them shows.
 
 White lettering vanishes on white, black lettering on black: on the wrong ground two offers become
-one picture. So the ground is chosen by what would vanish on it.
+one picture. So the ground is chosen by what would vanish on it. What is half transparent looks like
+something opaque on any one ground, so the transparency is kept beside the picture.
 """
 
 from __future__ import annotations
+
+import io
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -19,12 +23,44 @@ _MAY_VANISH = 0.08
 _RIM = 4
 #: Long side at which the ground is chosen: more detail decides nothing.
 _LOOKED_AT = 512
+#: Long side at which transparency is kept: half a thumbnail's.
+ALPHA_SIDE = 192
 
 
-def flatten(layered: Image.Image) -> Image.Image:
-    """RGB of an RGBA picture, over the first ground on which nothing of it vanishes."""
-    ground = Image.new("RGBA", layered.size, (*choose_ground(layered), 255))
-    return Image.alpha_composite(ground, layered).convert("RGB")
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A transparent picture as it is shown.
+
+    Attributes:
+        rgb: over a ground on which nothing of it vanishes.
+        ground: that ground.
+        alpha: how opaque it is, mode ``L``.
+    """
+
+    rgb: Image.Image
+    ground: tuple[int, int, int]
+    alpha: Image.Image
+
+
+def flatten(layered: Image.Image) -> Seen:
+    """An RGBA picture over the first ground on which nothing of it vanishes."""
+    ground = choose_ground(layered)
+    under = Image.new("RGBA", layered.size, (*ground, 255))
+    rgb = Image.alpha_composite(under, layered).convert("RGB")
+    return Seen(rgb, ground, layered.getchannel("A"))
+
+
+def alpha_note(seen: Seen) -> bytes:
+    """Ground and transparency for a thumbnail's comment: from both, any other ground follows.
+
+    Three bytes of the ground, then a PNG of at most :data:`ALPHA_SIDE` pixels a side, which is
+    always shorter than the 65,533 bytes that a comment may have.
+    """
+    scale = min(1.0, ALPHA_SIDE / max(seen.alpha.size))
+    size = max(1, round(seen.alpha.width * scale)), max(1, round(seen.alpha.height * scale))
+    buffer = io.BytesIO()
+    seen.alpha.resize(size, Image.Resampling.BOX).save(buffer, "PNG")
+    return bytes(seen.ground) + buffer.getvalue()
 
 
 def choose_ground(layered: Image.Image) -> tuple[int, int, int]:

@@ -18,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, ImageStat
 
-from tasks.embedding.blocks import held_blocks
-from tasks.embedding.colours import to_srgb
-from tasks.embedding.grounds import flatten
+from tasks.embedding.colours import layers_to_srgb, to_srgb
+from tasks.embedding.detail import measure_detail
+from tasks.embedding.grounds import alpha_note, flatten
+from tasks.embedding.metadata import read_metadata
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
+from tasks.embedding.tagged import names_colours, tagged_profile
 from tasks.embedding.tiff import (
     BITS,
     EXTRA_SAMPLES,
@@ -56,6 +58,7 @@ _EXIF_FIELDS = (
     "ImageDescription",
     "DateTime",
     "DateTimeOriginal",
+    "SubsecTimeOriginal",
     "ImageUniqueID",
 )
 #: Markers without a length: stuffing, TEM, restarts, SOI, and fill bytes.
@@ -72,8 +75,10 @@ _HIGH_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 #: Pixels that are hashed at a time: they stay in the processor's cache.
 _STRIP = 1 << 17
 
-#: How the comment of a thumbnail begins that tells what its file holds besides.
-BESIDES = b"besides "
+#: How the lines of a thumbnail's comment begin: what its file holds besides, and how fine it is.
+BESIDES, DETAIL = "besides ", "detail "
+#: And another comment, of transparency, see :func:`~tasks.embedding.grounds.alpha_note`.
+SEE_THROUGH = b"alpha "
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit, checked before any pixel is decoded
 
@@ -122,7 +127,7 @@ def read_pixels(data: bytes, limits: LimitSettings) -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: with the reason.
     """
-    return _opened(data, limits, lambda image, _, tiff: _pixels(image, data, tiff))
+    return _opened(data, limits, lambda image, name, tiff: _pixels(image, data, name, tiff))
 
 
 def _opened(
@@ -194,8 +199,17 @@ def _check_size(image: Image.Image, limits: LimitSettings) -> None:
         raise ImageError("too_long_side", f"{width} x {height}: a side over {limits.side} pixels")
 
 
-def _pixels(image: Image.Image, data: bytes, tiff: Tiff | None) -> npt.NDArray[np.uint8]:
+def _colours(image: Image.Image, data: bytes, name: str) -> dict[Any, Any]:
+    """What the file says, its colours as they are named outside of a profile (gAMA, cICP) too."""
     info: dict[Any, Any] = dict(image.info)
+    named = tagged_profile(data, name)
+    if named and (not info.get("icc_profile") or (name == "png" and names_colours(data))):
+        info["icc_profile"] = named
+    return info
+
+
+def _pixels(image: Image.Image, data: bytes, name: str, tiff: Tiff | None) -> npt.NDArray[np.uint8]:
+    info = _colours(image, data, name)
     if getattr(image, "is_animated", False):
         image.seek(0)
     image = _loaded(image, data, tiff)
@@ -205,7 +219,7 @@ def _pixels(image: Image.Image, data: bytes, tiff: Tiff | None) -> npt.NDArray[n
 
 
 def _rendered(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: int) -> bytes:
-    info: dict[Any, Any] = dict(image.info)
+    info = _colours(image, data, name)
     if getattr(image, "is_animated", False):
         image.seek(0)
     if name == "jpeg":  # the decoder skips what would be thrown away: 24 megapixels in a third
@@ -213,7 +227,7 @@ def _rendered(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, sid
     image = _loaded(image, data, tiff)
     with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
         image = ImageOps.exif_transpose(image)
-    rgb, _ = _canonical(image, info, unsigned=_unsigned(tiff))
+    rgb, _, _ = _canonical(image, info, unsigned=_unsigned(tiff))
     scale = min(1.0, side / max(rgb.size))
     if scale < 1:
         rgb = _shrink(rgb, (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))))
@@ -225,18 +239,23 @@ def _rendered(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, sid
 
 def _read(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: int) -> Picture:
     mode = image.mode
-    info: dict[Any, Any] = dict(image.info)
+    info = _colours(image, data, name)
     frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
     if frames > 1:
         image.seek(0)
-    exif = _exif(image) | held_blocks(image, data, _bytes(info.get("xmp")))
+    exif = _exif(image)
+    if name == "png":
+        image.load()  # a PNG's texts may follow its pixels
+    metadata = read_metadata(image, data, _bytes(info.get("xmp") or image.info.get("xmp")))
+    if metadata.holds:
+        exif["Holds"] = "; ".join(metadata.holds)[:2000]
     quality = _jpeg_quality(getattr(image, "quantization", None)) if name == "jpeg" else None
     deep = _loses_depth(image, data, name)
     besides = _besides(data, name, tiff, frames)
     image = _loaded(image, data, tiff)
     with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
         ImageOps.exif_transpose(image, in_place=True)  # else an upright one is copied, too
-    rgb, content = _canonical(image, info, unsigned=_unsigned(tiff))
+    rgb, content, note = _canonical(image, info, unsigned=_unsigned(tiff))
     if deep:
         # Pillow kept 8 of these bits: only equal bytes are known to be equal pixels.
         content = hashlib.blake2b(data, digest_size=16).hexdigest()
@@ -251,19 +270,20 @@ def _read(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: i
         height=rgb.height,
         mode=mode,
         format=name,
-        thumbnail=make_thumbnail(rgb, besides),
+        thumbnail=make_thumbnail(rgb, besides, note),
         pixels=np.asarray(_shrink(rgb, (side, side)), dtype=np.uint8),
         quality=quality,
         flags=flags,
         exif=exif,
         xmp=parse_xmp(_bytes(info.get("xmp"))),
+        packet=metadata.packet,
     )
 
 
 def _canonical(
     image: Image.Image, info: dict[Any, Any], *, unsigned: bool = False
-) -> tuple[Image.Image, str]:
-    """Upright 8-bit RGB, and the digest of the pixels with all they hold.
+) -> tuple[Image.Image, str, bytes]:
+    """Upright 8-bit RGB, the digest of the pixels with all they hold, and a transparency's note.
 
     The digest covers what the RGB may hide: the depth of 16-bit and float samples, alpha, inks and
     colours outside of sRGB. Pictures that only look alike after reduction are so never called
@@ -277,13 +297,21 @@ def _canonical(
         samples = samples.astype(samples.dtype.newbyteorder("<"))
         state.update(f"{image.size} {samples.dtype.str}".encode())
         state.update(np.ascontiguousarray(samples).data)
-        return _eight_bit(samples), state.hexdigest()
+        grey = _eight_bit(samples)
+        rgb = to_srgb(grey, info.get("icc_profile"))
+        if rgb is not grey:
+            state.update(_bytes(info.get("icc_profile")))
+        return rgb, state.hexdigest(), b""
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in info:
         layered = image.convert("RGBA")
         if layered.getchannel("A").getextrema() != (255, 255):
             state.update(f"{image.size} RGBA".encode())
             _hash_pixels(state, layered)
-            return flatten(layered), state.hexdigest()
+            shown = layers_to_srgb(layered, info.get("icc_profile"))
+            if shown is not layered:
+                state.update(_bytes(info.get("icc_profile")))
+            seen = flatten(shown)
+            return seen.rgb, state.hexdigest(), alpha_note(seen)
         image = layered.convert("RGB")
     rgb = to_srgb(image, info.get("icc_profile"))
     if rgb is image or image.mode in _SAME_AS_RGB:
@@ -293,7 +321,7 @@ def _canonical(
         state.update(f"{image.size} {image.mode}".encode())
         _hash_pixels(state, image)
         state.update(_bytes(info.get("icc_profile")))
-    return rgb, state.hexdigest()
+    return rgb, state.hexdigest(), b""
 
 
 def _hash_pixels(state: hashlib.blake2b, image: Image.Image) -> None:
@@ -442,7 +470,11 @@ def _eight_bit(samples: npt.NDArray[Any]) -> Image.Image:
     if np.issubdtype(samples.dtype, np.floating):
         low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
     else:
-        depths = (8, 10, 12, 14, 16, 24, 32) if samples.dtype == np.uint32 else (8, 10, 12, 14, 16)
+        depths: tuple[int, ...] = (8, 10, 12, 16)
+        if samples.dtype == np.uint32:
+            depths += (24, 32)
+        if high > 255 and not np.any(samples % 257):
+            depths = depths[3:]  # eight bits written as sixteen: 0xABAB
         depth = next((bits for bits in depths if high < 2**bits), None)
         low, high = (0.0, float(2**depth - 1)) if low >= 0 and depth else (low, high)
     scaled = (values - low) * (255.0 / max(high - low, 1e-12))
@@ -460,20 +492,27 @@ def _shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
 
 
-def make_thumbnail(rgb: Image.Image, besides: str = "") -> bytes:
+def make_thumbnail(rgb: Image.Image, besides: str = "", note: bytes = b"") -> bytes:
     """A JPEG file of at most :data:`THUMBNAIL_SIDE` pixels a side: what pairs are verified on.
 
     Args:
         rgb: the picture.
         besides: digest of what the file holds and the picture does not show (further pages, masks,
-            layers); it stands in the JPEG's comment, so that it is compared as well.
+            layers); it stands in the JPEG's comment, so that it is compared as well, and so does
+            how fine the picture is (:mod:`tasks.embedding.detail`).
+        note: ground and transparency of a picture that is not opaque, which stand in a second one.
     """
     scale = min(1.0, THUMBNAIL_SIDE / max(rgb.size))
     size = max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))
     buffer = io.BytesIO()
-    comment = {"comment": BESIDES + besides.encode()} if besides else {}
-    _shrink(rgb, size).save(buffer, "JPEG", quality=80, **comment)
-    return buffer.getvalue()
+    lines = [BESIDES + besides] if besides else []
+    comment = "\n".join([*lines, DETAIL + measure_detail(rgb)]).encode()
+    _shrink(rgb, size).save(buffer, "JPEG", quality=80, comment=comment)
+    if not note:
+        return buffer.getvalue()
+    body = SEE_THROUGH + note
+    second = b"\xff\xfe" + (len(body) + 2).to_bytes(2, "big") + body
+    return buffer.getvalue()[:2] + second + buffer.getvalue()[2:]
 
 
 def _flags(rgb: Image.Image, animated: bool) -> tuple[str, ...]:

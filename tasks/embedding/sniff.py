@@ -33,7 +33,7 @@ def sniff(head: bytes) -> str | None:
     Returns:
         A key of :data:`PILLOW_FORMATS`; the name of a format that is known and not read, such as
         ``"svg"``, ``"pdf"``, ``"raw"``, ``"psb"``, ``"indd"`` or ``"video"``; None for anything
-        else. A file without a signature of its own (TGA) is anything else.
+        else.
     """
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
@@ -50,6 +50,12 @@ def sniff(head: bytes) -> str | None:
         return "raw" if head[8:10] == b"CR" else "tiff"
     if head[4:8] == b"ftyp":
         return _brand(head)
+    if _is_tga(head):
+        return "tga"
+    if head[:4] == b"\0\0\x02\0" and any(head[4:6]):  # a cursor, and how many
+        return "ico"
+    if head[:2] in (b"\x0a\x02", b"\x0a\x03", b"\x0a\x05") and head[2:3] == b"\x01":
+        return "pcx"
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:256].lower()
     if start.startswith((b"<svg", b"<?xml")) and (b"<svg" in head.lower()):
         return "svg"
@@ -94,9 +100,44 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xd7\xcd\xc6\x9a", "wmf"),
     (b"AC10", "dwg"),
     (b"\x1aE\xdf\xa3", "video"),  # Matroska, WebM
+    (b"\x01\xda", "sgi"),
+    (b"\x59\xa6\x6a\x95", "sun_raster"),
+    (b"Paint Shop Pro Image File", "psp"),
+    (b"\0\xffKA", "affinity"),
+    (b"CSFCHUNK", "clip_studio"),
+    (b"AT&TFORM", "djvu"),
+    (b"NITF", "nitf"),
+    (b"\x8aMNG\r\n\x1a\n", "mng"),
+    (b"\x8bJNG\r\n\x1a\n", "jng"),
+    (b"farbfeld", "farbfeld"),
+    (b"\x13\xab\xa1\x5c", "astc"),
+    (b"\xabKTX ", "ktx"),
+    (b"\x01\0\0\0\x58\0\0\0", "emf"),
     (b"\xff\x0a", "jxl"),
     (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "jxl"),
 )
+
+
+def _is_tga(head: bytes) -> bool:
+    """Whether the 18 bytes of a TGA's header fit together, for it has no signature.
+
+    Truevision, "TGA File Format Specification", 2.0, 1991: kind, palette, size, depth and the bits
+    of the descriptor. Of a picture without a palette the five bytes of the palette are 0.
+    """
+    if len(head) < 18:
+        return False
+    palette, kind, depth, descriptor = head[1], head[2], head[16], head[17]
+    entries, entry = int.from_bytes(head[5:7], "little"), head[7]
+    depths = {1: (8, 16), 9: (8, 16), 2: (15, 16, 24, 32), 10: (15, 16, 24, 32), 3: (8, 16)}
+    if depth not in depths.get(kind, (8, 16) if kind == 11 else ()) or not (
+        head[12:14].strip(b"\0")
+    ):
+        return False
+    if descriptor & 0xC0 or (descriptor & 15) not in (0, 1, 8) or not head[14:16].strip(b"\0"):
+        return False
+    if palette == 0:
+        return kind not in (1, 9) and not any(head[3:8])
+    return palette == 1 and 0 < entries <= 65535 and entry in (15, 16, 24, 32)
 
 
 def _brand(head: bytes) -> str:

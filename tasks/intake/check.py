@@ -20,9 +20,9 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.search import choose_mode, nearest_contents
-from tasks.dedup.explain import PictureFacts
+from tasks.dedup.origin import PictureFacts
 from tasks.dedup.verdicts import VOUCHED, current
-from tasks.dedup.verify import NEAR_SCORE, SIMILAR_SCORE
+from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE, SIMILAR_SCORE
 from tasks.errors import AssetGoneError, CatalogError, ImageError, SettingsError
 from tasks.intake.candidate_scope import Scope, Scopes
 from tasks.intake.check_proofs import CheckProver
@@ -334,8 +334,8 @@ def _verdicts(catalog: Catalog, own: str) -> pl.DataFrame:
 def _linked(catalog: Catalog, asked: AskedPicture, found: pl.DataFrame) -> pl.DataFrame:
     """What was found, with the verdict ``linked`` where both come from one document.
 
-    As in a scan, that is where both have one XMP OriginalDocumentID, unless the pixels are equal or
-    a person gave a verdict.
+    As in a scan, that is where both have one XMP OriginalDocumentID, unless they show no difference
+    or a person gave a verdict.
     """
     others = found.filter(pl.col("content") != asked.content)["content"].unique().to_list()
     if not asked.known or not others:
@@ -349,7 +349,7 @@ def _linked(catalog: Catalog, asked: AskedPicture, found: pl.DataFrame) -> pl.Da
     linked = rows.filter(pl.col("document").is_in(own.implode()))["content"]
     one_document = pl.col("content").is_in(linked.implode()) & (pl.col("content") != asked.content)
     return found.with_columns(
-        pl.when(one_document & pl.col("verdict").is_null())
+        pl.when(one_document & (pl.col("score") < EXACT_SCORE) & pl.col("verdict").is_null())
         .then(pl.lit("linked"))
         .otherwise("verdict")
         .alias("verdict")

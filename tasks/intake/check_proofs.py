@@ -55,7 +55,7 @@ class CheckProver:
             "score",
             "evidence",
         )
-        proofs = KnownProofs(catalog, asked.content)
+        proofs = KnownProofs(catalog, [asked.content])
         missing = proofs.missing(claimed(proofs.of(sided)))
         missing = missing.sort("claim", "left", "right", descending=[True, False, False])
         if missing.height:

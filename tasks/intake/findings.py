@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import PictureFacts, explain_pair, turn_around
+from tasks.dedup.explain import explain_pair
+from tasks.dedup.origin import PictureFacts, turn_around
 from tasks.dedup.verify import tier_of
 from tasks.records import Finding, Picture
 

@@ -25,6 +25,7 @@ from tasks.intake.analyze import Analyzer, analysis_json, read_analysis
 from tasks.intake.blocklist import Alert, find_alerts, suspect_of
 from tasks.intake.check import Checker
 from tasks.intake.update import ReadObject, enter_object, read_object, update_asset
+from tasks.merging.rules.bursts import in_words, taken_apart, time_taken
 from tasks.merging.rules.ingest_policy import Admit, IngestPolicy
 from tasks.queries.verdicts import Verdict, record_verdicts
 from tasks.records import (
@@ -173,7 +174,13 @@ def admit(
         checked = checker.check(analysis, question)
         suspect = suspect_of(analysis, key, place.id)
         alerts = tuple(find_alerts(catalog, [suspect], analysis.space.id))
-        said = decide(policy, checked.found, _allowed(catalog, policy, checked.found), alerts)
+        said = decide(
+            policy,
+            checked.found,
+            _allowed(catalog, policy, checked.found),
+            alerts,
+            other_shots(catalog, analysis, checked.found),
+        )
         save_alerts(catalog, alerts, channel=channel)
         entered = ""
         if said.action in (Admit.ADD, Admit.LINK, Admit.OVERWRITE):
@@ -228,14 +235,19 @@ def decide(
     found: Sequence[Finding],
     allowed: Mapping[str, frozenset[str]],
     alerts: Sequence[Alert],
+    shots: Mapping[str, str] = _NONE,
 ) -> AdmissionDecision:
     """What a policy says: the first rule that a match satisfies, unless the blocklist is stricter.
+
+    An upload that was taken at another time than its match is another shot of the same: where the
+    policy would keep it out, link it or put it in the other's place, a person is asked.
 
     Args:
         policy: the policy.
         found: the matches, the best first.
         allowed: rule's name to the assets its filter selects; rules without a filter are missing.
         alerts: of the blocklist.
+        shots: asset id to how far apart the two were taken, of assets that are another shot.
     """
     said = AdmissionDecision(
         Admit.ADD, "", "matches nothing" if not found else "no rule applies", None
@@ -253,13 +265,33 @@ def decide(
         if match:
             words = f"{match.tier} {match.score:.2f}, {match.changes or match.relation}"
             reason = f"matches {match.key!r} ({words}); rule {rule.name!r}: {rule.action.value}"
-            said = AdmissionDecision(rule.action, rule.name, reason, match)
+            action = rule.action
+            if match.asset_id in shots and action is not Admit.ADD:
+                action = Admit.ASK
+                reason += f"; taken {shots[match.asset_id]} apart: another shot?"
+            said = AdmissionDecision(action, rule.name, reason, match)
             break
     for alert in sorted(alerts, key=lambda one: not one.certain):
         action = policy.ingest.blocked if alert.certain else policy.ingest.resembling
         if _strictness(action) > _strictness(said.action):
             said = AdmissionDecision(action, alert.rule, alert.as_text(), None)
     return said
+
+
+def other_shots(catalog: Catalog, analysis: Analysis, found: Sequence[Finding]) -> dict[str, str]:
+    """Asset id to how far apart, in words, of matches that EXIF says are other shots."""
+    own = time_taken(analysis.picture.exif)
+    others = [one for one in found if one.content != analysis.picture.content]
+    if not own or not others:
+        return {}
+    names = ", ".join(quote(one.asset_id) for one in others)
+    rows = catalog.read("assets", ["asset_id", "exif"], f"asset_id IN ({names})")
+    shots = {}
+    for asset, exif in rows.iter_rows():
+        apart = taken_apart(own, time_taken(json.loads(exif or "{}")))
+        if apart is not None:
+            shots[asset] = in_words(apart)
+    return shots
 
 
 def list_questions(settings: Settings) -> pl.DataFrame:

@@ -18,7 +18,8 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import PictureFacts, explain_pair, turn_around
+from tasks.dedup.explain import explain_pair
+from tasks.dedup.origin import PictureFacts, turn_around
 from tasks.dedup.verdicts import apply_verdicts, current
 from tasks.dedup.verify import tier_of
 from tasks.intake.alerts import PAIR, Alert, save_alerts

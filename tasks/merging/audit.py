@@ -22,7 +22,13 @@ def read_audit(settings: Settings) -> pl.DataFrame:
     """
     catalog = open_catalog(settings)
     empty = pl.lit("", pl.String)
-    decisions = read_decisions(catalog, withdrawn=True).select(
+    journal = read_events(catalog)
+    said = journal.filter(event=DECIDED).group_by("plan_id", "group_id").agg(pl.max("sequence"))
+    # Decisions of older releases have no row; sequences were nanoseconds then.
+    decided = read_decisions(catalog, withdrawn=True).join(
+        said, on=["plan_id", "group_id"], how="left"
+    )
+    decisions = decided.select(
         "at",
         pl.col("decision").alias("what"),
         "by",
@@ -32,7 +38,7 @@ def read_audit(settings: Settings) -> pl.DataFrame:
         pl.lit(None, pl.Int32).alias("number"),
         empty.alias("key"),
         pl.col("comment").alias("detail"),
-        pl.lit(0, pl.Int64).alias("sequence"),
+        pl.col("sequence").fill_null(pl.col("at").dt.timestamp("us") * 1000),
     )
     verdicts = read_verdicts(catalog).select(
         "at",
@@ -46,24 +52,20 @@ def read_audit(settings: Settings) -> pl.DataFrame:
         pl.col("comment").alias("detail"),
         "sequence",
     )
-    events = (
-        read_events(catalog)
-        .filter(pl.col("event") != DECIDED)
-        .select(
-            "at",
-            pl.format("{} {}", "event", "kind").alias("what"),
-            "by",
-            pl.lit("run").alias("channel"),
-            "plan_id",
-            "group_id",
-            pl.when(pl.col("number") >= 0).then("number").alias("number"),
-            "key",
-            "detail",
-            "sequence",
-        )
+    events = journal.filter(pl.col("event") != DECIDED).select(
+        "at",
+        pl.format("{} {}", "event", "kind").alias("what"),
+        "by",
+        pl.lit("run").alias("channel"),
+        "plan_id",
+        "group_id",
+        pl.when(pl.col("number") >= 0).then("number").alias("number"),
+        "key",
+        "detail",
+        "sequence",
     )
     every = pl.concat([decisions, verdicts, events], how="vertical_relaxed")
-    return every.sort("at", "sequence").select(_COLUMNS)
+    return every.sort("sequence").select(_COLUMNS)
 
 
 def event_detail(text: str) -> str:

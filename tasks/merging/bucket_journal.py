@@ -68,7 +68,10 @@ class BucketJournal:
         if not rows:
             return
         first = rows[0]
-        name = f"{first['sequence']:020}-{first['event']}-{secrets.token_hex(4)}.json"
+        # The fence first: with it, the rows of several catalogs have one order.
+        fence = self._store.lease.fence if self._store.lease is not None else 0
+        number = f"{fence:010}-{first['sequence']:020}"
+        name = f"{number}-{first['event']}-{secrets.token_hex(4)}.json"
         data = [{**row, "at": row["at"].isoformat()} for row in rows]
         try:
             self._store.put(
@@ -114,9 +117,7 @@ def read_kept_plans(store: Store) -> Iterator[KeptPlan | str]:
         try:
             if _PLAN not in found:
                 raise MergeError("its plan is not there")
-            plan = Plan.from_json(_read(store, f"{JOURNAL_PREFIX}{plan_id}/{_PLAN}").decode())
-            if plan.id != plan_id:
-                raise MergeError("its plan was changed")
+            plan = read_kept_plan(store, plan_id)
             rows = [
                 row
                 for name in sorted(found)
@@ -127,6 +128,20 @@ def read_kept_plans(store: Store) -> Iterator[KeptPlan | str]:
             yield f"plan {plan_id}: {error}"
             continue
         yield KeptPlan(plan, found[_PLAN], tuple(rows))
+
+
+def read_kept_plan(store: Store, plan_id: str) -> Plan:
+    """One plan of a bucket's journal.
+
+    Raises:
+        MergeError: when it was changed.
+        ValueError: when it is no plan.
+        SourceError: when it cannot be read.
+    """
+    plan = Plan.from_json(_read(store, f"{JOURNAL_PREFIX}{plan_id}/{_PLAN}").decode())
+    if plan.id != plan_id:
+        raise MergeError("its plan was changed")
+    return plan
 
 
 def _rows(data: bytes) -> list[dict[str, Any]]:

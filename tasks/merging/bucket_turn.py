@@ -11,12 +11,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from tasks.catalog.lease import s3_lease
+from tasks.catalog.lease import lease_wanted, s3_lease
 from tasks.errors import CatalogBusyError, CatalogError, MergeError
+from tasks.merging.bucket_register import register_catalog
+from tasks.merging.late_hands import note_late_hand
 from tasks.settings import Settings
 from tasks.sources.places import OUR_PREFIX
 from tasks.sources.s3 import client_for
 from tasks.sources.store import Store
+
+_NAME = "merge"
+
+
+def bucket_wanted(store: Store, settings: Settings) -> contextlib.AbstractContextManager[None]:
+    """Inside the block, waiting for the catalog also counts as waiting for the bucket."""
+    return lease_wanted(client_for(settings.s3), _place(store), _NAME)
+
+
+def _place(store: Store) -> str:
+    return f"s3://{store.bucket}/{OUR_PREFIX.rstrip('/')}"
 
 
 @contextlib.contextmanager
@@ -36,9 +49,9 @@ def bucket_turn(store: Store, settings: Settings) -> Iterator[None]:
             lease = stack.enter_context(
                 s3_lease(
                     client_for(settings.s3),
-                    f"s3://{store.bucket}/{OUR_PREFIX.rstrip('/')}",
+                    _place(store),
                     settings.catalog.scan_wait_seconds,
-                    "merge",
+                    _NAME,
                     keep=True,
                 )
             )
@@ -48,6 +61,8 @@ def bucket_turn(store: Store, settings: Settings) -> Iterator[None]:
             raise MergeError(f"nothing was done: {error}") from error
         store.lease = lease
         try:
+            note_late_hand(store, lease)
+            register_catalog(store, settings)
             yield
         finally:
             store.lease = None

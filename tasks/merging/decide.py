@@ -231,7 +231,7 @@ def decide_each(
 ) -> list[Decided]:
     """Record decisions made group by group, for exactly this plan.
 
-    A group for which another keeper was picked is left out: no plan showed that merge.
+    A group for which another keeper or value was picked is left out: no plan showed that merge.
 
     Raises:
         MergeError: when a group is not in the plan, or ``by`` may not decide.
@@ -243,7 +243,7 @@ def decide_each(
         groups = [
             one.group
             for one in words
-            if one.keeper is None
+            if not one.plans_anew
             and one.decision == decision
             and (decision == "reject" or one.accept_questions is accept)
         ]

@@ -21,7 +21,9 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import MergeError
 from tasks.merging.bucket_journal import BucketJournal
+from tasks.merging.late_hands import LateHand
 from tasks.merging.rules.plans import Operation, Plan, PlannedGroup
+from tasks.queries.sequence import next_sequence
 from tasks.records import digest, now
 from tasks.session import pa_table
 
@@ -66,12 +68,14 @@ class Run:
     Attributes:
         book: the journal in the bucket, which is written too; none: what is told of is decided
             in the catalog alone.
+        late: what others were at who may still send something.
     """
 
     id: str
     plan: Plan
     by: str
     book: BucketJournal | None = None
+    late: tuple[LateHand, ...] = ()
 
 
 # ---- plans -----------------------------------------------------------------------------------
@@ -193,7 +197,7 @@ def save_decision(
         "at": now(),
     }
     catalog.upsert("decisions", pa_table([row], schema.DECISIONS))
-    sequence = _next_sequence(catalog)
+    sequence = next_sequence(catalog)
     # A run of its own: the same word said twice are two rows.
     run = Run(f"decided-{sequence}", plan, by)
     write_group_event(catalog, run, group, DECIDED, f"{decision} ({channel}) {comment}".strip())
@@ -261,7 +265,7 @@ def write_events(
     """Add one event for each of some operations of a group: number, operation, detail."""
     at = now()
     rows: list[dict[str, Any]] = []
-    first = _next_sequence(catalog)
+    first = next_sequence(catalog)
     for number, operation, detail in operations:
         row = {
             "sequence": first + len(rows),
@@ -286,19 +290,13 @@ def write_events(
     catalog.upsert("journal", pa_table(rows, schema.JOURNAL))
 
 
-def _next_sequence(catalog: Catalog) -> int:
-    """One more than any so far: a clock may go back, and other machines have other clocks."""
-    last = catalog.read("journal", ["sequence"])["sequence"].max()
-    return (int(last) if isinstance(last, int) else 0) + 1
-
-
 def write_group_event(
     catalog: Catalog, run: Run, group: PlannedGroup, event: str, why: str
 ) -> None:
     """Add one event about a whole group; its number is -1."""
     row = {
         "event_id": digest(run.id, group.group_id, "-1", event),
-        "sequence": _next_sequence(catalog),
+        "sequence": next_sequence(catalog),
         "run_id": run.id,
         "plan_id": run.plan.id,
         "scope": run.plan.scope,

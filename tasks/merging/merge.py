@@ -25,8 +25,9 @@ from tasks.errors import (
     TransientSourceError,
 )
 from tasks.merging.bucket_journal import BucketJournal
-from tasks.merging.bucket_turn import bucket_turn
+from tasks.merging.bucket_turn import bucket_turn, bucket_wanted
 from tasks.merging.catalog_sync import remember_objects
+from tasks.merging.compared import why_not_compared
 from tasks.merging.decide import decide
 from tasks.merging.journal import (
     CHECKED,
@@ -46,6 +47,7 @@ from tasks.merging.journal import (
     write_events,
     write_group_event,
 )
+from tasks.merging.late_hands import late_hands, why_too_early
 from tasks.merging.operations import Operator, Stand
 from tasks.merging.rules.caps import next_lot, over_caps
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
@@ -128,7 +130,8 @@ def merge_plan(
         raise MergeError(f"{plan.source} is a folder; merging needs a bucket")
     book = BucketJournal(store, plan)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
+        with bucket_wanted(store, settings):
+            stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         chosen = _chosen(catalog, plan, groups, dry_run)
         events = read_events(catalog, plan)
         _check_roles(chosen)
@@ -150,7 +153,11 @@ def merge_plan(
             if chosen:
                 book.open()
         run = Run(
-            f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, by, None if dry_run else book
+            f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
+            plan,
+            by,
+            None if dry_run else book,
+            () if dry_run else late_hands(store),
         )
         outcome = _carry_out(catalog, settings, store, run, chosen, dry_run, progress)
         why = f"{over}: it is carried out by a later run"
@@ -371,6 +378,13 @@ def _check_store(store: Store, chosen: Sequence[PlannedGroup]) -> None:
             f"the store of {store.bucket} may only be read: it does not keep to "
             f"{', '.join(store.capabilities.missing)}; nothing was done"
         )
+    if store.capabilities.forgets:
+        log.warning(
+            "the store of %s never tells an object's %s: what objects have of it is not known, and "
+            "is not with what a merge copies or rewrites",
+            store.bucket,
+            ", ".join(store.capabilities.forgets),
+        )
     kinds = {(operation.kind, operation.to) for group in chosen for operation in group.operations}
     leaving = any(kind is OperationKind.DELETE for kind, _ in kinds)
     if leaving and store.suspended:
@@ -439,6 +453,7 @@ def _merge_group(
         return outcome("refused", "its approval was taken back")
     # Approved in this plan, and rejected or undone in another one since: the last word holds.
     since = "" if begun else past_outcomes(catalog, run.plan.scope).get(group.fingerprint, "")
+    since = since or ("" if begun else why_not_compared(catalog, settings, run.plan, group))
     if since:
         if not dry_run:
             write_group_event(catalog, run, group, REFUSED, since)
@@ -456,11 +471,14 @@ def _merge_group(
         return outcome("refused", str(error))
     if dry_run:
         return outcome("would merge")
-    if not begun:
-        try:
+    try:
+        if why := why_too_early(run.late, run.plan.id, group):
+            return outcome("failed", why)
+        operator.announce(run.plan.id)
+        if not begun:
             write_events(catalog, run, group, INTENDED, intended)
-        except SourceError as error:
-            return outcome("failed", f"{error}. Nothing was done to the group now")
+    except SourceError as error:
+        return outcome("failed", f"{error}. Nothing was done to the group now")
     return _perform(catalog, settings, run, group, operator, stands, outcome)
 
 

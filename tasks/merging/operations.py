@@ -53,6 +53,14 @@ class Operator:
             if "sha256" in detail
         }
 
+    def announce(self, plan_id: str) -> None:
+        """Tell whoever takes the lease over from us that we are at this group.
+
+        Raises:
+            TransientSourceError: when that cannot be written: then nothing may be done to it.
+        """
+        self._store.announce(f"{plan_id}/{self._group.group_id}")
+
     # ---- looking -----------------------------------------------------------------------------
 
     def look_all(self) -> list[Stand]:
@@ -276,6 +284,25 @@ class Operator:
 
     # ---- undoing -----------------------------------------------------------------------------
 
+    def before_undo(self, number: int) -> dict[str, Any]:
+        """What an undo must know of an object before its first request, for one that is taken up.
+
+        A merge that was killed may not have written down which delete marker is its own. The first
+        undo finds that out: any marker that comes later is somebody else's, and stays.
+
+        Raises:
+            SourceError: when the versions cannot be listed.
+        """
+        operation = self._group.operations[number]
+        known = self._last.get(number, ("", {}))[1]
+        if operation.kind is not OperationKind.DELETE or "marker" in known:
+            return {}
+        if not self._store.versioned:
+            return {}
+        detail = {"marker": self._marker(operation) or ""}
+        self._last[number] = (self._last.get(number, ("", {}))[0], known | detail)
+        return detail
+
     def undo(self, number: int, *, keep_copies: bool = False) -> str:
         """Undo one operation; returns why it was left as it is, or nothing.
 
@@ -368,7 +395,7 @@ class Operator:
             return f"another object is at {operation.key!r} now: it is left, the old one is kept"
         if self._store.versioned:
             marker = self._marker(operation)
-            if marker is None or marker != self._known_marker(operation, marker):
+            if marker is None or marker != self._known_marker(operation):
                 return f"{operation.key!r} was deleted or changed again since: it is left"
             self._store.remove_marker(operation.key, marker)
             return ""
@@ -380,10 +407,10 @@ class Operator:
         self._store.copy(copy, operation.key)
         return ""
 
-    def _known_marker(self, operation: Operation, marker: str) -> str:
-        """The marker that the journal says is ours; a killed run may not have said so."""
+    def _known_marker(self, operation: Operation) -> str:
+        """The marker that is ours, as the journal says; empty where none is."""
         number = self._group.operations.index(operation)
-        return str(self._last.get(number, ("", {}))[1].get("marker") or marker)
+        return str(self._last.get(number, ("", {}))[1].get("marker") or "")
 
     def _uncopy(self, operation: Operation, state: ObjectState) -> str:
         copy = self._copy_of(operation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import polars as pl
 from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError, SourceError
 from tasks.merging.bucket_journal import BucketJournal
-from tasks.merging.bucket_turn import bucket_turn
+from tasks.merging.bucket_turn import bucket_turn, bucket_wanted
 from tasks.merging.journal import (
     DONE,
     LEFT,
@@ -28,9 +29,9 @@ from tasks.merging.journal import (
     read_plans,
     write_events,
 )
+from tasks.merging.late_hands import GRACE, late_hands, why_too_early
 from tasks.merging.operations import Operator
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
-from tasks.merging.undo import GRACE
 from tasks.progress import Progress, silent
 from tasks.records import now
 from tasks.session import open_catalog, open_store
@@ -98,7 +99,12 @@ def empty_quarantine(
         raise MergeError("emptying a quarantine early needs one plan's id")
     catalog = open_catalog(settings)
     outcomes: list[Quarantined] = []
-    with catalog.turn(settings.catalog.scan_wait_seconds):
+    with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as wanted:
+            for source in sorted({plan.source for plan in _plans(catalog, plan_id)}):
+                if (store := open_store(source, settings)) is not None:
+                    wanted.enter_context(bucket_wanted(store, settings))
+            stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         for plan in _plans(catalog, plan_id):
             due = [
                 (entry, group)
@@ -187,11 +193,15 @@ def _purge_in_turn(
     run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()), book)
     events = read_events(catalog, plan)
     outcomes = []
+    hands = late_hands(store)
     for at, (entry, group) in enumerate(due):
         operation = group.operations[entry.number]
         last = last_events(events, group.group_id)
         try:
             with catalog.writing(settings.catalog.busy_seconds):
+                if why := why_too_early(hands, plan.id, group):
+                    raise MergeError(why)
+                store.announce(f"{plan.id}/{group.group_id}")
                 # The journal last: what is gone and not written down is found by the next run.
                 if last[entry.number][0] == RELEASED:
                     event = _end_release(Operator(store, group, last), entry.number)

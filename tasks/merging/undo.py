@@ -4,7 +4,8 @@ In reverse order, and idempotent like the merge. What changed since is left as i
 
 A quarantined copy stays for a while after its original is back: a process that stood still, or a
 request that was held up on its way, may remove the original once more. A store refuses a request
-that was signed over 15 minutes ago, so that after an hour nothing of that kind can come any more.
+that was signed over 15 minutes ago, so that after an hour nothing of that kind can come any more
+(`late_hands.GRACE`).
 """
 
 from __future__ import annotations
@@ -12,16 +13,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError, SourceError
 from tasks.merging.bucket_journal import BucketJournal
-from tasks.merging.bucket_turn import bucket_turn
+from tasks.merging.bucket_turn import bucket_turn, bucket_wanted
 from tasks.merging.catalog_sync import remember_objects
 from tasks.merging.journal import (
     LEFT,
@@ -38,7 +37,7 @@ from tasks.merging.journal import (
     write_events,
 )
 from tasks.merging.operations import Operator
-from tasks.merging.rules.plans import Operation, OperationKind, Plan, PlannedGroup
+from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
 from tasks.progress import Progress, silent
 from tasks.records import now
 from tasks.session import open_catalog, open_store
@@ -46,10 +45,6 @@ from tasks.settings import Settings
 from tasks.sources.capabilities import probe
 
 log = logging.getLogger(__name__)
-
-#: How long a copy stays in quarantine after its original was put back: longer than any request
-#: lives (AWS refuses a signature that is older than 15 minutes).
-GRACE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +93,8 @@ def undo_merge(
     if store is None:
         raise MergeError(f"{plan.source} is a folder; nothing was merged there")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
+        with bucket_wanted(store, settings):
+            stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         events = read_events(catalog, plan)
         todo = _todo(plan, events, group_id, number)
         if todo and not dry_run:
@@ -196,40 +192,65 @@ def _undo_group(
     numbers: list[int],
     operator: Operator,
 ) -> list[UndoOutcome]:
-    described: list[tuple[int, Operation, dict[str, Any]]] = [
-        (n, group.operations[n], {}) for n in numbers
-    ]
-    write_events(catalog, run, group, UNDOING, described)
+    operator.announce(run.plan.id)
+    # What is to be known of each object before the first request; see `before_undo`.
+    write_events(
+        catalog,
+        run,
+        group,
+        UNDOING,
+        [(n, group.operations[n], operator.before_undo(n)) for n in numbers],
+    )
     outcomes = []
     lost = ""
     for n in numbers:
         if lost and group.operations[n].kind not in {OperationKind.COPY, OperationKind.DELETE}:
             why = f"it stays, for it holds what is known of an asset that is gone: {lost}"
-            outcomes.append(_outcome(run.plan, group, n, "left", why))
-            continue
-        try:
-            why = operator.undo(n, keep_copies=True)
-        except MergeError as error:  # gone for good; the others may come back
-            lost = str(error)
-            outcomes.append(_outcome(run.plan, group, n, "failed", lost))
-            continue
-        except SourceError as error:
-            outcomes.append(_outcome(run.plan, group, n, "failed", str(error)))
+            outcome = _outcome(run.plan, group, n, "left", why)
+        else:
+            outcome = _undo_one(run.plan, group, n, operator)
+        outcomes.append(outcome)
+        _write_end(catalog, run, group, n, outcome)
+        if outcome.state == "gone":  # for good; the others may come back
+            lost = outcome.why
+        elif outcome.state == "failed":
             break
-        outcomes.append(_outcome(run.plan, group, n, "left" if why else "undone", why))
-    ends = list(zip(numbers, outcomes, strict=False))
-    rows: dict[str, list[tuple[int, Operation, dict[str, Any]]]] = {}
-    for n, end in ends:
-        if end.state in _EVENTS:
-            copy = group.operations[n].kind is OperationKind.COPY
-            event = RELEASED if copy and end.state == "undone" else _EVENTS[end.state]
-            rows.setdefault(event, []).append((n, group.operations[n], {"why": end.why}))
-    for event, described in rows.items():
-        write_events(catalog, run, group, event, described)
-    undone = [n for n, outcome in ends if outcome.state == "undone"]
+    undone = [n for n, end in zip(numbers, outcomes, strict=False) if end.state == "undone"]
     remember_objects(catalog, settings, run.plan, group, undone, undone=True)
     log.info("group %s: %d of %d operations undone", group.group_id[:8], len(undone), len(numbers))
-    return outcomes
+    return [replace(end, state="failed") if end.state == "gone" else end for end in outcomes]
+
+
+def _undo_one(plan: Plan, group: PlannedGroup, number: int, operator: Operator) -> UndoOutcome:
+    try:
+        why = operator.undo(number, keep_copies=True)
+    except MergeError as error:
+        return _outcome(plan, group, number, "gone", str(error))
+    except SourceError as error:
+        return _outcome(plan, group, number, "failed", str(error))
+    return _outcome(plan, group, number, "left" if why else "undone", why)
+
+
+def _write_end(
+    catalog: Catalog, run: Run, group: PlannedGroup, number: int, end: UndoOutcome
+) -> None:
+    """Write down at once what became of an operation.
+
+    From then on it is never undone again: what somebody deletes after we put it back stays deleted.
+    A process that dies between its request and this row leaves the outcome open. The next undo then
+    puts back what is missing, even if a person deleted it in between. On a bucket without versions
+    nothing tells that deletion from a late request of our own merge, or from an object that never
+    came back, so the word that is known holds: somebody asked for the undo, and asked again. Who
+    deleted the object deletes it once more; an asset that is wrongly left out would be missed by
+    nobody. One request for one object is all that can be open.
+    """
+    event = _EVENTS.get(end.state)
+    if event is None:
+        return
+    operation = group.operations[number]
+    if event == UNDONE and operation.kind is OperationKind.COPY:
+        event = RELEASED
+    write_events(catalog, run, group, event, [(number, operation, {"why": end.why})])
 
 
 _EVENTS = {"undone": UNDONE, "left": LEFT}

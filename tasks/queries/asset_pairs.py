@@ -6,7 +6,8 @@ import polars as pl
 
 from tasks.dedup.cross_filter import on_sides, pairs_sharing, undivided
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import PictureFacts, explain_pair, turn_around
+from tasks.dedup.explain import explain_pair
+from tasks.dedup.origin import PictureFacts, turn_around
 from tasks.dedup.verify import tier_of
 
 #: Of assets with equal pixels, all pairs are listed up to this many assets; of more, each asset
@@ -31,7 +32,7 @@ def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame, members: pl.DataFram
     """
     pairs = pl.concat([_equal_pairs(assets), _near_pairs(assets, matches)]).sort("left", "right")
     facts = {
-        row[0]: PictureFacts(*row[1:])
+        row[0]: PictureFacts(*row[1:], key=row[0])
         for row in assets.join(
             pl.concat([pairs["left"], pairs["right"]]).unique().to_frame("key"),
             on="key",

@@ -12,7 +12,7 @@ import polars as pl
 from tasks.catalog.catalog import Catalog
 from tasks.dedup.cross_filter import content_sides
 from tasks.dedup.groups import bridging_pairs
-from tasks.dedup.keepers import rank_keepers
+from tasks.dedup.keepers import find_copies, rank_keepers
 from tasks.dedup.verify import tiers_of
 from tasks.queries.candidates import list_candidates
 from tasks.queries.pair_answers import KnownAnswers
@@ -64,14 +64,21 @@ def settled_pairs(
     contents = assets.select("content", "phash").unique("content", keep="first")
     contents = contents.join(sides, on="content")
     pairs = ask(list_candidates(catalog, scan, space, contents))
-    ranks = (
-        rank_keepers(assets).with_row_index("rank").group_by("content").agg(pl.col("rank").min())
-    ).join(sides, on="content")
+    copies = find_copies(assets, pairs)
     for _ in range(_ROUNDS):
+        ranks = (
+            rank_keepers(assets, copies)
+            .with_row_index("rank")
+            .group_by("content")
+            .agg(pl.col("rank").min())
+            .join(sides, on="content")
+        )
         missing = bridging_pairs(ranks, pairs)
         if missing.is_empty():
             break
-        pairs = pl.concat([pairs, ask(missing)])
+        answers = ask(missing)
+        copies |= find_copies(assets, answers)
+        pairs = pl.concat([pairs, answers])
     return pairs
 
 

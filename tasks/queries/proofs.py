@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -18,7 +17,7 @@ from tasks.records import digest, now
 
 _SIDES = ("left", "right")
 _COLUMNS = (*_SIDES, "verdict", "box", "message")
-_KEPT: dict[str, Any] = dict(no_proofs().schema) | {"message": pl.String}
+_KEPT = pl.Schema(dict(no_proofs().schema) | {"message": pl.String})
 #: The columns of answers with their proofs.
 ANSWERED = PAIR_COLUMNS | {"claim": pl.Float32, "proof": pl.String}
 
@@ -31,20 +30,21 @@ class KnownProofs:
 
     Args:
         catalog: where they are.
-        content: read only the proofs of this content; empty: all.
+        contents: read only the proofs of these contents; empty: all.
         again: leave out what could not be read, so that it is tried again.
     """
 
-    def __init__(self, catalog: Catalog, content: str = "", *, again: bool = False) -> None:
+    def __init__(
+        self, catalog: Catalog, contents: Iterable[str] = (), *, again: bool = False
+    ) -> None:
         where = (
             f"rule = {quote(proof_rule())} AND "
             f"(verdict = {quote(SAME)} OR verified_by = {quote(rule_id())})"
         )
         if again:
             where += f" AND verdict != {quote(UNREADABLE)}"
-        if content:
-            name = quote(content)
-            where += f" AND (left = {name} OR right = {name})"
+        if names := ", ".join(quote(content) for content in sorted(contents)):
+            where += f" AND (left IN ({names}) OR right IN ({names}))"
         rows = pl.DataFrame(pl.from_arrow(catalog.read_arrow("proofs", _COLUMNS, where)))
         self._rows = rows.cast(_KEPT)
 

@@ -12,6 +12,9 @@ from tasks.session import pa_table
 
 #: State of a scan whose mail failed or waits for the next digest. The next scan's news include its.
 UNTOLD = "finished, not told"
+#: How the state of a scan begins that the storage did not show enough of. It has a report, but no
+#: scan counts its news against it.
+INCOMPLETE = "incomplete"
 
 
 def record_scan(

@@ -17,6 +17,7 @@ KEEPER_COLUMNS = [
     "width",
     "height",
     "format",
+    "quality",
     "size",
     "last_modified",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import time
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.csv_cells import read_table, unescape_cell
 from tasks.dedup.verdicts import VERDICTS
 from tasks.errors import MergeError
+from tasks.queries.sequence import next_sequence
 from tasks.records import digest, now
 from tasks.requests import VerdictRequest
 from tasks.session import open_catalog, pa_table
@@ -72,18 +73,46 @@ def record_verdicts(
                     "by": " ".join(by.split()),
                     "channel": channel,
                     "at": now(),
-                    "sequence": time.time_ns() + number,
                 }
             )
     if complaints:
         raise MergeError("no verdict was recorded:\n  " + "\n  ".join(complaints[:50]))
-    for row in rows:
-        row["verdict_id"] = digest(
-            str(row["left_asset"]), str(row["right_asset"]), str(row["sequence"])
-        )
     with catalog.writing(settings.catalog.busy_seconds):
+        for number, row in enumerate(rows, next_sequence(catalog)):
+            row["sequence"] = number
+            row["verdict_id"] = digest(
+                str(row["left_asset"]), str(row["right_asset"]), str(row["sequence"])
+            )
         catalog.upsert("verdicts", pa_table(rows, schema.VERDICTS))
     return len(rows)
+
+
+def verdicts_on_group(
+    catalog: Catalog, name: str, verdict: str, comment: str = ""
+) -> list[Verdict]:
+    """The same verdict on every pair of a group, for no scan to propose any of them again.
+
+    Said of the keeper and each of the others alone, the others would come back as a group of their
+    own.
+
+    Args:
+        catalog: where the scans are.
+        name: the group's id, or its first letters; of the last scan that has it.
+        verdict: what is said.
+        comment: why.
+
+    Raises:
+        MergeError: when there is no such group, or several that begin so.
+    """
+    wanted = f"starts_with(group_id, {quote(name.strip().lower())})"
+    rows = catalog.read("groups", ["scan_id", "group_id", "asset_id"], wanted)
+    ids = rows["group_id"].unique()
+    if len(ids) != 1:
+        raise MergeError(f"{len(ids) or 'no'} groups begin with {name!r}")
+    order = catalog.read("scans", ["scan_id", "started"]).sort("started")
+    last = order.join(rows, on="scan_id", how="semi")["scan_id"][-1]
+    members = sorted(rows.filter(scan_id=last)["asset_id"])
+    return [Verdict(*pair, verdict, comment) for pair in itertools.combinations(members, 2)]
 
 
 def give_verdict(settings: Settings, request: VerdictRequest) -> int:

@@ -112,6 +112,10 @@ def keep_report(scan: Scan, summary: Summary, totals: dict[str, int]) -> None:
         catalog.upsert("reports", pa_table([row], schema.REPORTS))
 
 
+#: So many reports are looked through for what was refused: a week of them, one every two hours.
+_MOST_REPORTS = 84
+
+
 def keep_mailed(scan: Scan) -> None:
     """Write down that a scan was mailed: the next digest is due some time after it."""
     catalog = open_catalog(scan.settings)
@@ -144,6 +148,25 @@ def last_mailed(catalog: Catalog, scan: Scan) -> datetime | None:
         (pl.col("started") < scan.started) & ((pl.col("threshold") - scan.threshold).abs() < 1e-6)
     )
     return same["started"][-1] if same.height else None
+
+
+def was_refused(catalog: Catalog, scan: Scan) -> set[str]:
+    """The ids of groups that might not be decided on, by the reports since the last mail.
+
+    Where none was mailed, by the last report before this scan.
+    """
+    columns = ["started", "scan_id", "threshold", "mailed"]
+    rows = catalog.read("reports", columns, f"scope = {quote(scan.scope)}").filter(
+        (pl.col("started") < scan.started) & ((pl.col("threshold") - scan.threshold).abs() < 1e-6)
+    )
+    mailed = rows.with_row_index().filter(pl.col("mailed"))["index"]
+    since = rows[int(mailed[-1]) :] if len(mailed) else rows.tail(1)
+    found: set[str] = set()
+    for name in since["scan_id"].tail(_MOST_REPORTS):
+        kept = read_kept(catalog, name)
+        if kept is not None and kept.plan is not None:
+            found |= {group for group, note in kept.plan.groups.items() if note.refused}
+    return found
 
 
 def read_history(settings: Settings) -> pl.DataFrame:

@@ -23,9 +23,10 @@ from tasks.merging.rules.plans import Plan
 from tasks.queries.asset_pairs import list_pairs
 from tasks.queries.assignments import read_search
 from tasks.queries.matches import read_matches
-from tasks.queries.objects import UNREADABLE
+from tasks.queries.objects import NOT_SHOWN
 from tasks.queries.readings import names_reading_column
 from tasks.queries.reviewers import share_groups
+from tasks.queries.scans import INCOMPLETE
 from tasks.queries.scope_assets import original_document, read_assets
 from tasks.records import Kind, Role, Scan, Space, now
 from tasks.reporting.history import (
@@ -35,6 +36,7 @@ from tasks.reporting.history import (
     past_scans,
     read_kept,
     realised_bytes,
+    was_refused,
 )
 from tasks.reporting.plan_view import with_plan
 from tasks.reporting.savings import merged_bytes
@@ -139,7 +141,18 @@ def summarize_scan(
         cost_per_gb_month=scan.settings.merge.cost_per_gb_month,
         search=read_search(catalog, scan),
         merged=merged_bytes(scan.settings, scan.source, ended),
+        decidable=_decidable(live, scan, groups),
     )
+
+
+def _decidable(live: Catalog, scan: Scan, groups: pl.DataFrame) -> frozenset[str]:
+    """Groups that are old enough by now, out of embargo, or else no longer refused."""
+    opened = groups.filter(
+        (pl.col("state") == "known") & pl.col("standing").is_in(["approved", "asks", "waits"])
+    )["group_id"]
+    if opened.is_empty():
+        return frozenset()
+    return frozenset(opened).intersection(was_refused(live, scan))
 
 
 def _as_it_is(live: Catalog) -> tuple[Catalog, dict[str, int], tuple[str, ...]]:
@@ -196,13 +209,16 @@ def last_scan(
 ) -> tuple[Scan, Space, dict[str, int], datetime]:
     """A finished scan of the catalog, to report on it again; the latest by default.
 
+    An incomplete scan has a report too, which is given where its id is named.
+
     Raises:
         CatalogError: when there is none.
     """
     catalog = open_catalog(settings)
-    where = "starts_with(state, 'finished')" + (
-        f" AND scan_id = {quote(scan_id)}" if scan_id else ""
-    )
+    where = "starts_with(state, 'finished')"
+    if scan_id:
+        named = f"scan_id = {quote(scan_id)}"
+        where = f"({where} OR starts_with(state, {quote(INCOMPLETE)})) AND {named}"
     columns = [
         "started",
         "scan_id",
@@ -259,8 +275,8 @@ def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:
     else:
         filtered = pl.lit(False)
     rows = rows.with_columns(
-        pl.when(pl.col("skipped") == UNREADABLE)
-        .then(pl.struct(outcome=pl.lit("failed"), reason=pl.lit(UNREADABLE)))
+        pl.when(pl.col("skipped").is_in(NOT_SHOWN))
+        .then(pl.struct(outcome=pl.lit("failed"), reason=pl.col("skipped")))
         .when(pl.col("skipped").is_not_null())
         .then(pl.struct(outcome=pl.lit("skipped"), reason=pl.col("skipped")))
         .when(filtered)

@@ -25,10 +25,13 @@ from tasks.catalog.catalog import Catalog
 from tasks.dedup.first_look import make_features
 from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
+from tasks.embedding.metadata import UNREADABLE
 from tasks.errors import ImageError, ModelError, SourceError
 from tasks.progress import Progress, silent
 from tasks.queries.byte_budget import ByteBudget
 from tasks.queries.first_looks import features_table
+from tasks.queries.objects import NOT_SHOWN, not_shown
+from tasks.queries.packets import write_packets
 from tasks.queries.readings import (
     NO_PIXELS,
     Reading,
@@ -51,8 +54,6 @@ _WRITE_SECONDS = 2.0
 #: Most of the time that writing may take. A write takes longer as the catalog grows, so the pauses
 #: between writes grow with it, beyond the two seconds above.
 _WRITE_SHARE = 0.05
-#: The failure that the next scan tries again; images with other failures wait for new bytes.
-_PASSING = "storage_error"
 #: Failures that a busy machine can cause; every full scan tries these images again.
 _MAYBE_PASSING = ["timeout", "crashed", "too_much_memory"]
 
@@ -103,6 +104,11 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
                 progress("embed", done, todo.height)
         writer.flush()
     log.info("embed: %d read, %d embedded, %d failed", writer.read, writer.embedded, writer.failed)
+    if writer.unread_metadata:
+        log.warning(
+            "%d files hold metadata that cannot be read: a merge asks about them",
+            writer.unread_metadata,
+        )
     return EmbedCounts(writer.read, writer.embedded, writer.failed, space)
 
 
@@ -146,7 +152,7 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
         assets = pl.concat([assets, others])
     known = catalog.known_contents(space.id)
     unread = pl.col("read_revision").is_null() | (pl.col("read_revision") != pl.col("revision"))
-    passing = pl.col("failed") == _PASSING
+    passing = pl.col("failed").is_in(NOT_SHOWN)
     if scan.kind is Kind.FULL:
         passing |= pl.col("failed").is_in(_MAYBE_PASSING)
     retry = pl.col("failed").is_not_null() & (
@@ -195,7 +201,7 @@ def _read_one(
     except ImageError as error:
         return Reading(key, asset, revision, None, error.reason, str(error))
     except SourceError as error:
-        return Reading(key, asset, revision, None, _PASSING, str(error))
+        return Reading(key, asset, revision, None, not_shown(error), str(error))
 
 
 class _Writer:
@@ -216,7 +222,7 @@ class _Writer:
         self._pixels: dict[str, Any] = {}
         self._ready: dict[str, Any] = {}
         self._next_write = time.monotonic() + _WRITE_SECONDS
-        self.read = self.embedded = self.failed = 0
+        self.read = self.embedded = self.failed = self.unread_metadata = 0
 
     def take(self, reading: Reading) -> None:
         picture = reading.picture
@@ -227,6 +233,7 @@ class _Writer:
             self.failed += 1
         else:
             self.read += 1
+            self.unread_metadata += UNREADABLE in picture.exif.get("Holds", "")
             if picture.content not in self._ready:
                 self._pixels[picture.content] = picture.pixels
                 if len(self._pixels) >= self._batch:
@@ -251,6 +258,7 @@ class _Writer:
             ),
             only_new=True,
         )
+        write_packets(self._catalog, [one.picture for one in self._readings if one.picture])
         features = {
             reading.picture.content: reading.picture.features
             for reading in self._readings

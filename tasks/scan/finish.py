@@ -6,14 +6,16 @@ import contextlib
 import logging
 
 from tasks.errors import CatalogError
-from tasks.queries.scans import UNTOLD, record_scan
+from tasks.queries.scans import INCOMPLETE, UNTOLD, record_scan
 from tasks.records import Kind, Scan, Space, now
 from tasks.session import open_catalog
 
 log = logging.getLogger(__name__)
 
 
-def finish_scan(scan: Scan, space: Space, counts: dict[str, int], told: bool) -> None:
+def finish_scan(
+    scan: Scan, space: Space, counts: dict[str, int], told: bool, missing: str = ""
+) -> None:
     """Close a scan; a full one also compacts every table and rebuilds its indexes.
 
     Args:
@@ -21,6 +23,8 @@ def finish_scan(scan: Scan, space: Space, counts: dict[str, int], told: bool) ->
         space: where its vectors are.
         counts: what the stages counted.
         told: whether everybody who was to be told of its news was.
+        missing: how many images the storage did not show, where these are too many: then the scan
+            is closed as incomplete, and no later scan counts its news against it.
 
     Raises:
         CatalogError: when a key stands twice in a table, which two writers at once can cause.
@@ -35,7 +39,7 @@ def finish_scan(scan: Scan, space: Space, counts: dict[str, int], told: bool) ->
                 f"the catalog {catalog.uri} has rows with the same key: {surplus}; another writer "
                 "must have worked without the lease. Scan into a new catalog"
             )
-        state = "finished" if told else UNTOLD
+        state = f"{INCOMPLETE}: {missing}" if missing else "finished" if told else UNTOLD
         record_scan(catalog, scan, state, finished=now(), space=space.id, counts=counts)
     log.info("scan %s finished in %.1f s", scan.id, (now() - scan.started).total_seconds())
 

@@ -6,7 +6,8 @@ taken for no tags, or a merge would lose them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from botocore.exceptions import ClientError
 from tasks.errors import AssetChangedError, AssetGoneError, SourceError
 from tasks.records import ObjectState, now
 from tasks.settings import S3Settings
-from tasks.sources.answers import DENIED, code_of, explained
+from tasks.sources.answers import DENIED, code_of, explained, is_transient
 from tasks.sources.s3 import client_for
 
 if TYPE_CHECKING:
@@ -46,6 +47,17 @@ _NO_LOCK = {
     "NotImplemented",
     "MethodNotAllowed",
 }
+#: Permission in an access control list to the parameter that grants it.
+GRANTS = {
+    "FULL_CONTROL": "GrantFullControl",
+    "READ": "GrantRead",
+    "READ_ACP": "GrantReadACP",
+    "WRITE_ACP": "GrantWriteACP",
+    "WRITE": "GrantWrite",
+}
+_GRANTEES = {"ID": "id", "URI": "uri", "EmailAddress": "emailAddress"}
+_GRANTEE = re.compile(r'(id|uri|emailAddress)="([^"]*)"')
+_NO_GRANTS = {"AccessControlListNotSupported", "NotImplemented", "MethodNotAllowed"}
 _NO_LISTING = " (and s3:ListBucket: without it a missing object looks forbidden)"
 
 
@@ -61,6 +73,7 @@ class Bucket:
         self.bucket = bucket
         self.client = client or client_for(settings)
         self._lockable: bool | None = None
+        self._grantable: bool | None = None
 
     @property
     def versioned(self) -> bool:
@@ -96,10 +109,11 @@ class Bucket:
                     Bucket=self.bucket, Key=key, ChecksumMode="ENABLED"
                 )
             tags = self._tags(key)
+            grants = self._grants(key) if self._has_grants() else {}
             held = self._held(key) if locks else ""
         except AssetGoneError:
             return ObjectState(key)
-        headers = {name: found[name] for name in _HEADERS if found.get(name)}
+        headers = {name: found[name] for name in _HEADERS if found.get(name)} | grants
         if expires := found.get("ExpiresString"):
             headers["Expires"] = expires
         if found.get("BucketKeyEnabled"):
@@ -198,6 +212,49 @@ class Bucket:
         with self._explained("ask for versioning", "s3:GetBucketVersioning"):
             return self.client.get_bucket_versioning(Bucket=self.bucket).get("Status", "")
 
+    def _has_grants(self) -> bool:
+        """Whether objects may have access control lists; asked once. Assumed where denied."""
+        if self._grantable is None:
+            with self._explained("ask for ownership", "s3:GetBucketOwnershipControls"):
+                try:
+                    found = self.client.get_bucket_ownership_controls(Bucket=self.bucket)
+                    rules = found["OwnershipControls"]["Rules"]
+                    owned = [rule["ObjectOwnership"] for rule in rules]
+                    self._grantable = owned != ["BucketOwnerEnforced"]
+                except ClientError as error:
+                    if code_of(error) in {"NoSuchBucket", "404"} or is_transient(error):
+                        raise
+                    self._grantable = True
+        return self._grantable
+
+    def _grants(self, key: str) -> dict[str, str]:
+        """Who may do what with an object, as parameters of a PUT; nothing where only its owner may.
+
+        Raises:
+            StoreRefusedError: when neither that nor the bucket's ownership may be asked: a copy
+                would lose the grants unseen.
+        """
+        permission = "s3:GetObjectAcl (or s3:GetBucketOwnershipControls, where lists are disabled)"
+        with self._explained(f"read the access control list of {key!r}", permission):
+            try:
+                found = self.client.get_object_acl(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if code_of(error) in _NO_GRANTS:
+                    self._grantable = False
+                    return {}
+                raise
+        owner = found.get("Owner", {}).get("ID", "")
+        grants: dict[str, list[str]] = {}
+        for grant in found.get("Grants", []):
+            whom: Any = grant["Grantee"]
+            kind, value = next(
+                (kind, whom[name]) for name, kind in _GRANTEES.items() if whom.get(name)
+            )
+            grants.setdefault(GRANTS[grant["Permission"]], []).append(f'{kind}="{value}"')
+        if grants in ({}, {"GrantFullControl": [f'id="{owner}"']}):
+            return {}
+        return {name: ", ".join(sorted(whom)) for name, whom in grants.items()}
+
     def _has_locks(self) -> bool:
         """Whether objects may be locked; asked once. Assumed where we may not ask."""
         if self._lockable is None:
@@ -242,6 +299,17 @@ class Bucket:
                     return {}  # a store without tags
                 raise
         return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
+
+
+def grants_of(headers: Mapping[str, str]) -> list[Any]:
+    """The grants that a state's headers tell, as an access control list has them."""
+    names = {kind: name for name, kind in _GRANTEES.items()}
+    types = {"id": "CanonicalUser", "uri": "Group", "emailAddress": "AmazonCustomerByEmail"}
+    return [
+        {"Grantee": {"Type": types[kind], names[kind]: value}, "Permission": permission}
+        for permission, parameter in GRANTS.items()
+        for kind, value in _GRANTEE.findall(headers.get(parameter, ""))
+    ]
 
 
 def bare(etag: str) -> str:

@@ -26,6 +26,16 @@ _WRONG = '"00000000000000000000000000000000"'
 _PERMISSION = (
     "s3:PutObject, s3:GetObject, s3:DeleteObject, s3:PutObjectTagging and s3:GetObjectTagging"
 )
+#: Properties that every copy must keep, what they are called, and what a scratch object is given;
+#: the last is tried alone, for some stores refuse it.
+_TOLD = {
+    "ContentEncoding": ("content encoding", "identity"),
+    "ContentLanguage": ("content language", "de"),
+    "ContentDisposition": ("content disposition", "inline"),
+    "CacheControl": ("cache control", "max-age=1"),
+    "Expires": ("expires", "Thu, 01 Jan 2037 00:00:00 GMT"),
+    "WebsiteRedirectLocation": ("website redirect", "/elsewhere"),
+}
 _WORDS = {
     "if_none_match": "PUT with If-None-Match",
     "if_match": "PUT with If-Match",
@@ -38,7 +48,12 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a store honours; ``versioned`` is the bucket's own setting."""
+    """What a store honours; ``versioned`` is the bucket's own setting.
+
+    Attributes:
+        forgets: properties of an object, in words, that the store takes and never tells again: a
+            merge cannot keep what it is not told.
+    """
 
     if_none_match: bool
     if_match: bool
@@ -47,6 +62,7 @@ class Capabilities:
     copy_if_none_match: bool
     tags: bool
     versioned: bool
+    forgets: tuple[str, ...] = ()
 
     @property
     def writable(self) -> bool:
@@ -95,6 +111,7 @@ def probe(store: Bucket, prefix: str = ".dam-dedup/probe/") -> Capabilities:
                 copy_if_none_match=trial.copy_if_none_match(),
                 tags=trial.tags(),
                 versioned=store.versioned,
+                forgets=trial.forgets(),
             )
     finally:
         trial.tidy()
@@ -162,6 +179,18 @@ class _Trial:
             _raise_unless_answer(error)
             return False
         return [dict(tag) for tag in found] == wanted
+
+    def forgets(self) -> tuple[str, ...]:
+        """Which properties are not told again; one that is refused is none that is forgotten."""
+        found: set[str] = set()
+        for names in (tuple(_TOLD)[:-1], tuple(_TOLD)[-1:]):
+            key = self._name()
+            request = {name: _TOLD[name][1] for name in names}
+            if self._passed(key, self._client.put_object, Body=b"told", **request):
+                answer: Any = self._client.head_object(Bucket=self._bucket, Key=key)
+                told = answer | {"Expires": answer.get("ExpiresString")}
+                found |= {name for name in names if told.get(name) != _TOLD[name][1]}
+        return tuple(_TOLD[name][0] for name in _TOLD if name in found)
 
     def tidy(self) -> None:
         """Remove the scratch objects, versions and all, as far as that is allowed."""

@@ -27,8 +27,9 @@ from tasks.errors import (
 from tasks.records import ObjectState
 from tasks.settings import S3Settings
 from tasks.sources.answers import CONFLICT, code_of, was_retried
-from tasks.sources.bucket import Bucket, bare
+from tasks.sources.bucket import GRANTS, Bucket, bare, grants_of
 from tasks.sources.capabilities import Capabilities
+from tasks.sources.copy_parts import as_parameters, copy_in_parts
 from tasks.sources.versions import Version, keep_order, versions_of
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Store", "Version", "same_description"]
 
-#: Bytes that one server-side copy may have; more needs a multipart copy, which has no conditions.
+#: Bytes that one server-side copy may have; more is copied in parts.
 COPY_LIMIT = 5 * 1024**3
+#: Bytes of such a part; at most 10,000 of them make 5 TiB, the largest object.
+COPY_PART = 600 * 1024**2
 #: Bytes that are copied by way of this machine where the store ignores conditions on copies.
 CARRY_LIMIT = 64 * 1024**2
 #: Bytes up to which two objects whose ETags cannot be compared are read and compared.
@@ -49,7 +52,13 @@ _CONFLICT_WAITS = (0.1, 0.4, 1.6)  # seconds
 
 
 #: Requests that take something away or replace it; an overwrite is a PUT with If-Match.
-_DESTROYING = ("DeleteObject", "DeleteObjects", "PutObject", "PutObjectTagging")
+_DESTROYING = (
+    "DeleteObject",
+    "DeleteObjects",
+    "PutObject",
+    "PutObjectTagging",
+    "PutObjectAcl",
+)
 
 
 class Lease(Protocol):
@@ -57,12 +66,17 @@ class Lease(Protocol):
 
     Attributes:
         term: seconds for which it is ours after each renewal.
+        fence: larger than that of anybody who held it before.
     """
 
     term: float
+    fence: int
 
     def check(self, seconds: float = 0.0) -> None:
         """Raise CatalogError unless we may for so many more seconds."""
+
+    def note(self, work: str) -> None:
+        """Tell whoever takes it over what we are at; raises CatalogError where that fails."""
 
 
 class Store(Bucket):
@@ -83,6 +97,21 @@ class Store(Bucket):
         keep_order(self.client)
         for operation in _DESTROYING:
             self.client.meta.events.register_last(f"before-send.s3.{operation}", self._may_send)
+
+    def announce(self, work: str) -> None:
+        """Write into the lease what we are about to do, before its first request.
+
+        Raises:
+            TransientSourceError: when that could not be written: then it must not be done.
+        """
+        if self.lease is None:
+            return
+        try:
+            self.lease.note(work)
+        except CatalogError as error:
+            raise TransientSourceError(
+                f"nothing was sent to s3://{self.bucket}: {error}"
+            ) from error
 
     # ---- writing -----------------------------------------------------------------------------
 
@@ -118,7 +147,7 @@ class Store(Bucket):
         self._need("if_match" if expected else "if_none_match", f"write {key!r}")
         wanted = {**(headers or {}), **({"ContentType": content_type} if content_type else {})}
         request: dict[str, Any] = {
-            **_as_parameters(wanted),
+            **as_parameters(wanted),
             "Metadata": _ascii(metadata or {}),
             **({"Tagging": urlencode(dict(tags), quote_via=quote)} if tags else {}),
             **({"IfMatch": expected} if expected else {"IfNoneMatch": "*"}),
@@ -134,7 +163,7 @@ class Store(Bucket):
             if found.exists and self._holds(found, body, wanted, metadata or {}, tags or {}):
                 return found  # by an earlier try, whose answer was lost
             raise (error if found.exists else self._gone(key)) from error
-        found = self.state(key)
+        found = self._granted(self.state(key), wanted)
         if bare(found.etag) != bare(made["ETag"]):
             raise self._changed(key, "was written and replaced at once by somebody else")
         return found
@@ -169,7 +198,7 @@ class Store(Bucket):
     def copy(self, before: ObjectState, to: str) -> ObjectState:
         """Copy an object to a key where there is none, with all that belongs to it.
 
-        A copy that is already there counts as made. Access control lists and locks are not copied.
+        A copy that is already there counts as made. Locks are not copied: what is held is refused.
 
         Raises:
             AssetChangedError: when the object is not ``before`` any more, or something else is
@@ -193,7 +222,7 @@ class Store(Bucket):
                 return self._earlier_copy(before, there)
             self._same_object(before)
             raise
-        made = self.state(to)
+        made = self._granted(self.state(to), before.headers)
         if bare(made.etag) != bare(etag):
             raise self._changed(to, "was copied and replaced at once by somebody else")
         self._check_copy(before, made)
@@ -367,12 +396,10 @@ class Store(Bucket):
         if known is not None and not (known.copy_if_match and known.copy_if_none_match):
             return self._carried(before, to)
         if before.size > COPY_LIMIT:
-            raise StoreRefusedError(
-                f"cannot copy {before.key!r}: its {before.size} bytes need a multipart copy, "
-                "which knows no conditions; copy it by hand"
-            )
+            with self._explained(f"copy {before.key!r} to {to!r}", "s3:PutObject and s3:GetObject"):
+                return copy_in_parts(self.client, self.bucket, before, to, COPY_PART)
         # A copy falls back to STANDARD and to the bucket's encryption, and loses the redirect.
-        request: Any = _as_parameters(
+        request: Any = as_parameters(
             {name: before.headers[name] for name in _NOT_COPIED if name in before.headers}
         )
         permission = (
@@ -393,6 +420,23 @@ class Store(Bucket):
             )
         return str(answer["CopyObjectResult"]["ETag"])
 
+    def _granted(self, found: ObjectState, headers: Mapping[str, str]) -> ObjectState:
+        """Give an object that we have just written its grants, where the store took no notice."""
+        wanted = {name: headers[name] for name in GRANTS.values() if name in headers}
+        if not wanted or not found.exists:
+            return found
+        if {name: value for name, value in found.headers.items() if name in wanted} == wanted:
+            return found
+        with self._explained(f"grant what {found.key!r} had", "s3:PutObjectAcl"):
+            owner: Any = self.client.get_object_acl(Bucket=self.bucket, Key=found.key)["Owner"]
+            _patiently(
+                self.client.put_object_acl,
+                Bucket=self.bucket,
+                Key=found.key,
+                AccessControlPolicy={"Owner": owner, "Grants": grants_of(wanted)},
+            )
+        return self.state(found.key)
+
     def _carried(self, before: ObjectState, to: str) -> str:
         """Copy by way of this machine, where the store ignores conditions on copies."""
         if before.size > CARRY_LIMIT:
@@ -411,14 +455,10 @@ class Store(Bucket):
 
     def _earlier_copy(self, before: ObjectState, there: ObjectState) -> ObjectState:
         """What is where the copy should go, if it is that copy."""
+        there = self._granted(there, before.headers)
         self._check_copy(before, there)
         if bare(there.etag) == bare(before.etag):
             return there
-        if there.size > COMPARE_LIMIT:
-            raise StoreRefusedError(
-                f"cannot tell whether {there.key!r} is the copy of {before.key!r}: the ETags of "
-                "multipart uploads do not compare; look at it, and remove it by hand if it is"
-            )
         if not self._equal_bytes(before, there):
             raise self._changed(there.key, f"is there, and is no copy of {before.key!r}")
         return there
@@ -463,6 +503,7 @@ class Store(Bucket):
 
 #: What a server-side copy does not take over by itself.
 _NOT_COPIED = (
+    *GRANTS.values(),
     "StorageClass",
     "WebsiteRedirectLocation",
     "ServerSideEncryption",
@@ -470,14 +511,6 @@ _NOT_COPIED = (
     "BucketKeyEnabled",
     "ChecksumAlgorithm",
 )
-
-
-def _as_parameters(headers: Mapping[str, str]) -> dict[str, Any]:
-    """Headers of a state as boto3 takes them."""
-    return {
-        name: value == "true" if name == "BucketKeyEnabled" else value
-        for name, value in headers.items()
-    }
 
 
 def _replaces(request: Any) -> bool:

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import PictureFacts, explain_pair
+from tasks.dedup.explain import explain_pair
 from tasks.dedup.features import Features
+from tasks.dedup.origin import PictureFacts
 from tasks.dedup.verify import (
     EXACT_SCORE,
     NEAR_SCORE,

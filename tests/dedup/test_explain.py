@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import PictureFacts, explain_pair, turn_around
+from tasks.dedup.explain import explain_pair
+from tasks.dedup.origin import PictureFacts, turn_around
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 SAME = Evidence(
@@ -66,6 +67,11 @@ evidences = st.builds(
     tint=st.floats(0, 30),
     sharpness=ratio,
     covered=share,
+    around_left=st.floats(-1, 1),
+    around_right=st.floats(-1, 1),
+    overlaid=share,
+    overlay=st.floats(-3, 3),
+    lost=st.none() | st.tuples(*[st.floats(-4, 4)] * 3),
 )
 sides = st.builds(
     PictureFacts,
@@ -135,7 +141,7 @@ def test_all_that_was_done_is_said():
 
 def test_scale_is_of_the_files_not_of_their_thumbnails():
     large, small = PictureFacts(3840, 2560, 10**6, "jpeg"), PictureFacts(384, 256, 10**4, "jpeg")
-    told = explain_pair(SAME, large, small)
+    told = explain_pair(replace(SAME, lost=(0.9, 0.8, 0.1)), large, small)
     assert told.original == "left"
     assert told.changes == "scaled 0.1x"
     assert "higher resolution (3840 x 2560 against 384 x 256)" in told.reasons
@@ -144,10 +150,18 @@ def test_scale_is_of_the_files_not_of_their_thumbnails():
 @pytest.mark.parametrize(
     ("measured", "reason"),
     [
-        ({"scale": 0.5}, "higher resolution (300 x 200 against 300 x 200)"),
-        ({"share_left": 0.6}, "shows more of the picture"),
+        (
+            {"scale": 0.5, "lost": (1.0, 0.9, 0.1)},
+            "higher resolution (300 x 200 against 300 x 200)",
+        ),
+        ({"scale": 2.0, "lost": (1.0, 0.9, 0.1)}, "not enlarged (300 x 200 against 300 x 200)"),
+        ({"share_left": 0.6, "around_left": -0.8}, "shows more of the picture"),
+        ({"share_right": 0.6, "around_right": 1.0}, "the other has a frame or a page around it"),
+        ({"overlaid": 0.05, "overlay": 2.1}, "nothing is laid over it"),
+        ({"aspect": 1.2, "lost": (0.8, 0.0, 0.1)}, "not stretched"),
+        ({"rotation": 3.0, "lost": (0.6, 0.7, 0.1)}, "not turned"),
         ({"saturation": 0.0}, "in full colour"),
-        ({"sharpness": 0.5}, "sharper"),
+        ({"sharpness": 0.5, "lost": (2.0, 1.8, 1.6)}, "sharper"),
     ],
 )
 def test_the_original_is_the_side_that_has_more(measured, reason):
@@ -170,6 +184,42 @@ def test_less_compressed_is_the_original():
     assert (told.original, told.reasons) == ("right", ("less compressed",))
 
 
+@pytest.mark.parametrize(
+    "measured",
+    [
+        {"mirrored": True},
+        {"rotation": 90.0, "lost": (0.5, 0.5, 0.1)},
+        {"gain": 0.6, "contrast": 1.4},
+        {"saturation": 1.6},
+        {"aspect": 1.2, "lost": (0.1, 0.0, 0.1)},
+        {"scale": 0.5},
+        {"scale": 0.5, "lost": (0.1, -0.1, 0.1)},
+        {"share_left": 0.6},
+        {"share_left": 0.8, "share_right": 0.8, "around_left": 1.0, "around_right": 1.0},
+    ],
+)
+def test_what_leaves_no_trace_cannot_be_told(measured):
+    """Not even by the encoding: a copy may be saved better than its original was."""
+    worse = replace(JPEG, quality=60, size=10_000)
+    told = explain_pair(replace(SAME, **measured), worse, JPEG)
+    assert (told.original, told.reasons) == ("either", ())
+
+
+def test_a_name_decides_only_where_the_pixels_do_not():
+    one, two = replace(JPEG, key="a/beach.jpg"), replace(JPEG, key="b/beach copy.jpg")
+    told = explain_pair(replace(SAME, mirrored=True), two, one)
+    assert (told.original, told.reasons) == ("right", ("the other is named after it",))
+    framed = replace(SAME, share_left=0.5, around_left=0.9)
+    assert explain_pair(framed, one, two).original == "right"
+
+
+def test_a_frame_is_not_more_of_the_picture():
+    framed = replace(SAME, share_left=0.5, around_left=0.9)
+    told = explain_pair(framed, replace(JPEG, width=900, height=600), JPEG)
+    assert told.original == "right"
+    assert told.reasons == ("the other has a frame or a page around it",)
+
+
 def test_equal_sides_have_no_original():
     told = explain_pair(SAME, JPEG, JPEG)
     assert (told.original, told.reasons) == ("either", ())
@@ -180,7 +230,7 @@ def test_equal_sides_have_no_original():
 def test_turned_around_twice_is_as_before(evidence):
     twice = asdict(turn_around(turn_around(evidence)))
     for name, value in asdict(evidence).items():
-        if isinstance(value, (str, bool)):
+        if value is None or isinstance(value, (str, bool)):
             assert twice[name] == value
         else:
             assert twice[name] == pytest.approx(value, rel=1e-9, abs=1e-9), name

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tasks.dedup.differences import DIFFERS, find_difference, is_page
 from tasks.dedup.recolour import recoloured
 from tasks.dedup.residual import measure_residual
-from tasks.dedup.verify import RECOLOURED
+from tasks.dedup.verify import NEAR_SCORE, RECOLOURED, calibration, verify_pair
 
 ALL = np.ones((240, 320), dtype=bool)
 
@@ -64,6 +64,17 @@ def test_a_thing_of_another_colour_on_white_is_a_variant():
     assert recoloured(*sides, ALL) > RECOLOURED
 
 
+def test_a_darker_thing_whose_inside_kept_its_tone_is_a_variant():
+    """A black mug and a grey one hold the same tea."""
+    ways = []
+    for colour in (23, 48):
+        image = shirt(colour)
+        ImageDraw.Draw(image).ellipse((120, 45, 220, 75), fill="#8c8c8c")
+        ways.append(np.asarray(image))
+    assert recoloured(*ways, ALL) > RECOLOURED
+    assert recoloured(*ways[::-1], ALL) > RECOLOURED
+
+
 def test_a_band_across_a_picture_is_no_thing():
     banner = shirt(110).copy()
     ImageDraw.Draw(banner).rectangle((0, 170, 320, 240), fill="#101010")
@@ -83,3 +94,47 @@ def test_a_caption_over_folds_of_cloth_is_ink_of_one_side_only():
     sides = grey(cloth), grey(captioned)
     found = find_difference(*sides, measure_residual(*sides, ALL))
     assert found.kind == "right"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("gain", [1.5, 2.0])
+def test_what_clips_in_one_channel_is_no_other_colour(known, turned, gain):
+    """Skin and orange lose their red first: a stop more, and half of it has another hue."""
+    random = np.random.default_rng(7)
+    image = Image.new("RGB", (320, 240), (60, 44, 34))
+    draw = ImageDraw.Draw(image)
+    for _ in range(160):
+        x, y = random.uniform(0, 320), random.uniform(0, 240)
+        light = random.uniform(0.3, 1.0)
+        colour = tuple(round(light * value) for value in (235, 140, 60))
+        draw.ellipse((x, y, x + random.uniform(8, 40), y + random.uniform(8, 40)), fill=colour)
+    sides = [known(image), known(exposed(image, gain))]
+    answer = verify_pair(*(sides[::-1] if turned else sides))
+    assert answer.score >= NEAR_SCORE
+    assert answer.evidence.hue_error < calibration().hue_error
+
+
+@pytest.mark.parametrize("colours", [("#ff0000", "#ffff00"), ("#ff0000", "#0000c8")])
+def test_another_pure_colour_is_no_exposure(known, photo, colours):
+    ways = []
+    for colour in colours:
+        image = photo(8).point(lambda value: value // 2 + 60)
+        ImageDraw.Draw(image).ellipse((60, 30, 260, 210), fill=colour)
+        ways.append(known(image))
+    assert verify_pair(*ways).score < NEAR_SCORE
+
+
+def test_a_label_laid_over_lettering_on_a_plain_ground_is_no_other_lettering():
+    """The astronaut's dark suit has seams under an agency's label: the label was laid over them."""
+    suit = shirt(40, 40)
+    ImageDraw.Draw(suit).text((90, 150), "COMMANDER", "#b0b0b0", ImageFont.load_default(20))
+    marked = suit.copy()
+    draw = ImageDraw.Draw(marked)
+    draw.rectangle((80, 145, 240, 180), fill=(190, 30, 40))
+    draw.text((95, 150), "AGENCY", "white", ImageFont.load_default(22))
+    other = shirt(40, 40)
+    ImageDraw.Draw(other).text((90, 150), "NAVIGATOR", "#b0b0b0", ImageFont.load_default(20))
+    sides = [grey(image) for image in (suit, marked, other)]
+    laid = find_difference(sides[0], sides[1], measure_residual(sides[0], sides[1], ALL))
+    read = find_difference(sides[0], sides[2], measure_residual(sides[0], sides[2], ALL))
+    assert (laid.plain, read.kind, read.plain) == (False, "ink", True)

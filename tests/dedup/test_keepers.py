@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.dedup.keepers import rank_keepers
@@ -49,6 +49,30 @@ def test_criteria_in_their_order(better, worse):
     assert order(asset("a", **better), asset("b", **worse)) == ["a", "b"]
 
 
+def contents(*assets: dict) -> pl.DataFrame:
+    return pl.DataFrame(list(assets), schema=SCHEMA | {"content": pl.String})
+
+
+def test_what_was_made_of_another_comes_after_it():
+    """A bordered copy and an upscale have more pixels than their original."""
+    frame = contents(
+        asset("border", width=300, content="b"),
+        asset("original", content="o"),
+        asset("upscale", width=900, content="u"),
+    )
+    found = rank_keepers(frame, copies={"b", "u"})["key"].to_list()
+    assert found == ["original", "upscale", "border"]
+
+
+def test_a_lossless_file_of_a_jpegs_pixels_only_wraps_it():
+    frame = contents(
+        asset("wrapper", format="png", size=90_000, content="c"), asset("jpeg", content="c")
+    )
+    assert rank_keepers(frame)["key"].to_list() == ["jpeg", "wrapper"]
+    others = frame.with_columns(pl.col("key").alias("content"))
+    assert rank_keepers(others)["key"].to_list() == ["wrapper", "jpeg"]
+
+
 def test_the_key_decides_last():
     assert order(asset("b"), asset("a"), asset("c")) == ["a", "b", "c"]
 
@@ -62,6 +86,7 @@ def test_columns_stay_as_they_were():
     assert rank_keepers(frame).equals(frame)
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_the_order_is_total(data):
     facts = st.fixed_dictionaries(

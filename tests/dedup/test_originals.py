@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.explain import PictureFacts, explain_pair
+from tasks.dedup.explain import explain_pair
 from tasks.dedup.features import extract_features
+from tasks.dedup.origin import PictureFacts
 from tasks.dedup.originals import claimed, no_proofs, read_compared, with_proofs
 from tasks.dedup.proof_job import compare_originals
 from tasks.dedup.verify import verify_pair

@@ -20,6 +20,7 @@ def healthy(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -
     """A folder with one object, a catalog's place, a model; no mail, no Prefect."""
     for name in [n for n in os.environ if n.startswith(("DAM_DEDUP_", "AWS_", "PREFECT_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PREFECT_API_URL", "")  # whatever the profile of the tester says
     monkeypatch.setenv("DAM_DEDUP_CATALOG__URI", str(tmp_path / "catalog"))
     monkeypatch.setenv("DAM_DEDUP_EMBEDDING__MODEL", str(tiny_model))
@@ -49,13 +50,18 @@ def test_what_is_optional_and_unset_is_no_illness(healthy: Path) -> None:
     assert {name: finding["state"] for name, finding in found.items()} == {
         "settings": "good",
         "source": "good",
+        "policy": "unset",
         "catalog": "good",
+        "delivery": "good",
         "model": "good",
         "mail": "unset",
         "prefect": "unset",
     }
     assert "1 objects listed" in found["source"]["detail"]
-    assert all(found[name]["remedy"] for name in ("mail", "prefect"))
+    assert all(found[name]["remedy"] for name in ("mail", "prefect", "policy"))
+    assert "none yet" in found["catalog"]["detail"]
+    assert not (healthy / "catalog").exists(), "it looks, and makes nothing"
+    assert not (healthy / "var").exists()
 
 
 @pytest.mark.parametrize(
@@ -65,6 +71,8 @@ def test_what_is_optional_and_unset_is_no_illness(healthy: Path) -> None:
         ("DAM_DEDUP_EMBEDDING__MODEL", "/nowhere/model", "model", "/nowhere/model"),
         ("DAM_DEDUP_MATCH__NEIGHBOURS", "many", "settings", "neighbours"),
         ("DAM_DEDUP_CATALOG__URI", "/proc/catalog", "catalog", "/proc/catalog"),
+        ("DAM_DEDUP_DELIVERY__FOLDER", "/proc/reports", "delivery", "/proc/reports"),
+        ("DAM_DEDUP_MERGE__POLICY", "/nowhere/policy.yaml", "policy", "/nowhere/policy.yaml"),
     ],
 )
 def test_what_is_ill_is_named_with_its_remedy(
@@ -96,8 +104,8 @@ def test_a_server_that_is_out_of_reach_is_told_before_a_model_is_loaded(
 ) -> None:
     api = f"http://127.0.0.1:{unused_port()}/api"
     monkeypatch.setenv("PREFECT_API_URL", api)
-    monkeypatch.setattr("tasks.session.open_embedder", lambda _: pytest.fail("loaded"))
-    monkeypatch.setattr("tasks.session.open_catalog", lambda _: pytest.fail("opened"))
+    monkeypatch.setattr("tasks.preflight.open_embedder", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr("tasks.preflight.open_catalog", lambda _: pytest.fail("opened"))
     found = examine(None, None)
     assert next(found).name == "settings"
     prefect = next(found)
@@ -109,9 +117,9 @@ def test_a_server_that_is_out_of_reach_is_told_before_a_model_is_loaded(
 def test_what_breaks_a_check_is_told_without_memory_addresses(
     healthy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: object, **__: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError(f"cannot use {object()!r} here")
 
-    monkeypatch.setattr("tasks.session.open_catalog", broken)
+    monkeypatch.setattr("tasks.preflight.open_source", broken)
     found = doctor(1)
-    assert found["catalog"]["detail"] == "RuntimeError: cannot use here"
+    assert found["source"]["detail"] == "RuntimeError: cannot use here"

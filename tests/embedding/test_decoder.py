@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -247,3 +248,28 @@ def test_decoders_hold_no_credentials(monkeypatch, good):
     assert "hidden" not in environment.values()
     assert "PATH" in environment
     assert not folder.exists(), "it goes with the decoder"
+
+
+def test_pictures_to_look_at_come_from_the_same_processes(pool, encode):
+    tall = Image.new("RGB", (300, 600), "teal")
+    tall.paste("red", (0, 0, 300, 50))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    exif[0x010E] = "a secret place"
+    data = encode(tall.rotate(90, expand=True), "JPEG", quality=95, exif=exif)
+    pool.decode(data)  # both kinds of request go to one process
+    first = pool.pids()
+    jpeg = pool.render(data, 200)
+    assert pool.pids() == first
+    with Image.open(io.BytesIO(jpeg)) as image:
+        assert (image.format, image.size) == ("JPEG", (100, 200))
+        assert not image.getexif()
+        red = image.convert("RGB").getpixel((50, 5))
+        assert isinstance(red, tuple)
+        assert red[0] > 200
+        assert red[1] < 60
+    with Image.open(io.BytesIO(pool.render(data, 4000))) as image:
+        assert image.size == (300, 600), "never larger than it is"
+    with pytest.raises(ImageError, match="not a format"):
+        pool.render(b"<svg xmlns='http://www.w3.org/2000/svg'/>", 200)
+    assert pool.decode(data).width == 300

@@ -194,3 +194,57 @@ def test_a_profile_counts_by_what_it_does(read: Read, encode, scene):
     """One that calls itself sRGB and swaps nothing changes nothing, whatever its name."""
     plain = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert read(encode(scene, icc_profile=plain)).content == read(encode(scene)).content
+
+
+def shaded(photo: Image.Image, shade: tuple[int, int, int, int]) -> Image.Image:
+    """A picture on transparency above a bar of one shade."""
+    layered = Image.new("RGBA", (360, 360), (0, 0, 0, 0))
+    layered.paste(photo.resize((300, 200)), (30, 20))
+    ImageDraw.Draw(layered).rectangle((30, 240, 330, 340), fill=shade)
+    return layered
+
+
+def test_transparent_pictures_are_compared_on_a_dark_ground_too(read: Read, encode, photo):
+    """Black of half opacity and an opaque grey are equal on white only."""
+    veil, solid = (
+        shaded(photo("coffee"), (0, 0, 0, 128)),
+        shaded(photo("coffee"), (127,) * 3 + (255,)),
+    )
+    on_white = [flatten_on(image, "white") for image in (veil, solid)]
+    assert np.abs(np.subtract(*(np.asarray(image, int) for image in on_white))).max() <= 1
+    one, two = (extract_features(read(encode(image)).thumbnail) for image in (veil, solid))
+    answer = verify_pair(one, two)
+    assert answer.score < NEAR_SCORE
+    assert answer.evidence.see_through > 0.1
+    small = extract_features(read(encode(veil.resize((180, 180)))).thumbnail)
+    assert verify_pair(one, small).score >= NEAR_SCORE
+
+
+def flatten_on(image: Image.Image, ground: str) -> Image.Image:
+    under = Image.new("RGBA", image.size, ground)
+    return Image.alpha_composite(under, image).convert("RGB")
+
+
+def test_a_transparent_picture_and_its_flat_copy_are_near(read: Read, encode, photo):
+    """The cut-out is worth more than what was made of it: no rule may merge them by themselves."""
+    layered = shaded(photo("coffee"), (20, 110, 60, 255))
+    pair = [
+        extract_features(read(encode(image)).thumbnail)
+        for image in (layered, flatten_on(layered, "white"))
+    ]
+    answer = verify_pair(*pair)
+    assert NEAR_SCORE <= answer.score < EXACT_SCORE
+    assert answer.evidence.see_through > 0.1
+
+
+def test_transparency_of_a_mirrored_picture_is_mirrored_too(read: Read, encode, photo):
+    cut = photo("coffee").resize((300, 200)).convert("RGBA")
+    cut.putalpha(Image.linear_gradient("L").rotate(90).resize(cut.size))
+    one, two = (
+        extract_features(read(encode(image)).thumbnail)
+        for image in (cut, cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    )
+    answer = verify_pair(one, two)
+    assert answer.evidence.mirrored
+    assert answer.evidence.see_through < 0.01
+    assert answer.score >= NEAR_SCORE

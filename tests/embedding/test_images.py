@@ -149,13 +149,22 @@ def test_bad_exif_does_not_lose_the_picture(encode, read, scene, kind, exif):
 
 def test_exif_and_xmp_are_kept(encode, read, scene):
     exif = Image.Exif()
-    exif[0x010F], exif[0x0110], exif[0x8769] = "Maker\0", "Model 1", {0x9003: "2026:01:02 03:04:05"}
+    exif[0x010F], exif[0x0110], exif[0x8769] = (
+        "Maker\0",
+        "Model 1",
+        {
+            0x9003: "2026:01:02 03:04:05",
+            0x9291: "25",
+        },
+    )
     xmp = b"<x xmlns:p='p' p:DocumentID='xmp.did:7'/>"
     picture = read(encode(scene, "JPEG", exif=exif.tobytes(), xmp=xmp))
     assert picture.exif == {
         "Make": "Maker",
         "Model": "Model 1",
         "DateTimeOriginal": "2026:01:02 03:04:05",
+        "SubsecTimeOriginal": "25",
+        "Holds": "XMP that cannot be read (it has no rdf:RDF)",
     }
     assert picture.xmp == {"document_id": "xmp.did:7"}
 

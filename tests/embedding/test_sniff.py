@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -50,6 +51,12 @@ def test_what_pillow_writes_is_named(encode, scene, kind, name):
         (bytes(128) + b"DICM", "dicom"),
         (bytes.fromhex("0606edf5d81d46e5bd31efe7fe74b71d") + b"DOCUMENT", "indd"),
         (b"FOVb\1\0", "raw"),
+        (b"Paint Shop Pro Image File\n\x1a", "psp"),
+        (b"\0\0\2\0\1\0", "ico"),
+        (b"\0\xffKA\x0b", "affinity"),
+        (b"AT&TFORM\0\0", "djvu"),
+        (b"\0\0\2" + bytes(15), None),
+        (b"\x0a\5\1\x08", "pcx"),
         (b"P6 640 480 255", "pnm"),
         (b"RIFF\0\0\0\0AVI LIST", "video"),
         (b"%PDF-1.7", "pdf"),
@@ -83,3 +90,24 @@ def test_what_executes_or_fetches_is_never_read():
     opened = {plugin for plugins in PILLOW_FORMATS.values() for plugin in plugins}
     Image.init()
     assert not {"EPS", "PDF", "BLP", "FITS", "WMF", "FPX"} & opened
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+@pytest.mark.parametrize("packed", [None, "tga_rle"])
+def test_a_tga_is_named_though_it_has_no_signature(encode, scene, mode, packed):
+    image = scene.quantize(16) if mode == "P" else scene.convert(mode)
+    assert sniff(encode(image, "TGA", compression=packed)[:512]) == "tga"
+
+
+@pytest.mark.parametrize("kind", ["PCX", "SGI", "DDS", "ICO", "PPM"])
+def test_other_formats_that_pillow_writes_are_named_and_not_read(encode, scene, kind):
+    name = sniff(encode(scene, kind)[:512])
+    assert name
+    assert name not in PILLOW_FORMATS
+
+
+def test_other_bytes_are_no_tga():
+    random = np.random.default_rng(1)
+    heads = random.integers(0, 256, (20_000, 32), dtype=np.uint8)
+    heads[:, :3] = 0, 0, 2  # as a TGA begins
+    assert not {sniff(head.tobytes()) for head in heads} & {"tga"}

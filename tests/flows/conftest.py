@@ -74,7 +74,7 @@ def prefect(place: Place) -> Prefect:
 def mailed_plan(place: Place, prefect: Prefect) -> tuple[str, str]:
     """A plan's id and the link to its form, as the mail brings them."""
     put_pictures(3000, 1, "merge")
-    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    prefect.wait(prefect.trigger("incremental-scan/Photos: scan now"), "Completed")
     text = mails(place)[-1].get_body(("plain",)).get_content()
     assert "TO DECIDE: 1 group" in text
     link = re.search(r"Decide in Prefect: (\S+)", text)

@@ -12,6 +12,7 @@ import pytest
 from prefect.artifacts import Artifact
 
 from flows.check import check_asset
+from flows.forms import CheckForm
 from tasks.errors import AssetGoneError
 from tasks.records import Kind
 from tasks.requests import CheckRequest
@@ -72,18 +73,18 @@ def test_a_request_names_one_image():
 @pytest.mark.e2e
 def test_the_flow_answers_and_leaves_its_answer_on_the_run_page(shop, photo, prefect_api):
     before = count(shop)
-    answer = check_asset(CheckRequest(asset="a.png", where="format = 'jpeg'", limit=1))
+    answer = check_asset(CheckForm(asset="a.png", where="format = 'jpeg'", advanced={"limit": 1}))
     assert (answer["total"], answer["next"]) == (2, 1)
-    text = Artifact.get("check").data
+    text = Artifact.get("default-check").data
     assert "2 matches" in text
     assert "a.png" in text
     assert "the next: --offset 1" in text
-    rows = json.loads(Artifact.get("check-found").data)
+    rows = json.loads(Artifact.get("default-check-found").data)
     assert [row["tier"] for row in rows] == [answer["found"][0]["tier"]]
-    found = check_asset(CheckRequest(url=photo))
+    found = check_asset(CheckForm(url=photo))
     assert sorted(one["key"] for one in found["found"]) == ["a small.jpg", "a.jpg", "a.png"]
-    assert check_asset(CheckRequest(asset="b.png"))["total"] == 0
-    assert "Nothing found" in Artifact.get("check").data
+    assert check_asset(CheckForm(asset="b.png"))["total"] == 0
+    assert "Nothing found" in Artifact.get("default-check").data
     with pytest.raises(AssetGoneError):
-        check_asset(CheckRequest(asset="nobody"))
+        check_asset(CheckForm(asset="nobody"))
     assert count(shop) == before, "nothing was added"

@@ -44,7 +44,7 @@ def test_the_doctor_finds_the_deployed_stack_well(prefect: Prefect) -> None:
 
 def test_full_scan_through_the_deployment(place: Place, prefect: Prefect) -> None:
     put_pictures(0, PAIRS)
-    run = prefect.trigger("full-scan/on-demand")
+    run = prefect.trigger("full-scan/Photos: full scan now")
     prefect.wait(run, "Completed")
 
     found = groups(place)
@@ -52,11 +52,15 @@ def test_full_scan_through_the_deployment(place: Place, prefect: Prefect) -> Non
     assert found["coverage"]["skipped"] == {"not_an_image": 1}
     assert [len(group["members"]) for group in found["groups"]] == [2] * PAIRS
     artifacts = prefect.artifacts(run)
-    assert {"scan-summary", "duplicate-groups", "report-file", "report-in-bucket"} <= set(artifacts)
-    rows = json.loads(artifacts["duplicate-groups"]["data"])
+    assert set(artifacts) == {"photos-summary", "photos-groups", "photos-links"}
+    assert "file:" not in json.dumps(artifacts)
+    name = prefect.http.get(f"/flow_runs/{run}").json()["name"]
+    assert re.fullmatch(r"Photos · full · \d+ [A-Z][a-z]{2}", name)
+    rows = json.loads(artifacts["photos-groups"]["data"])
     assert len(rows) == PAIRS
     assert all(row["stays"] and row["evidence"] for row in rows)
-    assert {"groups-in-bucket", "pairs-in-bucket", "history-in-bucket"} <= set(artifacts)
+    links = dict(re.findall(r"\[(.*?)\]\((.*?)\)", artifacts["photos-links"]["data"]))
+    assert len(links) == 5
     until(
         lambda: any("tasks.scan.verify: verify:" in line for line in prefect.logs(run)),
         20,
@@ -67,9 +71,20 @@ def test_full_scan_through_the_deployment(place: Place, prefect: Prefect) -> Non
     name = f"reports/{found['scan']['id']}/groups.json"
     stored = json.loads(bucket.get_object(Bucket=BUCKET, Key=name)["Body"].read())
     assert stored == found
-    link = artifacts["report-in-bucket"]["data"].split("](")[1].rstrip(")")
-    assert httpx.get(link).text.startswith("<!doctype html>")
-    assert httpx.get(artifacts["overview"]["data"]).content.startswith(b"\xff\xd8\xff")
+    assert httpx.get(links["The report with thumbnails"]).text.startswith("<!doctype html>")
+    assert httpx.get(links["A picture of the first groups"]).content.startswith(b"\xff\xd8\xff")
+
+
+def test_a_worker_is_looked_at_and_a_name_given_by_hand_stays(prefect: Prefect) -> None:
+    found = prefect.http.get("/deployments/name/check-setup/Photos: check the setup").json()
+    given = {"name": "before the holidays"}
+    run = prefect.post(f"/deployments/{found['id']}/create_flow_run", given)["id"]
+    assert prefect.wait(run, "Completed", "Failed") == "Completed", prefect.logs(run)
+    assert prefect.http.get(f"/flow_runs/{run}").json()["name"] == "before the holidays"
+    rows = json.loads(prefect.artifacts(run)["photos-setup"]["data"])
+    states = {row["name"]: row["state"] for row in rows}
+    looked = {"policy", "mail", "source", "catalog", "delivery", "model", "prefect", "release"}
+    assert {name for name, state in states.items() if state == "good"} >= looked
 
 
 @pytest.mark.browser
@@ -107,8 +122,8 @@ def test_approved_in_the_prefect_ui_from_the_mail(
     assert prefect.wait(new[0], "Completed", "Failed") == "Completed"
     assert set(before) - set(assets()) == {"web/3000.jpg"}
     undo = prefect.trigger(
-        "undo-merge/on-demand", target=mailed_plan[0], undone_by="anna", dry_run=False
+        "undo-merge/Photos: undo a merge", target=mailed_plan[0], undone_by="anna", dry_run=False
     )
     assert prefect.wait(undo, "Completed", "Failed") == "Completed"
     assert assets() == before
-    assert "2 undone" in prefect.artifacts(undo)["undo"]["data"]
+    assert "2 undone" in prefect.artifacts(undo)["photos-undo"]["data"]

@@ -49,7 +49,7 @@ def test_a_killed_run_is_crashed_and_the_next_one_finds_the_rest(
     place: Place, prefect: Prefect
 ) -> None:
     put_pictures(0, 60)
-    run = prefect.trigger("incremental-scan/on-demand")
+    run = prefect.trigger("incremental-scan/Photos: scan now")
     until(lambda: list(place.catalog.glob("vectors_*/data/*.lance")), 120, "vectors")
     pid = int(prefect.http.get(f"/flow_runs/{run}").json()["infrastructure_pid"].split(":")[-1])
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
@@ -57,7 +57,7 @@ def test_a_killed_run_is_crashed_and_the_next_one_finds_the_rest(
     assert prefect.wait(run, "Crashed", "Completed", seconds=60) == "Crashed"
     until(lambda: not any(alive(process) for process in family), 20, "decoders are gone")
 
-    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    prefect.wait(prefect.trigger("incremental-scan/Photos: scan now"), "Completed")
     found = groups(place)
     assert found["counts"]["added"] == 0, "sync was done before the kill"
     assert 0 < found["counts"]["embedded"] < 120, "and some of the embedding"
@@ -70,9 +70,9 @@ def alive(process: psutil.Process) -> bool:
 
 
 def test_both_scans_again_have_nothing_to_do(place: Place, prefect: Prefect) -> None:
-    prefect.wait(prefect.trigger("full-scan/on-demand"), "Completed")
+    prefect.wait(prefect.trigger("full-scan/Photos: full scan now"), "Completed")
     before, sent = groups(place), len(mails(place))
-    for deployment in ("incremental-scan/on-demand", "full-scan/on-demand"):
+    for deployment in ("incremental-scan/Photos: scan now", "full-scan/Photos: full scan now"):
         prefect.wait(prefect.trigger(deployment), "Completed")
         found = groups(place)
         assert found["counts"]["added"] == found["counts"]["changed"] == 0
@@ -87,7 +87,7 @@ def test_both_scans_again_have_nothing_to_do(place: Place, prefect: Prefect) -> 
 def test_new_assets_are_found_and_mailed(place: Place, prefect: Prefect) -> None:
     sent = len(mails(place))
     put_pictures(1000, 2)
-    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    prefect.wait(prefect.trigger("incremental-scan/Photos: scan now"), "Completed")
     found = groups(place)
     assert found["counts"]["embedded"] == 4
     assert [group["state"] for group in found["groups"]].count("new") == 2
@@ -104,7 +104,7 @@ def test_dry_run_leaves_nothing_outside(place: Place, prefect: Prefect) -> None:
     bucket = client_for(load_settings().s3)
     put_pictures(2000, 1)
     listed = bucket.list_objects_v2(Bucket=BUCKET, Prefix="reports/")["KeyCount"]
-    run = prefect.trigger("incremental-scan/on-demand", dry_run=True, where="label = 'test'")
+    run = prefect.trigger("incremental-scan/Photos: scan now", dry_run=True, where="label = 'test'")
     prefect.wait(run, "Completed")
     assert groups(place)["scan"]["dry_run"] is True
     assert bucket.list_objects_v2(Bucket=BUCKET, Prefix="reports/")["KeyCount"] == listed
@@ -112,14 +112,14 @@ def test_dry_run_leaves_nothing_outside(place: Place, prefect: Prefect) -> None:
 
 
 def test_a_wrong_filter_fails_at_once_and_says_why(prefect: Prefect) -> None:
-    run = prefect.trigger("incremental-scan/on-demand", where="lable = 'x'")
+    run = prefect.trigger("incremental-scan/Photos: scan now", where="lable = 'x'")
     assert prefect.wait(run, "Failed", "Completed", seconds=90) == "Failed"
     message = prefect.http.get(f"/flow_runs/{run}").json()["state"]["message"]
     assert "did you mean label?" in message
-    found = prefect.http.get("/deployments/name/incremental-scan/on-demand").json()
+    found = prefect.http.get("/deployments/name/incremental-scan/Photos: scan now").json()
     answer = prefect.http.post(
         f"/deployments/{found['id']}/create_flow_run",
-        json={"parameters": {"request": {"threshold": 7}}},
+        json={"parameters": {"request": {"advanced": {"threshold": 7}}}},
     )
     assert answer.status_code == 409
     assert "greater than the maximum of 1.0" in answer.text
@@ -137,15 +137,17 @@ class Question:
 @pytest.fixture(scope="module")
 def question(place: Place, prefect: Prefect) -> Question:
     put_pictures(3001, 1, "merge")
-    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    prefect.wait(prefect.trigger("incremental-scan/Photos: scan now"), "Completed")
     text = mails(place)[-1].get_body(("plain",)).get_content()
     plan = re.search(r"Plan ([0-9a-f]{12})", text)[1]
     decide(load_settings(), plan, "approve", by="anna", channel="page")
-    found = prefect.http.get("/deployments/name/merge-approved/scheduled").json()
+    found = prefect.http.get(
+        "/deployments/name/merge-approved/Photos: merge what is approved"
+    ).json()
     run = prefect.post(f"/deployments/{found['id']}/create_flow_run", {})["id"]
     merge = prefect.wait(run, "Completed", "Failed")
     request = {"emptied_by": "anna", "plan_id": plan, "early": True, "dry_run": False}
-    run = prefect.trigger("empty-quarantine/on-demand", **request)
+    run = prefect.trigger("empty-quarantine/Photos: empty quarantine", **request)
     assert prefect.wait(run, "Suspended", "Completed", "Failed") == "Suspended"
     return Question(merge, run, time.monotonic())
 
@@ -157,12 +159,12 @@ def test_what_is_approved_elsewhere_is_merged(prefect: Prefect, question: Questi
 
 def test_a_verdict_given_in_the_form_holds_in_later_scans(place: Place, prefect: Prefect) -> None:
     put_pictures(4001, 1)
-    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    prefect.wait(prefect.trigger("incremental-scan/Photos: scan now"), "Completed")
     assert {"4001.jpg", "web/4001.jpg"} in found_groups(place)
     request = {"left": "4001.jpg", "right": "web/4001.jpg", "given_by": "anna"}
-    run = prefect.trigger("give-verdict/on-demand", **request, verdict="distinct")
+    run = prefect.trigger("give-verdict/Photos: give a verdict", **request, verdict="distinct")
     assert prefect.wait(run, "Completed", "Failed") == "Completed"
-    prefect.wait(prefect.trigger("incremental-scan/on-demand"), "Completed")
+    prefect.wait(prefect.trigger("incremental-scan/Photos: scan now"), "Completed")
     assert not any("4001.jpg" in group for group in found_groups(place))
     assert {"1.jpg", "web/1.jpg"} in found_groups(place), "of that pair alone"
 
@@ -179,13 +181,13 @@ def test_a_notification_has_its_keys_checked_once(place: Place, prefect: Prefect
         ]
     }
     for expected in ("web/5001.jpg", "passed over: 2 older"):
-        run = prefect.trigger("check-keys/check-keys", events=[event])
+        run = prefect.trigger("check-keys/Photos: check uploaded keys", events=[event])
         assert prefect.wait(run, "Completed", "Failed") == "Completed", prefect.logs(run)
-        assert expected in prefect.artifacts(run)["keys"]["data"]
+        assert expected in prefect.artifacts(run)["photos-keys"]["data"]
 
 
 def test_one_asset_is_checked_from_the_form(place: Place, prefect: Prefect) -> None:
-    run = prefect.trigger("check-asset/on-demand", asset="5001.jpg")
+    run = prefect.trigger("check-asset/Photos: check one image", asset="5001.jpg")
     assert prefect.wait(run, "Completed", "Failed") == "Completed", prefect.logs(run)
     shown = "\n".join(str(found["data"]) for found in prefect.artifacts(run).values())
     assert "web/5001.jpg" in shown
@@ -208,7 +210,7 @@ def test_a_question_waits_for_its_answer_and_no_leaves_everything(
 
 def test_a_form_sent_unread_does_nothing(prefect: Prefect, mailed_plan: tuple[str, str]) -> None:
     before = assets()
-    found = prefect.http.get("/deployments/name/merge-plan/on-demand").json()
+    found = prefect.http.get("/deployments/name/merge-plan/Photos: decide on a merge plan").json()
     answer = prefect.http.post(
         f"/deployments/{found['id']}/create_flow_run",
         json={"parameters": {"request": {"plan_id": mailed_plan[0]}}},
@@ -216,9 +218,9 @@ def test_a_form_sent_unread_does_nothing(prefect: Prefect, mailed_plan: tuple[st
     assert answer.status_code == 409
     assert "is a required property" in answer.text
     wanted = {"plan_id": mailed_plan[0], "decision": "approve", "approved_by": "anna"}
-    run = prefect.trigger("merge-plan/on-demand", **wanted)
+    run = prefect.trigger("merge-plan/Photos: decide on a merge plan", **wanted)
     assert prefect.wait(run, "Completed", "Failed") == "Completed"
-    assert "dry run" in prefect.artifacts(run)["merge"]["data"]
+    assert "dry run" in prefect.artifacts(run)["photos-merge"]["data"]
     assert assets() == before
 
 

@@ -32,7 +32,7 @@ def test_the_keys_of_a_request_are_checked_and_shown(library, monkeypatch, prefe
     }
     done = check_keys(KeysRequest(names=["b.jpg"]))
     again = check_keys(KeysRequest(names=["b.jpg"]))
-    artifact = Artifact.get("keys")
+    artifact = Artifact.get("default-keys")
     with pytest.raises(EventError, match="theirs"):
         check_keys(KeysRequest(events=[{"Records": [foreign]}]))
     assert [(one["key"], one["matches"]) for one in done["found"]] == [("b.jpg", 1)]

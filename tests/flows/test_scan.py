@@ -8,7 +8,6 @@ import pytest
 from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
-from flows.scan import full_scan
 from tasks.errors import DeliveryError, MailError, SettingsError
 from tasks.settings import load_settings
 from tasks.steps import with_credentials, worth_retrying
@@ -50,11 +49,6 @@ def test_a_missing_block_is_named(named, monkeypatch):
     monkeypatch.setattr(Secret, "load", load)
     with pytest.raises(SettingsError, match="no block dam-keys"):
         with_credentials(named)
-
-
-def test_a_full_scan_stays_full_when_other_fields_are_given():
-    given = full_scan.validate_parameters({"request": {"dry_run": True}})
-    assert given["request"].kind == "full"
 
 
 def test_without_a_block_nothing_is_asked():

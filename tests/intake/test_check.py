@@ -272,23 +272,27 @@ def test_a_service_writes_answers_together_and_knows_them_before(scanned):
     assert Checker(settings).check_asset("p0.png", CheckQuestion()).verified == 0
 
 
-def test_pictures_of_one_document_are_linked(stocked):
+def test_versions_of_one_document_are_linked_and_equal_ones_are_duplicates(stocked):
     packet = (
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
         'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
         'xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/" xmpMM:OriginalDocumentID="xmp.did:7"/>'
         "</rdf:RDF></x:xmpmeta>"
     )
-    for name in ("p0.png.xmp", "p0.jpg.xmp", "p1.png.xmp", "p1.bmp.xmp"):
+    stocked.write(
+        "p0 turned.png", blobs(0).resize((160, 120)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    )
+    for name in ("p0.png.xmp", "p0.jpg.xmp", "p0 turned.png.xmp", "p1.png.xmp", "p1.bmp.xmp"):
         (stocked.folder / name).write_text(packet)
     settings = settings_of(stocked.scan(Kind.FULL))
     found = Checker(settings).check_asset("p0.png", CheckQuestion()).found
-    assert {one.key: one.verdict for one in found} == {"p0.jpg": "linked", "p0 small.jpg": ""}
+    versions = {one.key: one.verdict for one in found}
+    assert versions == {"p0.jpg": "", "p0 turned.png": "linked", "p0 small.jpg": ""}
     equal = Checker(settings).check_asset("p1.png", CheckQuestion()).found
     assert {one.key: one.verdict for one in equal} == {"p1.bmp": "", "p1 copy.png": ""}
-    record_verdicts(settings, [Verdict("p0.png", "p0.jpg", "duplicate")], by="tester")
+    record_verdicts(settings, [Verdict("p0.png", "p0 turned.png", "duplicate")], by="tester")
     found = Checker(settings).check_asset("p0.png", CheckQuestion()).found
-    assert {one.key: one.verdict for one in found}["p0.jpg"] == "duplicate"
+    assert {one.key: one.verdict for one in found}["p0 turned.png"] == "duplicate"
 
 
 def test_an_asset_is_named_by_key_or_id_and_missing_ones_are_told(scanned, stocked):

@@ -156,6 +156,28 @@ def test_overwriting_replaces_the_entry_that_is_there(uploads) -> None:
     assert (rows.height, rows["width"][0]) == (1, 320)
 
 
+def shot(time: str, fraction: str, quality: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x8769] = {0x9003: time, 0x9291: fraction}
+    return png(blobs(1), "JPEG", quality=quality, exif=exif.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("time", "fraction", "decision"),
+    [
+        ("2026:01:02 03:04:05", "25", "reject"),
+        ("2026:01:02 03:04:05", "75", "ask"),
+        ("2026:01:02 03:04:08", "25", "ask"),
+        ("2026:01:02 04:04:05", "25", "reject"),  # a clock set to another zone
+    ],
+)
+def test_another_shot_of_the_same_is_asked_about(uploads, time, fraction, decision) -> None:
+    uploads.put("a", shot("2026:01:02 03:04:05", "25", 92), REJECT)
+    second = uploads.put("b", shot(time, fraction, 70), REJECT)
+    assert second.decision == decision
+    assert ("another shot" in second.reason) == (decision == "ask")
+
+
 def test_objects_are_never_overwritten(uploads, library) -> None:
     library.add("a.png", 1)
     rules = policy({"action": "overwrite"})

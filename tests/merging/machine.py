@@ -32,6 +32,7 @@ from tasks.merging.journal import (
     DONE,
     INTENDED,
     LEFT,
+    UNDOING,
     UNDONE,
     group_state,
     last_events,
@@ -98,6 +99,8 @@ class Merges(BucketWorld):
         #: What the product left, where it wrote last.
         self.ours: dict[str, Thing | None] = {}
         self.audit: set[str] = set()
+        #: Keys of the plan at work of which the journal did not tell whether they are there.
+        self.open_keys: set[str] = set()
         self.slips = 0
         #: The other catalog of the bucket: settings, plans, words, audit, begun.
         other = f"{self.settings.catalog.uri}-other"
@@ -303,6 +306,7 @@ class Merges(BucketWorld):
         """Do something that may be refused; die on the way, or be disturbed, if told so."""
         before = self._world()
         self.touching.clear()
+        self.open_keys = self._open_keys(plan)
         if kill is not None:
             BETWEEN.when, BETWEEN.left = kill
             BETWEEN.act = die
@@ -332,11 +336,27 @@ class Merges(BucketWorld):
                 self._check_touched(name, plan, key, before.get(key))
                 self.ours[key] = after.get(key)
             self.stale = True
-        if plan.id not in {known.id for known in self.begun}:
-            events = read_events(open_catalog(self.settings), plan)
-            if not events.filter(event=INTENDED).is_empty():
-                self.begun.append(plan)
+        events = read_events(open_catalog(self.settings), plan)
+        new = plan.id not in {known.id for known in self.begun}
+        if new and not events.filter(event=INTENDED).is_empty():
+            self.begun.append(plan)
         return found, before, after
+
+    def _open_keys(self, plan: Plan) -> set[str]:
+        """Keys that an undo puts back when they are missing, whoever removed them.
+
+        Cut off: no store tells whether an object was removed by us or by others (see `_write_end`),
+        but for our own delete markers, which the first undo finds. Left: something else was there,
+        and somebody made room for the original, and asks again.
+        """
+        unknown = {INTENDED} if self.versioned else {INTENDED, UNDOING, LEFT}
+        events = read_events(open_catalog(self.settings), plan)
+        return {
+            group.operations[number].key
+            for group in plan.groups
+            for number, (event, _) in last_events(events, group.group_id).items()
+            if event in unknown
+        }
 
     def _check_touched(self, name: str, plan: Plan, key: str, was: Thing | None) -> None:
         """What the product changed was as the plan says, or as the product had left it."""
@@ -348,6 +368,10 @@ class Merges(BucketWorld):
         ]
         assert mine, f"{name} changed {key!r}, which its plan does not name"
         if key in self.ours and self.ours[key] == was:
+            return
+        if name.startswith("undo") and was is None and key in self.open_keys:
+            STEPS["  put back again"] += 1
+            self.mixed.add(key)
             return
         assert not name.startswith("undo"), f"{name} changed {key!r}, which others changed"
         known = [None if key == o.to and o.key != key else self._before(o) for o in mine]

@@ -348,3 +348,25 @@ def test_the_journals_order_is_no_clocks(
     assert [g.refused[:6] for g in again.groups if g.group_id == named(plan, 0).group_id] == [
         "undone"
     ]
+
+
+def test_a_chosen_value_is_planned_and_carried_out(site: Any) -> None:
+    """The owner that wins is that of the file that goes; nothing is asked about it again."""
+    site.put("k/9.png", PNG + b"nine", tags={"owner": "north"})
+    site.put("d/9.png", PNG + b"nine", tags={"owner": "south"})
+    site.list()
+    asked = named(site.plan(policy=policy()), 9)
+    assert any(question.startswith("owner differs") for question in asked.questions)
+    name = asked.group_id
+    with pytest.raises(MergeError, match="'west' cannot be chosen"):
+        site.plan(policy=policy(), values={name: {"tags.owner": "west"}})
+    plan = site.plan(policy=policy(), values={name[:8]: {"tags.owner": "south"}})
+    chosen = named(plan, 9)
+    assert chosen.questions == ()
+    assert chosen.fingerprint == asked.fingerprint
+    site.approve(plan, groups=[name], accept_questions=False)
+    assert site.merge(plan).complete
+    assert site.tags(chosen.keeper)["owner"] == "south"
+    assert chosen.duplicates[0] not in site.keys()  # noqa: SIM118 - a site is no mapping
+    site.undo(plan.id)
+    assert (site.tags("k/9.png"), site.tags("d/9.png")) == ({"owner": "north"}, {"owner": "south"})

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks.errors import MergeError
 from tasks.merging.bucket_journal import JOURNAL_PREFIX
-from tasks.merging.journal import read_events
+from tasks.merging.decide import decide, withdraw
+from tasks.merging.journal import group_state, last_events, read_events
 from tasks.merging.operations import Operator
 from tasks.merging.quarantine import list_quarantine
 from tasks.merging.recover import recover
 from tasks.session import open_catalog
 from tests.merging.conftest import EITHER_KIND
+from tests.merging.test_late_hands import other_catalog
+from tests.merging.world import Killed
 
 POLICY = """
 version: 1
@@ -139,3 +143,47 @@ def test_a_plan_that_was_tampered_with_is_told_and_the_others_come_back(make_sit
     found = recover(site.settings, f"s3://{site.bucket}")
     assert found.plans == (plan.id,)
     assert [text[:9] for text in found.unreadable] == ["plan 0000", "plan 1111", "plan 2222"]
+
+
+def test_the_rows_of_two_catalogs_have_one_order(
+    make_site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each catalog counts by itself; what came later is told by the bucket's fence."""
+    site = make_site("plain")
+    for prefix in "kd":
+        site.put(f"{prefix}/1.png", png(1), ContentType="image/png")
+    site.list()
+    plan = site.plan(policy=POLICY % "tag")
+    site.approve(plan)
+
+    def killed(*_: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Operator, "perform", killed)
+        with pytest.raises(Killed):
+            site.merge(plan)
+    other = other_catalog(site, tmp_path / "other")
+    other.list()
+    more = other.plan(policy=POLICY % "metadata")
+    for _ in range(12):  # the other catalog has counted further
+        decide(other.settings, more.id, "approve", by="anna", accept_questions=True)
+        withdraw(other.settings, more.id, by="anna")
+    recover(other.settings, f"s3://{site.bucket}")
+    other.undo(plan.id, settle=False)
+    assert site.merge(plan).complete, "the first one does not know of the undo, and goes on"
+    (group,) = plan.groups
+    assert site.tags("d/1.png")
+    for settings in (third(site, tmp_path), other.settings, site.settings):
+        recover(settings, f"s3://{site.bucket}")
+        events = read_events(open_catalog(settings), plan)
+        assert group_state(group, last_events(events, group.group_id)) == "merged"
+        rows = events.filter(events["event"] != "decided")
+        assert rows["sequence"].n_unique() == rows.height
+
+
+def third(site: Any, folder: Path) -> Any:
+    """A catalog that knows all from the bucket alone."""
+    settings = other_catalog(site, folder / "third").settings
+    recover(settings, f"s3://{site.bucket}")
+    return settings

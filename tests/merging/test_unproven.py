@@ -56,8 +56,7 @@ def test_unproven_is_merged_by_nobody_and_the_proof_lifts_that(pair, monkeypatch
     assert not group.operations
     assert "could not be compared at full size: not decoded in 20 s" in group.refused
     assert approved(pair, plan) == set()
-    (said,) = pair.approve(plan)
-    assert not said.decision
+    assert not any(said.decision == "approve" for said in pair.approve(plan))
     with pytest.raises(MergeError):
         pair.merge(plan)
 
@@ -68,6 +67,19 @@ def test_unproven_is_merged_by_nobody_and_the_proof_lifts_that(pair, monkeypatch
     assert not group.refused
     assert approved(pair, plan) == {group.group_id}
     assert pair.merge(plan).groups[0].state == "merged"
+
+
+def test_a_plan_of_before_proofs_is_not_carried_out(pair):
+    pair.scan()
+    plan = pair.plan(policy=POLICY)
+    catalog = open_catalog(pair.settings)
+    with catalog.writing():
+        catalog.delete_where("proofs", "true")
+    before = pair.snapshot()
+    (outcome,) = pair.merge(plan).groups
+    assert outcome.state == "refused"
+    assert "were not compared at full size yet" in outcome.why
+    assert pair.snapshot() == before
 
 
 def test_a_catalog_of_before_proofs_says_what_to_do(pair):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -14,14 +16,16 @@ from pydantic import ValidationError
 from tasks.dedup.verdicts import VERDICTS, apply_verdicts, current, keep_apart
 from tasks.errors import MergeError
 from tasks.merging.audit import read_audit
+from tasks.queries import verdicts as module
 from tasks.queries.verdicts import (
     Verdict,
     give_verdict,
     parse_verdicts,
     read_verdicts,
     record_verdicts,
+    verdicts_on_group,
 )
-from tasks.records import Role, Tier
+from tasks.records import Role, Tier, now
 from tasks.reporting.summarize import last_scan
 from tasks.requests import EmptyRequest, VerdictRequest
 from tasks.session import open_catalog
@@ -50,6 +54,40 @@ def say(site: Any, left: str, right: str, verdict: str, **options: Any) -> None:
 @pytest.fixture
 def quick(make_site: Any) -> Any:
     return make_site("plain")
+
+
+@pytest.mark.parametrize("verdict", ["distinct", "linked"])
+def test_a_verdict_on_a_group_holds_for_every_pair(quick: Any, verdict: str) -> None:
+    for name in "abc":
+        quick.put(f"{name}.png", PNG + b"1")
+    quick.list()
+    assert groups(quick) == sets("a.png b.png c.png")
+    catalog = open_catalog(quick.settings)
+    (name,) = set(catalog.read("groups", ["group_id"])["group_id"])
+    said = verdicts_on_group(catalog, name[:8], verdict)
+    assert record_verdicts(quick.settings, said, by="anna") == 3
+    quick.list()
+    assert groups(quick) == set()
+    with pytest.raises(MergeError, match="no groups begin"):
+        verdicts_on_group(catalog, "ffffffffff", verdict)
+
+
+def test_the_last_word_is_the_last_whatever_the_clock_says(
+    quick: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose clock was behind said something later, and it did not hold."""
+    for name in "ab":
+        quick.put(f"{name}.png", PNG + b"1")
+    quick.list()
+    say(quick, "a.png", "b.png", "distinct")
+    behind = time.time_ns() - 10**15
+    monkeypatch.setattr(time, "time_ns", lambda: behind)
+    monkeypatch.setattr(module, "now", lambda: now() - timedelta(days=9))
+    say(quick, "b.png", "a.png", "duplicate")
+    quick.list()
+    assert groups(quick) == sets("a.png b.png")
+    words = [word for word in read_audit(quick.settings)["what"] if word.startswith("verdict")]
+    assert words == ["verdict distinct", "verdict duplicate"]
 
 
 @pytest.mark.parametrize("verdict", ["distinct", "linked"])

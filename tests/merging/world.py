@@ -37,8 +37,15 @@ XMP = (
     'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag><rdf:li>%s</rdf:li>'
     "</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
 )
-#: What merges write about themselves: the lease, the list of quarantines, the journal.
-NOTES = (".dam-dedup/.merge.lease", ".dam-dedup/quarantine-places.json", ".dam-dedup/journal/")
+#: What merges write about themselves: the lease, the list of quarantines, the journal, what others
+#: were at, the register.
+NOTES = (
+    ".dam-dedup/.merge.lease",
+    ".dam-dedup/quarantine-places.json",
+    ".dam-dedup/journal/",
+    ".dam-dedup/late/",
+    ".dam-dedup/catalogs/",
+)
 #: What was run, over all machines of a test.
 STEPS: Counter[str] = Counter()
 
@@ -120,7 +127,7 @@ def watched(patch: pytest.MonkeyPatch, given: Any) -> Iterator[None]:
         return done
 
     def trusted(store: Any) -> Capabilities:
-        return Capabilities(**dict.fromkeys(Capabilities.__slots__, True))
+        return Capabilities(*[True] * 7)
 
     patch.setattr(tasks.sources.bucket, "client_for", lambda _: client)
     patch.setattr(tasks.sources.s3, "client_for", lambda _: client)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from flows.merge import refuse_nothing_done
 from reports.merge import merge_headline, merge_markdown, undo_headline, undo_markdown
+from tasks.errors import MergeError
 from tasks.merging.merge import GroupOutcome, MergeOutcome
 from tasks.merging.undo import UndoOutcome
 
@@ -46,3 +48,23 @@ def test_an_undo_that_did_nothing_or_left_something_says_so():
     assert undo_headline([]) == "NOTHING WAS UNDONE: nothing of it is merged"
     assert undo_headline([one]) == "1 undone"
     assert undo_markdown([one, left]).startswith("**NOT ALL UNDONE: 1 left, 1 undone.**")
+
+
+@pytest.mark.parametrize(
+    ("states", "fails"),
+    [
+        (("failed", "refused"), True),
+        (("failed", "waiting"), True),
+        (("merged", "failed"), False),
+        (("already merged", "refused"), False),
+        (("waiting",), False),
+        ((), False),
+    ],
+)
+def test_a_run_in_which_nothing_could_be_merged_fails(states, fails):
+    done = [outcome(*states)]
+    if not fails:
+        refuse_nothing_done(done)
+        return
+    with pytest.raises(MergeError, match="nothing was merged"):
+        refuse_nothing_done(done)

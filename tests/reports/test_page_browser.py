@@ -212,6 +212,18 @@ def test_one_that_is_not_a_copy(make_summary, open_page):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(("key", "word"), [("d", "distinct"), ("l", "linked")])
+def test_what_is_said_of_a_group_is_said_of_every_pair(make_summary, open_page, key, word):
+    """Said of the keeper's pairs alone, the two others came back as a group of their own."""
+    page = open_page(planned(make_summary, *FOUR), "#g0002")
+    page.keyboard.press(key)
+    page.click("#open-export")
+    found = parse_decisions(saved(page, "#save-json"))
+    assert len({frozenset((one.left, one.right)) for one in found.verdicts}) == 3
+    assert {one.verdict for one in found.verdicts} == {word}
+
+
+@pytest.mark.long
 def test_many_at_once_with_a_summary_before(make_summary, open_page):
     keys = [[f"web/{n}.jpg", f"web/copy{n}.jpg"] for n in range(8)] + [["web/x", "other/x"]]
     page = open_page(planned(make_summary, *keys, tiers=("near", "exact")))
@@ -419,6 +431,16 @@ def test_axe_finds_nothing_serious(make_summary, open_page, scheme, width):
     examine("decided")
     page.keyboard.press("b")
     examine("bulk")
+    page.keyboard.press("Escape")
+    for name in ("batches", "rules"):
+        page.evaluate("(name) => { location.hash = name }", name)
+        expect(page.locator(f"#view-{name} h1")).to_be_visible()
+        examine(name)
+    page.evaluate("location.hash = 'table/g0002'")
+    expect(page.locator("#panes canvas").first).to_be_visible()
+    examine("table")
+    page.keyboard.press("x")
+    examine("table, one on the other")
     page.keyboard.press("Escape")
     page.evaluate("location.hash = 'graph'")
     expect(page.locator(".star").first).to_be_visible()

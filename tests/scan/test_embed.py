@@ -94,8 +94,10 @@ def test_a_broken_image_waits_for_new_bytes(library, decoded):
     assert decoded == [whole]
 
 
-@pytest.mark.parametrize("error", [TransientSourceError, SourceError])
-def test_a_storage_error_is_tried_again(library, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "reason"), [(TransientSourceError, "storage_error"), (SourceError, "unreadable")]
+)
+def test_a_storage_error_is_tried_again(library, monkeypatch, error, reason):
     fill(library, 3)
     real = LocalSource.read
 
@@ -107,7 +109,7 @@ def test_a_storage_error_is_tried_again(library, monkeypatch, error):
     with monkeypatch.context() as patch:
         patch.setattr(LocalSource, "read", read)
         first = library.scan()
-    assert first.summary.coverage.failed == {"storage_error": 1}
+    assert first.summary.coverage.failed == {reason: 1}
     assert first.summary.coverage.outcomes["message"].to_list() == ["the disk said no"]
     again = library.scan()
     assert work(again) == (1, 1)

@@ -112,22 +112,19 @@ def test_the_next_scan_reads_nothing_and_says_the_same(papers, tmp_path, monkeyp
         assert outcome.summary.groups["state"].to_list() == ["known", "known"]
 
 
-def test_only_what_is_new_is_proven(papers, tmp_path):
-    place = tmp_path / "more"
-    place.mkdir()
-    lent = papers.lend(place)
-    lent.folder = tmp_path / "library"
-    lent.folder.mkdir()
-    for path in papers.folder.iterdir():
-        (lent.folder / path.name).write_bytes(path.read_bytes())
-    first = lent.scan(catalog="other")
-    before = set(proofs_in(first)["at"])
-    lent.write("0417 small.jpg", invoice("0417").resize((700, 700)), quality=80)
-    second = lent.scan(catalog="other")
-    new = proofs_in(second).filter(~pl.col("at").is_in(list(before)))
-    assert 0 < second.summary.counts["proven"] == new.height
-    changed = lent.scan(catalog="other").summary.counts["proven"]
-    assert changed == 0
+def test_only_what_is_new_is_proven(library):
+    for seed in (1, 2):
+        library.add(f"{seed}.png", seed)
+        library.add(f"{seed}.jpg", seed)
+    assert library.scan().summary.counts["proven"] == 2
+    library.add("3.png", 3)
+    library.add("3.jpg", 3)
+    assert library.scan().summary.counts["proven"] == 1
+    library.add("1.jpg", 1, quality=60)  # another content, so another proof
+    outcome = library.scan()
+    assert outcome.summary.counts["proven"] == 1
+    assert {tier for tier, _ in pairs_of(outcome).values()} == {"exact"}
+    assert library.scan().summary.counts["proven"] == 0
 
 
 def test_equal_bytes_need_no_proof(library):

@@ -338,6 +338,38 @@ def test_a_holder_that_stood_still_finds_its_lease_gone(
         assert third.fence == 3, "a lease that was given up goes on counting"
 
 
+def test_three_leases_of_one_stopped_process_are_waited_for_together(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after another they took three terms: 305 seconds for an undo."""
+
+    class Clock:
+        now = 0.0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(time, name)
+
+        def sleep(self, seconds: float) -> None:
+            Clock.now += seconds
+
+    bucket = s3.bucket()
+    body = json.dumps({"holder": "the stopped", "fence": 1, "term": 90}).encode()
+    for name in ("cat/.scan.lease", "cat/.writer.lease", "place/.merge.lease"):
+        s3.client.put_object(Bucket=bucket, Key=name, Body=body)
+    place = f"s3://{bucket}/place"
+    writer = catalog(s3, bucket)
+    monkeypatch.setattr(lease, "time", Clock())
+    monkeypatch.setattr(lease, "elapsed", lambda: Clock.now)
+    monkeypatch.setattr(lease.S3Lease, "_keep_alive", lambda self: None)
+    with (
+        lease.lease_wanted(s3.client, place, "merge"),
+        writer.turn(1000),
+        lease.s3_lease(s3.client, place, 1000, "merge"),
+        writer.writing(1000),
+    ):
+        assert 90 < Clock.now < 120
+
+
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"", b"\xff"])
 def test_a_lease_that_says_nothing_is_taken(s3: Any, body: bytes) -> None:
     bucket = s3.bucket()

@@ -23,7 +23,7 @@ from tasks.errors import (
 )
 from tasks.records import ObjectState
 from tasks.sources import store as module
-from tasks.sources.capabilities import Capabilities
+from tasks.sources.capabilities import Capabilities, probe
 from tasks.sources.s3 import client_for
 from tasks.sources.store import Store
 
@@ -391,16 +391,48 @@ def test_a_multipart_upload_is_compared_by_its_bytes(
         any_store.copy(before, "other")
     monkeypatch.setattr(module, "COMPARE_LIMIT", 99)
     assert any_store.copy(before, "r").size == before.size
-    if made.etag != before.etag:
-        with pytest.raises(StoreRefusedError, match="by hand"):
-            any_store.copy(before, "q")
+    assert any_store.copy(before, "q") == made, "what is there is compared, however large it is"
 
 
-def test_what_is_too_large_is_not_copied(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = rich(any_store)
+def test_what_is_too_large_for_one_request_is_copied_in_parts(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above 5 GB a group was refused. The limit is lowered here."""
     monkeypatch.setattr(module, "COPY_LIMIT", 3)
-    with pytest.raises(StoreRefusedError, match="4 bytes need a multipart copy"):
+    monkeypatch.setattr(module, "COPY_PART", 5 * 1024**2)
+    before = rich(any_store, body=bytes(range(256)) * 24 * 1024)  # 6 MiB: two parts
+    made = any_store.copy(before, "q/a")
+    assert made.etag.endswith('-2"')
+    assert replace(made, key="a", version_id=before.version_id, etag=before.etag) == before
+    assert body_of(any_store, "q/a") == body_of(any_store)
+    assert any_store.copy(before, "q/a") == made  # again
+    any_store.delete(before)
+    back = any_store.copy(made, "a")  # as an undo does
+    assert (back.etag, body_of(any_store)) == (made.etag, body_of(any_store, "q/a"))
+
+
+def test_a_copy_in_parts_is_bound_to_the_object_and_takes_no_place(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COPY_LIMIT", 3)
+    before = rich(any_store)
+    just_before(any_store, "UploadPartCopy", lambda: upload(any_store))
+    with pytest.raises(AssetChangedError):
         any_store.copy(before, "q")
+    assert not any_store.state("q").exists
+    before = rich(any_store, "b")
+    just_before(any_store, "CompleteMultipartUpload", lambda: upload(any_store, "r"))
+    with pytest.raises(AssetChangedError):
+        any_store.copy(before, "r")
+    assert body_of(any_store, "r") == b"somebody else's"
+    left = any_store.client.list_multipart_uploads(Bucket=any_store.bucket)
+    assert not left.get("Uploads"), "no half copy is left, which would be paid for"
+
+
+def test_what_is_too_large_is_not_carried(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rich(any_store)
     any_store.capabilities = replace(ALL, copy_if_match=False)
     monkeypatch.setattr(module, "CARRY_LIMIT", 3)
     with pytest.raises(StoreRefusedError, match="ignores conditions on copies"):
@@ -800,3 +832,107 @@ def test_a_timeout_is_transient(any_store: Store, monkeypatch: pytest.MonkeyPatc
 def test_a_client_is_made_from_the_settings(s3: Any) -> None:
     bucket = s3.bucket()
     assert Store(bucket, s3.settings, client_for(s3.settings)).state("a") == ObjectState("a")
+
+
+# ---- what few objects have -------------------------------------------------------------------
+
+EVERYBODY = 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'
+
+
+@pytest.fixture
+def listed(any_store: Store) -> Store:
+    """A bucket whose objects may have access control lists."""
+    any_store.client.put_bucket_ownership_controls(
+        Bucket=any_store.bucket,
+        OwnershipControls={"Rules": [{"ObjectOwnership": "ObjectWriter"}]},
+    )
+    return any_store
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_grants_stay_with_an_object(
+    listed: Store, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    """A copy, or what was rewritten, had the default list: a public page lost its picture."""
+    rich(listed)
+    listed.client.put_object_acl(Bucket=listed.bucket, Key="a", ACL="public-read")
+    before = listed.state("a")
+    assert before.headers["GrantRead"] == EVERYBODY
+    assert 'id="' in before.headers["GrantFullControl"]
+    if large:
+        monkeypatch.setattr(module, "COPY_LIMIT", 3)
+    assert listed.copy(before, "q").headers == before.headers
+    after = listed.put(
+        "a", b"body", expected=before.etag, metadata={"n": "1"}, headers=before.headers
+    )
+    assert after.headers == before.headers
+    private = rich(listed, "b")
+    assert not [name for name in private.headers if name.startswith("Grant")]
+
+
+def test_lists_that_may_not_be_read_are_not_taken_for_none(s3: Any, listed: Store) -> None:
+    rich(listed)
+    deny(s3, listed, "s3:GetObjectAcl")
+    with pytest.raises(StoreRefusedError, match="s3:GetObjectAcl"):
+        listed.state("a")
+
+
+def test_where_lists_are_disabled_none_is_asked_for(s3: Any, any_store: Store) -> None:
+    made = rich(any_store)
+    deny(s3, any_store, "s3:GetObjectAcl")
+    assert any_store.state("a") == made
+
+
+RARE = {
+    "ServerSideEncryption": "aws:kms",
+    "SSEKMSKeyId": "arn:aws:kms:eu-central-1:1:key/abc",
+    "BucketKeyEnabled": True,
+    "WebsiteRedirectLocation": "/elsewhere",
+}
+
+
+def keeps_the_rare(to: Store) -> dict[str, dict[str, Any]]:
+    """Let a store without KMS and redirects tell of them as AWS does; key to what it was given."""
+    kept: dict[str, dict[str, Any]] = {}
+    last: list[str] = []
+
+    def given(params: dict[str, Any], **_: Any) -> None:
+        kept[params["Key"]] = {name: params.pop(name) for name in RARE if name in params}
+
+    def asked(params: dict[str, Any], **_: Any) -> None:
+        last.append(params["Key"])
+
+    def told(parsed: dict[str, Any], **_: Any) -> None:
+        parsed.update(kept.get(last[-1], {}))
+
+    events = to.client.meta.events
+    for name in ("PutObject", "CopyObject", "CreateMultipartUpload"):
+        events.register(f"before-parameter-build.s3.{name}", given)
+    events.register("before-parameter-build.s3.HeadObject", asked)
+    events.register("after-call.s3.HeadObject", told)
+    return kept
+
+
+@pytest.mark.parametrize("way", ["copy", "parts", "carried"])
+def test_kms_key_bucket_key_and_redirect_stay(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The test server has neither: what is asked for on the wire is looked at."""
+    kept = keeps_the_rare(any_store)
+    any_store.client.put_object(Bucket=any_store.bucket, Key="a", Body=b"body", **RARE)
+    before = any_store.state("a")
+    assert before.headers["BucketKeyEnabled"] == "true"
+    if way == "parts":
+        monkeypatch.setattr(module, "COPY_LIMIT", 3)
+    elif way == "carried":
+        any_store.capabilities = replace(ALL, copy_if_match=False)
+    any_store.copy(before, "q")
+    assert kept["q"] == RARE
+    any_store.put("a", b"body", expected=before.etag, metadata={"n": "1"}, headers=before.headers)
+    assert kept["a"] == RARE
+
+
+def test_what_a_store_never_tells_is_found_out(any_store: Store) -> None:
+    assert probe(any_store).forgets == ("website redirect",)
+    keeps_the_rare(any_store)
+    assert probe(any_store).forgets == ()

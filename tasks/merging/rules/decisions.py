@@ -8,12 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 FORM = "dam-dedup decisions 1"
 _Id = Annotated[str, Field(min_length=1, max_length=64)]
+_Value = Annotated[str, Field(max_length=8192)]
 #: S3 allows 1,024 bytes; a folder's paths may be longer.
 _Key = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class GroupDecision(BaseModel):
-    """One group's; ``keeper`` only where another one was picked than the plan's."""
+    """One group's.
+
+    ``keeper`` only where another one was picked than the plan's; ``values`` by field, only where
+    another value was picked than the one of the file that stays.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,6 +26,12 @@ class GroupDecision(BaseModel):
     decision: Literal["approve", "reject"]
     accept_questions: bool = False
     keeper: _Key | None = None
+    values: dict[_Key, _Value] = Field({}, max_length=100)
+
+    @property
+    def plans_anew(self) -> bool:
+        """Whether it asks for a plan that shows what was picked, and decides nothing."""
+        return self.keeper is not None or bool(self.values)
 
 
 class PairVerdict(BaseModel):
@@ -48,6 +59,11 @@ class Decisions(BaseModel):
     def keepers(self) -> dict[str, str]:
         """Group id to the key of the other keeper that was picked."""
         return {one.group: one.keeper for one in self.groups if one.keeper is not None}
+
+    @property
+    def values(self) -> dict[str, dict[str, str]]:
+        """Group id to the values that were picked, by field."""
+        return {one.group: dict(one.values) for one in self.groups if one.values}
 
 
 def parse_decisions(text: str | bytes) -> Decisions:

@@ -6,16 +6,18 @@ licences are never lost, whatever the criteria or a person say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tasks.errors import MergeError
 from tasks.merging.rules.blocks import is_raw
+from tasks.merging.rules.bursts import ask_about_bursts
 from tasks.merging.rules.criteria import Measure, measure
 from tasks.merging.rules.plans import Member
-from tasks.merging.rules.policy import Policy, Rule
+from tasks.merging.rules.policy import DEFAULT_KEEPER, Policy, Rule
 from tasks.merging.rules.rights import Licence, last_moment, read_licence, text_of, untouchable
+from tasks.records import Tier
 
 _MOST = 5
 _ODD = {
@@ -50,6 +52,7 @@ def choose_keeper(
     rule: Rule,
     now: datetime,
     wanted: str | None = None,
+    answered: Collection[str] = (),
 ) -> KeeperChoice:
     """Choose the asset that stays; the same members give the same choice in whatever order.
 
@@ -59,6 +62,7 @@ def choose_keeper(
         rule: whose criteria decide.
         now: the time, with its zone.
         wanted: key of the keeper that a person chose.
+        answered: fields whose value a person chose, which are not asked about again.
 
     Raises:
         MergeError: there are no members, or none has the wanted key.
@@ -93,9 +97,11 @@ def choose_keeper(
         duplicates,
         _reasons(keeper, duplicates, measures) if reasons is None else reasons,
         (
-            *_conflicts(ranked, policy),
+            *_conflicts(ranked, policy, answered),
             *_unreadable(ranked, policy, licences),
             *_oddities(ranked),
+            *(_unknown_original(keeper, ranked, rule, measures) if reasons is None else ()),
+            *ask_about_bursts(_by_name(ranked)),
         ),
         "; ".join(refusals),
     )
@@ -181,7 +187,7 @@ def _age(member: Member, now: datetime) -> float:
     return max((now - member.last_modified).total_seconds() / 3600, 0)
 
 
-def _conflicts(members: Sequence[Member], policy: Policy) -> list[str]:
+def _conflicts(members: Sequence[Member], policy: Policy, answered: Collection[str]) -> list[str]:
     """Owners or licences that differ; case apart, since spelling is no other right."""
     questions = []
     for label, path, ask in (
@@ -189,7 +195,7 @@ def _conflicts(members: Sequence[Member], policy: Policy) -> list[str]:
         ("licence", policy.rights.licence, "which one holds?"),
     ):
         given = [(one, text) for one in _by_name(members) if (text := text_of(one, path))]
-        if len({text.casefold() for _, text in given}) > 1:
+        if path not in answered and len({text.casefold() for _, text in given}) > 1:
             shown = _list(f"{one.key}: {_short(text)}" for one, text in given)
             questions.append(f"{label} differs: {shown}: {ask}")
     return questions
@@ -224,6 +230,30 @@ def _oddities(members: Sequence[Member]) -> list[str]:
         if odd:
             questions.append(f"{one.key} {' and '.join(odd)}: is it really the same picture?")
     return questions
+
+
+def _unknown_original(
+    keeper: Member, members: Sequence[Member], rule: Rule, measures: Sequence[Measure]
+) -> list[str]:
+    """Whether the pixels leave open which member is the original, and nobody said what then.
+
+    A rule that names its criteria has said it. Nothing is lost where the pictures are equal, or are
+    equally large and only encoded anew.
+    """
+    if rule.keeper != DEFAULT_KEEPER:
+        return []
+    first = measures[0].rank(keeper)  # a licence comes before the original
+    others = [
+        one
+        for one in members
+        if not one.copy and one.content != keeper.content and measures[0].rank(one) == first
+    ]
+    sizes = {(one.width, one.height) for one in (keeper, *others)}
+    anew = len(sizes) == 1 and all(one.tier is Tier.EXACT for one in (keeper, *others))
+    if not others or anew:
+        return []
+    shown = _list(one.key for one in _by_name([keeper, *others]))
+    return [f"cannot tell which is the original: {shown}: which one stays?"]
 
 
 def _by_name(members: Sequence[Member]) -> list[Member]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
+from tasks.errors import MergeError
 from tasks.merging.rules.plans import FieldMerge, FieldRule, Member
+from tasks.merging.rules.xmp_fields import names_places
 
+#: The rule of a field whose value a person chose.
+BY_A_PERSON = "chosen"
 #: They name one file, not its picture: a keeper that took them would pass for another file.
 _IDENTITY = {"xmp.document_id", "xmp.instance_id", "xmp.original_document_id", "xmp.derived_from"}
 #: Tags that this program writes; they are about one merge.
 _OURS = "tags.dam-dedup"
-#: XMP texts are read up to so many characters: one that long may have lost its end.
+#: Texts of sidecars and of files read by older releases are kept up to so many characters: one of
+#: just that length may have lost its end.
 _XMP_CUT = 2000
 #: What S3 allows: tags of an object, UTF-16 units of their names and values, and characters
 #: other than letters and digits.
@@ -25,6 +30,8 @@ _METADATA_BYTES = 2048
 _WORD_CARRIES, _WORD_TAKES = 45, 73
 #: XMP specification part 1, 8.4: 0 is "unrated".
 _UNRATED = {"0", "0.0", "+0"}
+#: Two shapes that differ by less are one: sides are whole pixels.
+_SAME_SHAPE = 0.01
 #: How a conflict is told: so much of each value, so many of its keys.
 _SHOWN_TEXT, _SHOWN_KEYS = 200, 3
 
@@ -91,7 +98,10 @@ class _Field:
 
 
 def merge_metadata(
-    keeper: Member, duplicates: Sequence[Member], rules: Sequence[FieldRule]
+    keeper: Member,
+    duplicates: Sequence[Member],
+    rules: Sequence[FieldRule],
+    chosen: Mapping[str, str] | None = None,
 ) -> MetadataMerge:
     """Merge tags, user metadata and XMP fields of a group's members into the keeper's.
 
@@ -103,10 +113,23 @@ def merge_metadata(
         keeper: the asset that stays.
         duplicates: the others; where order matters, the first counts more.
         rules: of the policy, in its order.
+        chosen: field to the value that a person chose for it, before any rule; what S3 would not
+            take is a conflict all the same.
+
+    Raises:
+        MergeError: when no member has a chosen value, or the members do not differ in its field.
     """
+    chosen = chosen or {}
     sides = {"tags": dict(keeper.tags), "metadata": dict(keeper.metadata), "xmp": dict(keeper.xmp)}
     done: list[tuple[FieldMerge, str]] = []
-    judged = [_judge(field, rules) for field in _fields(keeper, duplicates)]
+    fields = list(_fields(keeper, duplicates))
+    _check_chosen(keeper, fields, chosen)
+    judged = [
+        _as_chosen(field, chosen[field.name])
+        if field.name in chosen
+        else _judge(field, rules, _out_of_place(field, keeper, duplicates))
+        for field in fields
+    ]
     # What makes room goes first: so that what has no room now has none the next time either.
     for merge, problem in sorted(judged, key=lambda item: (_growth(item[0]) > 0, item[0].field)):
         kind, _, name = merge.field.partition(".")
@@ -132,6 +155,10 @@ def _fields(keeper: Member, duplicates: Sequence[Member]) -> Iterator[_Field]:
     for member in duplicates:
         for name, value in _values(member).items():
             others.setdefault(name, {})[member.key] = value
+        for sidecar, further in member.more.items():
+            for name, value in further.items():
+                if value != member.xmp.get(name):
+                    others.setdefault(f"xmp.{name}", {})[sidecar] = value
     for name in sorted(others):
         field = _Field(name, mine.get(name), others[name])
         if field.differs and name not in _IDENTITY and not name.startswith(_OURS):
@@ -146,13 +173,33 @@ def _values(member: Member) -> dict[str, str]:
     return found
 
 
-def _judge(field: _Field, rules: Sequence[FieldRule]) -> tuple[FieldMerge, str]:
+def list_rules(members: Iterable[Member]) -> list[FieldRule]:
+    """Lists without an order are united, where no rule of a policy says otherwise."""
+    names = sorted({name for member in members for name in member.lists})
+    return [FieldRule(field=f"xmp.{name}", rule="union", separator=";") for name in names]
+
+
+def _out_of_place(field: _Field, keeper: Member, duplicates: Sequence[Member]) -> str:
+    """Why places inside the picture, such as faces, may not be those of the keeper's picture."""
+    if not names_places(field.name):
+        return ""
+    mine = keeper.width / max(keeper.height, 1)
+    for member in duplicates:
+        shape = member.width / max(member.height, 1)
+        if member.key in field.others and abs(shape - mine) > _SAME_SHAPE * mine:
+            return "places inside a picture of another shape would point elsewhere"
+    return ""
+
+
+def _judge(field: _Field, rules: Sequence[FieldRule], problem: str) -> tuple[FieldMerge, str]:
     """What the field's rule says, and why it cannot say anything, if it cannot."""
     matching = (rule for rule in rules if field.name == rule.field or _matches(field, rule))
     rule = next(matching, FieldRule(field="*", rule="fill", order=(), separator=","))
     merge = FieldMerge(field.name, rule.rule, field.had, field.had, field.others)
     try:
         kept = _RULES[rule.rule](field, rule)
+        if kept != field.had and problem:
+            raise _Unclear(problem)
         if kept != field.had and field.kind == "xmp":
             _check_whole(field)
     except _Unclear as why:
@@ -160,13 +207,29 @@ def _judge(field: _Field, rules: Sequence[FieldRule]) -> tuple[FieldMerge, str]:
     return replace(merge, kept=kept), ""
 
 
+def _as_chosen(field: _Field, value: str) -> tuple[FieldMerge, str]:
+    """What a person chose for a field."""
+    kept = field.had if value.strip() == field.own and field.had is not None else value.strip()
+    return FieldMerge(field.name, BY_A_PERSON, kept, field.had, field.others), ""
+
+
+def _check_chosen(keeper: Member, fields: Sequence[_Field], chosen: Mapping[str, str]) -> None:
+    known = {field.name: field.values for field in fields}
+    for name, value in chosen.items():
+        if value.strip() not in known.get(name, ()):
+            raise MergeError(
+                f"{value[:_SHOWN_TEXT]!r} cannot be chosen for {name} of {keeper.key}: "
+                + ("no file has it" if name in known else "its files do not differ there")
+            )
+
+
 def _matches(field: _Field, rule: FieldRule) -> bool:
     return fnmatchcase(field.name, rule.field)
 
 
 def _check_whole(field: _Field) -> None:
-    if any(len(text) >= _XMP_CUT for text in (field.had or "", *field.others.values())):
-        raise _Unclear(f"a text of {_XMP_CUT} characters or more was read in part")
+    if any(len(text) == _XMP_CUT for text in (field.had or "", *field.others.values())):
+        raise _Unclear(f"a text was read in part, up to {_XMP_CUT} characters")
 
 
 # ---- rules -----------------------------------------------------------------------------------

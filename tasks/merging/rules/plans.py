@@ -73,10 +73,16 @@ class Member:
         metadata: user metadata, names in lower case.
         xmp: fields of its sidecar, else those inside it.
         original: whether the pixels' evidence makes it the original of the group.
+        copy: whether that evidence says that it was made of another member.
         held: why it may not be touched (``legal hold``, ``retained until ...``), or nothing.
-        sidecar: key of its XMP sidecar, if it has one.
+        sidecar: key of its XMP sidecar, if it has one; of several, the one that counts first.
+        sidecars: keys of all its XMP sidecars.
         sha256: of its bytes.
         holds: what the file holds that a merge does not take over, in words, or nothing.
+        packet: all that the file itself says, as an XMP packet.
+        more: what its further sidecars say, by their key: fields as in ``xmp``.
+        lists: names of fields in ``xmp`` and ``more`` that are lists without an order.
+        taken: when its camera took it, as :func:`~tasks.merging.rules.bursts.time_taken` says.
     """
 
     asset_id: str
@@ -95,10 +101,16 @@ class Member:
     metadata: dict[str, str] = field(default_factory=dict)
     xmp: dict[str, str] = field(default_factory=dict)
     original: bool = False
+    copy: bool = False
     held: str = ""
     sidecar: str | None = None
     sha256: str = ""
     holds: str = ""
+    sidecars: tuple[str, ...] = ()
+    packet: str = ""
+    more: dict[str, dict[str, str]] = field(default_factory=dict)
+    lists: frozenset[str] = frozenset()
+    taken: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from tasks.merging.rules.decisions import FORM
 from tasks.merging.rules.plans import (
     PLAN_FORM,
     Action,
+    FieldMerge,
     Operation,
     OperationKind,
     Plan,
@@ -318,6 +319,37 @@ def test_another_keeper_is_planned_and_not_approved(site):
     answer = client.post(path_of(site) + "/decisions", json=strange).json()
     assert list(answer["problems"]) == [group.group_id]
     assert len(asked) == 1
+
+
+def test_a_chosen_value_is_planned_and_not_approved(site):
+    group = site.groups[0]
+    field = FieldMerge("tags.owner", "ask", "north", "north", {group.duplicates[0]: "south"}, True)
+    mine = tuple(
+        replace(one, fields=(field,)) if one.group_id == group.group_id else one
+        for one in site.plan.groups
+    )
+    site.plan = replace(site.plan, groups=mine, round=3)
+    catalog = open_catalog(site.settings)
+    with catalog.writing(5):
+        save_plan(catalog, site.plan)
+    asked = []
+
+    def replan(*given) -> str:
+        asked.append(given)
+        return site.plan.id
+
+    client = TestClient(create_app(site.settings, replan=replan))
+    for values, wrong in (
+        ({"tags.owner": "south"}, False),
+        ({"tags.owner": "west"}, True),
+        ({"tags.other": "south"}, True),
+    ):
+        body = said(site, word(group.group_id, values=values))
+        answer = client.post(path_of(site) + "/decisions", json=body).json()
+        assert (group.group_id in answer["problems"]) == wrong
+        assert bool(answer["plan"]) != wrong
+    assert asked == [(site.plan.id, {}, {group.group_id: {"tags.owner": "south"}})]
+    assert held(site) == {}
 
 
 # ---- the same decisions from a file ----------------------------------------------------------

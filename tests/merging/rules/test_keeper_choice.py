@@ -24,6 +24,7 @@ from tasks.merging.rules.policy import (
     load_policy,
 )
 from tasks.merging.rules.rights import last_moment, read_licence, untouchable
+from tasks.records import Tier
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 OLD = datetime(2024, 1, 1, tzinfo=UTC)
@@ -31,7 +32,7 @@ OLD = datetime(2024, 1, 1, tzinfo=UTC)
 
 def member(key: str, **facts) -> Member:
     usual = {"size": 1000, "width": 100, "height": 100, "format": "jpeg", "last_modified": OLD}
-    return Member(asset_id=f"id-{key}", key=key, content="c", **(usual | facts))
+    return Member(asset_id=f"id-{key}", key=key, **({"content": "c"} | usual | facts))
 
 
 def policy(rule: str = "", **parts) -> Policy:
@@ -416,3 +417,24 @@ def test_what_always_holds(data, members, keeper):
         assert untouchable(choice.keeper, chosen)
     owners = {one.tags.get("owner") for one in members} - {"", None}
     assert any(text.startswith("owner differs") for text in choice.questions) == (len(owners) > 1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "second", "asked"),
+    [
+        ("", {}, True),
+        ("", {"copy": True}, False),
+        ("", {"content": "a"}, False),  # the same pixels
+        ("", {"width": 100}, False),  # equally large, only encoded anew
+        ("", {"width": 100, "tier": Tier.NEAR}, True),
+        ("keeper: [oldest]", {}, False),  # the policy has said what decides
+        ("", {"tags": {"licence-expires": "2031-01-01"}}, False),  # a licence decides before
+    ],
+)
+def test_where_the_original_is_unknown_a_person_is_asked(rule, second, asked):
+    one = member("a.jpg", content="a")
+    two = replace(member("b.jpg", content="b", width=90), **second)
+    questions = choose(one, two, rule=rule).questions
+    wanted = ("cannot tell which is the original: a.jpg, b.jpg: which one stays?",)
+    assert questions == (wanted if asked else ())
+    assert choose(one, two, rule=rule, wanted="b.jpg").questions == ()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.errors import MergeError
 from tasks.merging.rules.metadata import fold, merge_metadata
 from tasks.merging.rules.plans import FieldRule, Member
 
@@ -265,3 +266,26 @@ def test_merging_again_changes_nothing(members, rules):
     merged = replace(keeper, tags=once.tags, metadata=once.metadata, xmp=once.xmp)
     twice = merge_metadata(merged, others, rules)
     assert (twice.tags, twice.metadata, twice.xmp) == (once.tags, once.metadata, once.xmp)
+
+
+def test_a_person_may_choose_the_value_that_wins():
+    mine, other = member(tags={"owner": "north"}), member("b.jpg", tags={"owner": " south"})
+    asks = [FieldRule(field="*", rule="ask")]
+    assert merge_metadata(mine, [other], asks).conflicts
+    found = merge_metadata(mine, [other], asks, {"tags.owner": " south"})
+    assert (found.tags, found.conflicts) == ({"owner": "south"}, ())
+    assert [(one.rule, one.kept, one.conflict) for one in found.fields] == [
+        ("chosen", "south", False)
+    ]
+    found = merge_metadata(mine, [other], asks, {"tags.owner": "north"})
+    assert (found.tags, found.conflicts) == ({"owner": "north"}, ())
+    for chosen in ({"tags.owner": "west"}, {"tags.place": "north"}):
+        with pytest.raises(MergeError, match="cannot be chosen"):
+            merge_metadata(mine, [other], asks, chosen)
+
+
+def test_a_chosen_value_that_s3_would_not_take_is_still_asked():
+    mine, other = member(tags={"owner": "north"}), member("b.jpg", tags={"owner": "a,b"})
+    found = merge_metadata(mine, [other], [], {"tags.owner": "a,b"})
+    assert found.tags == {"owner": "north"}
+    assert "S3 allows no ','" in found.conflicts[0]

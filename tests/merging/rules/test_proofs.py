@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
 from reports.why_not import why_not
-from tasks.merging.rules.plans import Member
 from tasks.merging.rules.proofs import why_unproven
 
 
-def members(*contents: str) -> list[Member]:
-    old = datetime(2024, 1, 1, tzinfo=UTC)
-    return [
-        Member(f"id-{n}", f"{n}.jpg", content, 9, 4, 3, "jpeg", old)
-        for n, content in enumerate(contents)
-    ]
+def members(*contents: str) -> list[tuple[str, str]]:
+    return [(content, f"{n}.jpg") for n, content in enumerate(contents)]
 
 
 def proofs(**said: str) -> dict[frozenset[str], tuple[str, str]]:

@@ -1,0 +1,131 @@
+"""Which of two pictures has something laid over it, where the two differ in places.
+
+Under a caption, a logo or a plate the original goes on as its surroundings let expect; ink does not
+follow from what is around it. So the place is filled in from its surroundings in both pictures, and
+the one that is further from its own filling has the ink. Source of the filling: Telea, "An image
+inpainting technique based on the fast marching method", 2004.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tasks.dedup.align import Matrix
+from tasks.dedup.compare import make_frame
+from tasks.dedup.features import Features
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+#: Long side of the frame in which places are looked for, pixels.
+_FRAME = 256
+#: Levels by which a place differs, beyond what an edge's misfit explains (a share of its
+#: steepness), once the tones of the whole are alike.
+_BAR, _EDGE = 20.0, 0.8
+#: Places smaller than this, pixels of the frame, are encoding; the share of the area from which and
+#: up to which they are something laid over a picture.
+_SPECK, _LEAST, _MOST = 8, 0.008, 0.45
+#: Above this share of the area the filling is made at half the size, for it takes long.
+_LARGE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What lies over one of two pictures.
+
+    Attributes:
+        share: of the common area that differs.
+        lean: how much further right is from its filling than left, and how much steeper, two
+            logarithms of base two, summed: positive where the ink is right's, negative where it is
+            left's. Of 115 captions and logos on clothes 3 have less than 0.25.
+    """
+
+    share: float
+    lean: float
+
+
+def find_overlay(left: Features, right: Features, matrix: Matrix) -> Overlay:
+    """Where two aligned pictures differ, and which of them has the ink.
+
+    Args:
+        left: as it was aligned.
+        right: the other.
+        matrix: float64 (2, 3), pixels of left to pixels of right.
+    """
+    frame = make_frame(left, right, matrix, _FRAME)
+    if frame is None:
+        return Overlay(0.0, 0.0)
+    differs = _differing(frame.left, frame.right, frame.mask)
+    share = float(differs.sum() / max(1, frame.mask.sum()))
+    if not _LEAST <= share <= _MOST:
+        return Overlay(share, 0.0)
+    sides = (frame.left, frame.right)
+    one, two = (_unlike_filling(side, differs, share) for side in sides)
+    flat, steep = (float(_steepness(side.astype(np.float32))[differs].mean()) for side in sides)
+    return Overlay(share, float(np.log2((two + 1.0) / (one + 1.0) * (steep + 0.5) / (flat + 0.5))))
+
+
+def _differing(left: Pixels, right: Pixels, mask: Mask) -> Mask:
+    """Where no tone curve of the whole explains one picture by the other, in neither direction.
+
+    In both, because a picture that was made brighter has lost what is white now: it cannot tell
+    what was there.
+    """
+    one, two = (cv2.GaussianBlur(side, (0, 0), 0.7).astype(np.float32) for side in (left, right))
+    apart = np.minimum(_apart(one, two, mask), _apart(two, one, mask))
+    steep = np.maximum(_steepness(one), _steepness(two))
+    found = (apart - _EDGE * steep > _BAR) & mask
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8))
+    large = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= _SPECK)
+    kept = np.isin(labels, large[large > 0]).astype(np.uint8)
+    return (cv2.dilate(kept, np.ones((5, 5), np.uint8)) > 0) & mask
+
+
+def _apart(one: Floats, two: Floats, mask: Mask) -> Floats:
+    """How far the second picture is from the first in the second's tones, levels, (h, w)."""
+    apart = np.zeros(mask.shape, np.float32)
+    calm = mask
+    for _ in range(2):
+        toned = _toned(one, two, calm)
+        apart = np.abs(toned - two).max(axis=2)
+        calm = mask & (apart <= max(_BAR / 2, float(np.quantile(apart[mask][::5], 0.7))))
+    return apart
+
+
+def _toned(one: Floats, two: Floats, calm: Mask) -> Floats:
+    """The first picture in the tones of the second: a mix of its channels and a curve of each."""
+    known, wanted = one[calm][::11], two[calm][::11]
+    solution = np.linalg.lstsq(_terms(known), wanted, rcond=None)[0]
+    fitted = _terms(one.reshape(-1, 3)) @ solution
+    return np.asarray(np.clip(fitted, 0, 255).reshape(one.shape), dtype=np.float32)
+
+
+def _terms(rgb: Floats) -> Floats:
+    unit = rgb / 128 - 1
+    grey = unit.mean(axis=1, keepdims=True)
+    ones = np.ones((len(rgb), 1), np.float32)
+    return np.concatenate([ones, unit, unit * unit, grey**3], axis=1)
+
+
+def _steepness(rgb: Floats) -> Floats:
+    grey = rgb.mean(axis=2)
+    across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
+    down = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+    return np.asarray(np.hypot(across, down), dtype=np.float32)
+
+
+def _unlike_filling(rgb: Pixels, place: Mask, share: float) -> float:
+    """Root mean square distance of a place from what its surroundings let expect, levels."""
+    where = place.astype(np.uint8)
+    if share > _LARGE:
+        half = rgb.shape[1] // 2, rgb.shape[0] // 2
+        rgb = np.asarray(cv2.resize(rgb, half, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        where = cv2.resize(where, half, interpolation=cv2.INTER_NEAREST)
+    filled = cv2.inpaint(rgb, where, 3, cv2.INPAINT_TELEA)
+    apart = rgb[where > 0].astype(np.float32) - filled[where > 0]
+    return float(np.sqrt((apart**2).mean())) if len(apart) else 0.0

@@ -1,0 +1,33 @@
+"""What names say of copies."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.dedup.names import named_after
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "beach copy.jpg",
+        "web/beach_web.png",
+        "Beach (1).jpg",
+        "beach-small.webp",
+        "beach-1024x768.jpg",
+        "beach_edited copy 2.jpg",
+        "beach Kopie.tif",
+    ],
+)
+def test_a_name_with_a_mark_behind_it_is_a_copys(copy):
+    assert named_after(copy, "shoot/beach.jpg")
+    assert not named_after("shoot/beach.jpg", copy)
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["beach.png", "beach2.jpg", "beachcopy.jpg", "web.jpg", "beach-red.jpg", "", "copy.jpg"],
+)
+def test_other_names_say_nothing(other):
+    assert not named_after(other, "beach.jpg")
+    assert not named_after("beach.jpg", other)
