@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def run_keepers(
     if images is not None:
         photos = list(find_photos(images.expanduser()).values())
     rng = random.Random(f"{seed} keepers")  # noqa: S311 - must be repeatable, not secret
-    jobs = [
+    jobs: list[tuple[Path | None, str, tuple[str, ...]]] = [
         (rng.choice(photos), f"{seed} {kind.name} {number}", (kind.name,))
         for kind in KINDS
         for number in range(pairs)
@@ -234,9 +235,13 @@ def _features(file: File) -> Features:
     return extract_features(file.picture.thumbnail)
 
 
+def _is_of(kind: str, answer: Answer) -> bool:
+    return answer.kind == kind
+
+
 def _rows(answers: Sequence[Answer]) -> Iterable[KindRow]:
     for kind in KINDS:
-        yield _row(kind.name, answers, lambda one, name=kind.name: one.kind == name)
+        yield _row(kind.name, answers, partial(_is_of, kind.name))
     pairs: Callable[[Answer], bool] = lambda one: one.kind != "groups"  # noqa: E731
     yield _row("pixels decide", answers, lambda one: pairs(one) and one.decided)
     yield _row("pixels do not", answers, lambda one: pairs(one) and not one.decided)

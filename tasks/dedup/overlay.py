@@ -83,7 +83,8 @@ def _differing(left: Pixels, right: Pixels, mask: Mask) -> Mask:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8))
     large = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= _SPECK)
     kept = np.isin(labels, large[large > 0]).astype(np.uint8)
-    return (cv2.dilate(kept, np.ones((5, 5), np.uint8)) > 0) & mask
+    grown = np.asarray(cv2.dilate(kept, np.ones((5, 5), np.uint8)), np.uint8)
+    return (grown > 0) & mask
 
 
 def _apart(one: Floats, two: Floats, mask: Mask) -> Floats:

@@ -91,11 +91,12 @@ def _edge_lines(
 
 def _line(host: Pixels, points: Matrix, normal: Matrix, offsets: tuple[float, ...]) -> Floats:
     """Mean colours of some lines beside points, float32 (n, 3)."""
-    total = np.zeros((len(points), 3), np.float32)
+    total: Floats = np.zeros((len(points), 3), np.float32)
     for offset in offsets:
         x, y = (points + offset * normal).astype(np.float32).T
         total += cv2.remap(host, x[None], y[None], cv2.INTER_LINEAR)[0].astype(np.float32)
-    return total / len(offsets)
+    mean: Floats = (total / len(offsets)).astype(np.float32)
+    return mean
 
 
 def _verdict(lines: tuple[Floats, Floats, Floats]) -> int:

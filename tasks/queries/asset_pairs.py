@@ -32,8 +32,8 @@ def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame, members: pl.DataFram
     """
     pairs = pl.concat([_equal_pairs(assets), _near_pairs(assets, matches)]).sort("left", "right")
     facts = {
-        row[0]: PictureFacts(*row[1:], key=row[0])
-        for row in assets.join(
+        key: PictureFacts(width, height, size, kind, quality, key=key)
+        for key, width, height, size, kind, quality in assets.join(
             pl.concat([pairs["left"], pairs["right"]]).unique().to_frame("key"),
             on="key",
             how="semi",
