@@ -36,6 +36,7 @@ from tasks.scan.embed import EmbedCounts, embed_assets
 from tasks.scan.finish import fail_scan, finish_scan
 from tasks.scan.group import GroupCounts, group_assets
 from tasks.scan.propose import ProposeCounts, propose_candidates
+from tasks.scan.prove import ProveCounts, prove_pairs
 from tasks.scan.sync import SyncCounts, sync_assets
 from tasks.scan.verify import VerifyCounts, verify_candidates
 from tasks.settings import Settings
@@ -126,10 +127,11 @@ def _scan(
         space = embedded.space
         proposed = clock.lap("propose", run(propose_candidates, scan, space, progress))
         verified = clock.lap("verify", run(verify_candidates, scan, space, progress))
+        proven = clock.lap("prove", run(prove_pairs, scan, space, progress))
         grouped = clock.lap("group", run(group_assets, scan, space, progress))
         screened = clock.lap("screen", run(screen_assets, scan, space, progress))
         plan = clock.lap("plan", run(plan_scan, scan, space))
-        counts = count(synced, embedded, proposed, verified, grouped, screened) | clock.laps
+        counts = count(synced, embedded, proposed, verified, proven, grouped, screened) | clock.laps
         if plan is not None:
             plan = replace(plan, form=form_link(plan.id))
         summary = run(summarize_scan, scan, space, counts, plan=plan)
@@ -202,6 +204,7 @@ def count(
     embedded: EmbedCounts,
     proposed: ProposeCounts,
     verified: VerifyCounts,
+    proven: ProveCounts,
     grouped: GroupCounts,
     screened: ScreenCounts,
 ) -> dict[str, int]:
@@ -212,6 +215,7 @@ def count(
         "embedded": embedded.embedded,
         **asdict(proposed),
         **asdict(verified),
+        **asdict(proven),
         **{name: value for name, value in asdict(grouped).items() if name != "changed"},
         "groups_changed": grouped.changed,
         "alerts_new": screened.alerts,

@@ -96,6 +96,7 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
             merged=merged_words(summary),
             labels=words.label_words(summary.calibrated),
             search=words.search_words(summary.search),
+            proofs=words.proof_words(summary.counts),
             outcomes=overview.outcomes(summary),
             charts=overview.draw_charts(summary),
             listed=summary.groups.head(_WITHOUT_SCRIPT).to_dicts(),

@@ -12,6 +12,7 @@ from reports.words import (
     counted,
     human_bytes,
     label_words,
+    proof_words,
     reason_words,
     search_words,
     shown_key,
@@ -46,6 +47,7 @@ def summary_markdown(
         [f"**The mail was not sent:** {code(why)}" for why in failed],
         ["**The mail was refused for** " + ", ".join(map(code, refused))] if refused else [],
         [_about(summary)],
+        [f"{one}." for one in proof_words(summary.counts)],
         [
             f"{counted(found['duplicates'], 'duplicate')}: "
             + text("tier.counted", exact=f"**{found['exact']:,}**", near=f"**{found['near']:,}**")

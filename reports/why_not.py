@@ -161,5 +161,7 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str], _When], WhyNot]], ...] = (
         _before,
     ),
     (r"the action \w+ needs a bucket; ", _plain("why.folder", "lift.folder")),
+    (r".* were not compared at full size yet, scan again", _plain("why.unproven", "lift.scan")),
+    (r".* could not be compared at full size: ", _plain("why.unreadable", "lift.unreadable")),
     (r".*: scan again$", _plain("why.moved", "lift.scan")),
 )

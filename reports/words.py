@@ -126,6 +126,23 @@ def search_words(search: Mapping[str, str | float | int]) -> str:
     )
 
 
+def proof_words(counts: Mapping[str, int]) -> list[str]:
+    """What the comparison of originals did and could not do, a sentence each; of old scans none."""
+    said = []
+    if counts.get("proven"):
+        said.append(
+            text(
+                "proof.done",
+                pairs=counted(counts["proven"], "pair"),
+                bytes=human_bytes(counts.get("proof_bytes", 0)),
+                back=f"{counts.get('taken_back', 0):,}",
+            )
+        )
+    if counts.get("not_proven"):
+        said.append(text("proof.open", pairs=counted(counts["not_proven"], "pair")))
+    return said
+
+
 def label_words(said: Mapping[str, Any] | None) -> str:
     """Where a collection's thresholds come from (``dam-dedup calibrate``)."""
     if said is None:

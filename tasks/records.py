@@ -145,8 +145,11 @@ class Picture:
         phash: 64-bit perceptual hash.
         pixels: uint8 array (side, side, 3), RGB, the model's input.
         thumbnail: JPEG, longest side at most 384 px.
+        features: compact local features of the thumbnail, where they were asked for.
         quality: JPEG quality as the IJG library counts it, of a JPEG.
         flags: what a careful merge must know (``flat``, ``tiny``, ``aspect``, ``multi_frame``).
+        packet: all that the file says of its picture (EXIF, IPTC-IIM, XMP, texts), as one XMP
+            packet; empty where it says nothing.
     """
 
     sha256: str
@@ -158,10 +161,12 @@ class Picture:
     format: str
     thumbnail: bytes
     pixels: npt.NDArray[np.uint8]
+    features: bytes = b""
     quality: int | None = None
     flags: tuple[str, ...] = ()
     exif: dict[str, str] = field(default_factory=dict)
     xmp: dict[str, str] = field(default_factory=dict)
+    packet: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +193,14 @@ class Analysis:
         vector: float16 (dim,), unit length.
         space: where the vector lives.
         size: bytes of the file.
+        original: the file itself, where it is at hand; it never travels with an analysis.
     """
 
     picture: Picture
     vector: npt.NDArray[np.float16]
     space: Space
     size: int
+    original: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ _HOURS = {
     "embed_assets": 72,
     "propose_candidates": 72,
     "verify_candidates": 72,
+    "prove_pairs": 72,
     "screen_assets": 12,
 }
 _KEYS = ("access_key_id", "secret_access_key")

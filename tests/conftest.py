@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from deployments.local.processes import launch, marked, stop
 from flows.order import Outcome, run_scan
 from tasks.embedding import base
 from tasks.embedding.decoder import DecoderPool
-from tasks.embedding.images import read_picture
+from tasks.embedding.images import read_picture, read_pixels
 from tasks.records import Kind, Picture
 from tasks.requests import ScanRequest
 from tasks.settings import EmbeddingSettings, S3Settings, load_settings
@@ -216,6 +216,14 @@ def _decode_here(pool: DecoderPool, data: bytes) -> Picture:
     return read_picture(data, decoder._limits, decoder._side)
 
 
+def _compare_here(
+    pool: DecoderPool, left: bytes, right: bytes, numbers: Sequence[float]
+) -> dict[str, Any]:
+    decoder = pool._all[0]
+    sides = [read_pixels(data, decoder._limits) for data in (left, right)]
+    return decoder._compares(*sides, numbers)
+
+
 def cheaply(patch: pytest.MonkeyPatch) -> None:
     """Spare scans what takes longer than all these pictures.
 
@@ -223,6 +231,7 @@ def cheaply(patch: pytest.MonkeyPatch) -> None:
     scan's 0.7 CPU s).
     """
     patch.setattr(DecoderPool, "decode", _decode_here)
+    patch.setattr(DecoderPool, "compare", _compare_here)
     patch.setattr(base, "load_embedder", lambda chosen: _load_once(chosen.model_dump_json()))
 
 

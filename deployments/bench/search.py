@@ -27,7 +27,7 @@ from tasks.catalog.vector_index import indexed_cells
 from tasks.progress import Progress, silent
 from tasks.records import Space
 from tasks.search.centroids import nearest_cells, reorder
-from tasks.search.centroids import train_cells as train
+from tasks.search.centroids import train_centroids as train
 from tasks.search.ivf_join import CellOrder, nearest_in_cells
 from tasks.search.pca_bounds import sketch
 
@@ -123,19 +123,19 @@ def run_search(
 
 def _scan_modes(vectors: Half, peak: float, take: Callable[[Measured], None]) -> None:
     """Lists of contents of the collection itself."""
-    from tasks.queries.assignments import PROBES, SAMPLED, cells_for, probes_for
+    from tasks.queries.assignments import PROBES, SAMPLED, cell_count, probes_for
 
     size, dim = vectors.shape
     rng = np.random.default_rng(1)
     start = _cpu()
-    sampled = vectors[np.sort(rng.permutation(size)[: cells_for(size) * SAMPLED])]
-    centres = train(sampled, cells_for(size))
+    sampled = vectors[np.sort(rng.permutation(size)[: cell_count(size) * SAMPLED])]
+    centres = train(sampled, cell_count(size))
     del sampled
     reach = {mode: probes_for(mode, len(centres)) for mode in PROBES}
     probes = nearest_cells(vectors, centres, max(reach.values()))
-    by_home = np.argsort(probes[:, 0], kind="stable")
-    reorder(vectors, by_home)
-    probes = probes[by_home]
+    by_cell = np.argsort(probes[:, 0], kind="stable")
+    reorder(vectors, by_cell)
+    probes = probes[by_cell]
     sketches = sketch(vectors)
     build = _cpu() - start
     asked = np.sort(rng.permutation(size)[:_QUERIES])

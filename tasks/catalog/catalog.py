@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.index import Bitmap, BTree
 
 from tasks.catalog import schema
@@ -409,9 +410,9 @@ class Catalog:
         """How many surplus rows each table has; empty when every key is unique, as it must be."""
         surplus = {}
         for name in filter(self._there, sorted(self._names)):
-            keys = self.read(name, [schema.key_of(self.table(name).schema)]).to_series()
-            if keys.n_unique() < len(keys):
-                surplus[name] = len(keys) - keys.n_unique()
+            keys = self.read_arrow(name, [schema.key_of(self.table(name).schema)]).column(0)
+            if extra := len(keys) - pc.count_distinct(keys).as_py():
+                surplus[name] = extra
         return surplus
 
     def tidy(self, *, rebuild: bool = False, keep_days: float = 7) -> list[str]:

@@ -85,6 +85,11 @@ TOMBSTONE = pa.schema([ASSET_LISTING[0], pa.field("removed_at", _TIME)])
 
 THUMBNAILS = pa.schema([_key("content"), pa.field("jpeg", pa.large_binary())])
 
+#: What a file says of its picture (EXIF, IPTC-IIM, XMP, texts) as one XMP packet, by the first half
+#: of the file's SHA-256: for merges, which bring it to the keeper. A file that says nothing has an
+#: empty packet; one that was read by a release before this table has no row.
+PACKETS = pa.schema([_key("file"), pa.field("packet", pa.string())])
+
 SPACES = pa.schema(
     [
         _key("space"),
@@ -105,6 +110,26 @@ PAIRS = pa.schema(
         pa.field("rule", pa.string()),
         pa.field("score", pa.float32()),
         pa.field("evidence", pa.string()),
+    ]
+)
+
+#: What two originals, compared at full size, said of a pair of contents (``proof_id`` is the pair's
+#: id). ``verdict``: same, differs, unknown or unreadable; ``box``: around what differs most, as x0,
+#: y0, x1, y1 in 0..1 of the right picture; ``excess``: how much, in units of the pair's own noise;
+#: ``bytes``: of the two files that were read; ``verified_by``: the rule that found the fit.
+PROOFS = pa.schema(
+    [
+        _key("proof_id"),
+        pa.field("left", pa.string()),
+        pa.field("right", pa.string()),
+        pa.field("rule", pa.string()),
+        pa.field("verified_by", pa.string()),
+        pa.field("verdict", pa.string()),
+        pa.field("box", pa.list_(pa.float32())),
+        pa.field("excess", pa.float32()),
+        pa.field("bytes", pa.int64()),
+        pa.field("message", pa.string()),
+        pa.field("at", _TIME),
     ]
 )
 
@@ -415,8 +440,10 @@ LAST_EVENTS = pa.schema(
 TABLES: dict[str, pa.Schema] = {
     "assets": ASSETS,
     "thumbnails": THUMBNAILS,
+    "packets": PACKETS,
     "spaces": SPACES,
     "pairs": PAIRS,
+    "proofs": PROOFS,
     "neighbours": NEIGHBOURS,
     "centroids": CENTROIDS,
     "assignments": ASSIGNMENTS,

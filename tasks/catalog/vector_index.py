@@ -32,7 +32,7 @@ _SAMPLE_RATE, _ROUNDS = 32, 10
 _OUTSIDE, _LEAST_OUTSIDE = 0.1, 5_000
 
 
-def cells_for(rows: int) -> int:
+def cell_count(rows: int) -> int:
     """Into how many cells the index of ``rows`` vectors is divided; 0 for no index."""
     return int(2 ** round(math.log2(_ROOTS * math.sqrt(rows)))) if rows >= INDEX_FROM else 0
 
@@ -56,7 +56,7 @@ def index_due(table: Any) -> bool:
 def index_vectors(table: Any) -> None:
     """Make the index anew where there is none, or the table has outgrown it."""
     rows = table.count_rows()
-    cells = cells_for(rows)
+    cells = cell_count(rows)
     names = _names(table)
     wanted = f"{_NAME}{cells}"
     if not cells or names == [wanted]:

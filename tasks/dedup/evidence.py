@@ -46,6 +46,9 @@ class Evidence:
         recoloured: share of a thing whose tone changed on a ground that did not.
         uneven: share of the detailed area that is sharper or softer than the rest lets expect.
         besides: whether the two files hold different things that the pictures do not show.
+        proof: what the originals said: ``same``, ``differs``, ``unknown`` or ``unreadable``; empty:
+            they were not compared.
+        proof_box: around what differs most at full size, in right: x0, y0, x1, y1 in 0..1.
     """
 
     method: str
@@ -88,16 +91,21 @@ class Evidence:
     recoloured: float = 0.0
     uneven: float = 0.0
     besides: bool = False
+    proof: str = ""
+    proof_box: Box = (0.0, 0.0, 1.0, 1.0)
 
     def as_json(self) -> str:
         """Compact JSON; numbers to four digits."""
-        return json.dumps(_short(asdict(self)), separators=(",", ":"))
+        data = asdict(self)
+        if not self.proof:
+            del data["proof"], data["proof_box"]
+        return json.dumps(_short(data), separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> Evidence:
         """What :meth:`as_json` wrote."""
         data = json.loads(text)
-        for name in ("box_left", "box_right", "covered_at", "differs_at"):
+        for name in ("box_left", "box_right", "covered_at", "differs_at", "proof_box"):
             if name in data:  # evidence of before does not say
                 data[name] = tuple(data[name])
         known = {field.name for field in fields(Evidence)} & set(data)

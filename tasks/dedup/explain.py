@@ -176,6 +176,10 @@ def _content(evidence: Evidence) -> list[str]:
         words.append(f"something added or covered at the {place}: {share}")
     elif evidence.differs:
         words.append(f"something small differs at the {_place(evidence.differs_at)}")
+    elif evidence.proof == "differs":
+        (x0, y0, x1, y1) = evidence.proof_box
+        place = _place(((x0 + x1) / 2, (y0 + y1) / 2))
+        words.append(f"differs at full size at the {place}")
     if evidence.uneven > _UNEVEN:
         words.append("sharp in other parts of the picture")
     if evidence.besides:

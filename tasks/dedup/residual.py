@@ -143,7 +143,8 @@ def _explained(one: Floats, two: Floats, inside: Mask, *, toned: bool) -> Floats
         within = _unclipped(off, one[at], two[at]) == off
         off = np.abs(off)
         # Never only the ground of a page: one tone tells no tone curve, and no edge no shift.
-        calm = off <= max(float(np.quantile(off[within], _CALM)), _SURELY_CALM)
+        usual = float(np.quantile(off[within], _CALM)) if within.any() else 0.0
+        calm = off <= max(usual, _SURELY_CALM)
         # A clipped pixel tells how far the curve goes at least, not where it goes.
         calm &= within | (off <= _SURELY_CALM)
     level, tone, square, soft, *moved = (float(value) for value in solution)

@@ -9,7 +9,6 @@ killed parent leaves no orphan.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import pickle
@@ -17,30 +16,40 @@ import queue
 import resource
 import select
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
+from tasks.embedding import decoder_protocol as protocol
+from tasks.embedding.decoder_protocol import Kind
+from tasks.embedding.sidecar_facts import SidecarFacts, read_sidecar_facts
 from tasks.errors import ImageError
 from tasks.records import Picture
 from tasks.settings import LimitSettings
 
-_HEADER = struct.Struct(">Q")
-#: Sizes of an answer's facts and thumbnail; pixels are the rest.
-_PARTS = struct.Struct(">II")
-_BLOBS = {"thumbnail", "pixels"}
+#: What compares two originals inside a decoder process, so that no full picture travels: left and
+#: right as uint8 (h, w, 3), and the numbers that were handed in; the answer must be JSON.
+Compare = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Sequence[float]], dict[str, Any]]
+
+#: Makes a picture's features of its thumbnail.
+Describe = Callable[[bytes], bytes]
+
+#: Two images are read and compared in the time that so many may take to be decoded.
+_TIMES = {Kind.COMPARE: 4}
 _MAX_ANSWER = 64 * 1024**2
 _START_SECONDS = 60.0
 #: How long after the time limit a child kills itself, should nobody else do it.
 _ALARM_SECONDS = 2
+_Answer = TypeVar("_Answer")
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -51,12 +60,22 @@ class DecoderPool:
         limits: what one image may cost.
         side: width and height of the model's input.
         workers: processes; default: the cores this process may use.
+        compares: what :meth:`compare` does in the processes; a function at the top of a module.
+        describe: makes a picture's features of its thumbnail, in the decoder's process; a function
+            at the top of a module. Default: pictures have none.
     """
 
-    def __init__(self, limits: LimitSettings, side: int, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        limits: LimitSettings,
+        side: int,
+        workers: int | None = None,
+        compares: Compare | None = None,
+        describe: Describe | None = None,
+    ) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._idle: queue.Queue[_Decoder] = queue.Queue()
-        self._all = [_Decoder(limits, side) for _ in range(self.workers)]
+        self._all = [_Decoder(limits, side, compares, describe) for _ in range(self.workers)]
         for decoder in self._all:
             self._idle.put(decoder)
 
@@ -66,9 +85,58 @@ class DecoderPool:
         Raises:
             ImageError: with the reason, ``timeout`` and ``crashed`` among them.
         """
+        with self._borrow() as decoder:
+            return decoder.decode(data)
+
+    def render(self, data: bytes, side: int) -> bytes:
+        """One image as a JPEG file for people to look at, of at most ``side`` pixels a side.
+
+        Raises:
+            ImageError: with the reason, ``timeout`` and ``crashed`` among them.
+        """
+        with self._borrow() as decoder:
+            return decoder.render(data, side)
+
+    def compare(self, left: bytes, right: bytes, numbers: Sequence[float]) -> dict[str, Any]:
+        """Decode two images at full size and compare them, in one process.
+
+        Args:
+            left: a file.
+            right: another.
+            numbers: handed to the function that compares.
+
+        Returns:
+            What that function answered; from a process that hostile bytes may have taken over.
+
+        Raises:
+            ImageError: with the reason; ``cannot_compare`` where both are read and that fails.
+        """
+        with self._borrow() as decoder:
+            return decoder.compare(left, right, numbers)
+
+    def read_sidecar(self, name: str, data: bytes) -> SidecarFacts:
+        """Read a sidecar: XMP, or a camera's thumbnail.
+
+        Args:
+            name: its key, which tells what it is.
+            data: its bytes.
+
+        Raises:
+            ImageError: with the reason: ``bad_sidecar``, ``timeout``, ``crashed``.
+        """
+        with self._borrow() as decoder:
+            return decoder.read_sidecar(name, data)
+
+    def stop(self) -> None:
+        """End the processes; the next request starts them again."""
+        for decoder in self._all:
+            decoder.stop()
+
+    @contextlib.contextmanager
+    def _borrow(self) -> Iterator[_Decoder]:
         decoder = self._idle.get()
         try:
-            return decoder.decode(data)
+            yield decoder
         finally:
             self._idle.put(decoder)
 
@@ -80,8 +148,7 @@ class DecoderPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for decoder in self._all:
-            decoder.stop()
+        self.stop()
 
 
 #: All that a decoder needs of our environment. What is not named here stays here: credentials come
@@ -114,9 +181,17 @@ def _environment(folder: str) -> dict[str, str]:
 class _Decoder:
     """One process, started at its first image and again after a death."""
 
-    def __init__(self, limits: LimitSettings, side: int) -> None:
+    def __init__(
+        self,
+        limits: LimitSettings,
+        side: int,
+        compares: Compare | None = None,
+        describe: Describe | None = None,
+    ) -> None:
         self._limits = limits
         self._side = side
+        self._compares = compares
+        self._describe = describe
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -125,23 +200,38 @@ class _Decoder:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def decode(self, data: bytes) -> Picture:
+        return self._ask(Kind.READ, data, lambda got: protocol.unpack_picture(got, self._side))
+
+    def render(self, data: bytes, side: int) -> bytes:
+        request = protocol.render_request(data, side)
+        return self._ask(Kind.RENDER, request, protocol.unpack_jpeg)
+
+    def compare(self, left: bytes, right: bytes, numbers: Sequence[float]) -> dict[str, Any]:
+        request = protocol.compare_request(left, right, numbers)
+        return self._ask(Kind.COMPARE, request, protocol.unpack_found)
+
+    def read_sidecar(self, name: str, data: bytes) -> SidecarFacts:
+        request = protocol.sidecar_request(name, data)
+        return self._ask(Kind.SIDECAR, request, protocol.unpack_sidecar)
+
+    def _ask(self, kind: Kind, body: bytes, unpack: Callable[[bytes], _Answer]) -> _Answer:
         if self._process is None or self._process.poll() is not None:
             self._start()
+        seconds = self._limits.seconds * _TIMES.get(kind, 1)
         try:
-            answer = self._ask(data, self._limits.seconds)
+            answer = self._exchange(kind, body, seconds)
         except TimeoutError:
             self.stop()
             raise ImageError(
-                "timeout",
-                f"not decoded in {self._limits.seconds:g} s; raise DAM_DEDUP_LIMITS__SECONDS",
+                "timeout", f"not decoded in {seconds:g} s; raise DAM_DEDUP_LIMITS__SECONDS"
             ) from None
         except (EOFError, OSError):
             code = self._process.wait() if self._process else None
             self.stop()
             raise ImageError("crashed", f"the decoder died on it (exit {code})") from None
         try:
-            return _unpack(answer, self._side)
-        except (ValueError, KeyError, TypeError, struct.error):
+            return unpack(answer)
+        except protocol.UNREADABLE:
             self.stop()
             raise ImageError("crashed", "the decoder gave no answer that can be read") from None
 
@@ -172,20 +262,23 @@ class _Decoder:
             env=_environment(self._folder.name),
         )
         try:
-            self._ask(pickle.dumps((self._limits, self._side)), _START_SECONDS)
+            chosen = (self._limits, self._side, self._compares, self._describe)
+            self._exchange(Kind.START, pickle.dumps(chosen), _START_SECONDS)
         except (EOFError, OSError) as error:
             self.stop()
             raise ImageError("crashed", f"the decoder process does not start: {error!r}") from error
 
-    def _ask(self, data: bytes, seconds: float) -> bytes:
+    def _exchange(self, kind: Kind, body: bytes, seconds: float) -> bytes:
         process = self._process
         if not (process and process.stdin and process.stdout):
             raise EOFError
         deadline = time.monotonic() + seconds
         # The pipe holds 64 kB: a child that died early must not leave us writing for ever.
-        writer = threading.Thread(target=_write, args=(process.stdin, data), daemon=True)
+        request = protocol.pack_request(kind, body)
+        writer = threading.Thread(target=_write, args=(process.stdin, *request), daemon=True)
         writer.start()
-        size = _HEADER.unpack(_read(process.stdout, _HEADER.size, deadline))[0]
+        head = _read(process.stdout, protocol.LENGTH.size, deadline)
+        size = protocol.LENGTH.unpack(head)[0]
         if size > _MAX_ANSWER:
             raise EOFError
         answer = _read(process.stdout, size, deadline)
@@ -193,37 +286,9 @@ class _Decoder:
         return answer
 
 
-def _pack(picture: Picture) -> bytes:
-    """A picture as data.
-
-    Not pickled: a child that hostile bytes took over must not run code in its parent, which holds
-    the credentials.
-    """
-    facts = {f.name: getattr(picture, f.name) for f in fields(picture) if f.name not in _BLOBS}
-    head = json.dumps(facts).encode()
-    parts = _PARTS.pack(len(head), len(picture.thumbnail))
-    return parts + head + picture.thumbnail + picture.pixels.tobytes()
-
-
-def _pack_error(reason: str, message: str) -> bytes:
-    head = json.dumps({"reason": reason, "message": message}).encode()
-    return _PARTS.pack(len(head), 0) + head
-
-
-def _unpack(answer: bytes, side: int) -> Picture:
-    head_size, thumbnail_size = _PARTS.unpack_from(answer)
-    at = _PARTS.size + head_size
-    facts = json.loads(answer[_PARTS.size : at])
-    if "reason" in facts:
-        raise ImageError(str(facts["reason"]), str(facts["message"]))
-    pixels = np.frombuffer(answer, np.uint8, offset=at + thumbnail_size).reshape(side, side, 3)
-    facts["flags"] = tuple(facts["flags"])
-    return Picture(**facts, thumbnail=answer[at : at + thumbnail_size], pixels=pixels)
-
-
-def _write(pipe: IO[bytes], data: bytes) -> None:
+def _write(pipe: IO[bytes], head: bytes, data: bytes) -> None:
     with contextlib.suppress(OSError, ValueError):
-        pipe.write(_HEADER.pack(len(data)))
+        pipe.write(head)
         pipe.write(data)
         pipe.flush()
 
@@ -243,35 +308,66 @@ def _read(pipe: IO[bytes], size: int, deadline: float) -> bytes:
 
 
 def main() -> None:
-    """The child: settings first, then one image after another, until the pipe ends."""
+    """The child: settings first, then one request after another, until the pipe ends."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder library that prints must not corrupt the pipe
-    limits, side = pickle.loads(_take(source) or b"")  # noqa: S301 - from our own parent
+    start = protocol.take_request(source)
+    # From our own parent. The functions bring their imports with them.
+    limits, side, compares, describe = pickle.loads(start[1] if start else b"")  # noqa: S301
     # Only now: the imports are not part of what an image may cost.
-    from tasks.embedding.images import read_picture
+    from tasks.embedding.images import read_picture, render_picture
+
+    def answer(kind: Kind, body: bytes) -> bytes:
+        if kind is Kind.COMPARE:
+            return protocol.pack_answer({"found": _compared(body, limits, compares)})
+        if kind is Kind.RENDER:
+            return protocol.pack_answer({}, render_picture(*_rendering(body, limits)))
+        if kind is Kind.SIDECAR:
+            return protocol.pack_sidecar(read_sidecar_facts(*protocol.take_sidecar(body)))
+        picture = read_picture(body, limits, side)
+        if describe is not None:
+            picture = replace(picture, features=describe(picture.thumbnail))
+        return protocol.pack_picture(picture)
 
     # On top of what the libraries themselves have mapped.
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     allowed = mapped + limits.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _write(sink, b"ready")
-    while (data := _take(source)) is not None:
+    _write(sink, protocol.LENGTH.pack(5), b"ready")
+    while (request := protocol.take_request(source)) is not None:
         # A parent that was killed cannot kill us: an endless decode must end by itself.
-        signal.alarm(math.ceil(limits.seconds) + _ALARM_SECONDS)
+        seconds = limits.seconds * _TIMES.get(request[0], 1)
+        signal.alarm(math.ceil(seconds) + _ALARM_SECONDS)
         try:
-            answer = _pack(read_picture(data, limits, side))
+            given = answer(*request)
         except ImageError as error:
-            answer = _pack_error(error.reason, str(error))
+            given = protocol.pack_error(error.reason, str(error))
         except MemoryError:
-            answer = _pack_error("too_much_memory", "no memory left while decoding")
+            given = protocol.pack_error("too_much_memory", "no memory left while decoding")
         signal.alarm(0)
-        _write(sink, answer)
+        _write(sink, protocol.LENGTH.pack(len(given)), given)
 
 
-def _take(pipe: IO[bytes]) -> bytes | None:
-    header = pipe.read(_HEADER.size)
-    return pipe.read(_HEADER.unpack(header)[0]) if len(header) == _HEADER.size else None
+def _rendering(body: bytes, limits: LimitSettings) -> tuple[bytes, LimitSettings, int]:
+    data, side = protocol.take_render(body)
+    return data, limits, side
+
+
+def _compared(body: bytes, limits: LimitSettings, compares: Compare) -> dict[str, Any]:
+    """Read the two files of a request one after the other, and compare their pictures."""
+    from tasks.embedding.images import read_pixels
+
+    left, right, numbers = protocol.take_compare(body)
+    sides = [read_pixels(data, limits) for data in (left, right)]
+    try:
+        return compares(sides[0], sides[1], numbers)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Numerical libraries raise what no one foresaw; OpenCV tells of memory in words.
+        reason = "too_much_memory" if "memory" in str(error).lower() else "cannot_compare"
+        raise ImageError(reason, f"{type(error).__name__}: {error}"[:300]) from None
 
 
 if __name__ == "__main__":

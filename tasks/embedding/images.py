@@ -10,16 +10,17 @@ import contextlib
 import hashlib
 import io
 import warnings
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, ImageStat
 
-from tasks.embedding.blocks import held_blocks
 from tasks.embedding.colours import to_srgb
 from tasks.embedding.grounds import flatten
+from tasks.embedding.metadata import read_metadata
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
 from tasks.embedding.tiff import (
     BITS,
@@ -42,6 +43,8 @@ from tasks.settings import LimitSettings
 #: Raised when a change here could turn a failed file into a picture, or change the pixels:
 #: failures of an older reader are tried again.
 READER_VERSION = 2
+
+_Used = TypeVar("_Used")
 
 _EXIF_FIELDS = (
     "Make",
@@ -87,6 +90,46 @@ def read_picture(data: bytes, limits: LimitSettings, side: int) -> Picture:
     Raises:
         ImageError: with the reason.
     """
+    return _opened(data, limits, lambda image, name, tiff: _read(image, data, name, tiff, side))
+
+
+def render_picture(data: bytes, limits: LimitSettings, side: int) -> bytes:
+    """An image as people look at it: a JPEG file of the pixels that :func:`read_picture` judges.
+
+    Upright, 8-bit sRGB, over a plain ground, the first frame; nothing of the file's metadata.
+
+    Args:
+        data: the file.
+        limits: what it may cost.
+        side: the most pixels of its longer side; a smaller picture keeps its size.
+
+    Raises:
+        ImageError: with the reason.
+    """
+    return _opened(data, limits, lambda image, name, tiff: _rendered(image, data, name, tiff, side))
+
+
+def read_pixels(data: bytes, limits: LimitSettings) -> npt.NDArray[np.uint8]:
+    """The picture at its full size, as :func:`read_picture` sees it: uint8 (h, w, 3), upright sRGB.
+
+    Args:
+        data: the file.
+        limits: what it may cost.
+
+    Raises:
+        ImageError: with the reason.
+    """
+    return _opened(data, limits, lambda image, _, tiff: _pixels(image, data, tiff))
+
+
+def _opened(
+    data: bytes, limits: LimitSettings, use: Callable[[Image.Image, str, Tiff | None], _Used]
+) -> _Used:
+    """What a function makes of an image that was opened within its limits.
+
+    Raises:
+        ImageError: with the reason.
+    """
     name = sniff(data[:512])
     if name is None or name not in PILLOW_FORMATS:
         raise ImageError(
@@ -101,7 +144,8 @@ def read_picture(data: bytes, limits: LimitSettings, side: int) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS[name]) as image:
-                return _read(image, data, name, tiff, limits, side)
+                _check_size(image, limits)
+                return use(image, name, tiff)
     except ImageError:
         raise
     except MemoryError:
@@ -136,9 +180,7 @@ def _jpeg_scans(data: bytes) -> int:
     return scans
 
 
-def _read(
-    image: Image.Image, data: bytes, name: str, tiff: Tiff | None, limits: LimitSettings, side: int
-) -> Picture:
+def _check_size(image: Image.Image, limits: LimitSettings) -> None:
     width, height = image.size
     if width * height > limits.pixels:
         raise ImageError(
@@ -147,12 +189,49 @@ def _read(
         )
     if max(width, height) > limits.side:
         raise ImageError("too_long_side", f"{width} x {height}: a side over {limits.side} pixels")
+
+
+def _pixels(image: Image.Image, data: bytes, tiff: Tiff | None) -> npt.NDArray[np.uint8]:
+    info: dict[Any, Any] = dict(image.info)
+    if getattr(image, "is_animated", False):
+        image.seek(0)
+    image = _loaded(image, data, tiff)
+    with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
+        image = ImageOps.exif_transpose(image)
+    return np.asarray(_canonical(image, info, unsigned=_unsigned(tiff))[0], dtype=np.uint8)
+
+
+def _rendered(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: int) -> bytes:
+    info: dict[Any, Any] = dict(image.info)
+    if getattr(image, "is_animated", False):
+        image.seek(0)
+    if name == "jpeg":  # the decoder skips what would be thrown away: 24 megapixels in a third
+        image.draft(image.mode, (side, side))
+    image = _loaded(image, data, tiff)
+    with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
+        image = ImageOps.exif_transpose(image)
+    rgb, _ = _canonical(image, info, unsigned=_unsigned(tiff))
+    scale = min(1.0, side / max(rgb.size))
+    if scale < 1:
+        rgb = _shrink(rgb, (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))))
+    buffer = io.BytesIO()
+    # 4:4:4, because what is compared by eye may be a coloured line one pixel wide.
+    rgb.save(buffer, "JPEG", quality=92, subsampling=0)
+    return buffer.getvalue()
+
+
+def _read(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: int) -> Picture:
     mode = image.mode
     info: dict[Any, Any] = dict(image.info)
     frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
     if frames > 1:
         image.seek(0)
-    exif = _exif(image) | held_blocks(image, data, _bytes(info.get("xmp")))
+    exif = _exif(image)
+    if name == "png":
+        image.load()  # a PNG's texts may follow its pixels
+    metadata = read_metadata(image, data, _bytes(info.get("xmp") or image.info.get("xmp")))
+    if metadata.holds:
+        exif["Holds"] = "; ".join(metadata.holds)[:2000]
     quality = _jpeg_quality(getattr(image, "quantization", None)) if name == "jpeg" else None
     deep = _loses_depth(image, data, name)
     besides = _besides(data, name, tiff, frames)
@@ -180,6 +259,7 @@ def _read(
         flags=flags,
         exif=exif,
         xmp=parse_xmp(_bytes(info.get("xmp"))),
+        packet=metadata.packet,
     )
 
 

@@ -10,6 +10,8 @@ from xml.etree.ElementTree import Element
 
 from defusedxml import ElementTree
 
+from tasks.xmp.packet import OURS
+
 #: Local name of the property to the name we keep it under (XMP specification, parts 1 and 2).
 _FIELDS = {
     "OriginalDocumentID": "original_document_id",
@@ -60,53 +62,6 @@ def parse_xmp(data: bytes) -> dict[str, str]:
     return found
 
 
-#: Namespaces whose properties name or describe one file, and not what its picture shows.
-_OF_ONE_FILE = (
-    "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
-    "http://www.w3.org/XML/1998/namespace",
-    "adobe:ns:meta/",
-    "http://ns.adobe.com/xap/1.0/mm/",
-    "http://ns.adobe.com/xmp/note/",
-    "http://ns.adobe.com/camera-raw-settings/1.0/",
-    "http://ns.adobe.com/tiff/1.0/",
-)
-_DESCRIBES_FILE = {
-    "format",
-    "ModifyDate",
-    "MetadataDate",
-    "Thumbnails",
-    "ColorMode",
-    "ICCProfile",
-    "ColorSpace",
-    "PixelXDimension",
-    "PixelYDimension",
-    "ExifVersion",
-    "FlashpixVersion",
-    "NativeDigest",
-    "ComponentsConfiguration",
-    "CompressedBitsPerPixel",
-    "SidecarForExtension",
-}
-
-
-def other_properties(data: bytes) -> list[str]:
-    """Local names of a packet's top-level properties that :func:`parse_xmp` does not read.
-
-    What names or describes one file is left out: its size, its history, its raw development.
-    """
-    root = _opened(data)
-    found: dict[str, None] = {}
-    for node in () if root is None else _shallow(root):
-        if not node.tag.endswith("}Description"):
-            continue
-        for name in (*node.attrib, *(child.tag for child in node)):
-            space, _, local = name.lstrip("{").rpartition("}")
-            ours = local in _FIELDS or local in _DESCRIBES_FILE or space in ("", *_OF_ONE_FILE)
-            if not ours and len(found) < _MAX_ITEMS:
-                found[local] = None
-    return sorted(found)
-
-
 #: Elements of one name that are looked into until one says something.
 _MAX_TRIES = 10
 
@@ -129,6 +84,8 @@ def _shallow(root: Element) -> Iterator[Element]:
     waiting = [(root, 1)]
     while waiting:
         element, depth = waiting.pop()
+        if element.tag.startswith(OURS):  # what our sidecars keep of files that were merged away
+            continue
         yield element
         if depth < _MAX_DEPTH:
             waiting += [(child, depth + 1) for child in reversed(element)]

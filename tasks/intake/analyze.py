@@ -88,7 +88,7 @@ class Analyzer:
         return [
             picture
             if isinstance(picture, ImageError)
-            else _analysis(picture, next(vectors), embedder.space, len(data))
+            else _analysis(picture, next(vectors), embedder.space, data)
             for picture, data in zip(pictures, files, strict=True)
         ]
 
@@ -132,13 +132,14 @@ class Analyzer:
 
 
 def _analysis(
-    picture: Picture, vector: npt.NDArray[np.float32], space: Space, size: int
+    picture: Picture, vector: npt.NDArray[np.float32], space: Space, data: bytes
 ) -> Analysis | ImageError:
     if not np.isfinite(vector).all():
         return ImageError(
             "no_vector", "the model gives no vector for it; another DAM_DEDUP_EMBEDDING__DTYPE may"
         )
-    return Analysis(replace(picture, pixels=NO_PIXELS), vector.astype(np.float16), space, size)
+    shown = replace(picture, pixels=NO_PIXELS)
+    return Analysis(shown, vector.astype(np.float16), space, len(data), data)
 
 
 # ---- as a document ---------------------------------------------------------------------------

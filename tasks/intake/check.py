@@ -1,8 +1,9 @@
 """Check: compare one image with a collection, without a scan.
 
 Candidates are found as in a scan: equal bytes, equal pixels, one perceptual hash, the nearest by
-the embedding; and all pairs that were ever verified with the picture. Each is verified, and the
-result is what a scan would report of that pair.
+the embedding; and all pairs that were ever verified with the picture. Each is verified, and what
+claims to be the same picture is proven on the originals, so the result is what a scan would report
+of that pair.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tasks.dedup.verdicts import VOUCHED, current
 from tasks.dedup.verify import NEAR_SCORE, SIMILAR_SCORE
 from tasks.errors import AssetGoneError, CatalogError, ImageError, SettingsError
 from tasks.intake.candidate_scope import Scope, Scopes
+from tasks.intake.check_proofs import CheckProver
 from tasks.intake.findings import FACTS, finding
 from tasks.intake.pair_verifier import ANSWERS, AskedPicture, PairVerifier
 from tasks.queries.candidates import ALL_OF_ONE_HASH
@@ -50,6 +52,7 @@ class Checker:
     def __init__(self, settings: Settings, patience: float = 0.0) -> None:
         self._settings = settings
         self._answers = PairVerifier(settings.match, patience)
+        self._proofs = CheckProver(settings)
         self._lock = threading.Lock()
         self._opened: Catalog | None = None
         self._scopes = Scopes()
@@ -86,11 +89,12 @@ class Checker:
         return self._check(self._catalog(analysis.space), analysis, question, row["asset_id"])
 
     def close(self) -> None:
-        """Write the answers that still wait to be written."""
+        """Write the answers that still wait to be written, and end the processes that decode."""
         with self._lock:
             catalog = self._opened
         if catalog is not None:
             self._answers.write(catalog)
+        self._proofs.close()
 
     # ---- the order of a check ----------------------------------------------------------------
 
@@ -113,7 +117,8 @@ class Checker:
         wanted = wanted.filter(~wanted.is_in(equal.implode()))
         new = wanted.filter(~wanted.is_in(known["content"].implode()))
         verified = self._answers.verify(catalog, asked, new.to_list())
-        answers = _vouch(pl.concat([known, verified]), vouched)
+        settled = self._proofs.settle(catalog, analysis, asked, pl.concat([known, verified]))
+        answers = _vouch(settled, vouched)
         answers = answers.filter(~pl.col("content").is_in(equal.implode()))
 
         least = max(question.threshold, SIMILAR_SCORE)
@@ -166,7 +171,7 @@ class Checker:
             if self._opened is None:
                 self._opened = open_catalog(self._settings)
             catalog = self._opened
-        catalog.notice("assets", "thumbnails", "pairs", "verdicts", "spaces", "scans")
+        catalog.notice("assets", "thumbnails", "pairs", "proofs", "verdicts", "spaces", "scans")
         if space is not None:
             catalog.notice(f"vectors_{space.id}")
         return catalog

@@ -22,6 +22,7 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import AssetChangedError, ImageError, SettingsError, SourceError
 from tasks.intake.analyze import Analyzer
 from tasks.queries.objects import label_of, look_at, own_places, revision_of
+from tasks.queries.packets import write_packets
 from tasks.queries.readings import picture_row, record_space
 from tasks.records import Analysis, asset_id, now
 from tasks.session import default_source, open_catalog, open_source, pa_table
@@ -296,4 +297,5 @@ def _write(catalog: Catalog, analysis: Analysis, row: dict[str, Any]) -> None:
     )
     thumbnail = {"content": content, "jpeg": analysis.picture.thumbnail}
     catalog.upsert("thumbnails", pa_table([thumbnail], schema.THUMBNAILS), only_new=True)
+    write_packets(catalog, [analysis.picture])
     catalog.upsert("assets", pa_table([row], schema.ASSETS))

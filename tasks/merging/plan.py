@@ -17,8 +17,10 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import render_filter
+from tasks.embedding.sidecar_facts import SidecarFacts
 from tasks.errors import MergeError, PolicyError
 from tasks.merging.approvals import sign_link
+from tasks.merging.companions import Belongings, ask_about, find_belongings
 from tasks.merging.journal import past_outcomes, read_decisions, save_decision, save_plan
 from tasks.merging.policy_file import read_policy
 from tasks.merging.rules.actions import (
@@ -29,16 +31,27 @@ from tasks.merging.rules.actions import (
     sidecar_key,
     sidecar_names,
 )
-from tasks.merging.rules.blocks import belongs_to, exif_as_xmp, left_behind, what_it_holds
+from tasks.merging.rules.blocks import exif_as_xmp, left_behind, what_it_holds
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
-from tasks.merging.rules.metadata import merge_metadata
+from tasks.merging.rules.metadata import list_rules, merge_metadata
 from tasks.merging.rules.plan_note import PlanNote, note_plan
-from tasks.merging.rules.plans import PLAN_FORM, Action, Member, Plan, PlannedGroup
+from tasks.merging.rules.plans import (
+    PLAN_FORM,
+    Action,
+    FieldRule,
+    Member,
+    Plan,
+    PlannedGroup,
+)
 from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
+from tasks.merging.rules.proofs import Proofs, why_unproven
+from tasks.merging.rules.voices import said_by
+from tasks.merging.sidecars import read_sidecars, with_sidecars, with_thumbnails
 from tasks.progress import Progress, silent
 from tasks.queries.asset_pairs import list_pairs
 from tasks.queries.matches import read_matches
-from tasks.queries.objects import SIDECAR_BYTES
+from tasks.queries.packets import read_packets
+from tasks.queries.pair_proofs import read_pair_proofs
 from tasks.queries.reviewers import share_groups
 from tasks.queries.scope_assets import read_assets
 from tasks.records import ObjectState, Scan, Space, Tier, now
@@ -82,10 +95,26 @@ class _Site:
     scan: Scan
     policy: Policy
     store: Store | None
-    shared_sidecars: frozenset[str]
+    users: dict[str, list[str]]
     past: dict[str, str]
+    proofs: Proofs
     keepers: dict[str, str]
     time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was seen of one group in the bucket.
+
+    Attributes:
+        states: of members, sidecars and what may be written, by key.
+        bodies: of sidecars, by key.
+        said: by sidecars, by key.
+    """
+
+    states: dict[str, ObjectState]
+    bodies: dict[str, bytes]
+    said: dict[str, SidecarFacts]
 
 
 def plan_merges(
@@ -177,7 +206,8 @@ def make_plan(
     catalog = open_catalog(scan.settings)
     groups = _members(catalog, scan, space)
     wanted = _whole_ids(keepers or {}, [name for name, _ in groups])
-    site = _site(catalog, scan, policy, wanted, again)
+    proofs = read_pair_proofs(catalog, scan, {m.content for _, group in groups for m in group})
+    site = _site(catalog, scan, policy, wanted, again, proofs)
     groups = [(name, members) for name, members in groups if name.startswith(only)]
     allowed = _allowed(catalog, scan, policy)
     planned = []
@@ -220,22 +250,30 @@ def _whole_ids(keepers: dict[str, str], groups: Sequence[str]) -> dict[str, str]
 
 
 def _site(
-    catalog: Catalog, scan: Scan, policy: Policy, keepers: dict[str, str], again: bool
+    catalog: Catalog,
+    scan: Scan,
+    policy: Policy,
+    keepers: dict[str, str],
+    again: bool,
+    proofs: Proofs,
 ) -> _Site:
     _check_collection(policy, scan.source)
     # Not the scan's scope alone: a raw file that is no image, or another filter's, has it too.
     source = open_source(scan.source, scan.settings)
     uses = catalog.read(
-        "assets", ["asset_id", "sidecars"], f"source = {quote(source.id)} AND removed_at IS NULL"
+        "assets", ["key", "sidecars"], f"source = {quote(source.id)} AND removed_at IS NULL"
     )
-    counted = uses.explode("sidecars", empty_as_null=True).drop_nulls()["sidecars"].value_counts()
-    shared = counted.filter(pl.col("count") > 1)["sidecars"]
+    users: dict[str, list[str]] = {}
+    for key, sidecars in uses.filter(pl.col("sidecars").list.len() > 0).iter_rows():
+        for sidecar in sidecars:
+            users.setdefault(sidecar, []).append(key)
     return _Site(
         scan=scan,
         policy=policy,
         store=open_store(scan.source, scan.settings),
-        shared_sidecars=frozenset(shared),
+        users=users,
         past={} if again else past_outcomes(catalog, scan.scope),
+        proofs=proofs,
         keepers=keepers,
         time=now(),
     )
@@ -263,9 +301,12 @@ def _members(catalog: Catalog, scan: Scan, space: Space) -> list[tuple[str, list
     facts = rows.join(assets, on="asset_id", how="inner")
     inside = assets.join(facts.select("asset_id"), on="asset_id", how="semi")
     originals = _originals(catalog, scan, space, inside, facts)
+    packets = read_packets(catalog, facts["sha256"].drop_nulls())
     groups: dict[str, list[Member]] = {}
     for row in facts.sort("group_id", "key").iter_rows(named=True):
-        groups.setdefault(row["group_id"], []).append(_member(row, row["key"] in originals))
+        groups.setdefault(row["group_id"], []).append(
+            _member(row, row["key"] in originals, packets.get(row["sha256"] or ""))
+        )
 
     def order(item: tuple[str, list[Member]]) -> tuple[int, str]:
         sizes = sorted(member.size for member in item[1])
@@ -287,9 +328,11 @@ def _originals(
     return {*left["left"], *right["right"]} - {*left["right"], *right["left"]}
 
 
-def _member(row: dict[str, Any], original: bool) -> Member:
+def _member(row: dict[str, Any], original: bool, packet: str | None) -> Member:
     exif = json.loads(row["exif"] or "{}")
-    xmp = exif_as_xmp(exif) | json.loads(row["xmp"] or "{}")
+    said = said_by(packet or "")
+    xmp = exif_as_xmp(exif) if packet is None else {}
+    xmp |= json.loads(row["xmp"] or "{}") | said.fields
     xmp |= json.loads(row["sidecar_xmp"] or "{}")
     sidecars = sorted(key for key in row["sidecars"] or [] if key.lower().endswith(".xmp"))
     return Member(
@@ -312,7 +355,10 @@ def _member(row: dict[str, Any], original: bool) -> Member:
         held=row["etag"],  # the listing's, until the object has been looked at
         sidecar=sidecars[0] if sidecars else None,
         sha256=row["sha256"] or "",
-        holds=what_it_holds(exif),
+        holds=what_it_holds(exif, packet),
+        sidecars=tuple(sidecars),
+        packet=packet or "",
+        lists=said.lists,
     )
 
 
@@ -335,8 +381,19 @@ def _plan_group(
             states = site.store.states(_keys(members))
             refused = _moved(members, states)
     members = [_looked_at(member, states.get(member.key)) for member in members]
+    bodies: dict[str, bytes] = {}
+    said: dict[str, SidecarFacts] = {}
+    if site.store is not None and states and not refused:
+        try:
+            _check_sidecars(members, states)
+            bodies, said = read_sidecars(site.store, site.scan.settings, members, states)
+        except MergeError as error:
+            refused = str(error)
+    members = [with_sidecars(member, said) for member in members]
     choice = choose_keeper(members, site.policy, rule, site.time, wanted=site.keepers.get(group_id))
-    return _with_operations(site, group_id, tier, rule, choice, states, refused)
+    return _with_operations(
+        site, group_id, tier, rule, choice, _Seen(states, bodies, said), refused
+    )
 
 
 def _with_operations(
@@ -345,37 +402,48 @@ def _with_operations(
     tier: Tier,
     rule: Rule,
     choice: KeeperChoice,
-    states: dict[str, ObjectState],
+    seen: _Seen,
     refused: str,
 ) -> PlannedGroup:
-    everyone = (choice.keeper, *choice.duplicates)
-    merge = merge_metadata(choice.keeper, choice.duplicates, (*rule.metadata, *DEFAULT_METADATA))
+    states, keeper, duplicates = seen.states, choice.keeper, list(choice.duplicates)
+    refused = refused or choice.refused
+    acting = site.store is not None and bool(states)
+    asked: list[str] = []
+    belongings = Belongings()
+    if site.store is not None and states and rule.action in _LEAVING and not refused:
+        try:
+            belongings = find_belongings(site.store, keeper, duplicates, site.users)
+            wanted = {*belongings.all_moving, *belongings.beside} - states.keys()
+            states = states | site.store.states(sorted(wanted))
+            duplicates = with_thumbnails(
+                site.store, site.scan.settings, duplicates, belongings.moving, states
+            )
+            asked = ask_about(belongings, duplicates, states)
+        except MergeError as error:
+            refused = str(error)
+    everyone = (keeper, *duplicates)
+    merge = merge_metadata(keeper, duplicates, _field_rules(rule, everyone))
     # A tag or a link takes nothing from anybody: there is nothing to ask.
     questions = (*choice.questions, *merge.conflicts) if rule.action in _MERGING else ()
+    if rule.action in _MERGING:
+        refused = refused or why_unproven(everyone, site.proofs)
     if rule.action in _LEAVING:
-        questions = (*questions, *left_behind(choice.keeper, choice.duplicates))
-        if site.store is not None and states and not refused:
-            questions = (*questions, *_companions(site.store, choice.duplicates))
+        questions = (*questions, *left_behind(keeper, duplicates), *asked)
     operations: tuple[Any, ...] = ()
-    refused = refused or choice.refused
-    if not refused and site.store is not None and states:
+    if not refused and acting:
         try:
-            states = states | site.store.states(
-                key for key in _written(everyone) if key not in states
-            )
-            _check_sidecars(everyone, states)
             work = Work(
                 group_id=group_id,
                 source=site.scan.source,
-                keeper=choice.keeper,
-                duplicates=choice.duplicates,
+                keeper=keeper,
+                duplicates=tuple(duplicates),
                 merge=merge,
                 states=states,
-                sidecars=_sidecars(site.store, everyone, states),
-                own_sidecars=_own(everyone)
-                - site.shared_sidecars
-                - _used_by_others(site.store, choice.duplicates),
+                sidecars=seen.bodies,
+                own_sidecars=_own(site, everyone),
                 quarantine=f"{site.policy.quarantine.prefix}{site.scan.id}/",
+                packets={key: facts.packet for key, facts in seen.said.items()},
+                moving=belongings.moving,
             )
             operations = plan_operations(rule.action, work)
         except MergeError as error:
@@ -407,6 +475,12 @@ def _with_operations(
     )
 
 
+def _field_rules(rule: Rule, members: Sequence[Member]) -> tuple[FieldRule, ...]:
+    """The policy's own rules of fields, then those of lists, then the defaults."""
+    own = () if rule.metadata == DEFAULT_METADATA else rule.metadata
+    return (*own, *list_rules(members), *DEFAULT_METADATA)
+
+
 def _rule_for(
     policy: Policy,
     tier: Tier,
@@ -434,50 +508,15 @@ def _all_in(members: Iterable[Member], chosen: frozenset[str] | None) -> bool:
 
 
 def _keys(members: Sequence[Member]) -> list[str]:
-    sidecars = [member.sidecar for member in members if member.sidecar]
-    return sorted({member.key for member in members} | set(sidecars))
-
-
-def _written(members: Sequence[Member]) -> list[str]:
-    names = {name for m in members for name in (sidecar_key(m), link_key(m.key))}
+    """Every key that a group's plan looks at: members, sidecars, what may be written."""
+    names = {name for m in members for name in (m.key, sidecar_key(m), link_key(m.key))}
     return sorted(names.union(*(sidecar_names(m) for m in members)))
 
 
-def _own(members: Sequence[Member]) -> frozenset[str]:
-    return frozenset(member.sidecar for member in members if member.sidecar)
-
-
-def _used_by_others(store: Store, members: Sequence[Member]) -> set[str]:
-    """Sidecars that belong to another object too, be it one that no scan looks at.
-
-    ``a.xmp`` is that of ``a.jpg`` and of the raw file ``a.cr2``, whether or not the settings leave
-    raw files out: it does not leave with the JPEG.
-    """
-    shared = set()
-    for member in members:
-        stem = (member.sidecar or "")[: -len(".xmp")]
-        if not member.sidecar or stem == member.key:
-            continue
-        others = set(store.beside(stem)) - {member.key, member.sidecar}
-        if any("." not in key[len(stem) + 1 :] for key in others):
-            shared.add(member.sidecar)
-    return shared
-
-
-def _companions(store: Store, members: Sequence[Member]) -> list[str]:
-    """Questions about files that belong to a duplicate and would stay behind alone."""
-    questions = []
-    for member in members:
-        folder, slash, name = member.key.rpartition("/")
-        stem = f"{folder}{slash}{name.rpartition('.')[0] or name}"
-        beside = {key for key in store.beside(stem) if key not in (member.key, member.sidecar)}
-        alone = sorted(key for key in beside if belongs_to(key, member.key))
-        if alone:
-            questions.append(
-                f"{member.key} would leave, and what belongs to it would stay behind: "
-                f"{', '.join(alone)}: is that right?"
-            )
-    return questions
+def _own(site: _Site, members: Sequence[Member]) -> frozenset[str]:
+    """Sidecars that the catalog knows of one asset only."""
+    named = {member.sidecar for member in members if member.sidecar}
+    return frozenset(key for key in named if len(site.users.get(key, ())) < 2)
 
 
 def _moved(members: Sequence[Member], states: dict[str, ObjectState]) -> str:
@@ -493,10 +532,11 @@ def _moved(members: Sequence[Member], states: dict[str, ObjectState]) -> str:
 def _check_sidecars(members: Sequence[Member], states: dict[str, ObjectState]) -> None:
     """Refuse a group of which a sidecar is gone, or one is there that no scan has read."""
     for member in members:
-        if member.sidecar and not states[member.sidecar].exists:
-            raise MergeError(f"{member.sidecar!r} is no longer in the bucket: scan again")
-        for name in () if member.sidecar else sidecar_names(member):
-            if states[name].exists:
+        for name in sidecar_names(member):
+            known = name in member.sidecars
+            if known and not states[name].exists:
+                raise MergeError(f"{name!r} is no longer in the bucket: scan again")
+            if states[name].exists and not known:
                 raise MergeError(f"{name!r} appeared since {member.key!r} was scanned: scan again")
 
 
@@ -504,17 +544,6 @@ def _looked_at(member: Member, state: ObjectState | None) -> Member:
     if state is None:
         return replace(member, held="")
     return replace(member, held=state.held, tags=state.tags)
-
-
-def _sidecars(
-    store: Store, members: Sequence[Member], states: dict[str, ObjectState]
-) -> dict[str, bytes]:
-    found = {}
-    for member in members:
-        key = sidecar_key(member)
-        if states[key].exists:
-            found[key] = store.read(key, states[key].etag, SIDECAR_BYTES)
-    return found
 
 
 def _approve_by_rule(catalog: Catalog, plan: Plan, policy: Policy) -> None:

@@ -1,7 +1,7 @@
 """The inverted lists (IVF) of a large scope: its centroids, and the assignment of each content.
 
 A *cell* is one inverted list: the vectors that are nearest to one centre (centroid). A content's
-*home* is the cell it is in; it is compared with the contents of the cells nearest to it. Centres
+*own cell* is the one it is in; it is compared with the contents of the cells nearest to it. Centres
 and assignments are kept in the catalog. What comes later is assigned by the same centres, so that
 an incremental scan ends with the neighbour lists of a full one. The cells are made anew when the
 scope has doubled or halved since, or when another mode is asked for (ADR 10).
@@ -20,7 +20,6 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.queries.candidates import lists_where
 from tasks.records import Scan, SearchNote, Space, digest
-from tasks.search.centroids import nearest_cells, train_cells
 from tasks.session import pa_table
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ PROBES = {BALANCED: (32, 160, 0.08), SPEED: (12, 96, 0.048)}
 _PER_CELL, _MOST_CELLS = 500, 4096
 #: Vectors that are looked at for each centre.
 SAMPLED = 32
-#: Cells are made anew when the scope has grown or shrunk by this factor.
+#: Centroids are made anew when the scope has grown or shrunk by this factor.
 _OUTGROWN = 2.0
 _BLOCK = 1 << 15
 #: Attribute of :class:`SearchNote` to the column that holds it.
@@ -59,7 +58,7 @@ def choose_scan_mode(count: int, mode: str) -> str:
     return BALANCED if count <= BALANCED_UP_TO else SPEED
 
 
-def cells_for(count: int) -> int:
+def cell_count(count: int) -> int:
     """Into how many cells a scope of ``count`` contents is divided."""
     return min(max(count // _PER_CELL, 1), _MOST_CELLS)
 
@@ -71,7 +70,7 @@ def probes_for(mode: str, cells: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class Centroids:
     """The cells of a scope.
 
     Attributes:
@@ -91,7 +90,7 @@ class Cells:
         return self.mode == mode and 1 / _OUTGROWN <= grown <= _OUTGROWN
 
 
-def read_cells(catalog: Catalog, scan: Scan, space: Space) -> Cells | None:
+def read_centroids(catalog: Catalog, scan: Scan, space: Space) -> Centroids | None:
     """The cells that the scope's lists were made with; None when they are exact, or none are."""
     found = catalog.read(
         "centroids", schema.CENTROIDS.names, f"centroids_id = {quote(_id(scan, space))}"
@@ -101,17 +100,17 @@ def read_cells(catalog: Catalog, scan: Scan, space: Space) -> Cells | None:
     row = found.row(0, named=True)
     centres = np.frombuffer(row["centroids"], np.float32).reshape(-1, space.dim).copy()
     note = SearchNote(**{name: row[column] for name, column in _MEASURED.items()})
-    return Cells(row["mode"], row["trained_on"], centres, note)
+    return Centroids(row["mode"], row["trained_on"], centres, note)
 
 
-def forget_cells(catalog: Catalog, scan: Scan, space: Space) -> None:
+def forget_centroids(catalog: Catalog, scan: Scan, space: Space) -> None:
     """Remove the scope's cells; its lists must be gone by then."""
     # In this order: contents must never be placed in cells of before.
     catalog.delete_where("assignments", lists_where(scan, space))
     catalog.delete_keys("centroids", [_id(scan, space)])
 
 
-def write_cells(catalog: Catalog, scan: Scan, space: Space, cells: Cells) -> None:
+def write_centroids(catalog: Catalog, scan: Scan, space: Space, cells: Centroids) -> None:
     """Write the scope's cells, or what was measured with them."""
     row = {
         "centroids_id": _id(scan, space),
@@ -133,7 +132,7 @@ def partition_scope(
     vectors: npt.NDArray[np.float16],
     mode: str,
     device: str,
-) -> tuple[Cells, npt.NDArray[np.uint16]]:
+) -> tuple[Centroids, npt.NDArray[np.uint16]]:
     """The scope's cells, and the numbers of those that each content is compared with.
 
     Args:
@@ -146,34 +145,38 @@ def partition_scope(
         device: where the products are computed.
 
     Returns:
-        The cells, and the assignments (n, probes): the nearest cell first, which is the home.
+        The cells, and the assignments (n, probes): the nearest cell first, which is its own.
     """
-    cells = read_cells(catalog, scan, space)
+    cells = read_centroids(catalog, scan, space)
     if cells is None or not cells.fit(len(contents), mode):
         if cells:
-            forget_cells(catalog, scan, space)
-        number = cells_for(len(contents))
+            forget_centroids(catalog, scan, space)
+        number = cell_count(len(contents))
         # Contents are named by a hash of their pixels and sorted by name, so that every nth is a
         # random sample.
+        from tasks.search.centroids import train_centroids  # imports torch: 1.8 CPU s
+
         step = max(1, len(contents) // (number * SAMPLED))
-        centres = train_cells(vectors[::step], number, device=device)
+        centres = train_centroids(vectors[::step], number, device=device)
         note = SearchNote(mode, neighbours=scan.settings.match.neighbours)
-        cells = Cells(mode, len(contents), centres, note)
-        write_cells(catalog, scan, space, cells)
+        cells = Centroids(mode, len(contents), centres, note)
+        write_centroids(catalog, scan, space, cells)
         log.info("%d contents in %d cells", len(contents), number)
-    return cells, _homes(catalog, scan, space, contents, vectors, cells, device)
+    return cells, _assign(catalog, scan, space, contents, vectors, cells, device)
 
 
-def _homes(
+def _assign(
     catalog: Catalog,
     scan: Scan,
     space: Space,
     contents: pl.Series,
     vectors: npt.NDArray[np.float16],
-    cells: Cells,
+    cells: Centroids,
     device: str,
 ) -> npt.NDArray[np.uint16]:
     """The assignments of all contents; those that are missing are computed and written."""
+    from tasks.search.centroids import nearest_cells
+
     probes = probes_for(cells.mode, len(cells.centres))
     found = np.zeros((len(contents), probes), np.uint16)
     placed = np.zeros(len(contents), bool)

@@ -16,6 +16,7 @@ from tasks.dedup.keepers import rank_keepers
 from tasks.dedup.verify import tiers_of
 from tasks.queries.candidates import list_candidates
 from tasks.queries.pair_answers import KnownAnswers
+from tasks.queries.proofs import KnownProofs
 from tasks.queries.scope_assets import embedded_assets
 from tasks.records import Scan, Space
 
@@ -26,14 +27,16 @@ _ROUNDS = 30
 
 
 def read_pairs(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
-    """All verified pairs of a scope, refusals included, as the verify stage left them.
+    """All verified pairs of a scope, refusals included, as verify and prove left them.
 
     Returns:
-        left, right (contents, left < right), score, tier, evidence (JSON or null); sorted by left
-        and right.
+        left, right (contents, left < right), score, tier, evidence (JSON or null), claim (the score
+        of the thumbnails alone), proof (what the originals said, or null); sorted by left and
+        right.
     """
     assets = embedded_assets(catalog, scan, space)
-    pairs = settled_pairs(catalog, scan, space, assets, KnownAnswers(catalog).of)
+    ask = KnownProofs(catalog).after(KnownAnswers(catalog).of)
+    pairs = settled_pairs(catalog, scan, space, assets, ask)
     tiers = tiers_of(pairs["score"])
     return pairs.with_columns(pl.Series("tier", tiers, dtype=pl.String)).sort("left", "right")
 
@@ -55,7 +58,7 @@ def settled_pairs(
         scan: whose scope is meant.
         space: where the vectors are.
         assets: those in scope (:func:`tasks.queries.scope_assets.embedded_assets`).
-        ask: from pairs (left, right) to their answers (left, right, score, evidence).
+        ask: from pairs (left, right) to their answers (left, right, score, evidence ...).
     """
     sides = content_sides(assets)
     contents = assets.select("content", "phash").unique("content", keep="first")
@@ -89,15 +92,19 @@ def read_matches(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
     # Taken before the tables are read: what is written while they are read gives a table another
     # version than this, and the matches are derived again.
     state = _state(catalog, scan, space)
-    boxes = pl.Struct({"box_left": pl.List(pl.Float64), "box_right": pl.List(pl.Float64)})
     matches = (
-        read_pairs(catalog, scan, space)
-        .filter(pl.col("score") >= scan.threshold)
-        .with_columns(pl.col("evidence").str.json_decode(boxes).alias("boxes"))
-        .unnest("boxes")
+        read_pairs(catalog, scan, space).filter(pl.col("score") >= scan.threshold).pipe(with_boxes)
     )
     _latest.keep(state, matches)
     return matches
+
+
+def with_boxes(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs with box_left and box_right, read from their evidence."""
+    boxes = pl.Struct({"box_left": pl.List(pl.Float64), "box_right": pl.List(pl.Float64)})
+    return pairs.with_columns(pl.col("evidence").str.json_decode(boxes).alias("boxes")).unnest(
+        "boxes"
+    )
 
 
 _State = tuple[str, str, str, tuple[int, ...]]
@@ -125,6 +132,6 @@ _latest = _Latest()
 
 
 def _state(catalog: Catalog, scan: Scan, space: Space) -> _State:
-    tables = ("assets", "neighbours", "pairs", f"vectors_{space.id}")
+    tables = ("assets", "neighbours", "pairs", "proofs", f"vectors_{space.id}")
     versions = tuple(catalog.versions(tables).values())
     return catalog.uri, scan.id, space.id, versions

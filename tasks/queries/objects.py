@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
-from tasks.embedding.xmp import parse_xmp
 from tasks.errors import AssetGoneError, SourceError
+from tasks.queries.sidecars import read_sidecars
 from tasks.records import asset_id, digest
 from tasks.session import open_catalog
 from tasks.settings import Settings
@@ -23,9 +23,6 @@ log = logging.getLogger(__name__)
 
 #: Why an object is left out that the storage lists but refused to show. The next scan tries again.
 UNREADABLE = "unreadable"
-
-#: The largest sidecar that is read, in bytes; a larger file is no XMP.
-SIDECAR_BYTES = 4 * 1024**2
 
 
 def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
@@ -120,8 +117,9 @@ def asset_row(
         sidecars: keys of XMP sidecars by the stem they may belong to.
 
     Returns:
-        Columns of the assets table. An object that is no image, or that the store refuses to
-        show, has the reason under ``skipped``.
+        Columns of the assets table, and ``unread_sidecars``: the keys of those that could not be
+        read. An object that is no image, or that the store refuses to show, has the reason under
+        ``skipped``.
     """
     key = item["key"]
     path = PurePosixPath(key)
@@ -152,6 +150,7 @@ def asset_row(
         log.warning("%r is left out of this scan: %s", key, error)
         return row | {"skipped": UNREADABLE, "etag": ""}
     attached = sidecars_of(key, sidecars)
+    said = read_sidecars(source, settings, attached)
     kind = sniff(probe.head) if probe.head else None
     if probe.etag != item["etag"]:
         # The object was replaced since it was listed: what the probe saw is what will be read. In
@@ -170,7 +169,8 @@ def asset_row(
         "tags": json.dumps(probe.tags),
         "metadata": json.dumps(probe.metadata),
         "sidecars": attached,
-        "sidecar_xmp": json.dumps(_read_sidecars(source, attached)),
+        "sidecar_xmp": json.dumps(said.fields),
+        "unread_sidecars": sorted(said.unread),
         "skipped": _skip_reason(probe.head, kind),
     }
 
@@ -192,13 +192,3 @@ def _skip_reason(head: bytes, kind: str | None) -> str | None:
     if kind in PILLOW_FORMATS:
         return None
     return f"format_{kind}" if kind else "not_an_image"
-
-
-def _read_sidecars(source: Source, keys: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key in keys:
-        try:
-            found |= parse_xmp(source.read(key, source.probe(key).etag, SIDECAR_BYTES))
-        except SourceError as error:  # a sidecar that cannot be read is no failure of its asset
-            log.warning("sidecar %r is left out: %s", key, error)
-    return found

@@ -25,7 +25,7 @@ from tasks.settings import Settings
 from tasks.summary import Summary
 
 #: The tables that a report is read from.
-TABLES = ("assets", "groups", "neighbours", "pairs", "thumbnails", "calibrations")
+TABLES = ("assets", "groups", "neighbours", "pairs", "proofs", "thumbnails", "calibrations")
 
 #: What is known of a scan of the past. ``bytes`` could be saved; ``realised`` were taken out of
 #: the collection by merges until then and not brought back; null where an old scan kept no numbers.

@@ -9,7 +9,6 @@ that was killed goes on where it stopped.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -25,8 +24,11 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
+from tasks.embedding.metadata import UNREADABLE
 from tasks.errors import ImageError, ModelError, SourceError
 from tasks.progress import Progress, silent
+from tasks.queries.byte_budget import ByteBudget
+from tasks.queries.packets import write_packets
 from tasks.queries.readings import (
     NO_PIXELS,
     Reading,
@@ -100,6 +102,11 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
                 progress("embed", done, todo.height)
         writer.flush()
     log.info("embed: %d read, %d embedded, %d failed", writer.read, writer.embedded, writer.failed)
+    if writer.unread_metadata:
+        log.warning(
+            "%d files hold metadata that cannot be read: a merge asks about them",
+            writer.unread_metadata,
+        )
     return EmbedCounts(writer.read, writer.embedded, writer.failed, space)
 
 
@@ -159,7 +166,7 @@ def _read_all(
     scan: Scan, source: Source, decoders: DecoderPool, todo: pl.DataFrame
 ) -> Iterator[Reading]:
     """Readings in order, with a bounded number of images and bytes under way."""
-    budget = _ByteBudget(scan.settings.limits.inflight_bytes)
+    budget = ByteBudget(scan.settings.limits.inflight_bytes)
     limit = scan.settings.limits.bytes
     window = decoders.workers * 4 + source.workers
     waiting: deque[Future[Reading]] = deque()
@@ -178,7 +185,7 @@ def _read_all(
 
 
 def _read_one(
-    source: Source, decoders: DecoderPool, budget: _ByteBudget, item: dict[str, Any], limit: int
+    source: Source, decoders: DecoderPool, budget: ByteBudget, item: dict[str, Any], limit: int
 ) -> Reading:
     asset, revision, key = item["asset_id"], item["revision"], item["key"]
     try:
@@ -193,39 +200,6 @@ def _read_one(
         return Reading(key, asset, revision, None, error.reason, str(error))
     except SourceError as error:
         return Reading(key, asset, revision, None, _PASSING, str(error))
-
-
-class _ByteBudget:
-    """Lets a download start when its bytes and those under way fit; a single one always starts."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._spent = 0
-        self._free = threading.Condition()
-
-    def spend(self, amount: int) -> _Spending:
-        return _Spending(self, amount)
-
-    def take(self, amount: int) -> None:
-        with self._free:
-            self._free.wait_for(lambda: self._spent == 0 or self._spent + amount <= self._size)
-            self._spent += amount
-
-    def give(self, amount: int) -> None:
-        with self._free:
-            self._spent -= amount
-            self._free.notify_all()
-
-
-class _Spending:
-    def __init__(self, budget: _ByteBudget, amount: int) -> None:
-        self._budget, self._amount = budget, amount
-
-    def __enter__(self) -> None:
-        self._budget.take(self._amount)
-
-    def __exit__(self, *_: object) -> None:
-        self._budget.give(self._amount)
 
 
 class _Writer:
@@ -246,7 +220,7 @@ class _Writer:
         self._pixels: dict[str, Any] = {}
         self._ready: dict[str, Any] = {}
         self._next_write = time.monotonic() + _WRITE_SECONDS
-        self.read = self.embedded = self.failed = 0
+        self.read = self.embedded = self.failed = self.unread_metadata = 0
 
     def take(self, reading: Reading) -> None:
         picture = reading.picture
@@ -257,6 +231,7 @@ class _Writer:
             self.failed += 1
         else:
             self.read += 1
+            self.unread_metadata += UNREADABLE in picture.exif.get("Holds", "")
             if picture.content not in self._ready:
                 self._pixels[picture.content] = picture.pixels
                 if len(self._pixels) >= self._batch:
@@ -281,6 +256,7 @@ class _Writer:
             ),
             only_new=True,
         )
+        write_packets(self._catalog, [one.picture for one in self._readings if one.picture])
         rows = [reading_row(self._judged(reading), self._reader) for reading in self._readings]
         self._catalog.upsert("assets", pa_table(rows, schema.READING))
         self._readings = []

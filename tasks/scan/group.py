@@ -9,17 +9,12 @@ import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
-from tasks.dedup.cross_filter import content_sides, crossing, keep_crossing
-from tasks.dedup.groups import group_matches
-from tasks.dedup.links import without_linked
-from tasks.dedup.verdicts import apply_verdicts, current, keep_apart
 from tasks.dedup.verify import tiers_of
 from tasks.progress import Progress, silent
+from tasks.queries.grouping import group_members
 from tasks.queries.matches import read_matches
-from tasks.queries.scope_assets import KEEPER_COLUMNS, original_document, read_assets
-from tasks.queries.verdicts import read_verdicts
 from tasks.records import Scan, Space, digest
-from tasks.session import open_catalog, open_source
+from tasks.session import open_catalog
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +36,7 @@ def group_assets(scan: Scan, space: Space, progress: Progress = silent) -> Group
     """Group everything in scope, and write the groups under the scan's id."""
     catalog = open_catalog(scan.settings)
     progress("group", 0, 1)
-    assets = read_assets(catalog, scan, [*KEEPER_COLUMNS, "xmp", "sidecar_xmp"])
-    assets = assets.with_columns(original_document())
-    source = open_source(scan.source, scan.settings)
-    said = current(read_verdicts(catalog, source.id), assets)
-    matches = without_linked(
-        read_matches(catalog, scan, space), assets.select("content", "document")
-    )
-    # A person may have called two assets of one side duplicates: not what this scan is about.
-    matches = crossing(apply_verdicts(matches, said, assets), content_sides(assets))
-    members = group_matches(assets, matches)
-    contents = assets.select("asset_id", "content", "side")
-    members = keep_apart(members.join(contents, on="asset_id", maintain_order="left"), said)
-    if scan.across:
-        members = keep_crossing(members)
+    members = group_members(catalog, scan, read_matches(catalog, scan, space))
     tiers = tiers_of(members["score"], members["same_pixels"])
     members = members.with_columns(pl.Series("tier", tiers, dtype=pl.String))
     with catalog.writing(scan.settings.catalog.busy_seconds):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,25 +23,26 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.cross_filter import BOTH, content_sides, crossing, facing, undivided, with_side
-from tasks.embedding.vision import choose_device
 from tasks.progress import Progress, silent
 from tasks.queries.assignments import (
     EXACT,
     choose_scan_mode,
-    forget_cells,
+    forget_centroids,
     note_search,
     partition_scope,
-    read_cells,
-    write_cells,
+    read_centroids,
+    write_centroids,
 )
 from tasks.queries.candidates import READ_ROWS, lists_where
 from tasks.queries.scope_assets import embedded_assets
 from tasks.queries.vectors import read_vectors
 from tasks.records import Kind, Scan, SearchNote, Space, digest
-from tasks.search.brute_force import DIGITS, NeighbourBlock, nearest
-from tasks.search.centroids import nearest_cosines, reorder, share_found
-from tasks.search.ivf_join import CellOrder, nearest_in_cells
 from tasks.session import open_catalog
+
+# The products need torch, whose import takes longer (1.8 CPU s) than most runs that merge, check or
+# follow events: so what uses it is imported where it is used.
+if TYPE_CHECKING:
+    from tasks.search.brute_force import NeighbourBlock
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +105,7 @@ def refresh_lists(
     k = scan.settings.match.neighbours
     # Inverted lists hold no sides, so a cross-filter scan compares its two sides in full.
     mode = EXACT if scan.across else choose_scan_mode(here.height, scan.settings.match.mode)
-    cells = read_cells(catalog, scan, space)
+    cells = read_centroids(catalog, scan, space)
     alike = cells.fit(here.height, mode) if cells else mode == EXACT
     kept = _of_one_side(lists, here, scan, space).filter(pl.col("k") == k)
     kept = kept.join(_stale_lists(kept, here), on="content", how="anti")
@@ -118,7 +120,7 @@ def refresh_lists(
     else:
         catalog.delete_keys("neighbours", outdated["list_id"].to_list())
     if mode == EXACT and cells:
-        forget_cells(catalog, scan, space)
+        forget_centroids(catalog, scan, space)
     queries = facing(here).join(kept, on="content", how="anti").sort("side", "content")
     kept = kept.join(here, on="content").sort("side", "content")
     progress("compare", 0, queries.height)
@@ -141,6 +143,9 @@ def _look_up(
     progress: Progress,
 ) -> SearchNote:
     """Compare the queries with all contents, and write the lists that this makes or changes."""
+    from tasks.embedding.vision import choose_device
+    from tasks.search.brute_force import nearest
+
     k = scan.settings.match.neighbours
     rows = pl.concat([queries, kept.select("content", "side")])
     ordered = rows["content"]
@@ -173,15 +178,19 @@ def _look_up_in_cells(
     Returns:
         What share of the exact lists this found, measured on 200 contents.
     """
+    from tasks.embedding.vision import choose_device
+    from tasks.search.centroids import nearest_cosines, reorder, share_found
+    from tasks.search.ivf_join import CellOrder, nearest_in_cells
+
     k = scan.settings.match.neighbours
     device = choose_device(scan.settings.embedding.device).type
     both = [queries.select("content"), kept.select("content")]
     ordered = pl.concat(both)["content"].sort()
     vectors = read_vectors(catalog, space, ordered)
     cells, probes = partition_scope(catalog, scan, space, ordered, vectors, mode, device)
-    by_home = np.argsort(probes[:, 0], kind="stable")
-    reorder(vectors, by_home)
-    ordered, probes = ordered.gather(by_home), probes[by_home]
+    by_cell = np.argsort(probes[:, 0], kind="stable")
+    reorder(vectors, by_cell)
+    ordered, probes = ordered.gather(by_cell), probes[by_cell]
     rows = pl.DataFrame({"content": ordered})
     ends = kept.select("content").with_columns(
         pl.Series("end", _ends(kept, min(k, len(ordered) - 1)))
@@ -191,7 +200,7 @@ def _look_up_in_cells(
         probes,
         ends["end"].is_null().to_numpy(),
         ends["end"].fill_null(0.0).to_numpy(),
-        by_home.astype(np.int64),
+        by_cell.astype(np.int64),
     )
     blocks = nearest_in_cells(
         vectors,
@@ -212,7 +221,7 @@ def _look_up_in_cells(
     sizes = np.bincount(probes[:, 0], minlength=len(cells.centres))
     ranked = float(sizes[probes[sampled]].sum(1).mean() / len(ordered))
     note = SearchNote(mode, recall, top, len(sampled), ranked, k)
-    write_cells(catalog, scan, space, replace(cells, note=note))
+    write_centroids(catalog, scan, space, replace(cells, note=note))
     log.info("%s search: %s", mode, note)
     return note
 
@@ -294,6 +303,8 @@ def _ends(kept: pl.DataFrame, full: int) -> npt.NDArray[np.float32]:
 
 def _merged(block: NeighbourBlock, names: pl.Series, old: pl.DataFrame, k: int) -> pl.DataFrame:
     """The lists that a block makes or changes: content, names, cosines."""
+    from tasks.search.brute_force import DIGITS
+
     found = pl.DataFrame(
         {
             "content": names.gather(block.owner),

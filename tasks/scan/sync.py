@@ -18,7 +18,7 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import SourceError
 from tasks.progress import Progress, silent
-from tasks.queries.objects import UNREADABLE, asset_row, is_wanted, own_places
+from tasks.queries.objects import UNREADABLE, asset_row, is_sidecar, is_wanted, own_places
 from tasks.records import Listing, Scan, asset_id, now
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.sources.base import Source
@@ -76,13 +76,16 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
         changed = pl.concat([changed, _sidecar_changes(listed, added, changed, removed)])
         work = pl.concat([added, changed]).sort("key")
         done = 0
+        unread: set[str] = set()
         progress("sync", 0, work.height)
         with ThreadPoolExecutor(source.workers, thread_name_prefix="probe") as pool:
             for part in work.iter_slices(_WRITE_ROWS):
                 rows = pool.map(
                     lambda item: asset_row(source, settings, item, sidecars), part.to_dicts()
                 )
-                catalog.upsert("assets", pa_table(_checked(list(rows), scan), schema.LISTING))
+                found = _checked(list(rows), scan)
+                unread.update(key for row in found for key in row.get("unread_sidecars", ()))
+                catalog.upsert("assets", pa_table(found, schema.LISTING))
                 done += part.height
                 progress("sync", done, work.height)
         _mark_removed(catalog, removed)
@@ -94,26 +97,37 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
         listed.height - added.height - changed.height,
     )
     log.info("sync: %s", counts)
+    if unread:
+        log.warning("sidecars that could not be read: %d; what they say is not known", len(unread))
     return counts
 
 
 def list_assets(source: Source, scan: Scan, progress: Progress = silent) -> pl.DataFrame:
     """All listed objects of the scan's source, sorted by key.
 
-    Left out are those that the settings' patterns exclude, and our own reports and catalog.
+    Left out are those that the settings' patterns exclude, and our own reports and catalog. The
+    sidecars of what is listed are never left out: a merge would leave behind what they say.
     """
     own = own_places(scan.settings, source)
     include, exclude = scan.settings.source.include, scan.settings.source.exclude
     pages, seen = [], 0
+    spare: list[Listing] = []
     for page in source.list_pages():
-        kept = [
-            item
-            for item in page
-            if not item.key.startswith(own) and is_wanted(item.key, include, exclude)
-        ]
+        kept = []
+        for item in page:
+            if item.key.startswith(own):
+                continue
+            if is_wanted(item.key, include, exclude):
+                kept.append(item)
+            elif is_sidecar(item.key):
+                spare.append(item)
         pages.append(_frame(kept, source))
         seen += len(page)
         progress("list", seen, None)
+    if spare:
+        keys = pl.concat(page["key"] for page in pages)
+        served = {*keys, *keys.str.replace(r"\.[^./]*$", "")}
+        pages.append(_frame([item for item in spare if item.key[:-4] in served], source))
     frame = pl.concat(pages) if pages else pl.DataFrame(schema=_LISTING_SCHEMA)
     return frame.unique("asset_id", keep="last").sort("key")
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from tasks.progress import Progress, silent
 from tasks.queries.matches import settled_pairs
+from tasks.queries.proofs import KnownProofs
 from tasks.queries.scan_verifier import ScanVerifier
 from tasks.queries.scope_assets import embedded_assets
 from tasks.records import Scan, Space
@@ -49,7 +50,8 @@ def verify_candidates(scan: Scan, space: Space, progress: Progress = silent) -> 
     with catalog.writing(scan.settings.catalog.busy_seconds):
         assets = embedded_assets(catalog, scan, space)
         verifier = ScanVerifier(catalog, scan.settings.match, progress)
-        pairs = settled_pairs(catalog, scan, space, assets, verifier)
+        ask = KnownProofs(catalog).after(verifier)
+        pairs = settled_pairs(catalog, scan, space, assets, ask)
         matches = pairs.filter(pl.col("score") >= scan.threshold).height
     counts = VerifyCounts(pairs.height, verifier.verified, matches, verifier.unanswered)
     log.info("verify: %s", counts)

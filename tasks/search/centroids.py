@@ -1,6 +1,6 @@
 """Inverted lists (IVF): a vector is in the list, or cell, whose centroid is nearest to it.
 
-That cell is the vector's *home*. Which cells are compared with one another is in
+That is the vector's *own cell*. Which cells are compared with one another is in
 :mod:`tasks.search.ivf_join`.
 """
 
@@ -22,7 +22,7 @@ _ROUNDS = 8
 _BLOCK = 8192
 
 
-def train_cells(sample: Half, cells: int, *, device: str = "cpu") -> Vectors:
+def train_centroids(sample: Half, cells: int, *, device: str = "cpu") -> Vectors:
     """Centres of cells by k-means of unit vectors; the same sample always gives the same centres.
 
     A centre that no vector is nearest to is moved to a vector of one of the largest cells.
@@ -41,13 +41,13 @@ def train_cells(sample: Half, cells: int, *, device: str = "cpu") -> Vectors:
     for _ in range(_ROUNDS):
         sums = torch.zeros_like(centres)
         counts = torch.zeros(len(centres), device=device)
-        homes = []
+        own_cells = []
         for rows in float_parts(sample, device):
-            home = (rows @ centres.T).argmax(1)
-            sums.index_add_(0, home, rows)
-            counts += torch.bincount(home, minlength=len(centres))
-            homes.append(home)
-        _refill(sums, counts, torch.cat(homes), sample)
+            own = (rows @ centres.T).argmax(1)
+            sums.index_add_(0, own, rows)
+            counts += torch.bincount(own, minlength=len(centres))
+            own_cells.append(own)
+        _refill(sums, counts, torch.cat(own_cells), sample)
         centres = torch.nn.functional.normalize(sums, dim=1)
     return np.asarray(centres.cpu().numpy())
 
@@ -55,7 +55,7 @@ def train_cells(sample: Half, cells: int, *, device: str = "cpu") -> Vectors:
 def nearest_cells(
     vectors: Half, centres: Vectors, probes: int, *, device: str = "cpu"
 ) -> npt.NDArray[np.uint16]:
-    """The numbers of the cells nearest to each vector (n, probes), its home first."""
+    """The numbers of the cells nearest to each vector (n, probes), its own first."""
     there = torch.from_numpy(centres).to(device).T.contiguous()
     probes = min(probes, len(centres))
     found = [
@@ -124,12 +124,14 @@ def float_parts(vectors: Half, device: str) -> Iterator[torch.Tensor]:
         yield part.to(device, torch.float32)
 
 
-def _refill(sums: torch.Tensor, counts: torch.Tensor, homes: torch.Tensor, sample: Half) -> None:
+def _refill(
+    sums: torch.Tensor, counts: torch.Tensor, own_cells: torch.Tensor, sample: Half
+) -> None:
     """Move each centre that no vector is nearest to to a vector of one of the largest cells."""
     empty = (counts == 0).nonzero()[:, 0].tolist()
     if not empty:
         return
     crowded = counts.argsort(descending=True, stable=True)[: max(1, len(empty) // 4)].tolist()
-    spare = torch.cat([(homes == cell).nonzero()[1:, 0] for cell in crowded])
+    spare = torch.cat([(own_cells == cell).nonzero()[1:, 0] for cell in crowded])
     for cell, row in zip(empty, spare.tolist(), strict=False):
         sums[cell] = torch.from_numpy(sample[row]).to(sums.device, torch.float32)

@@ -1,11 +1,11 @@
 """Search by inverted lists: each vector is compared with those of the cells nearest to it.
 
-A vector's neighbour list is the k nearest of all vectors whose homes are among the cells nearest
-to it, with exact cosines. That depends on the centres and the vectors alone. So with the centres
-kept, what comes later is entered as if everything had come at once.
+A vector's neighbour list is the k nearest of all vectors whose own cells are among the cells
+nearest to it, with exact cosines. That depends on the centres and the vectors alone. So with the
+centres kept, what comes later is entered as if everything had come at once.
 
-A query is multiplied in full with the vectors of its home, which gives its list a lowest cosine so
-far (its *end*). Of the other cells, only vectors whose bound (:mod:`tasks.search.pca_bounds`)
+A query is multiplied in full with the vectors of its own cell, which gives its list a lowest cosine
+so far (its *end*). Of the other cells, only vectors whose bound (:mod:`tasks.search.pca_bounds`)
 reaches that end are multiplied. What remains is the product of the bounds themselves.
 """
 
@@ -52,10 +52,10 @@ with warnings.catch_warnings():
 
 @dataclass(frozen=True, slots=True)
 class CellOrder:
-    """What each row is compared with. Rows are ordered by their homes, so that a cell is a slice.
+    """What each row is compared with. Rows are in the order of their cells: a cell is a slice.
 
     Attributes:
-        probes: uint16 (n, p), the cells nearest to each row, its home first; the first column is
+        probes: uint16 (n, p), the cells nearest to each row, its own first; the first column is
             sorted.
         query: bool (n,), the rows whose lists are made; the others have lists already.
         ends: float32 (n,), the lowest cosine in the list of each of the others.
@@ -135,7 +135,7 @@ class _Join:
         best = _Best(len(rows), self._k)
         asked = self._floats(rows)
         for begin, end in _runs(self._order.probes[rows, 0]):
-            self._look_home(rows, begin, end, asked, best)
+            self._compare_own_cell(rows, begin, end, asked, best)
         sketches = self._sketches.floats(rows, self._device)
         for others in (self._order.probes[rows, 1:_NEAR], self._order.probes[rows, _NEAR:]):
             by_cell = np.argsort(others, None, "stable")
@@ -147,10 +147,10 @@ class _Join:
         at, column = np.nonzero(best.keys > _NOBODY)
         return rows[at], best.names[at, column], best.cosines[at, column]
 
-    def _look_home(
+    def _compare_own_cell(
         self, rows: Rows, begin: int, end: int, asked: torch.Tensor, best: _Best
     ) -> None:
-        """Compare rows of one home with all vectors of that cell."""
+        """Compare rows of one cell with all vectors of that cell."""
         start, stop = self._slice(int(self._order.probes[rows[begin], 0]))
         there = self._floats(slice(start, stop))
         scores = asked[begin:end] @ there.T
@@ -188,15 +188,15 @@ class _Join:
     # ---- older lists -------------------------------------------------------------------------
 
     def reached(self, rows: Rows) -> Iterator[_Entries]:
-        """The older lists that some rows belong in, of older rows that look into their homes."""
-        homes = self._order.probes[rows, 0]  # sorted, since the rows are
-        runs = list(_runs(homes))
-        for part in self._portions(homes, runs):
+        """The older lists that some rows belong in, of older rows that look into their cells."""
+        own_cells = self._order.probes[rows, 0]  # sorted, since the rows are
+        runs = list(_runs(own_cells))
+        for part in self._portions(own_cells, runs):
             wanted = np.zeros(self._cells, bool)
-            wanted[[homes[begin] for begin, _ in part]] = True
+            wanted[[own_cells[begin] for begin, _ in part]] = True
             cells, lookers = self._looking(wanted)
             for begin, end in part:
-                low, high = np.searchsorted(cells, [homes[begin], homes[begin] + 1])
+                low, high = np.searchsorted(cells, [own_cells[begin], own_cells[begin] + 1])
                 for start in range(low, high, _BLOCK):
                     older = lookers[start : min(start + _BLOCK, high)]
                     yield self._entered(rows[begin:end], older)
@@ -213,13 +213,13 @@ class _Join:
         return older[row[near]], mine[column[near]], cosines[near]
 
     def _portions(
-        self, homes: npt.NDArray[np.uint16], runs: list[tuple[int, int]]
+        self, own_cells: npt.NDArray[np.uint16], runs: list[tuple[int, int]]
     ) -> Iterator[list[tuple[int, int]]]:
-        """Portions of runs; the older rows that look into the homes of one fit into memory."""
+        """Portions of runs; the older rows that look into the own cells of one fit into memory."""
         part: list[tuple[int, int]] = []
         held = 0
         for run in runs:
-            lookers = int(self._lookers[homes[run[0]]])
+            lookers = int(self._lookers[own_cells[run[0]]])
             if part and held + lookers > _LOOKED:
                 yield part
                 part, held = [], 0

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -110,6 +111,48 @@ def test_the_time_limit_kills_and_the_next_image_works(good, slow):
         assert not lives(first[0])
         assert pool.decode(good).width == 60
         assert pool.pids() != first
+
+
+def means(left, right, numbers):
+    """A comparison, as a decoder process runs one."""
+    if numbers[0] < 0:
+        raise ValueError("a number below zero")
+    return {"means": [float(left.mean()), float(right.mean())], "shapes": [*left.shape[:2]]}
+
+
+def test_two_originals_are_compared_in_one_process(encode, scene, good):
+    dark = encode(Image.new("RGB", (50, 70), (10, 10, 10)), "JPEG", exif=turned())
+    with DecoderPool(LimitSettings(), 16, workers=1, compares=means) as pool:
+        found = pool.compare(dark, good, [1.0, 2.0])
+        assert found["shapes"] == [50, 70]  # upright, at full size
+        assert found["means"] == pytest.approx([10, np.asarray(scene).mean()], abs=0.5)
+        before = pool.pids()
+        assert pool.decode(good).width == 60
+        for files, numbers, reason in (
+            ((good, dark), [-1.0], "cannot_compare"),
+            ((good, good[:-30]), [1.0], ("truncated", "cannot_decode")),
+            ((b"", good), [1.0], "format_not_supported"),
+        ):
+            with pytest.raises(ImageError) as caught:
+                pool.compare(*files, numbers)
+            assert caught.value.reason in reason
+        assert pool.pids() == before
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[274] = 6
+    return exif
+
+
+def test_a_pair_that_takes_too_much_memory_has_no_answer(encode, good):
+    limits = LimitSettings(memory_bytes=512 * 1024**2)
+    with DecoderPool(limits, 16, workers=1, compares=means) as pool:
+        huge = encode(Image.new("L", (11_000, 10_900)))
+        with pytest.raises(ImageError) as caught:
+            pool.compare(good, huge, [1.0])
+        assert caught.value.reason in {"too_much_memory", "crashed"}
+        assert pool.compare(good, good, [1.0])["shapes"] == [40, 60]
 
 
 def test_the_memory_limit_and_the_next_image(encode, good):

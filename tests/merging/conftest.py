@@ -50,6 +50,8 @@ rules:
 """
 
 KINDS = ["plain", "versioned"]  # of buckets
+#: For a test that takes seconds: on a bucket with versions once more, in ``make test-all``.
+EITHER_KIND = ["plain", pytest.param("versioned", marks=pytest.mark.long)]
 Snapshot = dict[str, tuple[str, tuple[tuple[str, str], ...], tuple[tuple[str, str], ...], str]]
 
 
@@ -268,6 +270,8 @@ def list_and_group(site: Site) -> None:
         {"content": sha, "vector": [1.0, 0.0, 0.0, 0.0]} for sha in {row["content"] for row in rows}
     ]
     with catalog.writing():
+        said = [{"file": row["sha256"][:32], "packet": ""} for row in rows]
+        catalog.upsert("packets", pa_table(said, schema.PACKETS))
         catalog.upsert("assets", pa_table(rows, schema.READING))
         catalog.upsert("spaces", pa_table([space], schema.SPACES))
         table = catalog.vectors_table(SPACE.id, SPACE.dim)

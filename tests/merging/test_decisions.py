@@ -128,7 +128,11 @@ def test_rejected_is_not_planned_again(site: Any) -> None:
     assert "k/0.png" in acting(site.plan(policy=policy()))
 
 
-@pytest.mark.parametrize("scan", [False, True], ids=["same-scan", "later-scan"])
+@pytest.mark.parametrize(
+    "scan",
+    [False, pytest.param(True, marks=pytest.mark.long)],
+    ids=["same-scan", "later-scan"],
+)
 def test_people_may_think_again(site: Any, scan: bool) -> None:
     """A rejected and an undone group, both merged in the end."""
     plan = site.plan(policy=policy())

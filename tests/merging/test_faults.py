@@ -17,6 +17,7 @@ from tasks.merging.merge import MergeOutcome, merge_approved
 from tasks.merging.rules.caps import caps_note, next_lot
 from tasks.records import Tier
 from tasks.session import open_catalog, pa_table
+from tests.merging.conftest import EITHER_KIND
 
 BY_PREFIX = """
 version: 1
@@ -290,7 +291,7 @@ def approved(site: Any, *names: str, action: str = "quarantine") -> tuple[Any, A
     return plan, site.snapshot(ours=True)
 
 
-@pytest.mark.parametrize("kind", ["plain", "versioned"])
+@pytest.mark.parametrize("kind", EITHER_KIND)
 def test_throttled(make_site: Any, answers: list[Any], kind: str) -> None:
     site = make_site(kind)
     plan, before = approved(site, "look", "half", "calm")
@@ -360,7 +361,7 @@ def test_undo_after_a_failure_at_a_write(
         site.approve(plan)
 
 
-@pytest.mark.parametrize("kind", ["plain", "versioned"])
+@pytest.mark.parametrize("kind", EITHER_KIND)
 def test_an_undo_that_was_stopped_is_not_merged_again(
     make_site: Any, answers: list[Any], kind: str
 ) -> None:
@@ -394,7 +395,7 @@ def deny(site: Any, action: str, key: str) -> None:
     site.s3.client.put_bucket_policy(Bucket=site.bucket, Policy=policy)
 
 
-@pytest.mark.parametrize("kind", ["plain", "versioned"])
+@pytest.mark.parametrize("kind", EITHER_KIND)
 def test_permission_denied(make_site: Any, kind: str) -> None:
     site = make_site(kind)
     plan, before = approved(site, "kept", "calm")
@@ -615,7 +616,7 @@ def test_lots_take_equal_pictures_first_and_the_largest_of_them(make_site: Any) 
 # ---- undo ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["plain", "versioned"])
+@pytest.mark.parametrize("kind", EITHER_KIND)
 def test_undo_leaves_what_others_did_since(make_site: Any, kind: str) -> None:
     site = make_site(kind)
     plan, before = approved(site, "new", "tagged", "calm")
@@ -638,7 +639,7 @@ def test_undo_leaves_what_others_did_since(make_site: Any, kind: str) -> None:
     assert site.snapshot(ours=True) == now
 
 
-@pytest.mark.parametrize("kind", ["plain", "versioned"])
+@pytest.mark.parametrize("kind", EITHER_KIND)
 def test_undo_of_a_group_and_of_one_operation(make_site: Any, kind: str) -> None:
     site = make_site(kind)
     plan, before = approved(site, "one", "two")

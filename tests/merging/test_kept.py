@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.sources.places import OUR_PREFIX
+from tests.merging.conftest import EITHER_KIND
 
 POLICY = """
 version: 1
@@ -41,7 +42,7 @@ def described(site: Any, key: str) -> dict[str, Any]:
     return {name: found.get(name) for name in names} | {"tags": site.tags(key)}
 
 
-@pytest.mark.parametrize("kind", ["plain", "versioned"])
+@pytest.mark.parametrize("kind", EITHER_KIND)
 def test_encryption_checksum_and_headers_stay_with_the_object(make_site: Any, kind: str) -> None:
     """Rewritten or copied, an object lost its encryption and its checksum."""
     site = make_site(kind)

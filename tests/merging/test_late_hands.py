@@ -21,6 +21,7 @@ from tasks.merging.merge import merge_plan
 from tasks.merging.operations import Operator
 from tasks.merging.quarantine import empty_quarantine, list_quarantine
 from tasks.session import open_store
+from tests.merging.conftest import EITHER_KIND
 
 POLICY = """
 version: 1
@@ -43,7 +44,7 @@ def other_catalog(site: Any, folder: Path) -> Any:
     return type(site)(site.s3, site.bucket, site.settings.model_copy(update={"catalog": catalog}))
 
 
-@pytest.mark.parametrize("kind", ["plain", "versioned"])
+@pytest.mark.parametrize("kind", EITHER_KIND)
 def test_two_catalogs_never_remove_both_copies(make_site: Any, tmp_path: Path, kind: str) -> None:
     """Opposite keepers, at the same time: 12 of 12 pictures lost both of their objects."""
     site = make_site(kind)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from PIL import ExifTags, Image
 
 from tasks.embedding.images import read_picture
 from tasks.merging.rules.blocks import belongs_to, exif_as_xmp, left_behind, what_it_holds
@@ -18,7 +17,8 @@ from tasks.merging.rules.policy import DEFAULT_METADATA, load_policy
 from tasks.records import now
 from tasks.settings import LimitSettings
 from tests.conftest import blobs
-from tests.merging.conftest import encoded, picture
+from tests.merging.blocks import packet, with_iptc
+from tests.merging.conftest import encoded
 
 POLICY = """
 version: 1
@@ -28,33 +28,6 @@ caps: {share: 1.0}
 rules:
   - {name: all, tier: [exact, near], keeper: [{prefix: [k/]}], action: quarantine}
 """
-PACKET = (
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
-    'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-    'xmlns:xmp="http://ns.adobe.com/xap/1.0/" '
-    'xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" '
-    'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
-    'xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" %s/></rdf:RDF></x:xmpmeta>'
-)
-
-
-def exif() -> Image.Exif:
-    found = Image.Exif()
-    found[ExifTags.Base.Copyright] = "(c) Studio"
-    found[ExifTags.Base.Artist] = "Kim"
-    found[ExifTags.Base.ImageDescription] = "The hall opens"
-    found.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2026:03:03 10:11:12"
-    gps = found.get_ifd(ExifTags.IFD.GPSInfo)
-    gps[ExifTags.GPS.GPSLatitudeRef], gps[ExifTags.GPS.GPSLatitude] = "S", (53.0, 30.0, 36.0)
-    gps[ExifTags.GPS.GPSLongitudeRef], gps[ExifTags.GPS.GPSLongitude] = "E", (9.0, 45.0, 0.0)
-    return found
-
-
-def with_iptc(jpeg: bytes) -> bytes:
-    body = b"\x1c\x02\x19\x00\x07harbour"
-    body += b"\0" * (len(body) % 2)
-    part = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + len(body).to_bytes(4, "big") + body
-    return jpeg[:2] + b"\xff\xed" + (len(part) + 2).to_bytes(2, "big") + part + jpeg[2:]
 
 
 def jpeg(**options: Any) -> bytes:
@@ -65,21 +38,19 @@ def told(data: bytes) -> dict[str, str]:
     return read_picture(data, LimitSettings(), 32).exif
 
 
-def test_what_a_file_holds_is_told() -> None:
+def test_what_a_merge_cannot_take_over_is_told() -> None:
     assert "Holds" not in told(jpeg())
-    assert told(jpeg(exif=exif()))["GPSPosition"] == "-53.510000, 9.750000"
-    assert told(with_iptc(jpeg()))["Holds"] == "IPTC"
-    packet = PACKET % 'xmp:Rating="5" photoshop:City="Bonn" tiff:Orientation="1"'
-    assert told(jpeg(xmp=packet.encode()))["Holds"] == "XMP: City"
-    assert "Holds" not in told(jpeg(xmp=(PACKET % 'xmp:Rating="5"').encode()))
-    motion = jpeg(xmp=(PACKET % 'GCamera:MotionPhoto="1"').encode())
+    assert "Holds" not in told(jpeg(xmp=packet('photoshop:City="Bonn" tiff:Orientation="1"')))
+    assert told(with_iptc(jpeg()))["Holds"] == "IPTC 2:118"
+    motion = jpeg(xmp=packet('GCamera:MotionPhoto="1"'))
     assert told(motion)["Holds"].endswith("a video")
     assert told(jpeg() + b"\0\0\0\x18ftypmp42MotionPhoto_Data")["Holds"] == "a video"
+    assert told(jpeg() + b"jumdc2pa")["Holds"] == "content credentials (C2PA)"
 
 
-@pytest.mark.parametrize("broken", [b"\xff", b"<x", b"\0" * 100, b"<!DOCTYPE x [<!ENTITY a 'b'>]>"])
-def test_a_broken_block_is_no_block(broken: bytes) -> None:
-    assert "Holds" not in told(jpeg(xmp=broken))
+@pytest.mark.parametrize("broken", [b"\xff", b"<x", b"<!DOCTYPE x [<!ENTITY a 'b'>]>"])
+def test_a_broken_block_is_told_and_costs_no_picture(broken: bytes) -> None:
+    assert told(jpeg(xmp=broken))["Holds"].startswith("XMP that cannot be read")
     cut = with_iptc(jpeg())
     assert isinstance(told(cut.replace(b"harbour", b"\xff" * 7)), dict)
 
@@ -106,9 +77,16 @@ def test_exif_says_what_xmp_has_a_field_for() -> None:
 
 
 def test_only_what_others_do_not_hold_is_asked_about() -> None:
-    held = member("d", holds=what_it_holds({"GPSPosition": "1, 2", "Holds": "IPTC"}), sha256="s")
+    held = member("d", holds=what_it_holds({"Holds": "IPTC 2:118; a video"}, ""), sha256="s")
     (question,) = left_behind(member("k", sha256="t"), [held])
-    assert question.startswith("d holds a position (1, 2); IPTC, which")
+    assert question.startswith("d holds IPTC 2:118; a video, which")
+    (question,) = left_behind(member("k", sha256="t", holds="IPTC 2:118"), [held])
+    assert question.startswith("d holds a video, which"), "the keeper holds the rest itself"
+    moving = member("d", flags=("multi_frame",), content="frames")
+    (question,) = left_behind(member("k"), [moving])
+    assert question.startswith("d has further frames or pages")
+    assert left_behind(member("k", content="frames"), [moving]) == []
+    assert "older release" in what_it_holds({}, None)
     assert left_behind(replace(held, key="k"), [held]) == [], "equal bytes hold the same"
     assert left_behind(held, [member("d")]) == []
 
@@ -147,31 +125,3 @@ def test_a_raw_master_never_leaves_for_its_jpeg() -> None:
     assert choose_keeper([raw, jpg], policy, rule, now(), wanted="d/1.NEF").refused == ""
     other = member("d/2.nef", format="raw")
     assert choose_keeper([member("k/1.dng"), other], policy, rule, now()).refused == ""
-
-
-def test_exif_comes_to_the_keepers_sidecar_and_the_rest_is_asked(site: Any) -> None:
-    site.put("k/big.png", encoded(picture(1, 320)), ContentType="image/png")
-    small = with_iptc(encoded(picture(1, 200), "JPEG", quality=85, exif=exif()))
-    site.put("d/small.jpg", small, ContentType="image/jpeg")
-    for name in ("MOV", "aae"):
-        site.put(f"d/small.{name}", b"\0\0\0\x14ftypqt  " + bytes(40))
-    site.put("d/small.jpg.xmp", (PACKET % 'photoshop:City="Bonn"').encode())
-    site.put("d/small.xmp", (PACKET % 'photoshop:City="Ulm"').encode())
-    before = site.snapshot()
-    site.scan()
-    plan = site.plan(policy=POLICY)
-    (group,) = plan.groups
-    asked = "\n".join(group.questions)
-    assert "a position (-53.510000, 9.750000); IPTC" in asked
-    assert "d/small.MOV, d/small.aae" in asked
-    assert "d/small.jpg.xmp" in asked or "d/small.xmp" in asked, "one of two sidecars stays"
-    assert "rights" in asked, "the default policy asks about rights"
-    assert {field.field: field.kept for field in group.fields}["xmp.creator"] == "Kim"
-    assert [one.decision for one in site.approve(plan, accept_questions=False)] == [""]
-    site.approve(plan)
-    assert site.merge(plan).complete
-    sidecar = site.body("k/big.png.xmp").decode()
-    for text in ("Kim", "The hall opens", "2026-03-03T10:11:12"):
-        assert text in sidecar
-    site.undo(plan.id)
-    assert site.snapshot() == before

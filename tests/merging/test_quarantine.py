@@ -15,6 +15,7 @@ from tasks.merging.quarantine import empty_quarantine, list_quarantine
 from tasks.records import now
 from tasks.reporting.savings import read_savings
 from tasks.session import open_catalog, pa_table
+from tests.merging.conftest import EITHER_KIND
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
 POLICY = """
@@ -28,7 +29,7 @@ rules:
 """
 
 
-@pytest.fixture(params=["plain", "versioned"])
+@pytest.fixture(params=EITHER_KIND)
 def site(make_site: Any, request: pytest.FixtureRequest) -> Any:
     """A merged plan of three groups; one has two duplicates."""
     made = make_site(request.param)

@@ -17,6 +17,7 @@ from tasks.merging.operations import Operator
 from tasks.merging.quarantine import list_quarantine
 from tasks.merging.recover import recover
 from tasks.session import open_catalog
+from tests.merging.conftest import EITHER_KIND
 from tests.merging.test_late_hands import other_catalog
 from tests.merging.world import Killed
 
@@ -35,7 +36,7 @@ def png(seed: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(7) + bytes(f"picture {seed}", "ascii")
 
 
-@pytest.mark.parametrize("kind", ["plain", "versioned"])
+@pytest.mark.parametrize("kind", EITHER_KIND)
 def test_three_plans_are_undone_without_the_catalog(make_site: Any, kind: str) -> None:
     site = make_site(kind)
     before = {}

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pytest
 
 import tasks.scan.propose as stage
+import tasks.search.brute_force as brute_force
+import tasks.search.ivf_join as ivf_join
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.progress import silent
@@ -176,9 +178,9 @@ def test_a_kill_half_way_leaves_no_list_that_only_looks_whole(bench, monkeypatch
         yield next(real(*args, **kwargs))
         raise RuntimeError("power cut")
 
-    real = stage.nearest
+    real = brute_force.nearest
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "nearest", cut)
+        patch.setattr(brute_force, "nearest", cut)
         with pytest.raises(RuntimeError, match="power cut"):
             bench.refresh(catalog, set(NAMES) - set(NAMES[-30:]), kind)
     bench.refresh(catalog, set(NAMES))  # and those who had left are back
@@ -413,9 +415,9 @@ def test_a_kill_half_way_in_cells_leaves_no_list_that_only_looks_whole(
         yield next(real(*args, **kwargs))
         raise RuntimeError("power cut")
 
-    real = stage.nearest_in_cells
+    real = ivf_join.nearest_in_cells
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "nearest_in_cells", cut)
+        patch.setattr(ivf_join, "nearest_in_cells", cut)
         with pytest.raises(RuntimeError, match="power cut"):
             bench.refresh(catalog, set(NAMES) - set(NAMES[-30:]), kind)
     bench.refresh(catalog, set(NAMES))

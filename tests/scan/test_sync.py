@@ -243,11 +243,26 @@ def test_sidecars_come_change_and_go(dam: Dam) -> None:
     assert dam.known("revision")["s/a.jpg"] == revision
 
 
-def test_a_broken_sidecar_does_not_lose_the_asset(dam: Dam) -> None:
+def test_a_pattern_of_pictures_does_not_leave_out_their_sidecars(dam: Dam) -> None:
+    """It did: what they say was never read, and a merge of the picture was refused for ever."""
+    dam.set(source={"include": ["*.jpg"]})
+    dam.put("a.jpg", "b.jpg", "c.png")
+    for key in ("a.xmp", "b.jpg.XMP", "c.xmp"):
+        dam.put(key, body=xmp("Rating", "5"))
+    assert dam.sync().seen == 4
+    found = dam.known("sidecars")
+    assert found["a.jpg"] == ["a.xmp"]
+    assert found["b.jpg"] == ["b.jpg.XMP"]
+
+
+def test_a_broken_sidecar_does_not_lose_the_asset(
+    dam: Dam, caplog: pytest.LogCaptureFixture
+) -> None:
     dam.put("a.jpg")
     dam.put("a.xmp", body=b"<not xml")
     dam.sync()
     assert dam.known("sidecars", "sidecar_xmp", "skipped")["a.jpg"] == [["a.xmp"], "{}", None]
+    assert "sidecars that could not be read: 1" in caplog.text
 
 
 def test_labels_come_from_tags_then_from_metadata(dam: Dam) -> None:

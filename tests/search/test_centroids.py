@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from deployments.bench.vectors import collection
 from tasks.search import ivf_join as join
-from tasks.search.centroids import nearest_cells, nearest_cosines, reorder, share_found, train_cells
+from tasks.search.centroids import (
+    nearest_cells,
+    nearest_cosines,
+    reorder,
+    share_found,
+    train_centroids,
+)
 from tasks.search.ivf_join import CellOrder, nearest_in_cells
 from tasks.search.pca_bounds import ROUGHNESS, sketch
 
@@ -46,11 +52,11 @@ def everything(probes: np.ndarray) -> CellOrder:
 
 
 def in_cells(count: int, cells: int, probes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors in the order of their homes, and the cells each looks into."""
+    """Vectors in the order of their own cells, and the cells each looks into."""
     vectors = clustered(count, seed)
-    near = nearest_cells(vectors, train_cells(vectors, cells), probes)
-    by_home = np.argsort(near[:, 0], kind="stable")
-    return vectors[by_home], near[by_home]
+    near = nearest_cells(vectors, train_centroids(vectors, cells), probes)
+    by_cell = np.argsort(near[:, 0], kind="stable")
+    return vectors[by_cell], near[by_cell]
 
 
 def brute(vectors: np.ndarray, probes: np.ndarray, k: int) -> Lists:
@@ -142,16 +148,16 @@ def test_equal_cosines_go_by_rank():
 
 def test_cells_are_always_the_same_and_none_is_empty():
     vectors = clustered(400, 1)
-    centres = train_cells(vectors, 20)
-    assert (train_cells(vectors, 20) == centres).all()
+    centres = train_centroids(vectors, 20)
+    assert (train_centroids(vectors, 20) == centres).all()
     assert np.linalg.norm(centres, axis=1) == pytest.approx(np.ones(20), abs=1e-4)
-    homes = nearest_cells(vectors, centres, 1)[:, 0]
-    assert len(np.unique(homes)) >= 18
+    own_cells = nearest_cells(vectors, centres, 1)[:, 0]
+    assert len(np.unique(own_cells)) >= 18
 
 
 def test_cells_of_equal_vectors():
     vectors = np.repeat(clustered(1, 0), 30, axis=0)
-    centres = train_cells(vectors, 4)
+    centres = train_centroids(vectors, 4)
     assert np.isfinite(centres).all()
     assert np.isfinite(nearest_cells(vectors, centres, 9)).all()
 
@@ -177,12 +183,12 @@ def test_a_sketch_never_says_less_than_the_cosine(count, dim, seed, fall, same):
 
 def test_sketches_spare_most_products():
     vectors = collection(6000, 128, 5)
-    near = nearest_cells(vectors, train_cells(vectors, 12), 12)
-    by_home = np.argsort(near[:, 0], kind="stable")
-    vectors, near = vectors[by_home], near[by_home]
+    near = nearest_cells(vectors, train_centroids(vectors, 12), 12)
+    by_cell = np.argsort(near[:, 0], kind="stable")
+    vectors, near = vectors[by_cell], near[by_cell]
     multiplied = sum(part.multiplied for part in nearest_in_cells(vectors, everything(near), 5))
-    homes = (np.bincount(near[:, 0]) ** 2).sum()
-    assert homes <= multiplied < 0.35 * 6000**2
+    own_cells = (np.bincount(near[:, 0]) ** 2).sum()
+    assert own_cells <= multiplied < 0.35 * 6000**2
 
 
 def test_many_who_look_are_found_in_portions(monkeypatch):

@@ -10,6 +10,7 @@ stage ``clean``, when what is copied from may be half removed.
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -46,8 +47,9 @@ class Standing:
         return self.stage is None
 
 
+@functools.cache
 def this_release() -> str:
-    """The version of this program."""
+    """The version of this program; read once, for it takes 7 ms to find."""
     try:
         return version("dam-dedup")
     except PackageNotFoundError:  # run from a folder that was not installed

@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from tasks.errors import MergeError
 from tasks.merging.rules.metadata import MetadataMerge
 from tasks.merging.rules.plans import Action, Member, Operation, OperationKind
-from tasks.merging.rules.sidecar import link_sidecar, merge_sidecar
+from tasks.merging.rules.sidecar import EMPTY, MergedFile, link_sidecar, merge_sidecar
+from tasks.merging.rules.voices import one_packet
 from tasks.records import ObjectState, digest
 
 #: Tags by which a duplicate names its keeper.
@@ -34,7 +35,9 @@ class Work:
     Attributes:
         states: of every member, of every sidecar, and of what may be written, by key.
         sidecars: bytes of the sidecars there are, by key.
-        own_sidecars: keys of sidecars that serve one member only, and may move with it.
+        own_sidecars: keys of sidecars that serve one member only, and may be written to for it.
+        packets: what the sidecars say, by key: XMP as a decoder process read it.
+        moving: keys of what belongs to a member and leaves with it, by the member's key.
         quarantine: prefix of this plan's quarantine.
     """
 
@@ -47,6 +50,8 @@ class Work:
     sidecars: Mapping[str, bytes]
     own_sidecars: frozenset[str]
     quarantine: str
+    packets: Mapping[str, str] = field(default_factory=dict)
+    moving: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def plan_operations(action: Action, work: Work) -> tuple[Operation, ...]:
@@ -64,12 +69,11 @@ def sidecar_key(member: Member) -> str:
 
 
 def sidecar_names(member: Member) -> tuple[str, ...]:
-    """Its sidecar, else every name under which one could appear."""
-    if member.sidecar:
-        return (member.sidecar,)
+    """Its sidecars, and every name under which one could appear."""
     folder, slash, name = member.key.rpartition("/")
     stem = name.rpartition(".")[0] or name
-    return tuple(dict.fromkeys((f"{member.key}.xmp", f"{folder}{slash}{stem}.xmp")))
+    usual = (f"{member.key}.xmp", f"{folder}{slash}{stem}.xmp")
+    return tuple(dict.fromkeys((*member.sidecars, *usual)))
 
 
 def link_key(key: str) -> str:
@@ -153,20 +157,40 @@ def _metadata(work: Work) -> list[Operation]:
     elif tags != state.tags:
         reason = "takes over the duplicates' tags"
         operations.append(Operation(OperationKind.TAG, work.keeper.key, state, reason, tags=tags))
-    others = [
-        work.sidecars[key]
-        for key in dict.fromkeys(member.sidecar for member in work.duplicates)
-        if key is not None and key in work.sidecars and key != work.keeper.sidecar
-    ]
+    return operations + _gained(work)
+
+
+def _gained(work: Work) -> list[Operation]:
+    """What the duplicates' files and sidecars say, into the keeper's sidecar."""
+    keeper = work.keeper
+    key = sidecar_key(keeper)
+    others: list[bytes] = []
+    files: list[MergedFile] = []
+    for member in work.duplicates:
+        first, *further = [
+            "" if name == key else work.packets.get(name, "") for name in (*member.sidecars, "")
+        ]
+        alike = member.sha256 and member.sha256 == keeper.sha256
+        said = [one_packet([first, "" if alike else member.packet]), *further]
+        others += [packet.encode() for packet in said if packet]
+        if whole := one_packet(said):
+            files.append(MergedFile(member.key, member.sha256, whole.encode()))
     gained = {
-        name: value for name, value in work.merge.xmp.items() if value != work.keeper.xmp.get(name)
+        name: value for name, value in work.merge.xmp.items() if value != keeper.xmp.get(name)
     }
-    if others or gained:
-        key = sidecar_key(work.keeper)
-        old = work.sidecars.get(key)
-        new = merge_sidecar(old, others, gained, withheld=work.merge.withheld)
-        operations += _put(work, key, old, new, "takes over the duplicates' XMP")
-    return operations
+    base = work.packets.get(key, "").encode() or None
+    new = merge_sidecar(
+        base,
+        others,
+        gained,
+        withheld=work.merge.withheld,
+        own=keeper.packet.encode() or None,
+        files=files,
+    )
+    if new == (EMPTY if base is None else base):
+        return []
+    old = work.sidecars.get(key)
+    return list(_put(work, key, old, new, "takes over what the duplicates say"))
 
 
 def _quarantine(work: Work) -> list[Operation]:
@@ -223,13 +247,18 @@ _ACTIONS: dict[Action, Callable[[Work], list[Operation]]] = {
 
 
 def _leaving(work: Work) -> list[tuple[Member, str]]:
-    """Every object that leaves: the duplicates, each after its own sidecar."""
-    leaving = []
+    """Every object that leaves: the duplicates, each after what belongs to it."""
+    leaving: dict[str, Member] = {}
     for member in work.duplicates:
-        if member.sidecar and member.sidecar in work.own_sidecars:
-            leaving.append((member, member.sidecar))
-        leaving.append((member, member.key))
-    return leaving
+        for key in work.moving.get(member.key, ()):
+            if work.states[key].held:
+                raise MergeError(
+                    f"{key!r} belongs to {member.key!r} and is under {work.states[key].held}: "
+                    "it cannot leave with it"
+                )
+            leaving.setdefault(key, member)
+        leaving[member.key] = member
+    return [(member, key) for key, member in leaving.items()]
 
 
 def _put(

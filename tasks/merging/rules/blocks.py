@@ -15,8 +15,8 @@ _SAME = {
     "DateTimeOriginal": "create_date",
 }
 _EXIF_TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)")
-#: Files that belong to the picture of the same name: a Live Photo's video, edits, a thumbnail,
-#: and a second sidecar.
+#: Files that belong to the picture of the same name: sidecars, a Live Photo's video, edits, a
+#: camera's thumbnail.
 _COMPANIONS = {"mov", "mp4", "aae", "thm", "xmp"}
 _RAW = {
     "3fr",
@@ -57,20 +57,42 @@ def exif_as_xmp(exif: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def what_it_holds(exif: Mapping[str, str]) -> str:
-    """What a merge does not take over, in words."""
-    position = exif.get("GPSPosition", "")
-    told = [f"a position ({position})" if position else "", exif.get("Holds", "")]
-    return "; ".join(filter(None, told))
+#: What files hold that were read by a release which did not tell.
+UNKNOWN = "what an older release did not read (scan with --kind full into a new catalog to know)"
+
+
+def what_it_holds(exif: Mapping[str, str], packet: str | None) -> str:
+    """What a merge does not take over, in words.
+
+    Args:
+        exif: of the asset, as the catalog has it.
+        packet: what its file says; None where an older release read it.
+    """
+    return "; ".join(filter(None, [exif.get("Holds", ""), UNKNOWN if packet is None else ""]))
 
 
 def left_behind(keeper: Member, duplicates: Sequence[Member]) -> list[str]:
-    """Questions about blocks that only a duplicate holds; equal bytes hold the same."""
-    return [
-        f"{one.key} holds {one.holds}, which a merge does not take over: may it go with it?"
-        for one in sorted(duplicates, key=lambda member: (member.key, member.asset_id))
-        if one.holds and not (one.sha256 and one.sha256 == keeper.sha256)
-    ]
+    """Questions about blocks and frames that only a duplicate holds; equal bytes hold the same."""
+    mine = set(keeper.holds.split("; "))
+    questions = []
+    for one in sorted(duplicates, key=lambda member: (member.key, member.asset_id)):
+        if "multi_frame" in one.flags and one.content != keeper.content:
+            questions.append(
+                f"{one.key} has further frames or pages, which {keeper.key} may not have: may they "
+                "go with it?"
+            )
+        alone = [part for part in one.holds.split("; ") if part and part not in mine]
+        if alone and not (one.sha256 and one.sha256 == keeper.sha256):
+            held = "; ".join(alone)
+            questions.append(
+                f"{one.key} holds {held}, which a merge does not take over: may it go with it?"
+            )
+    return questions
+
+
+def is_companion(key: str) -> bool:
+    """Whether a key is that of a file that belongs to a picture, by its extension."""
+    return key.rpartition(".")[2].lower() in _COMPANIONS
 
 
 def belongs_to(key: str, picture: str) -> bool:

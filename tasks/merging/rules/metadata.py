@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from tasks.merging.rules.plans import FieldMerge, FieldRule, Member
+from tasks.merging.rules.xmp_fields import names_places
 
 #: They name one file, not its picture: a keeper that took them would pass for another file.
 _IDENTITY = {"xmp.document_id", "xmp.instance_id", "xmp.original_document_id", "xmp.derived_from"}
 #: Tags that this program writes; they are about one merge.
 _OURS = "tags.dam-dedup"
-#: XMP texts are read up to so many characters: one that long may have lost its end.
+#: Texts of sidecars and of files read by older releases are kept up to so many characters: one of
+#: just that length may have lost its end.
 _XMP_CUT = 2000
 #: What S3 allows: tags of an object, UTF-16 units of their names and values, and characters
 #: other than letters and digits.
@@ -25,6 +27,8 @@ _METADATA_BYTES = 2048
 _WORD_CARRIES, _WORD_TAKES = 45, 73
 #: XMP specification part 1, 8.4: 0 is "unrated".
 _UNRATED = {"0", "0.0", "+0"}
+#: Two shapes that differ by less are one: sides are whole pixels.
+_SAME_SHAPE = 0.01
 #: How a conflict is told: so much of each value, so many of its keys.
 _SHOWN_TEXT, _SHOWN_KEYS = 200, 3
 
@@ -106,7 +110,10 @@ def merge_metadata(
     """
     sides = {"tags": dict(keeper.tags), "metadata": dict(keeper.metadata), "xmp": dict(keeper.xmp)}
     done: list[tuple[FieldMerge, str]] = []
-    judged = [_judge(field, rules) for field in _fields(keeper, duplicates)]
+    judged = [
+        _judge(field, rules, _out_of_place(field, keeper, duplicates))
+        for field in _fields(keeper, duplicates)
+    ]
     # What makes room goes first: so that what has no room now has none the next time either.
     for merge, problem in sorted(judged, key=lambda item: (_growth(item[0]) > 0, item[0].field)):
         kind, _, name = merge.field.partition(".")
@@ -132,6 +139,10 @@ def _fields(keeper: Member, duplicates: Sequence[Member]) -> Iterator[_Field]:
     for member in duplicates:
         for name, value in _values(member).items():
             others.setdefault(name, {})[member.key] = value
+        for sidecar, further in member.more.items():
+            for name, value in further.items():
+                if value != member.xmp.get(name):
+                    others.setdefault(f"xmp.{name}", {})[sidecar] = value
     for name in sorted(others):
         field = _Field(name, mine.get(name), others[name])
         if field.differs and name not in _IDENTITY and not name.startswith(_OURS):
@@ -146,13 +157,33 @@ def _values(member: Member) -> dict[str, str]:
     return found
 
 
-def _judge(field: _Field, rules: Sequence[FieldRule]) -> tuple[FieldMerge, str]:
+def list_rules(members: Iterable[Member]) -> list[FieldRule]:
+    """Lists without an order are united, where no rule of a policy says otherwise."""
+    names = sorted({name for member in members for name in member.lists})
+    return [FieldRule(field=f"xmp.{name}", rule="union", separator=";") for name in names]
+
+
+def _out_of_place(field: _Field, keeper: Member, duplicates: Sequence[Member]) -> str:
+    """Why places inside the picture, such as faces, may not be those of the keeper's picture."""
+    if not names_places(field.name):
+        return ""
+    mine = keeper.width / max(keeper.height, 1)
+    for member in duplicates:
+        shape = member.width / max(member.height, 1)
+        if member.key in field.others and abs(shape - mine) > _SAME_SHAPE * mine:
+            return "places inside a picture of another shape would point elsewhere"
+    return ""
+
+
+def _judge(field: _Field, rules: Sequence[FieldRule], problem: str) -> tuple[FieldMerge, str]:
     """What the field's rule says, and why it cannot say anything, if it cannot."""
     matching = (rule for rule in rules if field.name == rule.field or _matches(field, rule))
     rule = next(matching, FieldRule(field="*", rule="fill", order=(), separator=","))
     merge = FieldMerge(field.name, rule.rule, field.had, field.had, field.others)
     try:
         kept = _RULES[rule.rule](field, rule)
+        if kept != field.had and problem:
+            raise _Unclear(problem)
         if kept != field.had and field.kind == "xmp":
             _check_whole(field)
     except _Unclear as why:
@@ -165,8 +196,8 @@ def _matches(field: _Field, rule: FieldRule) -> bool:
 
 
 def _check_whole(field: _Field) -> None:
-    if any(len(text) >= _XMP_CUT for text in (field.had or "", *field.others.values())):
-        raise _Unclear(f"a text of {_XMP_CUT} characters or more was read in part")
+    if any(len(text) == _XMP_CUT for text in (field.had or "", *field.others.values())):
+        raise _Unclear(f"a text was read in part, up to {_XMP_CUT} characters")
 
 
 # ---- rules -----------------------------------------------------------------------------------

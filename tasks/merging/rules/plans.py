@@ -74,9 +74,13 @@ class Member:
         xmp: fields of its sidecar, else those inside it.
         original: whether the pixels' evidence makes it the original of the group.
         held: why it may not be touched (``legal hold``, ``retained until ...``), or nothing.
-        sidecar: key of its XMP sidecar, if it has one.
+        sidecar: key of its XMP sidecar, if it has one; of several, the one that counts first.
+        sidecars: keys of all its XMP sidecars.
         sha256: of its bytes.
         holds: what the file holds that a merge does not take over, in words, or nothing.
+        packet: all that the file itself says, as an XMP packet.
+        more: what its further sidecars say, by their key: fields as in ``xmp``.
+        lists: names of fields in ``xmp`` and ``more`` that are lists without an order.
     """
 
     asset_id: str
@@ -99,6 +103,10 @@ class Member:
     sidecar: str | None = None
     sha256: str = ""
     holds: str = ""
+    sidecars: tuple[str, ...] = ()
+    packet: str = ""
+    more: dict[str, dict[str, str]] = field(default_factory=dict)
+    lists: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,91 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from tasks.errors import MergeError
 from tasks.merging.rules.metadata import fold
-from tasks.merging.rules.xmp_packet import (
+from tasks.merging.rules.xmp_fields import (
+    FILES,
+    NAMED_FIELDS,
+    OF_ONE_FILE,
+    TEXT,
+    is_merged,
+    tags_by_name,
+)
+from tasks.xmp.packet import (
     DC,
-    PHOTOSHOP,
+    OURS,
     RDF,
     ST_REF,
     XML,
-    XMP,
     XMP_MM,
-    XMP_RIGHTS,
     Packet,
     clean,
+    description,
     new_packet,
     read_packet,
     split_name,
     write_packet,
 )
+from tasks.xmp.properties import (
+    ALT,
+    BAG,
+    CONTAINERS,
+    LI,
+    SEQ,
+    SYNTAX,
+    as_text,
+    every_property,
+    form_of,
+    properties,
+)
 
-#: Attributes of a node that are no properties.
-_SYNTAX = {RDF + name for name in ("about", "ID", "nodeID", "parseType", "datatype", "resource")}
-_CONTAINERS = {RDF + "Bag", RDF + "Seq", RDF + "Alt"}
-_ALT, _SEQ, _BAG, _TEXT = "Alt", "Seq", "Bag", ""
-#: Our reader's name of a field to its property and form (XMP specification, parts 1 and 2).
-#: Identities are not among them: they are never merged.
-_PROPERTIES = {
-    "title": (DC + "title", _ALT),
-    "description": (DC + "description", _ALT),
-    "rights": (DC + "rights", _ALT),
-    "usage_terms": (XMP_RIGHTS + "UsageTerms", _ALT),
-    "creator": (DC + "creator", _SEQ),
-    "keywords": (DC + "subject", _BAG),
-    "rating": (XMP + "Rating", _TEXT),
-    "label": (XMP + "Label", _TEXT),
-    "create_date": (XMP + "CreateDate", _TEXT),
-    "creator_tool": (XMP + "CreatorTool", _TEXT),
-    "credit": (PHOTOSHOP + "Credit", _TEXT),
-}
+_PROPERTIES = NAMED_FIELDS
 _SUBJECT = DC + "subject"
-_TIFF, _EXIF = "{http://ns.adobe.com/tiff/1.0/}", "{http://ns.adobe.com/exif/1.0/}"
-#: Identities, and the settings by which a raw converter develops one file.
-_OF_ONE_FILE = {XMP_MM, "{http://ns.adobe.com/camera-raw-settings/1.0/}"}
-#: Properties that describe a file and not its picture: a keeper with a duplicate's orientation
-#: would be shown lying on its side.
-_DESCRIBES_FILE = {
-    DC + "format",
-    *(XMP + name for name in ("MetadataDate", "ModifyDate", "Thumbnails")),
-    *(
-        PHOTOSHOP + name
-        for name in ("ColorMode", "ICCProfile", "SidecarForExtension", "DocumentAncestors")
-    ),
-    *(
-        _TIFF + name
-        for name in (
-            "Orientation",
-            "ImageWidth",
-            "ImageLength",
-            "BitsPerSample",
-            "Compression",
-            "PhotometricInterpretation",
-            "SamplesPerPixel",
-            "PlanarConfiguration",
-            "YCbCrSubSampling",
-            "YCbCrPositioning",
-            "XResolution",
-            "YResolution",
-            "ResolutionUnit",
-            "NativeDigest",
-        )
-    ),
-    *(
-        _EXIF + name
-        for name in (
-            "PixelXDimension",
-            "PixelYDimension",
-            "ColorSpace",
-            "ComponentsConfiguration",
-            "CompressedBitsPerPixel",
-            "NativeDigest",
-        )
-    ),
-    "{http://ns.adobe.com/xmp/note/}HasExtendedXMP",
-}
+#: A sidecar that says nothing, as it would be written.
+EMPTY = write_packet(new_packet())
+
+
+@dataclass(frozen=True, slots=True)
+class MergedFile:
+    """A file that is merged away.
+
+    Attributes:
+        name: its key.
+        sha256: of its bytes.
+        packet: all that the file and its first sidecar say.
+    """
+
+    name: str
+    sha256: str
+    packet: bytes
 
 
 def merge_sidecar(
@@ -97,39 +72,53 @@ def merge_sidecar(
     values: Mapping[str, str],
     *,
     withheld: Collection[str] = (),
+    own: bytes | None = None,
+    files: Sequence[MergedFile] = (),
 ) -> bytes:
     """The keeper's sidecar with what the duplicates' sidecars and the merged fields add.
 
     All of the keeper's properties stay, unknown ones too, except where ``values`` sets one.
     Properties it lacks come from the duplicates, the first that has one first; keywords are
-    united and never removed. Identities and what describes a file (its size, its orientation, its
-    raw development) stay where they are. Where nothing is added, the keeper's bytes come back.
+    united and never removed. What describes a file (its size, its orientation) stays where it is.
+    Identities, history and raw development of ``files`` are kept as a record of them. Where nothing
+    is added, the keeper's bytes come back.
 
     Args:
         keeper: bytes of its sidecar, if it has one.
         duplicates: bytes of theirs.
-        values: fields to set, by the name our reader gives them; characters that XML cannot hold
-            are dropped, and empty values set nothing.
+        values: fields to set, by the name our reader gives them, or as ``photoshop:City``;
+            characters that XML cannot hold are dropped, and empty values set nothing.
         withheld: fields that are not to be taken from the duplicates' sidecars.
+        own: what the keeper's file itself says: it is not said again.
+        files: what is merged away.
 
     Raises:
         MergeError: when a sidecar is not XMP, or the merged one would be too large.
         ValueError: when ``values`` names a field that is not merged.
     """
-    unknown = sorted(values.keys() - _PROPERTIES.keys())
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is no XMP field that a merge sets")
     packet, before = _opened(keeper, "the keeper's sidecar")
     read = [
         read_packet(data, f"the sidecar of duplicate {number}")
         for number, data in enumerate(duplicates, 1)
     ]
-    others = [_properties(other) for other in read]
+    for other in read:
+        packet.wanted = other.prefixes | packet.wanted
+    others = [properties(other) for other in read]
+    mine = {} if own is None else properties(read_packet(own, "the keeper"))
+    tags = tags_by_name([*others, mine, properties(packet)])
+    unknown = sorted(values.keys() - _PROPERTIES.keys() - tags.keys())
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no XMP field that a merge sets")
     wanted = {name: clean(text).strip() for name, text in values.items()}
-    _set_fields(packet, {name: text for name, text in wanted.items() if text}, others)
-    _add_lacking(packet, others, {_local(name) for name in withheld})
+    wanted = {name: text for name, text in wanted.items() if text}
+    _set_fields(packet, wanted, others)
+    further = {tags[name]: text for name, text in wanted.items() if name not in _PROPERTIES}
+    _set_further(packet, further, others, mine)
+    kept_back = {_local(name) for name in withheld} | {tags.get(name, "") for name in withheld}
+    _add_lacking(packet, others, kept_back, mine.keys())
     if "keywords" not in withheld:
         _add_keywords(packet, [item for other in read for item in _listed(other, _SUBJECT)])
+    _record(packet, files)
     return _unless_same(keeper, before, packet)
 
 
@@ -169,28 +158,12 @@ def _unless_same(data: bytes | None, before: bytes, packet: Packet) -> bytes:
 # ---- reading ---------------------------------------------------------------------------------
 
 
-def _properties(packet: Packet) -> dict[str, Element]:
-    """Top-level properties by name, in their order; attributes as the elements they stand for."""
-    found: dict[str, Element] = {}
-    for element in _every(packet):
-        found.setdefault(element.tag, element)
-    return found
-
-
-def _every(packet: Packet) -> Iterator[Element]:
-    for node in packet.rdf:
-        for name, value in node.attrib.items():
-            if name not in _SYNTAX and split_name(name)[0] not in ("", XML):
-                yield _simple(name, value)
-        yield from node
-
-
 def _listed(packet: Packet, name: str) -> list[Element]:
     """Items of a list, wherever its parts are; a plain text counts as its only item."""
     found: list[Element] = []
-    for element in _every(packet):
+    for element in every_property(packet):
         if element.tag == name:
-            inner = next((part for part in element if part.tag in _CONTAINERS), None)
+            inner = next((part for part in element if part.tag in CONTAINERS), None)
             if inner is None and len(element):
                 raise MergeError(f"{split_name(name)[1]} of a sidecar is no list: mend it")
             plain = [_simple(RDF + "li", element.text)] if (element.text or "").strip() else []
@@ -210,13 +183,23 @@ def _shown(element: Element) -> str:
 
 def _reading(packet: Packet, local: str) -> str:
     """What our reader finds in the whole packet: it goes by local names, and the first one."""
-    for element in packet.root.iter():
+    for element in _all_but_ours(packet.root):
         for name, value in element.attrib.items():
             if value and split_name(name)[1] == local:
                 return value
         if split_name(element.tag)[1] == local and (text := _shown(element)):
             return text
     return ""
+
+
+def _all_but_ours(root: Element) -> Iterator[Element]:
+    """Elements in the order of the document, without what is kept of other files."""
+    waiting = [root]
+    while waiting:
+        element = waiting.pop()
+        if not element.tag.startswith(OURS):
+            yield element
+            waiting += reversed(element)
 
 
 def _local(field: str) -> str:
@@ -231,7 +214,7 @@ def _set_fields(
 ) -> None:
     elements = []
     for field, (name, form) in _PROPERTIES.items():
-        if field not in values or form == _BAG:
+        if field not in values or form == BAG:
             continue
         element = _FORMS[form](name, values[field])
         if _reading(packet, _local(field)) == _shown(element):
@@ -246,17 +229,89 @@ def _set_fields(
 
 
 def _add_lacking(
-    packet: Packet, others: Sequence[Mapping[str, Element]], withheld: Collection[str]
+    packet: Packet,
+    others: Sequence[Mapping[str, Element]],
+    withheld: Collection[str],
+    mine: Collection[str],
 ) -> None:
-    has = _properties(packet).keys() | {_SUBJECT}
+    has = properties(packet).keys() | {_SUBJECT, *mine}
     for other in others:
         for name, element in other.items():
-            space, local = split_name(name)
-            ours = space in _OF_ONE_FILE or name in _DESCRIBES_FILE or local in withheld
-            if name not in has and not ours:
+            kept_back = name in withheld or split_name(name)[1] in withheld
+            if name not in has and is_merged(name) and not kept_back:
                 has.add(name)
                 # Last: our reader takes the first of one local name, which stays the keeper's.
-                _last_node(packet).append(_copied(element))
+                description(packet).append(_copied(element))
+
+
+def _set_further(
+    packet: Packet,
+    values: Mapping[str, str],
+    others: Sequence[Mapping[str, Element]],
+    mine: Mapping[str, Element],
+) -> None:
+    """Set properties that our reader has no name for: whole, as one of the members has them.
+
+    Lists without an order are united, the keeper's first.
+    """
+    elements = []
+    for tag, text in values.items():
+        known = properties(packet).get(tag, mine.get(tag))
+        sources = [other[tag] for other in others if tag in other]
+        every = [known, *sources] if known is not None else sources
+        if any(form_of(element) == "Bag" for element in every):
+            elements.append(_united(tag, every))
+            continue
+        same = next((element for element in every if as_text(element) == text), None)
+        elements.append(_simple(tag, text) if same is None else _copied(same))
+    _set_first(packet, elements)
+
+
+def _united(tag: str, every: Sequence[Element]) -> Element:
+    seen: set[str] = set()
+    items = []
+    for element in every:
+        inner = next((part for part in element if part.tag in CONTAINERS), None)
+        for item in [_simple(LI, element.text)] if inner is None else inner:
+            if _word(item) and fold(_word(item)) not in seen:
+                seen.add(fold(_word(item)))
+                items.append(_copied(item))
+    return _container(tag, BAG, items)
+
+
+def _record(packet: Packet, files: Sequence[MergedFile]) -> None:
+    """Keep what tells how the files that are merged away came about."""
+    kept = [
+        item
+        for element in every_property(packet)
+        if element.tag == FILES
+        for item in element.iter(LI)
+    ]
+    known = {item.findtext(OURS + "SHA256") for item in kept}
+    new = []
+    for file in files:
+        found = properties(read_packet(file.packet, f"what {file.name} says"))
+        for item in () if FILES not in found else found[FILES].iter(LI):  # of its earlier merges
+            if (sha := item.findtext(OURS + "SHA256")) and sha not in known:
+                known.add(sha)
+                new.append(_copied(item))
+        told = [one for tag, one in found.items() if split_name(tag)[0] in OF_ONE_FILE]
+        if not told or file.sha256 in known:
+            continue
+        known.add(file.sha256)
+        item = Element(LI, {RDF + "parseType": "Resource"})
+        item.append(_simple(OURS + "Name", clean(file.name)))
+        item.append(_simple(OURS + "SHA256", file.sha256))
+        item.extend(map(_copied, told))
+        new.append(item)
+    if not new:
+        return
+    whole = next((one for one in every_property(packet) if one.tag == FILES), None)
+    inner = None if whole is None else next((one for one in whole if one.tag == BAG), None)
+    if inner is None:
+        description(packet).append(_container(FILES, BAG, new))
+    else:
+        inner.extend(new)
 
 
 def _add_keywords(packet: Packet, items: Iterable[Element]) -> None:
@@ -270,7 +325,7 @@ def _add_keywords(packet: Packet, items: Iterable[Element]) -> None:
             known.add(fold(_word(item)))
             new.append(item)
     if new:
-        _set_first(packet, [_container(_SUBJECT, _BAG, map(_copied, [*kept, *new]))])
+        _set_first(packet, [_container(_SUBJECT, BAG, map(_copied, [*kept, *new]))])
 
 
 def _set_first(packet: Packet, elements: Sequence[Element]) -> None:
@@ -290,18 +345,10 @@ def _set_first(packet: Packet, elements: Sequence[Element]) -> None:
 
 def _first_node(packet: Packet) -> Element:
     first = next(iter(packet.rdf), None)
-    if first is None or first.tag != RDF + "Description" or not first.attrib.keys() <= _SYNTAX:
+    if first is None or first.tag != RDF + "Description" or not first.attrib.keys() <= SYNTAX:
         first = _node(packet)
         packet.rdf.insert(0, first)
     return first
-
-
-def _last_node(packet: Packet) -> Element:
-    nodes = list(packet.rdf)
-    if not nodes or nodes[-1].tag != RDF + "Description":
-        nodes.append(_node(packet))
-        packet.rdf.append(nodes[-1])
-    return nodes[-1]
 
 
 def _node(packet: Packet) -> Element:
@@ -326,7 +373,7 @@ def _copied(element: Element) -> Element:
 
 
 def _container(name: str, form: str, items: Iterable[Element]) -> Element:
-    element, inner = Element(name), Element(RDF + form)
+    element, inner = Element(name), Element(form)
     inner.extend(items)
     element.append(inner)
     return element
@@ -334,13 +381,13 @@ def _container(name: str, form: str, items: Iterable[Element]) -> Element:
 
 def _seq(name: str, text: str) -> Element:
     words = [word.strip() for word in text.split(";") if word.strip()]
-    return _container(name, _SEQ, (_simple(RDF + "li", word) for word in words or [text]))
+    return _container(name, SEQ, (_simple(RDF + "li", word) for word in words or [text]))
 
 
 def _alt(name: str, text: str) -> Element:
     item = _simple(RDF + "li", text)
     item.set(XML + "lang", "x-default")
-    return _container(name, _ALT, [item])
+    return _container(name, ALT, [item])
 
 
-_FORMS: dict[str, Callable[[str, str], Element]] = {_ALT: _alt, _SEQ: _seq, _TEXT: _simple}
+_FORMS: dict[str, Callable[[str, str], Element]] = {ALT: _alt, SEQ: _seq, TEXT: _simple}

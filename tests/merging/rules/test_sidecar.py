@@ -14,7 +14,7 @@ from tasks.embedding.xmp import _FIELDS, parse_xmp
 from tasks.errors import MergeError
 from tasks.merging.rules.metadata import fold
 from tasks.merging.rules.sidecar import link_sidecar, merge_sidecar
-from tasks.merging.rules.xmp_packet import DC, RDF, ST_REF, XMP_MM
+from tasks.xmp.packet import DC, RDF, ST_REF, XMP_MM
 
 IDENTITIES = {"original_document_id", "document_id", "instance_id", "derived_from"}
 FIELDS = sorted(set(_FIELDS.values()) - IDENTITIES)

@@ -1,5 +1,8 @@
 """XMP packets as XML: read with care, and written the same way every time.
 
+Reading takes a time that grows with the bytes and no faster, and has limits of size, depth,
+elements and namespaces: a packet beyond one of them is refused as a whole.
+
 The standard library's writer renames prefixes, or keeps them in a table that all of a process
 shares; this one keeps the prefixes of the packet it was given.
 """
@@ -20,6 +23,9 @@ from tasks.errors import MergeError
 MAX_BYTES = 4 * 1024**2
 #: Elements inside one another; XMP has some ten.
 _MAX_DEPTH = 100
+#: Elements and namespaces of one packet. The largest that photo editors write (masks, a long
+#: history) have some 20,000 and 30; 4 MB could hold a million of either.
+_MAX_ELEMENTS, _MAX_SPACES = 100_000, 1000
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: Characters that XML 1.0 cannot hold, not even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -39,9 +45,16 @@ XMP_MM = "{http://ns.adobe.com/xap/1.0/mm/}"
 XMP_RIGHTS = "{http://ns.adobe.com/xap/1.0/rights/}"
 ST_REF = "{http://ns.adobe.com/xap/1.0/sType/ResourceRef#}"
 PHOTOSHOP = "{http://ns.adobe.com/photoshop/1.0/}"
+TIFF = "{http://ns.adobe.com/tiff/1.0/}"
+EXIF = "{http://ns.adobe.com/exif/1.0/}"
+EXIF_EX = "{http://cipa.jp/exif/1.0/}"
+IPTC_CORE = "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}"
+#: Our own: what is kept of files that were merged away, and texts that no standard has a place for.
+OURS = "{urn:dam-dedup:merged:1}"
+CRS = "{http://ns.adobe.com/camera-raw-settings/1.0/}"
 
-#: Prefixes as the XMP specification gives them.
-_KNOWN = {
+#: Prefixes as the XMP specification and the standards of these namespaces give them.
+PREFIXES = {
     RDF: "rdf",
     META: "x",
     DC: "dc",
@@ -50,6 +63,24 @@ _KNOWN = {
     XMP_RIGHTS: "xmpRights",
     ST_REF: "stRef",
     PHOTOSHOP: "photoshop",
+    TIFF: "tiff",
+    EXIF: "exif",
+    EXIF_EX: "exifEX",
+    CRS: "crs",
+    OURS: "merged",
+    IPTC_CORE: "Iptc4xmpCore",
+    "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}": "Iptc4xmpExt",
+    "{http://ns.adobe.com/exif/1.0/aux/}": "aux",
+    "{http://ns.adobe.com/lightroom/1.0/}": "lr",
+    "{http://ns.useplus.org/ldf/xmp/1.0/}": "plus",
+    "{http://www.metadataworkinggroup.com/schemas/regions/}": "mwg-rs",
+    "{http://www.metadataworkinggroup.com/schemas/keywords/}": "mwg-kw",
+    "{http://www.digikam.org/ns/1.0/}": "digiKam",
+    "{http://darktable.sf.net/}": "darktable",
+    "{http://ns.microsoft.com/photo/1.0/}": "MicrosoftPhoto",
+    "{http://ns.microsoft.com/photo/1.2/}": "MP",
+    "{http://ns.acdsee.com/iptc/1.0/}": "acdsee",
+    "{http://ns.google.com/photos/1.0/camera/}": "GCamera",
 }
 
 
@@ -61,11 +92,13 @@ class Packet:
         root: ``x:xmpmeta``, or what the packet had instead.
         rdf: the ``rdf:RDF`` inside.
         prefixes: of the packet, by namespace in braces.
+        wanted: prefixes of namespaces that may be added to it, as others call them.
     """
 
     root: Element
     rdf: Element
     prefixes: dict[str, str] = field(default_factory=dict)
+    wanted: dict[str, str] = field(default_factory=dict)
 
 
 def new_packet() -> Packet:
@@ -125,9 +158,26 @@ def write_packet(packet: Packet) -> bytes:
     return data
 
 
+def description(packet: Packet) -> Element:
+    """The last node of the packet, a new one where there is none: what is added goes there."""
+    nodes = list(packet.rdf)
+    if nodes and nodes[-1].tag == RDF + "Description":
+        return nodes[-1]
+    about = (node.get(RDF + "about") or node.get("about") for node in nodes)
+    node = Element(RDF + "Description", {RDF + "about": next(filter(None, about), "")})
+    packet.rdf.append(node)
+    return node
+
+
 def clean(text: str) -> str:
     """A text without the characters that XML cannot hold."""
     return _FORBIDDEN.sub("", text)
+
+
+def qualified(name: str) -> str:
+    """A property's name as people write it, ``photoshop:City``; of unknown namespaces in full."""
+    space, local = split_name(name)
+    return f"{PREFIXES[space]}:{local}" if space in PREFIXES else name
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -142,17 +192,26 @@ class _Builder(TreeBuilder):
     def __init__(self) -> None:
         super().__init__()
         self.prefixes: dict[str, str] = {}
-        self._depth = 0
+        self._taken: set[str] = set()
+        self._depth = self._elements = 0
 
     def start_ns(self, prefix: str | None, uri: str | None) -> None:
         space = f"{{{uri}}}"
-        if prefix and uri and space != XML and prefix not in self.prefixes.values():
-            self.prefixes.setdefault(space, prefix)
+        if not (prefix and uri) or space == XML or prefix in self._taken:
+            return
+        if len(self._taken) >= _MAX_SPACES:
+            raise ValueError(f"it names more than {_MAX_SPACES} namespaces")
+        if space not in self.prefixes:
+            self.prefixes[space] = prefix
+            self._taken.add(prefix)
 
     def start(self, tag: str, attrs: dict[str, str], /) -> Element:
         self._depth += 1
+        self._elements += 1
         if self._depth > _MAX_DEPTH:
             raise ValueError(f"elements are nested more than {_MAX_DEPTH} deep")
+        if self._elements > _MAX_ELEMENTS:
+            raise ValueError(f"it has more than {_MAX_ELEMENTS} elements")
         return super().start(tag, attrs)
 
     def end(self, tag: str, /) -> Element:
@@ -163,17 +222,17 @@ class _Builder(TreeBuilder):
 def _all_prefixes(packet: Packet) -> dict[str, str]:
     """A prefix for every namespace of the packet: its own, else the usual one, else a new one."""
     found = dict(packet.prefixes)
+    taken = set(found.values())
+    number = 0
     for space in dict.fromkeys(_spaces(packet.root)):
         if space in found or space in ("", XML):
             continue
-        taken = set(found.values())
-        free = (f"ns{number}" for number in range(1, len(taken) + 2))
-        wanted = _KNOWN.get(space)
-        found[space] = (
-            wanted
-            if wanted and wanted not in taken
-            else next(prefix for prefix in free if prefix not in taken)
-        )
+        prefix = PREFIXES.get(space) or packet.wanted.get(space, "")
+        while not prefix or prefix in taken:
+            number += 1
+            prefix = f"ns{number}"
+        found[space] = prefix
+        taken.add(prefix)
     return found
 
 
