@@ -64,7 +64,7 @@ def merge_approved() -> list[dict[str, Any]]:
         create_markdown_artifact(
             merge_markdown(outcome), key=key_of(known, "merge"), description=merge_headline(outcome)
         )
-        tell_unsent(known, mail_merge(known, outcome, by="schedule"))
+        tell_unsent(known, mail_merge(known, outcome, by="schedule", scheduled=True))
     if not outcomes:
         create_markdown_artifact(NOTHING, key=key_of(known, "merge"), description=NOTHING)
     tell_overdue(known)

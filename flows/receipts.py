@@ -27,13 +27,24 @@ from tasks.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def mail_merge(settings: Settings, outcome: MergeOutcome, *, by: str) -> str:
+def mail_merge(
+    settings: Settings, outcome: MergeOutcome, *, by: str, scheduled: bool = False
+) -> str:
     """Mail the receipt of a merge to the collection's owners.
+
+    Args:
+        settings: who gets it, and how.
+        outcome: of the merge.
+        by: who ran it, where the journal has no row of it.
+        scheduled: a merge that is tried again every few minutes: what failed and left everything
+            as it was is not told each time; an alarm tells of merges that have waited for long.
 
     Returns:
         Why it could not be mailed; nothing when it was, or when there was nothing to tell.
     """
     if outcome.dry_run or not outcome.groups:
+        return ""
+    if scheduled and not {"merged", "refused"} & {group.state for group in outcome.groups}:
         return ""
     refused = [
         NotDone(group.keeper, group.state, group.why)

@@ -20,6 +20,7 @@ from reports.highlights import (
     narrow,
     openings,
     others,
+    since_words,
     theirs,
     top_groups,
 )
@@ -148,6 +149,7 @@ def _values(
         "above": above_words(summary),
         # A reviewer's part has no share in what merges of the whole collection did.
         "merged": [] if part else merged_words(summary),
+        "since": "" if part else since_words(summary),
         "decisions": decisions(summary, to),
         # The signed page of a mail's only reader; nobody gets another's.
         "page": pages.get(to[0]) if len(to) == 1 else None,

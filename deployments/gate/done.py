@@ -105,6 +105,8 @@ class DoneRoutes:
             plan = read_plan(open_catalog(self._settings), claim.hash)
         except MergeError as error:
             raise HTTPException(404, f"{error}. This link is of no use any more") from error
+        if (plan.id, plan.hash) != (claim.plan_id, claim.hash):
+            raise HTTPException(403, "this link is for another plan; ask for a new one")
         return claim, plan
 
 

@@ -191,7 +191,7 @@ def _bits(plan: Plan, groups: Collection[str]) -> bytes:
     return bytes(found)
 
 
-def _serializer(settings: Settings, salt: str) -> URLSafeTimedSerializer:
+def _serializer(settings: Settings, salt: str = _SALT) -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(
         check_secret(settings),
         salt=salt,

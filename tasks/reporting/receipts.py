@@ -30,6 +30,7 @@ from tasks.records import now
 from tasks.reporting.savings import keeps_versions
 from tasks.session import open_catalog
 from tasks.settings import Settings
+from tasks.summary import MergedSince
 
 #: What a receipt is of.
 MERGE, UNDO, PURGE = "merge", "undo", "purge"
@@ -301,6 +302,21 @@ def read_done(settings: Settings, plan: Plan, only: Collection[str] | None = Non
         noncurrent=sum(m.moved - m.undone for m in months) if versioned else 0,
         freed=sum(month.freed for month in months),
     )
+
+
+def merged_since(settings: Settings, source: str, since: datetime, until: datetime) -> MergedSince:
+    """What merges of a source's plans did between two times, as the journal tells it."""
+    catalog = open_catalog(settings)
+    sources = dict(catalog.read("plans", ["plan_id", "source"]).iter_rows())
+    ids = [name for name, its in sources.items() if its == source]
+    told = transitions(read_events(catalog).filter(pl.col("plan_id").is_in(ids)))
+    told = told.filter((pl.col("at") > since) & (pl.col("at") <= until))
+    if told.is_empty():
+        return MergedSince()
+    months = _months(told, keeps_versions(source, settings))
+    undone = told.filter(event=UNDONE).select("plan_id", "group_id").n_unique()
+    groups = told.filter(event=DONE).select("plan_id", "group_id").n_unique()
+    return MergedSince(groups, sum(m.moved for m in months), undone, sum(m.freed for m in months))
 
 
 def _done_groups(catalog: Catalog, plan: Plan, told: pl.DataFrame) -> list[DoneGroup]:

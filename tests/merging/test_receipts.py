@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from email.message import EmailMessage
 
@@ -16,14 +17,19 @@ import flows.receipts
 from deployments.cli.main import app as command_line
 from deployments.gate.app import create_app
 from flows.receipts import mail_merge, mail_purge, mail_undo
+from reports.highlights import since_words
+from reports.mail import scan_mail
 from tasks.errors import MailError
 from tasks.merging import quarantine
 from tasks.merging.approvals import sign_link, sign_undo_link
 from tasks.merging.journal import read_events
+from tasks.merging.merge import GroupOutcome, MergeOutcome
 from tasks.merging.quarantine import empty_quarantine
 from tasks.records import now
 from tasks.reporting.receipts import MERGE, read_done, read_receipt
+from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog
+from tasks.summary import MergedSince
 
 BODY = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(900)
 ANNA = "anna@example.org"
@@ -170,6 +176,25 @@ def test_what_was_refused_is_told_with_its_reason(two, sent):
     assert (facts.files, facts.bytes) == moved(site)
 
 
+def test_a_schedule_tells_no_failure_every_ten_minutes(site, sent):
+    mail = site.settings.mail.model_copy(update={"to": [ANNA]})
+    settings = site.settings.model_copy(update={"mail": mail})
+    site.put("a.png", BODY)
+    site.put("b.png", BODY)
+    site.list()
+    plan = site.plan()
+    failed = GroupOutcome("a" * 32, "a.png", "quarantine", "failed", 2, 9, "the store is away")
+    outcome = MergeOutcome(plan.id, "", False, (failed,))
+    mail_merge(settings, outcome, by="schedule", scheduled=True)
+    assert sent == []
+    mail_merge(settings, outcome, by="anna")
+    assert sent[0]["Subject"].endswith("Nothing was merged; 1 not done")
+    assert "a.png: the store is away" in text_of(sent[0])
+    refused = replace(failed, state="refused")
+    mail_merge(settings, replace(outcome, groups=(refused,)), by="schedule", scheduled=True)
+    assert len(sent) == 2
+
+
 def test_an_emptied_quarantine_is_told_as_freed_where_no_version_is_kept(
     two, sent, versioned, monkeypatch
 ):
@@ -238,3 +263,21 @@ def test_without_a_gate_all_owners_get_one_mail_with_the_command(two, sent):
     assert f"dam-dedup undo {plan.id} --by NAME" in text_of(receipt)
     mail_undo(site.settings, site.undo(plan.id, settle=False), by="anna")
     assert "3 files (2.8 kB) of 2 groups are back at their place" in sent[-1]["Subject"]
+
+
+def test_the_mail_after_a_scan_tells_what_was_merged_and_undone_since_the_last(two):
+    site, plan = two
+    site.merge(plan)
+    site.undo(f"{plan.id}/{plan.groups[1].group_id}", settle=False)
+    site.list()
+    scan, space, counts, _ = last_scan(site.settings)
+    summary = summarize_scan(scan, space, counts | {"seen": 5})
+    assert summary.since == MergedSince(groups=2, moved=moved(site)[1], undone=1, freed=0)
+    said = "2 groups merged (2.8 kB moved), 1 group undone"
+    assert since_words(summary) == said
+    mail = scan_mail(summary, [], site.settings.mail, [ANNA])
+    assert f"In that time {said}." in text_of(mail)
+    assert said in mail.get_body(("html",)).get_content()
+    site.list()
+    scan, space, counts, _ = last_scan(site.settings)
+    assert since_words(summarize_scan(scan, space, counts | {"seen": 5})) == ""
