@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 from email.message import EmailMessage
+from pathlib import Path
 
 import polars as pl
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from typer.testing import CliRunner
@@ -32,6 +36,7 @@ from tasks.session import open_catalog
 from tasks.summary import MergedSince
 
 BODY = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(900)
+CHROMIUM = Path("/usr/bin/chromium")
 ANNA = "anna@example.org"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
@@ -281,3 +286,43 @@ def test_the_mail_after_a_scan_tells_what_was_merged_and_undone_since_the_last(t
     site.list()
     scan, space, counts, _ = last_scan(site.settings)
     assert since_words(summarize_scan(scan, space, counts | {"seen": 5})) == ""
+
+
+@pytest.mark.long
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
+def test_one_group_is_undone_from_the_receipt_on_a_phone(two, sent):
+    site, plan = two
+    playwright = pytest.importorskip("playwright.sync_api")
+    mail_merge(site.settings, site.merge(plan), by="anna")
+    html = sent[0].get_body(("html",)).get_content()
+    link = re.findall(r'href="https://dam.example.org/gate(/done/[^"]*)" class="link"', html)[0]
+    config = uvicorn.Config(create_app(site.settings), port=0, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    try:
+        with playwright.sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 390, "height": 800}, has_touch=True)
+            said: list[str] = []
+            page.on("console", lambda one: said.append(one.text) if one.type == "error" else None)
+            page.goto(address + link)
+            playwright.expect(page.locator("h1")).to_have_text("Undo 1 group?")
+            assert site.keys() == ["a/1.png", "c/4.png"]
+            page.get_by_role("button", name="Undo: put").tap()
+            playwright.expect(page.get_by_role("status")).to_contain_text("Undone.", timeout=30_000)
+            playwright.expect(page.get_by_role("link", name="Undo:")).to_have_count(1)
+            page.go_back()
+            page.goto(address + link)
+            playwright.expect(page.locator("main")).to_contain_text("There is nothing to undo here")
+            browser.close()
+    finally:
+        server.should_exit = True
+        thread.join()
+    assert said == []
+    assert len(site.keys()) > 2
+    assert len(sent) == 2
