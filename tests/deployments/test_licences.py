@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-#: What may be used beside an Apache-2.0 project that is handed out: permissive licences, and MPL-2.0,
+#: What may be used by an Apache-2.0 project that is handed out: permissive licences, and MPL-2.0,
 #: whose terms stay with its own files. As metadata spells them.
 ALLOWED = {
     "0BSD",
