@@ -94,17 +94,6 @@ def test_images_copy_every_package_of_the_project():
         assert f"!{package}" in kept
 
 
-def test_a_wheel_holds_every_package():
-    """An image installs a wheel, where what the list leaves out cannot be imported."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    there = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for top in ("deployments", "flows", "reports", "tasks")
-        for path in (ROOT / top).rglob("__init__.py")
-    }
-    assert set(project["tool"]["setuptools"]["packages"]) == there
-
-
 def test_images_never_run_as_root():
     text = (CONTAINER / "Dockerfile").read_text("utf-8")
     runtime = text.split("AS runtime")[1]
