@@ -185,9 +185,9 @@ def _deal(used: Counter[str], edits: int, rng: random.Random) -> list[Edit]:
 
 def read_photo(path: Path) -> Image.Image | None:
     """The upright picture; None when it cannot be read or is too small."""
-    import pillow_heif
+    import pi_heif
 
-    pillow_heif.register_heif_opener()
+    pi_heif.register_heif_opener()
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB")

@@ -483,9 +483,9 @@ def _eight_bit(samples: npt.NDArray[Any]) -> Image.Image:
 
 @cache
 def _register_heif() -> None:
-    import pillow_heif
+    import pi_heif
 
-    pillow_heif.register_heif_opener()
+    pi_heif.register_heif_opener()
 
 
 def _shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
