@@ -13,7 +13,7 @@ import polars as pl
 from deployments.gate.compat_words import Select, response, row_doc
 from deployments.gate.problems import Problem, wrong
 from tasks.catalog.catalog import Catalog, quote
-from tasks.catalog.filters import render_filter
+from tasks.catalog.filters import select_sql
 from tasks.catalog.fq import fq_to_sql
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
@@ -137,7 +137,7 @@ class Collection:
         if source.prefix:
             parts.append(f"starts_with(key, {quote(source.prefix)})")
         if where:
-            parts.append(render_filter(where))
+            parts.append(select_sql(where))
         return " AND ".join(f"({part})" for part in parts)
 
 

@@ -123,7 +123,8 @@ def asset_row(
 
     Returns:
         Columns of the assets table, and ``unread_sidecars``: the keys of those that could not be
-        read. An object that is no image, or that the store refuses to show, has the reason under
+        read. ``tags`` is null where they may not be read. An object that is no image, or that the
+        store refuses to show, has the reason under
         ``skipped``.
     """
     key = item["key"]
@@ -144,6 +145,8 @@ def asset_row(
     }
     if item["size"] == 0:
         return row | {"skipped": "folder" if key.endswith("/") else "zero_bytes"}
+    if item.get("link"):
+        return row | {"skipped": "link"}
     if is_sidecar(key):
         return row | {"skipped": "sidecar", "format": "xmp"}
     try:
@@ -170,8 +173,8 @@ def asset_row(
         "version_id": probe.version_id,
         "content_type": probe.content_type,
         "format": kind,
-        "label": label_of(probe.tags, probe.metadata, settings.source.label_keys),
-        "tags": json.dumps(probe.tags),
+        "label": label_of(probe.tags or {}, probe.metadata, settings.source.label_keys),
+        "tags": None if probe.tags is None else json.dumps(probe.tags),
         "metadata": json.dumps(probe.metadata),
         "sidecars": attached,
         "sidecar_xmp": json.dumps(said.fields),

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _GONE = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 _CHANGED = {"PreconditionFailed", "412"}
 _ARCHIVED = {"InvalidObjectState"}
-_TAGS_DENIED = {"AccessDenied", "403", "NotImplemented"}
+_TAGS_DENIED = {"AccessDenied", "403"}
 _PERMANENT = {"AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 
@@ -191,22 +191,24 @@ class S3Source:
         except (ClientError, BotoCoreError) as error:
             raise self._as_source_error(f"read {key!r}", error) from error
 
-    def _tags(self, key: str) -> dict[str, str]:
-        if self._tags_denied:
-            return {}
+    def _tags(self, key: str) -> dict[str, str] | None:
+        """All tags; None where they may not be read. A grant may end at a prefix: each is asked."""
         try:
             found = self._client.get_object_tagging(Bucket=self.bucket, Key=key)
         except (ClientError, BotoCoreError) as error:
             code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+            if code == "NotImplemented":
+                return {}  # a store without tags
             if code not in _TAGS_DENIED:
                 raise self._as_source_error(f"read the tags of {key!r}", error) from error
+            if not self._tags_denied:
+                log.warning(
+                    "%s: tags cannot be read (%s); allow s3:GetObjectTagging to filter by tags",
+                    self.id,
+                    code,
+                )
             self._tags_denied = True
-            log.warning(
-                "%s: tags cannot be read (%s); allow s3:GetObjectTagging to filter by tags",
-                self.id,
-                code,
-            )
-            return {}
+            return None
         return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
 
     def _as_source_error(self, action: str, error: ClientError | BotoCoreError) -> SourceError:
