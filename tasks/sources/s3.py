@@ -67,19 +67,26 @@ def session_for(settings: S3Settings) -> boto3.Session:
 
 
 def client_for(settings: S3Settings) -> S3Client:
-    """A boto3 S3 client that retries throttling and broken connections by itself."""
-    return session_for(settings).client(
-        "s3",
-        endpoint_url=settings.endpoint_url,
-        config=Config(
-            signature_version="s3v4",  # also for presigned links, which newer regions insist on
-            max_pool_connections=settings.connections,
-            connect_timeout=min(10.0, settings.timeout_seconds),
-            read_timeout=settings.timeout_seconds,
-            retries={"mode": "adaptive", "max_attempts": 6},
-            s3={"addressing_style": "path" if settings.path_style else "auto"},
-        ),
+    """A boto3 S3 client that retries throttling and broken connections by itself.
+
+    Raises:
+        SourceError: when the AWS configuration, or the endpoint in it, is wrong.
+    """
+    config = Config(
+        signature_version="s3v4",  # also for presigned links, which newer regions insist on
+        max_pool_connections=settings.connections,
+        connect_timeout=min(10.0, settings.timeout_seconds),
+        read_timeout=settings.timeout_seconds,
+        retries={"mode": "adaptive", "max_attempts": 6},
+        s3={"addressing_style": "path" if settings.path_style else "auto"},
     )
+    try:
+        return session_for(settings).client("s3", endpoint_url=settings.endpoint_url, config=config)
+    except ValueError as error:  # also for an endpoint of AWS's own variables and files
+        raise SourceError(
+            f"{error}; the endpoint must begin with http:// or https:// "
+            "(DAM_DEDUP_S3__ENDPOINT_URL, AWS_ENDPOINT_URL or the AWS configuration)"
+        ) from error
 
 
 def storage_options(settings: S3Settings) -> dict[str, str]:
