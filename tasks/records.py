@@ -91,6 +91,7 @@ class Listing:
     Attributes:
         file: names what the key leads to, where several keys may lead to one file (links).
         linked: whether the key is a symbolic link to it.
+        restored: whether it is in an archive, and can be read for the time being.
     """
 
     key: str
@@ -100,6 +101,7 @@ class Listing:
     storage_class: str | None = None
     file: str | None = None
     linked: bool = False
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class Probe:
     content_type: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] | None = field(default_factory=dict)
+    storage_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ UNREADABLE = "unreadable"
 #: The same where the storage failed in a way that may pass (throttled, timed out, unreachable).
 #: Where there are many of these, the scan itself waits and tries again.
 UNANSWERED = "storage_error"
+#: Why an object is left out whose bytes are in an archive. It is read once it is restored.
+ARCHIVED = "archived"
 #: The failures that the next scan tries again; images with other failures wait for new bytes.
 NOT_SHOWN = [UNANSWERED, UNREADABLE]
 
@@ -44,6 +46,7 @@ def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
         "etag": probe.etag,
         "size": probe.size,
         "last_modified": probe.last_modified,
+        "storage_class": probe.storage_class,
     }
     beside: dict[str, list[str]] = {}
     for stem in {key, key.removesuffix(PurePosixPath(key).suffix)}:
@@ -201,7 +204,7 @@ def label_of(tags: dict[str, str], metadata: dict[str, str], names: list[str]) -
 
 def _skip_reason(head: bytes, kind: str | None) -> str | None:
     if not head:
-        return "archived"
+        return ARCHIVED
     if kind in PILLOW_FORMATS:
         return None
     return f"format_{kind}" if kind else "not_an_image"

@@ -18,7 +18,7 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import SourceError
 from tasks.progress import Progress, silent
-from tasks.queries.objects import UNREADABLE, asset_row, is_sidecar, is_wanted, own_places
+from tasks.queries.objects import ARCHIVED, UNREADABLE, asset_row, is_sidecar, is_wanted, own_places
 from tasks.records import Listing, Scan, asset_id, now
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.sources.base import Source
@@ -43,7 +43,10 @@ _LISTING_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "last_modified": pl.Datetime("us", "UTC"),
     "storage_class": pl.String,
     "link": pl.Boolean,
+    "restored": pl.Boolean,
 }
+#: Classes of S3 whose objects cannot be read before somebody restores them.
+_ARCHIVES = ["GLACIER", "DEEP_ARCHIVE"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
         added, changed, removed = diff(listed, known, everything=scan.refresh_metadata)
         removed = _really_removed(removed, source)
         _check_listing(listed, known, removed, settings.source.minimum_listing, scan)
+        changed = pl.concat([changed, _out_of_the_archive(listed, known, changed)])
         changed = pl.concat([changed, _readable_again(catalog, source, listed, added, changed)])
         sidecars = _sidecars(listed)
         changed = pl.concat([changed, _sidecar_changes(listed, added, changed, removed)])
@@ -96,6 +100,8 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
                 done += part.height
                 progress("sync", done, work.height)
         _mark_removed(catalog, removed)
+        moved = _moved(listed, known, work)
+        catalog.upsert("assets", pa_table(moved.to_dicts(), schema.STORAGE_CLASS))
     counts = SyncCounts(
         listed.height,
         added.height,
@@ -146,6 +152,7 @@ def known_assets(catalog: Catalog, source: Source) -> pl.DataFrame:
     if source.prefix:
         where += f" AND starts_with(key, {quote(source.prefix)})"
     columns = ["key", "asset_id", "etag", "size", "last_modified", "removed_at"]
+    columns += ["storage_class", "skipped"]
     return catalog.read("assets", columns, where)
 
 
@@ -170,6 +177,31 @@ def diff(
     changed = (both if everything else both.filter(~same)).select(listed.columns)
     removed = live.join(listed, on="asset_id", how="anti")
     return added, changed, removed
+
+
+def _out_of_the_archive(
+    listed: pl.DataFrame, known: pl.DataFrame, changed: pl.DataFrame
+) -> pl.DataFrame:
+    """Unchanged assets that could not be read in their archive, and can be now."""
+    archived = known.filter(pl.col("removed_at").is_null() & (pl.col("skipped") == ARCHIVED))
+    there = pl.col("storage_class").is_in(_ARCHIVES).fill_null(value=False)
+    return (
+        listed.filter(pl.col("restored") | ~there)
+        .join(archived, on="asset_id", how="semi")
+        .join(changed, on="asset_id", how="anti")
+    )
+
+
+def _moved(listed: pl.DataFrame, known: pl.DataFrame, work: pl.DataFrame) -> pl.DataFrame:
+    """Unchanged assets (asset_id, storage_class) that a lifecycle rule moved to another class."""
+    before = known.filter(pl.col("removed_at").is_null()).select("asset_id", "storage_class")
+    return (
+        listed.select("asset_id", "storage_class")
+        .join(before, on="asset_id", suffix="_known")
+        .filter(pl.col("storage_class").ne_missing(pl.col("storage_class_known")))
+        .select("asset_id", "storage_class")
+        .join(work, on="asset_id", how="anti")
+    )
 
 
 def _readable_again(
@@ -207,6 +239,7 @@ def _frame(page: list[Listing], source: Source) -> pl.DataFrame:
             "last_modified": [item.last_modified for item in page],
             "storage_class": [item.storage_class for item in page],
             "link": [item.linked for item in page],
+            "restored": [item.restored for item in page],
             "file": [item.file for item in page],
         },
         schema=_LISTING_SCHEMA | {"file": pl.String},

@@ -130,7 +130,7 @@ class S3Source:
     def list_pages(self) -> Iterator[list[Listing]]:
         """All objects below the prefix, a page of at most 1,000 at a time."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=self.prefix
+            Bucket=self.bucket, Prefix=self.prefix, OptionalObjectAttributes=["RestoreStatus"]
         )
         try:
             for page in pages:
@@ -141,6 +141,7 @@ class S3Source:
                         size=item["Size"],
                         last_modified=item["LastModified"],
                         storage_class=item.get("StorageClass"),
+                        restored="RestoreExpiryDate" in item.get("RestoreStatus", {}),
                     )
                     for item in page.get("Contents", [])
                 ]
@@ -176,6 +177,7 @@ class S3Source:
             content_type=found.get("ContentType"),
             metadata={name.lower(): _decode(value) for name, value in found["Metadata"].items()},
             tags=self._tags(key),
+            storage_class=found.get("StorageClass", "STANDARD"),  # S3 leaves that one out
         )
 
     def read(self, key: str, etag: str, limit: int) -> bytes:

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 
 from tasks.catalog import schema
 from tasks.errors import AssetGoneError, SourceError, TransientSourceError
+from tasks.queries.objects import look_at
 from tasks.records import Probe
 from tasks.reporting.summarize import measure_coverage
 from tasks.requests import ScanRequest
@@ -319,6 +321,49 @@ def test_tags_that_may_not_be_read_are_not_taken_for_none(dam: Dam) -> None:
     dam.client.delete_bucket_policy(Bucket=dam.bucket)
     assert chosen(fq=["-tags.embargo:yes"]) == (["free.jpg"], {"filtered": 1})
     assert counts(dam.sync()) == (2, 0, 0, 0, 2)
+
+
+def test_what_is_archived_is_read_once_it_is_restored(
+    dam: Dam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived = {"a.jpg", "b.jpg"}
+    classes = dict.fromkeys(["a.jpg", "b.jpg"], "GLACIER") | {"c.jpg": "STANDARD"}
+    restored: set[str] = set()
+    list_pages, probe = S3Source.list_pages, S3Source.probe
+
+    def listed(self: S3Source) -> Any:
+        for page in list_pages(self):
+            yield [
+                replace(one, storage_class=classes[one.key], restored=one.key in restored)
+                for one in page
+            ]
+
+    def probed(self: S3Source, key: str) -> Probe:
+        found = probe(self, key)
+        return replace(found, head=b"") if key in archived else found
+
+    monkeypatch.setattr(S3Source, "list_pages", listed)
+    monkeypatch.setattr(S3Source, "probe", probed)
+    dam.put(*classes)
+    dam.sync()
+    shut = {"a.jpg": "archived", "b.jpg": "archived", "c.jpg": None}
+    assert dam.known("skipped") == shut
+    assert counts(dam.sync()) == (3, 0, 0, 0, 3)
+
+    restored.add("a.jpg")  # for some days
+    classes["b.jpg"] = "STANDARD_IA"  # copied out of the archive by its owner: for good
+    classes["c.jpg"] = "DEEP_ARCHIVE"  # by a lifecycle rule: nothing but its class is another
+    archived.clear()
+    assert counts(dam.sync()) == (3, 0, 2, 0, 1)
+    assert dam.known("skipped") == dict.fromkeys(shut)
+    assert dam.known("storage_class") == classes
+    assert counts(dam.sync()) == (3, 0, 0, 0, 3)
+
+
+def test_an_event_sets_the_storage_class(dam: Dam) -> None:
+    dam.put("a.jpg")
+    source = S3Source(f"s3://{dam.bucket}", dam.settings.s3, dam.client)
+    assert look_at(source, "a.jpg", dam.settings)["storage_class"] == "STANDARD"
 
 
 def test_include_and_exclude(dam: Dam) -> None:
