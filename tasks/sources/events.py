@@ -94,7 +94,8 @@ def parse_lines(text: str | bytes) -> tuple[list[ObjectEvent], list[str]]:
     try:
         return parse_events(text), []
     except EventError:
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        lines = [(at, line) for at, line in enumerate(plain.splitlines(), 1) if line.strip()]
         if len(text) > MAX_BYTES or len(lines) < 2:
             raise
         found: list[ObjectEvent] = []
