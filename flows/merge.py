@@ -13,7 +13,8 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 
 from flows.artifacts import key_of
-from flows.telling import MERGE_WAITING, run_name, tell_server
+from flows.receipts import mail_merge, mail_purge, mail_undo
+from flows.telling import MAIL_FAILED, MERGE_WAITING, run_name, tell_server
 from reports.merge import merge_headline, merge_markdown, undo_headline, undo_markdown
 from tasks import steps
 from tasks.errors import MergeError
@@ -49,6 +50,7 @@ def merge_plan(request: MergeRequest) -> dict[str, Any]:
     create_markdown_artifact(
         merge_markdown(outcome), key=key_of(known, "merge"), description=merge_headline(outcome)
     )
+    tell_unsent(known, mail_merge(known, outcome, by=request.approved_by))
     refuse_nothing_done([outcome])
     return as_data(outcome)  # type: ignore[no-any-return]
 
@@ -62,6 +64,7 @@ def merge_approved() -> list[dict[str, Any]]:
         create_markdown_artifact(
             merge_markdown(outcome), key=key_of(known, "merge"), description=merge_headline(outcome)
         )
+        tell_unsent(known, mail_merge(known, outcome, by="schedule", scheduled=True))
     if not outcomes:
         create_markdown_artifact(NOTHING, key=key_of(known, "merge"), description=NOTHING)
     tell_overdue(known)
@@ -78,6 +81,12 @@ def tell_overdue(known: Settings) -> None:
             f"{found.since:%d %B %Y}; plans {', '.join(found.plans)}"
         )
         tell_server(MERGE_WAITING, known, said)
+
+
+def tell_unsent(known: Settings, why: str) -> None:
+    """Send an event where a receipt could not be mailed; what was merged stays merged."""
+    if why:
+        tell_server(MAIL_FAILED, known, why)
 
 
 def refuse_nothing_done(outcomes: Sequence[merge.MergeOutcome]) -> None:
@@ -116,6 +125,7 @@ def undo_merge(request: UndoRequest) -> list[dict[str, Any]]:
     create_markdown_artifact(
         undo_markdown(outcomes), key=key_of(known, "undo"), description=undo_headline(outcomes)
     )
+    tell_unsent(known, mail_undo(known, outcomes, by=request.undone_by))
     return [as_data(outcome) for outcome in outcomes]
 
 
@@ -147,6 +157,7 @@ def empty_quarantine(request: EmptyRequest) -> list[dict[str, Any]]:
         dry_run=request.dry_run,
         progress=steps.progress_bar(),
     )
+    tell_unsent(known, mail_purge(known, removed, by=request.emptied_by))
     return [as_data(entry) for entry in removed]
 
 

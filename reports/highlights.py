@@ -172,6 +172,20 @@ def merged_words(summary: Summary) -> list[str]:
     return said
 
 
+def since_words(summary: Summary) -> str:
+    """What merges did since the last mail or scan, in one line; nothing where they did nothing."""
+    since, text = summary.since, words.text
+    said = []
+    if since.groups:
+        groups, size = words.counted(since.groups, "group"), words.human_bytes(since.moved)
+        said.append(text("since.merged", groups=groups, bytes=size))
+    if since.undone:
+        said.append(text("since.undone", groups=words.counted(since.undone, "group")))
+    if since.freed:
+        said.append(text("since.freed", bytes=words.human_bytes(since.freed)))
+    return text("since.and").join(said)
+
+
 def above_words(summary: Summary) -> list[str]:
     """The caps that one merge of the whole plan would be stopped by, as one sentence or none."""
     return words.cap_words("plan", summary.plan.above if summary.plan else {})

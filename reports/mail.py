@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 from functools import cache
@@ -19,6 +20,7 @@ from reports.highlights import (
     narrow,
     openings,
     others,
+    since_words,
     theirs,
     top_groups,
 )
@@ -27,7 +29,7 @@ from tasks.records import Receipt, digest
 from tasks.settings import MailSettings
 from tasks.summary import Summary
 
-__all__ = ["HTML_LIMIT", "PICTURE_LIMIT", "narrow", "scan_mail"]
+__all__ = ["HTML_LIMIT", "PICTURE_LIMIT", "letter", "narrow", "scan_mail"]
 
 #: Bytes of the HTML; some programs cut off what is beyond 100 kB.
 HTML_LIMIT = 80_000
@@ -56,7 +58,14 @@ def scan_mail(
         to: the recipients.
         part: whether the summary holds only what is the reader's.
     """
-    mail = _headers(summary, settings, to)
+    mail = letter(
+        (summary.collection, summary.source),
+        f"{news(summary)}: {headline(summary)}",
+        summary.finished,
+        summary.scan_id,
+        settings,
+        to,
+    )
     values = _values(summary, receipts, to, part=part)
     values["unsubscribe"] = next(iter(settings.unsubscribe), "")
     pictures: dict[str, tuple[str, bytes]] = {}
@@ -74,24 +83,40 @@ def scan_mail(
     return mail
 
 
-def _headers(summary: Summary, settings: MailSettings, to: Sequence[str]) -> EmailMessage:
+def letter(
+    collection: tuple[str, str],
+    subject: str,
+    when: datetime,
+    name: str,
+    settings: MailSettings,
+    to: Sequence[str],
+) -> EmailMessage:
+    """A mail about a collection, still without text.
+
+    Args:
+        collection: its name and its source.
+        subject: what the subject says after the collection's name.
+        when: the mail's date.
+        name: of what it tells: the same mail sent twice has the same id.
+        settings: who sends it, and how it can be stopped.
+        to: the recipients.
+    """
+    title, source = collection
     mail = EmailMessage()
     domain = _domain(settings.sender)
     # Header values with a line break are refused by EmailMessage: no header can be injected.
-    mail["Subject"] = f"[{summary.collection}] {news(summary)}: {headline(summary)}"
+    mail["Subject"] = f"[{title}] {subject}"
     mail["From"] = settings.sender
     mail["To"] = ", ".join(to)
-    mail["Date"] = format_datetime(summary.finished)
+    mail["Date"] = format_datetime(when)
     # The same mail sent twice has the same id: the second copy is known as one.
-    mail["Message-ID"] = f"<{summary.scan_id}.{digest(*to)[:16]}@{domain}>"
+    mail["Message-ID"] = f"<{name}.{digest(*to)[:16]}@{domain}>"
     # All mails of a collection answer one that never was: reading programs keep them together.
-    thread = f"<{digest('collection', summary.collection, summary.source)[:16]}.thread@{domain}>"
+    thread = f"<{digest('collection', title, source)[:16]}.thread@{domain}>"
     mail["In-Reply-To"] = thread
     mail["References"] = thread
-    mail["Thread-Topic"] = f"Duplicates in {summary.collection}"
-    mail["List-Id"] = (
-        f"Duplicates in {summary.collection} <{summary.collection}.dam-dedup.{domain}>"
-    )
+    mail["Thread-Topic"] = f"Duplicates in {title}"
+    mail["List-Id"] = f"Duplicates in {title} <{title}.dam-dedup.{domain}>"
     mail["Auto-Submitted"] = "auto-generated"
     if settings.unsubscribe:
         mail["List-Unsubscribe"] = ", ".join(f"<{one}>" for one in settings.unsubscribe)
@@ -124,6 +149,7 @@ def _values(
         "above": above_words(summary),
         # A reviewer's part has no share in what merges of the whole collection did.
         "merged": [] if part else merged_words(summary),
+        "since": "" if part else since_words(summary),
         "decisions": decisions(summary, to),
         # The signed page of a mail's only reader; nobody gets another's.
         "page": pages.get(to[0]) if len(to) == 1 else None,

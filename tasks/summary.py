@@ -60,6 +60,22 @@ class MergedBytes:
 
 
 @dataclass(frozen=True, slots=True)
+class MergedSince:
+    """What merges did since the last mail, or since the last scan where none was mailed.
+
+    Attributes:
+        groups: that were merged, with ``moved`` bytes that left their place.
+        undone: groups that were undone.
+        freed: bytes that were removed for good; none where the bucket keeps versions.
+    """
+
+    groups: int = 0
+    moved: int = 0
+    undone: int = 0
+    freed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """All a renderer needs of one scan.
 
@@ -91,6 +107,7 @@ class Summary:
         planned: the scan's merge plan (:class:`~tasks.merging.rules.plans.Plan`), if there is one.
         cost_per_gb_month: what storage costs.
         merged: where the bytes are that merges moved or removed until then.
+        since: what merges did since the last mail.
         decidable: ids of groups on which nobody could decide when they were last reported, because
             they were too young or under embargo, say, and on which somebody can now.
         search: mode, recall, best, sample, ranked, neighbours (see :class:`SearchNote`).
@@ -130,6 +147,7 @@ class Summary:
     cost_per_gb_month: float = 0.023
     search: dict[str, str | float | int] = field(default_factory=dict)
     merged: MergedBytes = MergedBytes()
+    since: MergedSince = MergedSince()
     decidable: frozenset[str] = frozenset()
 
     @property

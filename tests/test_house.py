@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,3 +124,17 @@ def test_every_merge_action_has_its_words():
     words = json.loads((ROOT / "reports" / "texts" / "en.json").read_text("utf-8"))
     for action in Action:
         assert {f"press.{action.value}", f"line.{action.value}"} <= words.keys(), action
+
+
+def test_a_wheel_holds_every_package():
+    """Installed from a clone, a folder that is not named still imports: only a wheel lacks it."""
+    told = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    )
+    tops = {name.partition(".")[0] for name in told}
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for top in tops
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert told == there

@@ -36,7 +36,8 @@ def merge(
     settings, chosen = read_settings(catalog), split(groups)
 
     from deployments.cli.merge_output import show_merge
-    from deployments.cli.output import print_json, progress_bars
+    from deployments.cli.output import print_json, progress_bars, warn
+    from flows.receipts import mail_merge
     from tasks.merging.merge import merge_plan
     from tasks.merging.rules.plans import as_data
 
@@ -48,6 +49,8 @@ def merge(
         print_json(as_data(outcome))
     else:
         show_merge(outcome)
+    if unsent := mail_merge(settings, outcome, by=by):
+        warn(unsent)
     if not outcome.complete:
         raise typer.Exit(1)
 
@@ -68,7 +71,8 @@ def undo(
     settings = read_settings(catalog)
 
     from deployments.cli.merge_output import show_undo
-    from deployments.cli.output import print_json, progress_bars
+    from deployments.cli.output import print_json, progress_bars, warn
+    from flows.receipts import mail_undo
     from tasks.merging.rules.plans import as_data
     from tasks.merging.undo import undo_merge
 
@@ -78,6 +82,8 @@ def undo(
         print_json([as_data(one) for one in outcomes])
     else:
         show_undo(outcomes)
+    if unsent := mail_undo(settings, outcomes, by=by):
+        warn(unsent)
     if any(one.state in {"left", "failed"} for one in outcomes):
         raise typer.Exit(1)
 

@@ -62,7 +62,8 @@ def empty(
     settings = read_settings(catalog)
 
     from deployments.cli.merge_output import show_quarantine
-    from deployments.cli.output import print_json, progress_bars
+    from deployments.cli.output import print_json, progress_bars, warn
+    from flows.receipts import mail_purge
     from tasks.errors import MergeError
     from tasks.merging.quarantine import empty_quarantine
     from tasks.merging.rules.plans import as_data
@@ -79,5 +80,7 @@ def empty(
         print_json([as_data(entry) for entry in found])
     else:
         show_quarantine(found)
+    if unsent := mail_purge(settings, found, by=by):
+        warn(unsent)
     if any(entry.state == "failed" for entry in found):
         raise typer.Exit(1)

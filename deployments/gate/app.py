@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from deployments.gate import schemas
 from deployments.gate.api import native_routes
 from deployments.gate.compat import compat_routes
+from deployments.gate.done import DoneRoutes
 from deployments.gate.forms import BODY_LIMIT, Form, parse_form
 from deployments.gate.health import upkeep_routes
 from deployments.gate.keys import Keys
@@ -118,6 +119,7 @@ def create_app(
             include_in_schema=False,
         )
         app.include_router(pictures.router, include_in_schema=False)
+        app.include_router(DoneRoutes(service.settings).router, include_in_schema=False)
     return app
 
 

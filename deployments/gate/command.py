@@ -84,6 +84,10 @@ def link(
     reviewer: Annotated[
         str, typer.Option("--reviewer", help="Who decides with it; written into the audit.")
     ],
+    done: Annotated[
+        bool,
+        typer.Option("--done", help="Instead: to all that was merged at its source, to undo it."),
+    ] = False,
     catalog: CatalogUri = None,
 ) -> None:
     """Print the signed link at which a reviewer decides on a plan.
@@ -91,14 +95,17 @@ def link(
     Whoever has the link decides in the reviewer's name: send it to nobody else.
 
         dam-dedup link latest --reviewer anna@example.org
+
+        dam-dedup link latest --reviewer anna@example.org --done
     """
     settings = read_settings(catalog)
 
-    from tasks.merging.approvals import sign_link
+    from tasks.merging.approvals import sign_link, sign_undo_link
     from tasks.merging.journal import read_plan
     from tasks.session import open_catalog
 
-    typer.echo(sign_link(settings, read_plan(open_catalog(settings), plan_id), reviewer))
+    sign = sign_undo_link if done else sign_link
+    typer.echo(sign(settings, read_plan(open_catalog(settings), plan_id), reviewer))
 
 
 def _replan(settings: Settings) -> Replan | None:

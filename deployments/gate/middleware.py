@@ -21,7 +21,7 @@ from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_PAGES = "/review/"
+_PAGES = ("/review/", "/done/")
 _COMPATIBLE = ("/api/cores/", "/solr/")
 _UNEXPECTED = "The program failed, and has logged why. Please tell whoever runs it."
 _BUSY = "Another process is writing to the catalog just now. Nothing was decided."

@@ -22,6 +22,8 @@ _BANDS, _STEPS, _LOWEST = 32, 6.0, -14.0
 _FINE, _MIDDLE = np.linspace(0.65, 0.95, 8), np.linspace(0.3, 0.6, 8)
 _COARSE = np.linspace(0.05, 0.2, 8)
 _CENTRES = (np.arange(_BANDS) + 0.5) / _BANDS
+#: Power below which there is noise and no detail, a logarithm: rounding to levels alone has -3.6.
+_NOISE = 0.0
 #: Spectra are of whole pictures: of two that share less than this they are of different things.
 _SHARE = 0.95
 #: Turned further than this from a quarter turn, rows are no rows, degrees.
@@ -86,10 +88,19 @@ def _lost(left: Bands, right: Bands, scale: float) -> tuple[float, float]:
     """The loss at the fine end and in the middle; ``scale``: right's pixels for one of left's."""
     of_left, of_right = (1.0, 1 / scale) if scale >= 1 else (scale, 1.0)
 
-    def apart(at: Bands) -> float:
-        one = np.interp(at * of_left, _CENTRES, left)
-        two = np.interp(at * of_right, _CENTRES, right)
-        return float((one - two).mean())
+    def levels(at: Bands) -> tuple[Bands, Bands]:
+        return (
+            np.interp(at * of_left, _CENTRES, left),
+            np.interp(at * of_right, _CENTRES, right),
+        )
 
-    equal = apart(_COARSE)
-    return apart(_FINE) - equal, apart(_MIDDLE) - equal
+    one, two = levels(_COARSE)
+    equal = float((one - two).mean())
+
+    def loss(at: Bands) -> float:
+        one, two = levels(at)
+        if max(one.mean(), two.mean()) < _NOISE:
+            return 0.0  # soft light and gradients: neither has anything so fine
+        return float((one - two).mean()) - equal
+
+    return loss(_FINE), loss(_MIDDLE)

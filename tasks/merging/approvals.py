@@ -1,4 +1,4 @@
-"""Approval links: who may decide on which plan, signed, for a while."""
+"""Signed links, for a while: who may decide on which plan, and who may undo what was merged."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from tasks.settings import Settings
 
 #: Keeps these signatures apart from any other that is made with the same secret.
 _SALT = "dam-dedup approval link 1"
+#: A link that decides cannot undo, and one that undoes cannot decide.
+_UNDO_SALT = "dam-dedup undo link 1"
 _SECRET_LENGTH = 32
 
 
@@ -74,16 +76,46 @@ def sign_link(
         SettingsError: when address or secret are missing, or the secret is too short.
         MergeError: when the reviewer's name cannot be one.
     """
+    token = _token(settings, plan, reviewer, until, groups, _SALT)
+    return f"{_gate_url(settings)}/review/{token}"
+
+
+def sign_undo_link(
+    settings: Settings, plan: Plan, person: str, *, groups: Collection[str] | None = None
+) -> str:
+    """The address at which one person sees what was merged, and may undo it.
+
+    Args:
+        settings: where the pages are, the secret, and the life of a link.
+        plan: the plan that was merged.
+        person: recorded as who undid: whoever has the link is taken for this person.
+        groups: ids of the only groups of this plan that are shown and may be undone; None: those
+            of every plan of the plan's source, for an owner of the collection.
+
+    Raises:
+        SettingsError: when address or secret are missing, or the secret is too short.
+        MergeError: when the person's name cannot be one.
+    """
+    token = _token(settings, plan, person, None, groups, _UNDO_SALT)
+    return f"{_gate_url(settings)}/done/{token}"
+
+
+def _gate_url(settings: Settings) -> str:
     url = settings.merge.gate_url
     if not url:
         raise SettingsError(
             "approval links need the address of the approval pages: set DAM_DEDUP_MERGE__GATE_URL "
             "to where `dam-dedup gate` is reached, e.g. https://dam.example.org/dedup"
         )
-    return f"{url.rstrip('/')}/review/{_token(settings, plan, reviewer, until, groups)}"
+    return url.rstrip("/")
 
 
-def read_token(settings: Settings, token: str) -> Claim:
+def read_undo_token(settings: Settings, token: str) -> Claim:
+    """What the token of a link for undoing says; raises as :func:`read_token` does."""
+    return read_token(settings, token, _UNDO_SALT)
+
+
+def read_token(settings: Settings, token: str, salt: str = _SALT) -> Claim:
     """What a link's token says, once its signature and its age are checked.
 
     Raises:
@@ -92,7 +124,7 @@ def read_token(settings: Settings, token: str) -> Claim:
     """
     life = timedelta(days=settings.merge.link_days)
     try:
-        said, signed = _serializer(settings).loads(
+        said, signed = _serializer(settings, salt).loads(
             token, max_age=int(life.total_seconds()), return_timestamp=True
         )
         claim = _claim(said, signed + life)
@@ -132,6 +164,7 @@ def _token(
     reviewer: str,
     until: datetime | None,
     groups: Collection[str] | None,
+    salt: str,
 ) -> str:
     name = " ".join(reviewer.split())
     if not name or not name.isprintable():
@@ -146,7 +179,7 @@ def _token(
     }
     if groups is not None:
         said["scope"] = _bits(plan, groups).hex()
-    return str(_serializer(settings).dumps(said))
+    return str(_serializer(settings, salt).dumps(said))
 
 
 def _bits(plan: Plan, groups: Collection[str]) -> bytes:
@@ -158,10 +191,10 @@ def _bits(plan: Plan, groups: Collection[str]) -> bytes:
     return bytes(found)
 
 
-def _serializer(settings: Settings) -> URLSafeTimedSerializer:
+def _serializer(settings: Settings, salt: str = _SALT) -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(
         check_secret(settings),
-        salt=_SALT,
+        salt=salt,
         signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
     )
 

@@ -51,6 +51,7 @@ class Quarantined:
         state: ``kept``, ``expired``, ``released`` (its original is back; it goes after a while),
             ``left`` (an undo could not put it back: it is never removed); after emptying
             ``purged`` or ``failed``.
+        run_id: of the emptying, under which the journal has it.
     """
 
     plan_id: str
@@ -62,6 +63,7 @@ class Quarantined:
     until: datetime
     state: str
     why: str = ""
+    run_id: str = ""
 
 
 def list_quarantine(settings: Settings, plan_id: str = "") -> list[Quarantined]:
@@ -228,7 +230,7 @@ def _purge_in_turn(
         sum(1 for outcome in outcomes if outcome.state == "purged"),
         len(due),
     )
-    return outcomes
+    return [replace(entry, run_id=run.id) for entry in outcomes]
 
 
 def _end_release(operator: Operator, number: int) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -53,6 +54,7 @@ class UndoOutcome:
 
     Attributes:
         state: ``undone``, ``left`` (changed since), ``failed`` or, of a dry run, ``would undo``.
+        run_id: under which the journal has it; empty of a dry run.
     """
 
     operation: str
@@ -60,6 +62,7 @@ class UndoOutcome:
     key: str
     state: str
     why: str = ""
+    run_id: str = ""
 
 
 def undo_merge(
@@ -67,6 +70,7 @@ def undo_merge(
     target: str,
     *,
     by: str,
+    groups: Collection[str] | None = None,
     dry_run: bool = False,
     progress: Progress = silent,
 ) -> list[UndoOutcome]:
@@ -76,6 +80,7 @@ def undo_merge(
         settings: where the catalog and the bucket are.
         target: ``PLAN``, ``PLAN/GROUP``, ``PLAN/GROUP/NUMBER``, or ``GROUP`` alone.
         by: who undoes; for the audit.
+        groups: ids of the only groups of the plan that may be undone; None: all.
         dry_run: only say what would be undone.
         progress: told how many operations are looked at.
 
@@ -97,6 +102,8 @@ def undo_merge(
             stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         events = read_events(catalog, plan)
         todo = _todo(plan, events, group_id, number)
+        if groups is not None:
+            todo = [one for one in todo if one[0].group_id in groups]
         if todo and not dry_run:
             store.capabilities = probe(store)
             if not store.capabilities.writable:
@@ -118,7 +125,7 @@ def undo_merge(
                         catalog, settings, run, group, numbers, Operator(store, group, last)
                     )
             progress("undo", at + 1, len(todo))
-        return outcomes
+        return outcomes if dry_run else [replace(end, run_id=run.id) for end in outcomes]
 
 
 def find_target(catalog: Catalog, target: str) -> tuple[Plan, str | None, int | None]:

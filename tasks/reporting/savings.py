@@ -70,7 +70,7 @@ def merged_bytes(settings: Settings, source: str, at: datetime) -> MergedBytes:
     there, purged = copies.filter(event=DONE), copies.filter(event=PURGED)
     gone = ends.filter((pl.col("kind") == OperationKind.DELETE.value) & (pl.col("event") == DONE))
     removed = int(gone["bytes"].sum())
-    versioned = removed > 0 and _keeps_versions(source, settings)
+    versioned = removed > 0 and keeps_versions(source, settings)
     moved = there.group_by("plan_id").agg(pl.col("at").min())
     ending = [end for end in (_end(catalog, *row) for row in moved.iter_rows()) if end is not None]
     return MergedBytes(
@@ -99,7 +99,7 @@ def _row(catalog: Catalog, settings: Settings, plan: Plan, last: dict[str, str])
         return int(chosen["bytes"].sum())
 
     removed = count(DONE, OperationKind.DELETE)
-    versioned = removed > 0 and _keeps_versions(plan.source, settings)
+    versioned = removed > 0 and keeps_versions(plan.source, settings)
     return {
         "plan": plan.id,
         "planned": sum(
@@ -117,7 +117,7 @@ def _row(catalog: Catalog, settings: Settings, plan: Plan, last: dict[str, str])
     }
 
 
-def _keeps_versions(source: str, settings: Settings) -> bool:
+def keeps_versions(source: str, settings: Settings) -> bool:
     """Whether the bucket keeps what is deleted; one that cannot be asked counts as such."""
     store = open_store(source, settings)
     try:

@@ -41,10 +41,11 @@ from tasks.reporting.history import (
     was_refused,
 )
 from tasks.reporting.plan_view import with_plan
+from tasks.reporting.receipts import merged_since
 from tasks.reporting.savings import merged_bytes
 from tasks.session import filter_sql, open_catalog, open_source
 from tasks.settings import Settings
-from tasks.summary import Coverage, Summary
+from tasks.summary import Coverage, MergedSince, Summary
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,8 @@ def summarize_scan(
     thumbnails, small = _pictures(catalog, groups, members, scan.settings.delivery.page_groups)
     if not coverage.adds_up:
         log.error("coverage does not add up: %s", coverage)
+    past, mailed = past_scans(live, before=scan), last_mailed(live, scan)
+    last = mailed or (past["started"][-1] if past.height else None)
     return Summary(
         scan_id=scan.id,
         kind=scan.kind,
@@ -131,8 +134,8 @@ def summarize_scan(
         plan=note,
         calibrated=_calibrated(catalog, scan),
         shares=share_groups(catalog, scan, members.select("group_id", "asset_id")),
-        past=past_scans(live, before=scan),
-        mailed=last_mailed(live, scan),
+        past=past,
+        mailed=mailed,
         realised=realised_bytes(live, ended),
         tables=tables,
         lost=lost,
@@ -143,6 +146,7 @@ def summarize_scan(
         cost_per_gb_month=scan.settings.merge.cost_per_gb_month,
         search=read_search(catalog, scan),
         merged=merged_bytes(scan.settings, scan.source, ended),
+        since=merged_since(scan.settings, scan.source, last, ended) if last else MergedSince(),
         decidable=_decidable(live, scan, groups),
     )
 

@@ -12,7 +12,7 @@ from deployments.bootstrap import pause_schedules
 from deployments.doctor import examine
 from tasks.settings import load_settings
 from tasks.sources.s3 import client_for
-from tests.flows.deployed import BUCKET, Place, Prefect, assets, groups, put_pictures, until
+from tests.flows.deployed import BUCKET, Place, Prefect, assets, groups, mails, put_pictures, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 PAIRS = 20
@@ -89,7 +89,7 @@ def test_a_worker_is_looked_at_and_a_name_given_by_hand_stays(prefect: Prefect) 
 
 @pytest.mark.browser
 def test_approved_in_the_prefect_ui_from_the_mail(
-    prefect: Prefect, mailed_plan: tuple[str, str]
+    place: Place, prefect: Prefect, mailed_plan: tuple[str, str]
 ) -> None:
     pytest.importorskip("playwright")
     if not Path("/usr/bin/chromium").exists():
@@ -127,3 +127,6 @@ def test_approved_in_the_prefect_ui_from_the_mail(
     assert prefect.wait(undo, "Completed", "Failed") == "Completed"
     assert assets() == before
     assert "2 undone" in prefect.artifacts(undo)["photos-undo"]["data"]
+    told = [mail["Subject"] for mail in mails(place)]
+    for said in ("Merged 1 group: 1 file", "Undone: 1 file"):
+        assert any(said in subject for subject in told), told

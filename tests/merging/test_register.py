@@ -15,6 +15,12 @@ from tasks.session import open_store
 from tests.merging.test_late_hands import POLICY, other_catalog, png
 
 
+def of_bucket(site: Any) -> Any:
+    """The site's settings, with its bucket as their source."""
+    source = site.settings.source.model_copy(update={"uri": f"s3://{site.bucket}"})
+    return site.settings.model_copy(update={"source": source})
+
+
 def test_every_catalog_that_merges_is_known(
     make_site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -23,7 +29,7 @@ def test_every_catalog_that_merges_is_known(
     for key in ("a/1.png", "b/1.png"):
         site.put(key, png(1), ContentType="image/png")
     source = f"s3://{site.bucket}"
-    assert list(doctor._merging(site.settings, source)) == []
+    assert list(doctor._merging(of_bucket(site))) == []
     for where in (site, other):
         where.list()
         plan = where.plan(policy=POLICY % ('"a/"', "quarantine"), again=True)
@@ -34,7 +40,7 @@ def test_every_catalog_that_merges_is_known(
     folders = [str(Path(where.settings.catalog.uri).resolve()) for where in (other, site)]
     assert [one.place.partition(":")[2] for one in found] == folders, "the last one first"
     assert found[0].fence > found[1].fence > 0
-    (finding,) = doctor._merging(site.settings, source)
+    (finding,) = doctor._merging(of_bucket(site))
     assert finding.state == "good"
     assert all(folder in finding.detail for folder in folders)
     assert finding.detail.index("this one") > finding.detail.index(folders[1])
@@ -52,5 +58,5 @@ def test_an_older_release_does_not_merge_beside_a_newer_one(make_site: Any) -> N
     with pytest.raises(MergeError, match=r"release 9\.0 merges in .* s3://far/catalog.*upgrade"):
         site.merge(plan)
     assert site.keys() == ["a/1.png", "b/1.png"]
-    (finding,) = doctor._merging(site.settings, f"s3://{site.bucket}")
+    (finding,) = doctor._merging(of_bucket(site))
     assert finding.state == "bad"

@@ -157,6 +157,7 @@ def test_stages_are_timed(filled):
         "embed",
         "propose",
         "verify",
+        "prove",
         "group",
         "screen",
         "plan",
