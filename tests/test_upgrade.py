@@ -105,12 +105,19 @@ def test_the_merge_of_the_old_release_is_undone(site: Site) -> None:
 
 
 def test_the_open_plan_of_the_old_release_is_approved_and_merged(site: Site) -> None:
+    """Once a scan has compared its originals, which that release did not."""
     catalog = open_catalog(site.settings)
     told = site.told["plans"][site.told["open"]]
     plan = read_plan(catalog, site.told["open"])
     assert plan.hash == told["hash"]
     assert [group.keeper for group in plan.groups] == [one["keeper"] for one in told["groups"]]
     decide(site.settings, plan.id, "approve", by="ben")
+    before = site.listed()
+    for group in merge_plan(site.settings, plan.id, by="ben").groups:
+        assert group.state == "refused"
+        assert "not compared at full size yet, scan again" in group.why
+    assert site.listed() == before
+    run_scan(ScanRequest(kind=Kind.INCREMENTAL), site.settings)
     outcome = merge_plan(site.settings, plan.id, by="ben")
     assert outcome.complete
     assert [one.state for one in outcome.groups] == ["merged"] * 3
@@ -130,6 +137,7 @@ def test_a_release_with_another_form_of_plans_carries_the_open_plan_on(
     plan = read_plan(open_catalog(site.settings), site.told["open"])
     assert (plan.form, plan.quarantine_days) == (1, 7)
     decide(site.settings, plan.id, "approve", by="ben")
+    run_scan(ScanRequest(kind=Kind.INCREMENTAL), site.settings)
     assert merge_plan(site.settings, plan.id, by="ben").complete
     undone = undo_merge(site.settings, site.told["merged"], by="ben")
     assert {one.state for one in undone} == {"undone"}

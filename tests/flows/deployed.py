@@ -103,8 +103,14 @@ def put_pictures(first: int, number: int, label: str = "test") -> None:
     client = client_for(load_settings().s3)
     rng = np.random.default_rng(first)
     for name in range(first, first + number):
-        small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        image = Image.fromarray(small).resize((640, 480), Image.Resampling.BICUBIC)
+        # Coarse and fine shapes: a copy that is made smaller loses the fine ones, and is known by it.
+        shapes = [
+            Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).resize(
+                (640, 480), Image.Resampling.BICUBIC
+            )
+            for size in ((6, 8, 3), (240, 320, 3))
+        ]
+        image = Image.blend(*shapes, 0.3)
         for key, copy in ((f"{name}.jpg", image), (f"web/{name}.jpg", image.resize((320, 240)))):
             body = io.BytesIO()
             copy.save(body, "JPEG", quality=85)
