@@ -22,7 +22,7 @@ from reports.mail import narrow, scan_mail
 from reports.page import report_page, totals
 from reports.picture import overview_picture
 from reports.table import alerts_json, coverage_csv, groups_json, pairs_csv, tables
-from tasks.errors import DeliveryError, IncompleteScanError
+from tasks.errors import IncompleteScanError
 from tasks.intake.screen import ScreenCounts, screen_assets
 from tasks.merging.plan import plan_scan
 from tasks.preflight import preflight
@@ -239,7 +239,7 @@ def tell(run: Runner, scan: Scan, mails: list[EmailMessage]) -> Post:
         try:
             refused += run(send_mail, scan, mail)
             sent += 1
-        except DeliveryError as error:
+        except Exception as error:  # whatever its type, the scan is done and its report is kept
             log.error("the report is delivered, the mail to %s is not: %s", mail["To"], error)
             failed.append(f"to {mail['To']}: {error}")
     whole = scan.dry_run or sent == len(mails)

@@ -86,18 +86,31 @@ class SearchNote:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One object as a listing shows it."""
+    """One object as a listing shows it.
+
+    Attributes:
+        file: names what the key leads to, where several keys may lead to one file (links).
+        linked: whether the key is a symbolic link to it.
+        restored: whether it is in an archive, and can be read for the time being.
+    """
 
     key: str
     etag: str
     size: int
     last_modified: datetime
     storage_class: str | None = None
+    file: str | None = None
+    linked: bool = False
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one small request tells of an object: its head bytes and its metadata."""
+    """What one small request tells of an object: its head bytes and its metadata.
+
+    Attributes:
+        tags: None where they may not be read, which is not the same as none.
+    """
 
     head: bytes
     etag: str
@@ -106,7 +119,8 @@ class Probe:
     version_id: str | None = None
     content_type: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] | None = field(default_factory=dict)
+    storage_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from tasks.catalog.catalog import Catalog, quote
-from tasks.catalog.filters import render_filter
+from tasks.catalog.filters import select_sql
 from tasks.catalog.lease import LEASE_SECONDS
 from tasks.dedup.cross_filter import OTHER, OWN, with_side
 from tasks.errors import SettingsError
@@ -98,7 +98,7 @@ def live_sql(source: str, prefix: str = "", where: str = "") -> str:
     if prefix:
         parts.append(f"starts_with(key, {quote(prefix)})")
     if where.strip():
-        parts.append(render_filter(where))
+        parts.append(select_sql(where))
     return " AND ".join(f"({part})" for part in parts)
 
 
@@ -137,7 +137,7 @@ def filter_sql(scan: Scan) -> str:
     """The condition that a scan's filters make, on either side of it; empty for all assets."""
     if not scan.where:  # all, with or without another side
         return ""
-    return " OR ".join(render_filter(text) for text in (scan.where, scan.across) if text)
+    return " OR ".join(select_sql(text) for text in (scan.where, scan.across) if text)
 
 
 def read_sides(catalog: Catalog, scan: Scan, assets: pl.DataFrame) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +32,25 @@ def _split(value: Any) -> Any:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _expanded(value: Any) -> Any:
+    """A path with its ``~`` and ``$NAME`` put in: all that use the setting then mean one place."""
+    if not isinstance(value, str | Path) or "://" in str(value):
+        return value
+    text = os.path.expandvars(Path(value).expanduser()) if str(value) else str(value)
+    if left := re.search(r"\$(\{\w+\}|[A-Za-z_]\w*)", text):
+        raise ValueError(f"the variable {left[0]} in it is not set")
+    return text
+
+
+def _web_address(value: str | None) -> str | None:
+    if value and not re.match(r"https?://[^/]", value):
+        raise ValueError(f"it begins with no scheme; write http://{value} or https://{value}")
+    return value
+
+
+#: A folder, a file, or an address as s3://bucket/prefix.
+Place = Annotated[str, BeforeValidator(_expanded)]
+FilePath = Annotated[Path, BeforeValidator(_expanded)]
 Words = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 Pauses = Annotated[list[Annotated[int, Field(ge=0)]], NoDecode, BeforeValidator(_split)]
 
@@ -42,7 +62,9 @@ class _Part(BaseModel):
 class S3Settings(_Part):
     """How to reach S3."""
 
-    endpoint_url: str | None = Field(None, description="URL of an S3 server other than AWS")
+    endpoint_url: Annotated[str | None, AfterValidator(_web_address)] = Field(
+        None, description="URL of an S3 server other than AWS"
+    )
     region: str | None = Field(None, description="Region of the buckets; none: as AWS's tools say")
     path_style: bool = Field(
         False, description="Name the bucket in the path, not in the host name, as many servers want"
@@ -66,7 +88,7 @@ class S3Settings(_Part):
 class SourceSettings(_Part):
     """Which assets there are."""
 
-    uri: str | None = Field(
+    uri: Place | None = Field(
         None,
         description="What is scanned where nothing else is named: s3://bucket/prefix or a folder",
     )
@@ -177,7 +199,7 @@ class MatchSettings(_Part):
 class CatalogSettings(_Part):
     """Where the catalog is."""
 
-    uri: str = Field("var/catalog", description="A folder, or s3://bucket/prefix")
+    uri: Place = Field("var/catalog", description="A folder, or s3://bucket/prefix")
     busy_seconds: float = Field(
         300, ge=0, description="Seconds to wait while another process writes to the catalog"
     )
@@ -195,7 +217,7 @@ class CatalogSettings(_Part):
 class DeliverySettings(_Part):
     """Where documents go."""
 
-    folder: Path | None = Field(
+    folder: FilePath | None = Field(
         Path("var/reports"), description="Folder that gets the documents of each scan"
     )
     bucket: str | None = Field(
@@ -326,7 +348,7 @@ class MailSettings(_Part):
 class MergeSettings(_Part):
     """What is done with duplicates; without a policy they are only reported."""
 
-    policy: Path | None = Field(
+    policy: FilePath | None = Field(
         None, description="Policy file (YAML): what is done with duplicates; none: only reported"
     )
     gate_url: str | None = Field(

@@ -219,3 +219,28 @@ def test_an_old_name_is_read_and_the_new_one_told(
 def test_old_names_are_no_settings_of_today() -> None:
     assert not RENAMED.keys() & variables().keys()
     assert set(RENAMED.values()) <= variables().keys()
+
+
+def test_paths_mean_one_place(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env.setenv("HOME", str(tmp_path))
+    env.setenv("PLACE", str(tmp_path / "there"))
+    env.setenv("DAM_DEDUP_CATALOG__URI", "~/catalog")
+    env.setenv("DAM_DEDUP_DELIVERY__FOLDER", "$PLACE/reports")
+    env.setenv("DAM_DEDUP_MERGE__POLICY", "${PLACE}/policy.yaml")
+    env.setenv("DAM_DEDUP_SOURCE__URI", "~/photos")
+    found = load_settings()
+    assert found.catalog.uri == str(tmp_path / "catalog")
+    assert found.delivery.folder == tmp_path / "there" / "reports"
+    assert found.merge.policy == tmp_path / "there" / "policy.yaml"
+    assert found.source.uri == str(tmp_path / "photos")
+    env.setenv("DAM_DEDUP_CATALOG__URI", "s3://bucket/~$x")
+    assert load_settings().catalog.uri == "s3://bucket/~$x"
+    env.setenv("DAM_DEDUP_CATALOG__URI", "$NOT_SET/catalog")
+    with pytest.raises(SettingsError, match=r"CATALOG__URI.*NOT_SET in it is not set"):
+        load_settings()
+
+
+def test_an_endpoint_without_a_scheme_is_told(env: pytest.MonkeyPatch) -> None:
+    env.setenv("DAM_DEDUP_S3__ENDPOINT_URL", "minio:9000")
+    with pytest.raises(SettingsError, match="write http://minio:9000 or https://minio:9000"):
+        load_settings()

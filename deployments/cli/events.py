@@ -54,16 +54,19 @@ def events(
     settings = read_settings(catalog)
 
     from tasks.intake.bucket_events import Follower
-    from tasks.sources.events import parse_events
+    from tasks.sources.events import parse_lines
     from tasks.sources.sqs import Queue
 
     with Follower(settings, source) as follower:
         if queue:
             drain(Queue(queue, settings.s3), follower, lambda one: _show(one, as_json), once=once)
             return
-        done = follower.follow(parse_events(_read(file)))
+        found, wrong = parse_lines(_read(file))
+        done = follower.follow(found)
     _show(done, as_json)
-    if not done.handled:
+    for one in wrong:
+        log.error("%s; the others are followed", one)
+    if wrong or not done.handled:
         raise typer.Exit(1)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 
 from deployments.gate import schemas
@@ -52,9 +53,15 @@ _Mode = Annotated[
 ]
 
 
+#: What the body of /update may hold beside an image.
+_UPDATE_FIELDS = ("id", "url", "source", "name", "etag", "analysis", "tags", "metadata")
+
+
 def native_routes(service: Service) -> APIRouter:
     """The routes of one gate."""
-    routes = APIRouter(tags=["gate"], responses=schemas.PROBLEMS)
+    routes = APIRouter(
+        tags=["gate"], responses=schemas.PROBLEMS, dependencies=[Depends(_only_known_parameters)]
+    )
     native = _Native(service)
     routes.add_api_route(
         "/analyze",
@@ -97,6 +104,35 @@ def native_routes(service: Service) -> APIRouter:
     return routes
 
 
+def _only_known_parameters(request: Request) -> None:
+    """Refuse a parameter that the route does not know: to ignore it would answer another question.
+
+    Raises:
+        Problem: naming it, and what may have been meant.
+    """
+    known = [str(one.alias) for one in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        _check_name(name, known, "parameter")
+
+
+def _only_known_fields(body: Body, *known: str) -> None:
+    document = body.document
+    if isinstance(document, dict) and "vector" in document and "vector" not in known:
+        return  # the body is what /analyze answered, and is checked as a whole
+    for name in document if isinstance(document, dict) else body.fields:
+        _check_name(name, known, "field of the body")
+
+
+def _check_name(name: str, known: Sequence[str], kind: str) -> None:
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1)
+    raise wrong(
+        f"there is no {kind} {name[:50]!r} here",
+        f"Send {near[0]}" if near else f"Known: {', '.join(sorted(known))}",
+    )
+
+
 class _Native:
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -112,6 +148,7 @@ class _Native:
         gate uses the same model.
         """
         async with self._service.body(request) as body:
+            _only_known_fields(body, "url")
             image = await self._image(body, url)
             if image is None:
                 raise wrong("there is no image", "Send an image, the part `file`, or a url")
@@ -158,6 +195,7 @@ class _Native:
         """
         question = self._question(source, where, fq, threshold, limit, offset, exclude, mode)
         async with self._service.body(request) as body:
+            _only_known_fields(body, "id", "url", "analysis")
             return await self._duplicates(body, id, url, question, fields)
 
     async def update(
@@ -179,6 +217,7 @@ class _Native:
         of a bucket the id is its key, and the object has to be there.
         """
         async with self._service.body(request) as body:
+            _only_known_fields(body, *_UPDATE_FIELDS)
             said = _texts(body)
             key = id or said.get("id", "")
             if not key:

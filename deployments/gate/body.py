@@ -76,6 +76,14 @@ async def read_body(
         Problem: 400, 408, 413, 415 or 429.
     """
     before = 0
+    packed = request.headers.get("content-encoding", "identity").strip().lower()
+    if packed != "identity":
+        raise Problem(
+            415,
+            "wrong_type",
+            f"the body is compressed ({packed[:50]}), which is not read here",
+            "Send it as it is, without Content-Encoding",
+        )
     try:
         try:
             async with asyncio.timeout(limits.upload_seconds):
@@ -100,6 +108,13 @@ def parse_body(data: bytes, content_type: str, limits: GateSettings) -> Body:
     kind = head.get_content_type()
     if not data:
         return Body()
+    if not content_type and data.lstrip()[:1] in (b"{", b"["):  # no image begins so
+        raise Problem(
+            415,
+            "wrong_type",
+            "the body has no Content-Type, and looks like JSON",
+            "Send Content-Type: application/json, or an image",
+        )
     if kind in {"application/json", "text/json"}:
         return Body(document=read_json(data))
     if kind == _FORM:

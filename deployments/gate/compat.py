@@ -21,7 +21,6 @@ from deployments.gate.cores import Collection, find_collection
 from deployments.gate.problems import Problem, wrong
 from deployments.gate.service import Service
 from deployments.gate.updates import Update, enter
-from tasks.catalog.fq import fq_to_sql
 from tasks.intake.update import remove_assets
 from tasks.records import Analysis, CheckQuestion
 
@@ -39,6 +38,13 @@ def compat_routes(service: Service) -> APIRouter:
             ("", compat.alive, ["GET"], "Whether the collection answers", {}),
             ("/", compat.alive, ["GET"], "Whether the collection answers", {}),
             ("/select", compat.select, ["GET"], "What is in the collection", schemas.SELECT),
+            (
+                "/select",
+                compat.select_posted,
+                ["POST"],
+                "What is in the collection",
+                schemas.SELECT_BODY,
+            ),
             (
                 "/analyze",
                 compat.analyze_url,
@@ -87,11 +93,16 @@ class _Compat:
 
     async def select(self, collection: str, request: Request) -> JSONResponse:
         """Documents by filter, sorted, in pages or with a cursor."""
-        started = time.perf_counter()
-        chosen = find_collection(collection, self._service.settings)
-        wanted = words.read_select(_params(request), self._service.settings.gate.page_rows)
-        page = await self._service.run(lambda: chosen.page(wanted))
-        return _answer(started, page)
+        return await self._select(collection, _params(request))
+
+    async def select_posted(self, collection: str, request: Request) -> JSONResponse:
+        """The same with parameters in a form, for those too long for an address."""
+        async with self._service.body(request) as body:
+            if body.document is not None or body.file is not None:
+                raise wrong(
+                    "the parameters are not a form", "Send application/x-www-form-urlencoded"
+                )
+            return await self._select(collection, _params(request, body))
 
     async def analyze_url(self, collection: str, request: Request) -> JSONResponse:
         """The analysis of the image at ``input.url``."""
@@ -112,12 +123,18 @@ class _Compat:
         With ``rank.by.id`` the document itself comes first, with score 1.
         """
         async with self._service.body(request) as body:
-            return await self._duplicate(collection, _params(request, body))
+            if body.document is not None:
+                raise wrong(
+                    "the parameters are not a form",
+                    "Send application/x-www-form-urlencoded, or an image",
+                )
+            return await self._duplicate(collection, _params(request, body), body.file)
 
     async def update(self, collection: str, request: Request) -> JSONResponse:
         """Add documents, or delete some; what is done is seen at once, committed or not."""
         started = time.perf_counter()
         chosen = find_collection(collection, self._service.settings)
+        _params(request).check(words.UPDATING)
         async with self._service.body(request) as body:
             for document in _documents(body.document):
                 if set(document) == {"delete"}:
@@ -128,9 +145,17 @@ class _Compat:
 
     # ---- inside ------------------------------------------------------------------------------
 
+    async def _select(self, collection: str, params: Params) -> JSONResponse:
+        started = time.perf_counter()
+        chosen = find_collection(collection, self._service.settings)
+        wanted = words.read_select(params, self._service.settings.gate.page_rows)
+        page = await self._service.run(lambda: chosen.page(wanted))
+        return _answer(started, page)
+
     async def _analyze(self, collection: str, params: Params, body: Body) -> JSONResponse:
         started = time.perf_counter()
         find_collection(collection, self._service.settings)
+        params.check(words.ANALYSING)
         image = body.file
         if image is None and params.last("input.data"):
             image = read_data_uri(params.last("input.data"), self._service.settings.gate)
@@ -141,16 +166,18 @@ class _Compat:
         analysis = await self._service.analyze(image)
         return _answer(started, {"outputs": self._service.document(analysis)})
 
-    async def _duplicate(self, collection: str, params: Params) -> JSONResponse:
+    async def _duplicate(
+        self, collection: str, params: Params, sent: bytes | None = None
+    ) -> JSONResponse:
         started = time.perf_counter()
         settings = self._service.settings
         chosen = find_collection(collection, settings)
-        rank = words.read_rank(params, settings)
-        where = fq_to_sql(rank.fq)
+        rank = words.read_rank(params, settings, sent=sent is not None)
+        where = await self._service.run(lambda: chosen.filter_of(rank.fq))
         if rank.id:
             response = await self._by_id(chosen, rank, where)
         else:
-            analysis = await self._ranked(rank)
+            analysis = await self._ranked(rank, sent)
             checked = await self._service.check(
                 analysis, _question(chosen, rank, where, rank.start, rank.rows)
             )
@@ -173,7 +200,9 @@ class _Compat:
         best = 1.0 if passes else max((one.score for one in checked.found), default=0.0)
         return words.response(checked.total + before, rank.start, docs, best)
 
-    async def _ranked(self, rank: Rank) -> Analysis:
+    async def _ranked(self, rank: Rank, sent: bytes | None) -> Analysis:
+        if sent is not None:
+            return await self._service.analyze(sent)
         if rank.preprocessed:
             return await self._service.read_document(_output(read_json(rank.preprocessed)))
         if rank.data:

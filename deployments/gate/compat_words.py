@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,34 @@ from tasks.settings import Settings
 
 #: The clients' names of facts, and ours.
 _NAMES = {"id": "key", "filename": "name"}
-_SORTS = {"id", "name", "filename", "size", "last_modified", "width", "height", "format", "label"}
+_SORTS = {
+    "id",
+    "name",
+    "filename",
+    "size",
+    "last_modified",
+    "width",
+    "height",
+    "format",
+    "label",
+} | {"score"}
 _LOWEST = 0.5
 _MOST_START = 10_000_000
 _NO_FILTER = {"off", "false", "none", "0", "no"}
 _YES, _NO = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 _STRONG = {"high", "strong", "max", "3"}
+#: Parameters that every route takes, and that change nothing here. The last is what the other
+#: service's public client sends for ``q=*:*``.
+_ANYWHERE = {"wt", "indent", "omitHeader", "_", "commit", "softCommit", "overwrite", "q*:*"}
+_PAGING = {"fq", "fl", "rows", "start", "sort"}
+_SELECTING = {"q", "cursorMark", *_PAGING}
+_BY = {f"rank.by.{name}" for name in ("id", "url", "data", "preprocessed")}
+_HOW = {f"rank.{name}" for name in ("threshold", "treshold", "approximate", "smartfilter")}
+_RANKING = {"input.data", *_BY, *_HOW, *_PAGING}
+ANALYSING = {"input.data", "input.url", "modules.apply"}
+UPDATING = {"commitWithin"}
+#: Where the spelling of a document's own fields is kept, by their names in lower case.
+_SPELT = "dam-dedup-spelt"
 _SENT = {"id", "import", "_version_", "tags", "metadata"}
 
 
@@ -38,6 +61,21 @@ class Params:
         """All values."""
         return [text for key, text in self._pairs if key == name]
 
+    def check(self, known: Collection[str]) -> None:
+        """Refuse parameters that are not known: to ignore one would answer another question.
+
+        Raises:
+            Problem: naming the first, and what may have been meant.
+        """
+        for name, _ in self._pairs:
+            if name in known or name in _ANYWHERE:
+                continue
+            near = difflib.get_close_matches(name, [*known], n=1)
+            raise wrong(
+                f"there is no parameter {name[:50]!r} here",
+                f"Send {near[0]}" if near else f"Known: {', '.join(sorted(known))}",
+            )
+
     def number(self, name: str, default: int, most: int) -> int:
         """A parameter as a whole number, 0 or more.
 
@@ -52,14 +90,17 @@ class Params:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """The parameters of ``/select``."""
+    """The parameters of ``/select``.
+
+    Attributes:
+        sort: columns, the first one first, each with whether it falls.
+    """
 
     fq: tuple[str, ...]
     rows: int
     start: int
     fl: tuple[str, ...]
-    sort: str
-    descending: bool
+    sort: tuple[tuple[str, bool], ...]
     cursor: str
 
 
@@ -86,43 +127,60 @@ def read_select(params: Params, most: int) -> Select:
         Problem: naming the one that is wrong.
     """
     queries = [text for text in (params.last("q"), *params.all("fq")) if text.strip() not in _ALL]
-    sort, descending = _sort(params.last("sort").strip() or "id asc")
+    params.check(_SELECTING)
+    # Where nothing is ranked, all scores are the same.
+    sort = tuple(one for one in _sorts(params.last("sort")) if one[0] != "score")
+    sort = sort or (("key", False),)
     cursor = params.last("cursorMark").strip()
     start = params.number("start", 0, _MOST_START)
-    if cursor and (sort != "key" or start):
+    if cursor and (len(sort) > 1 or sort[0][0] != "key" or start):
         raise wrong("a cursor goes by id alone, without start", "Send sort=id asc with cursorMark")
     rows = params.number("rows", 10, most)
-    return Select(tuple(queries), rows, start, _fl(params), sort, descending, cursor)
+    return Select(tuple(queries), rows, start, _fl(params), sort, cursor)
 
 
 _ALL = {"", "*:*", "*"}
 
 
-def read_rank(params: Params, settings: Settings) -> Rank:
+def read_rank(params: Params, settings: Settings, *, sent: bool = False) -> Rank:
     """The parameters of ``/duplicate``.
+
+    Args:
+        params: as they came.
+        settings: with the threshold and the largest page.
+        sent: whether the request brings an image of its own.
 
     Raises:
         Problem: naming the one that is wrong.
     """
+    params.check(_RANKING)
+    # The other service's documentation spells it so, and its clients do.
+    threshold = params.last("rank.threshold") or params.last("rank.treshold")
     rank = Rank(
         id=params.last("rank.by.id"),
         url=params.last("rank.by.url"),
         data=params.last("rank.by.data") or params.last("input.data"),
         preprocessed=params.last("rank.by.preprocessed"),
-        threshold=_threshold(params.last("rank.threshold"), settings.match.threshold),
+        threshold=_threshold(threshold, settings.match.threshold),
         mode=_mode(params.last("rank.approximate"), params.last("rank.smartfilter")),
         fq=tuple(text for text in params.all("fq") if text.strip() not in _ALL),
         rows=params.number("rows", 10, settings.gate.page_rows),
         start=params.number("start", 0, _MOST_START),
         fl=_fl(params),
     )
-    if sum(bool(one) for one in (rank.id, rank.url, rank.data, rank.preprocessed)) != 1:
+    if sum(bool(one) for one in (sent, rank.id, rank.url, rank.data, rank.preprocessed)) != 1:
         raise wrong(
             "there is no image, or more than one",
-            "Send one of rank.by.id, rank.by.url, rank.by.preprocessed",
+            "Send one of rank.by.id, rank.by.url, rank.by.preprocessed, or an image",
         )
-    if params.last("sort").strip() not in {"", "score desc"}:
-        raise wrong("duplicates are sorted by score", "Leave sort out, or send sort=score desc")
+    if _sorts(params.last("sort") or "score desc") not in (
+        (("score", True),),
+        (("score", True), ("key", False)),
+    ):
+        raise wrong(
+            "duplicates are sorted by score, then by id",
+            "Leave sort out, or send sort=score desc, id asc",
+        )
     return rank
 
 
@@ -143,7 +201,7 @@ def finding_doc(finding: Finding, fl: tuple[str, ...]) -> dict[str, Any]:
 
 def row_doc(row: dict[str, Any], fl: tuple[str, ...], *, score: float | None) -> dict[str, Any]:
     """An asset as a document; further fields of its update come back under their own names."""
-    sent = _map(row.get("metadata"))
+    sent = _sent(_map(row.get("metadata")))
     whole = {**sent, **{name: as_json(value) for name, value in row.items() if name != "key"}}
     whole |= {"id": row["key"], "filename": row.get("name")}
     whole["metadata"], whole["tags"] = sent, _map(row.get("tags"))
@@ -173,7 +231,27 @@ def stored_fields(document: dict[str, Any]) -> dict[str, str]:
         if name == "image" and text.startswith("data:"):
             continue
         found[name] = text
-    return found
+    # Names of user metadata are kept in lower case, as S3 hands them out.
+    spelt = {name.lower(): name for name in found if name != name.lower()}
+    return found | ({_SPELT: json.dumps(spelt)} if spelt else {})
+
+
+def _sent(facts: dict[str, Any]) -> dict[str, Any]:
+    """A document's own fields as they were sent: lists as lists, and under their own names."""
+    spelt = _map(facts.get(_SPELT))
+    return {
+        spelt.get(name, name): _unlisted(value) for name, value in facts.items() if name != _SPELT
+    }
+
+
+def _unlisted(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+        return found if isinstance(found, list) else value
+    return value
 
 
 def _map(value: Any) -> dict[str, Any]:
@@ -187,6 +265,13 @@ def _fl(params: Params) -> tuple[str, ...]:
     if len(listed) > 100:
         raise wrong("fl names too many fields", "Name 100 at most")
     return tuple(dict.fromkeys(listed))
+
+
+def _sorts(text: str) -> tuple[tuple[str, bool], ...]:
+    found = [_sort(part.strip()) for part in text.split(",") if text.strip()]
+    if len(found) > len(_SORTS):
+        raise wrong("sort names too many fields", "Name each field once")
+    return tuple(found)
 
 
 def _sort(text: str) -> tuple[str, bool]:

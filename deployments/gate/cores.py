@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import polars as pl
 from deployments.gate.compat_words import Select, response, row_doc
 from deployments.gate.problems import Problem, wrong
 from tasks.catalog.catalog import Catalog, quote
-from tasks.catalog.filters import render_filter
+from tasks.catalog.filters import select_sql
 from tasks.catalog.fq import fq_to_sql
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
@@ -57,18 +58,33 @@ class Collection:
     def page(self, wanted: Select) -> dict[str, Any]:
         """One page of documents; where a cursor was sent, also the cursor of the next page."""
         catalog = open_catalog(self.settings)
-        where = self._sql(fq_to_sql(wanted.fq))
+        where = self._sql(self.filter_of(wanted.fq))
         if wanted.rows == 0:
             found = response(catalog.count("assets", where), wanted.start, [], None)
             return {**found, **({"nextCursorMark": wanted.cursor} if wanted.cursor else {})}
         if wanted.cursor:
             return self._after(catalog, where, wanted)
-        keys = catalog.read("assets", list(dict.fromkeys([wanted.sort, "key"])), where)
-        keys = keys.sort(
-            [wanted.sort, "key"], descending=[wanted.descending, False], nulls_last=True
-        )
+        by = dict(reversed([*wanted.sort, ("key", False)]))  # of a field named twice, the first
+        order = {name: by[name] for name, _ in [*wanted.sort, ("key", False)]}
+        keys = catalog.read("assets", [*order], where)
+        keys = keys.sort([*order], descending=[*order.values()], nulls_last=True)
         page = keys["key"].slice(wanted.start, wanted.rows).to_list()
         return response(keys.height, wanted.start, self._docs(catalog, page, wanted.fl), None)
+
+    def filter_of(self, fq: Sequence[str]) -> str:
+        """One filter of filter queries, which may name fields that documents brought themselves.
+
+        Raises:
+            FilterError: naming the query; also for a field that no document has.
+        """
+        return fq_to_sql(fq, own=self._has)
+
+    def _has(self, field: str) -> bool:
+        there = select_sql(f'metadata."{field.replace(chr(34), chr(34) * 2)}" IS NOT NULL')
+        return (
+            self.gated
+            and open_catalog(self.settings).count("assets", f"{self._sql('')} AND {there}") > 0
+        )
 
     def find(self, name: str, where: str) -> tuple[dict[str, Any], bool]:
         """An asset by key or asset id, and whether a filter lets it pass.
@@ -104,17 +120,17 @@ class Collection:
             if isinstance(query, str) and name is None and query.strip():
                 if query.strip() == "*:*":
                     return None
-                where = self._sql(fq_to_sql([query]))
+                where = self._sql(self.filter_of([query]))
                 return open_catalog(self.settings).read("assets", ["key"], where)["key"].to_list()
         raise wrong("the delete names nothing", 'Send {"delete": {"query": "*:*"}} or {"id": ...}')
 
     def _after(self, catalog: Catalog, where: str, wanted: Select) -> dict[str, Any]:
         total = catalog.count("assets", where)
-        rest = where
+        rest, falling = where, wanted.sort[0][1]
         if wanted.cursor != "*":
-            rest += f" AND key {'<' if wanted.descending else '>'} {quote(_key(wanted.cursor))}"
+            rest += f" AND key {'<' if falling else '>'} {quote(_key(wanted.cursor))}"
         keys = catalog.read("assets", ["key"], rest)["key"]
-        page = keys.sort(descending=wanted.descending).head(wanted.rows).to_list()
+        page = keys.sort(descending=falling).head(wanted.rows).to_list()
         mark = _mark(page[-1]) if page else wanted.cursor
         return {
             **response(total, 0, self._docs(catalog, page, wanted.fl), None),
@@ -137,7 +153,7 @@ class Collection:
         if source.prefix:
             parts.append(f"starts_with(key, {quote(source.prefix)})")
         if where:
-            parts.append(render_filter(where))
+            parts.append(select_sql(where))
         return " AND ".join(f"({part})" for part in parts)
 
 

@@ -307,6 +307,7 @@ def _form(**fields: str) -> dict[str, Any]:
     return {"requestBody": {"content": {_FORM: {"schema": schema}}}}
 
 
+SELECT_BODY = _form(q="*:* or a filter", fq="a filter", fl="fields", sort="id asc")
 COMPAT_ANALYZE = {"parameters": [_MODULES, _INPUT_URL]}
 COMPAT_ANALYZE_BODY = {
     "parameters": [_MODULES],

@@ -46,6 +46,9 @@ MOST_CHARACTERS = 4000
 _DEPTH = 10
 _INT32 = 2**31
 
+_TAGS_TOLD = "(tags IS NOT NULL)"
+_LABEL_TOLD = "(tags IS NOT NULL OR label IS NOT NULL)"
+
 _COMPARE: dict[type[exp.Expr], str] = {
     exp.EQ: "=",
     exp.NEQ: "<>",
@@ -102,6 +105,38 @@ def join_filters(*texts: str) -> str:
     """
     given = [text.strip() for text in texts if render_filter(text)]
     return given[0] if len(given) == 1 else " AND ".join(f"({text})" for text in given)
+
+
+def select_sql(text: str) -> str:
+    """The SQL that selects the assets of a user's filter, and none of which that cannot be said.
+
+    Tags that may not be read are null in the catalog. An embargo may be among them, so such an
+    asset is left out of every filter that names tags, negated or not. A label comes from tags too.
+
+    Raises:
+        FilterError: with the offending column or construct.
+    """
+    told = _told(text)
+    return f"({render_filter(text)} AND {told})" if told else render_filter(text)
+
+
+def names_tags(text: str) -> bool:
+    """Whether what a filter selects depends on tags, which not everybody may read.
+
+    Raises:
+        FilterError: with the offending column or construct.
+    """
+    return bool(_told(text))
+
+
+def _told(text: str) -> str:
+    if not render_filter(text):
+        return ""
+    columns = list(sqlglot.parse_one(text, dialect="postgres").find_all(exp.Column))
+    if any(column.table.lower() == "tags" for column in columns):
+        return _TAGS_TOLD
+    named = any(not column.table and column.name.lower() == "label" for column in columns)
+    return _LABEL_TOLD if named else ""
 
 
 def _first_line(error: SqlglotError) -> str:

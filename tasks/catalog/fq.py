@@ -10,8 +10,9 @@ is moved into each condition, with an ``OR ... IS NULL``.
 from __future__ import annotations
 
 import difflib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NoReturn
 
@@ -36,7 +37,11 @@ _WORDS = ("AND", "OR", "NOT")
 Conditions = list[tuple[str, str]]
 
 
-def fq_to_sql(fq: Sequence[str], moment: datetime | None = None) -> str:
+def fq_to_sql(
+    fq: Sequence[str],
+    moment: datetime | None = None,
+    own: Callable[[str], bool] = lambda _: False,
+) -> str:
     """One ``where`` filter that holds where all filter queries hold; empty when there are none.
 
     Understood: ``field:value``, ``field:"a phrase"``, ``field:IM?_*``, ``field:*``, ``*:*``,
@@ -46,13 +51,15 @@ def fq_to_sql(fq: Sequence[str], moment: datetime | None = None) -> str:
     Args:
         fq: the queries.
         moment: what ``NOW`` means; by default now.
+        own: whether a name that is no column is one of the collection's own fields, which are
+            kept as user metadata. One that holds a list has a value where an element is it.
 
     Raises:
         FilterError: naming the query, the character and what is wrong there.
     """
     if len(fq) > _MOST:
         raise FilterError(f"{len(fq)} filter queries; at most {_MOST} are taken")
-    readers = (_Reader(text, moment or now()) for text in fq if text.strip())
+    readers = (_Reader(text, moment or now(), own) for text in fq if text.strip())
     found = " AND ".join(reader.whole() for reader in readers)
     if len(found) > MOST_CHARACTERS:
         raise FilterError(f"the filter queries are longer than {MOST_CHARACTERS:,} characters")
@@ -62,7 +69,9 @@ def fq_to_sql(fq: Sequence[str], moment: datetime | None = None) -> str:
 class _Reader:
     """Reads one query from left to right."""
 
-    def __init__(self, text: str, moment: datetime) -> None:
+    def __init__(self, text: str, moment: datetime, own: Callable[[str], bool]) -> None:
+        self._own = own
+        self._lists: set[str] = set()
         self._text = text
         self._at = 0
         self._moment = moment
@@ -127,6 +136,10 @@ class _Reader:
         if dot and inner and table.lower() in MAPS:
             return f'{table.lower()}."{inner.replace(chr(34), chr(34) * 2)}"'
         known = _ALIASES.get(name.lower(), name.lower())
+        if known not in COLUMNS and self._own(name):
+            column = f'metadata."{name.replace(chr(34), chr(34) * 2)}"'
+            self._lists.add(column)
+            return column
         if known not in COLUMNS:
             near = difflib.get_close_matches(known, [*COLUMNS, *MAPS], n=1)
             meant = f"; did you mean {near[0]}{'.NAME' if near[0] in MAPS else ''}?" if near else ""
@@ -160,6 +173,8 @@ class _Reader:
         self._end_of_value()
         if not conditions:
             return f"{column} IS {'' if negated else 'NOT '}NULL"
+        if column in self._lists and conditions[0][0] == "=":
+            return _in_list(column, conditions[0][1], negated=negated)
         if not negated:
             parts = [f"{column} {sign} {literal}" for sign, literal in conditions]
             return parts[0] if len(parts) == 1 else f"({' AND '.join(parts)})"
@@ -292,6 +307,15 @@ class _Reader:
     def _refuse(self, what: str, at: int | None = None) -> NoReturn:
         where = (self._at if at is None else at) + 1
         raise FilterError(f"fq {self._text[:200]!r}, character {where}: {what}")
+
+
+def _in_list(column: str, literal: str, *, negated: bool) -> str:
+    """A text is the value, or one element of a list that is kept as JSON."""
+    element = json.dumps(literal[1:-1].replace("''", "'"))
+    like = _quote("[%" + re.sub(r"([\\%_])", r"\\\1", element) + "%]")
+    if negated:
+        return f"(({column} <> {literal} AND {column} NOT LIKE {like}) OR {column} IS NULL)"
+    return f"({column} = {literal} OR {column} LIKE {like})"
 
 
 def _kind(column: str) -> str:

@@ -81,6 +81,7 @@ ASSET_READING: list[pa.Field] = [
 ASSETS = pa.schema([*ASSET_LISTING, *ASSET_READING])
 LISTING = pa.schema(ASSET_LISTING)
 READING = pa.schema([ASSET_LISTING[0], *ASSET_READING])
+STORAGE_CLASS = pa.schema([ASSET_LISTING[0], pa.field("storage_class", pa.string())])
 TOMBSTONE = pa.schema([ASSET_LISTING[0], pa.field("removed_at", _TIME)])
 
 THUMBNAILS = pa.schema([_key("content"), pa.field("jpeg", pa.large_binary())])

@@ -36,7 +36,13 @@ def connect(settings: MailSettings) -> smtplib.SMTP:
         if settings.tls == "starttls":
             server.starttls(context=context)
     if settings.username and settings.password:
-        server.login(settings.username, settings.password.get_secret_value())
+        try:
+            server.login(settings.username, settings.password.get_secret_value())
+        except UnicodeError:  # its own message would show a part of the password
+            raise smtplib.SMTPException(
+                "DAM_DEDUP_MAIL__USERNAME or __PASSWORD holds characters that are not ASCII; "
+                "give this login a password of ASCII characters"
+            ) from None
     return server
 
 
@@ -68,7 +74,7 @@ def send(settings: MailSettings, mail: EmailMessage) -> list[str]:
                 refused = server.send_message(mail, to_addrs=left)
         except smtplib.SMTPRecipientsRefused as error:
             refused, last = error.recipients, error
-        except (OSError, smtplib.SMTPException) as error:
+        except Exception as error:  # a password that is not ASCII is a UnicodeError, for one
             last = error
             if not passing(error):
                 break

@@ -17,7 +17,7 @@ import polars as pl
 
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
-from tasks.catalog.filters import render_filter
+from tasks.catalog.filters import select_sql
 from tasks.dedup.verify import NEAR_SCORE, SIMILAR_SCORE
 from tasks.errors import CatalogError, PolicyError, SettingsError
 from tasks.intake.alerts import save_alerts
@@ -413,7 +413,7 @@ def _allowed(
     return {
         rule.name: frozenset(
             catalog.read(
-                "assets", ["asset_id"], f"asset_id IN ({listed}) AND {render_filter(rule.where)}"
+                "assets", ["asset_id"], f"asset_id IN ({listed}) AND {select_sql(rule.where)}"
             )["asset_id"]
         )
         for rule in policy.ingest.rules

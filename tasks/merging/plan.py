@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
-from tasks.catalog.filters import render_filter
+from tasks.catalog.filters import names_tags, select_sql
 from tasks.dedup.keepers import wraps
 from tasks.embedding.sidecar_facts import SidecarFacts
 from tasks.errors import MergeError, PolicyError
@@ -92,7 +92,12 @@ _FACTS = [
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """Where a plan is made: what all of its groups share."""
+    """Where a plan is made: what all of its groups share.
+
+    Attributes:
+        untold: ids of assets of which the policy's filters cannot say whether they select them,
+            for these filters name tags, and their tags may not be read.
+    """
 
     scan: Scan
     policy: Policy
@@ -103,6 +108,7 @@ class _Site:
     keepers: dict[str, str]
     values: dict[str, dict[str, str]]
     time: datetime
+    untold: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +298,15 @@ def _site(
         keepers=keepers,
         values=values,
         time=now(),
+        untold=_untold(catalog, policy, source.id),
     )
+
+
+def _untold(catalog: Catalog, policy: Policy, source: str) -> frozenset[str]:
+    if not any(names_tags(rule.where) for rule in policy.rules):
+        return frozenset()
+    where = f"source = {quote(source)} AND removed_at IS NULL AND tags IS NULL"
+    return frozenset(catalog.read("assets", ["asset_id"], where)["asset_id"])
 
 
 def _allowed(catalog: Catalog, scan: Scan, policy: Policy) -> dict[str, frozenset[str] | None]:
@@ -303,7 +317,7 @@ def _allowed(catalog: Catalog, scan: Scan, policy: Policy) -> dict[str, frozense
         if not rule.where:
             found[rule.name] = None
             continue
-        chosen = catalog.read("assets", ["asset_id"], f"({base}) AND {render_filter(rule.where)}")
+        chosen = catalog.read("assets", ["asset_id"], f"({base}) AND {select_sql(rule.where)}")
         found[rule.name] = frozenset(chosen["asset_id"])
     return found
 
@@ -390,6 +404,12 @@ def _plan_group(
     rule = _rule_for(site.policy, tier, members, allowed)
     states: dict[str, ObjectState] = {}
     refused = site.past.get(fingerprint(members), "")
+    unread = [member.key for member in members if member.asset_id in site.untold]
+    if unread and not refused:
+        refused = (
+            f"the policy's filters ask for tags, and those of {unread[0]!r} may not be read; "
+            "allow s3:GetObjectTagging and scan again"
+        )
     if rule.action is not Action.REPORT and not refused:
         if site.store is None:
             refused = (

@@ -26,6 +26,8 @@ UNREADABLE = "unreadable"
 #: The same where the storage failed in a way that may pass (throttled, timed out, unreachable).
 #: Where there are many of these, the scan itself waits and tries again.
 UNANSWERED = "storage_error"
+#: Why an object is left out whose bytes are in an archive. It is read once it is restored.
+ARCHIVED = "archived"
 #: The failures that the next scan tries again; images with other failures wait for new bytes.
 NOT_SHOWN = [UNANSWERED, UNREADABLE]
 
@@ -44,6 +46,7 @@ def look_at(source: Source, key: str, settings: Settings) -> dict[str, Any]:
         "etag": probe.etag,
         "size": probe.size,
         "last_modified": probe.last_modified,
+        "storage_class": probe.storage_class,
     }
     beside: dict[str, list[str]] = {}
     for stem in {key, key.removesuffix(PurePosixPath(key).suffix)}:
@@ -123,7 +126,8 @@ def asset_row(
 
     Returns:
         Columns of the assets table, and ``unread_sidecars``: the keys of those that could not be
-        read. An object that is no image, or that the store refuses to show, has the reason under
+        read. ``tags`` is null where they may not be read. An object that is no image, or that the
+        store refuses to show, has the reason under
         ``skipped``.
     """
     key = item["key"]
@@ -144,6 +148,8 @@ def asset_row(
     }
     if item["size"] == 0:
         return row | {"skipped": "folder" if key.endswith("/") else "zero_bytes"}
+    if item.get("link"):
+        return row | {"skipped": "link"}
     if is_sidecar(key):
         return row | {"skipped": "sidecar", "format": "xmp"}
     try:
@@ -170,8 +176,8 @@ def asset_row(
         "version_id": probe.version_id,
         "content_type": probe.content_type,
         "format": kind,
-        "label": label_of(probe.tags, probe.metadata, settings.source.label_keys),
-        "tags": json.dumps(probe.tags),
+        "label": label_of(probe.tags or {}, probe.metadata, settings.source.label_keys),
+        "tags": None if probe.tags is None else json.dumps(probe.tags),
         "metadata": json.dumps(probe.metadata),
         "sidecars": attached,
         "sidecar_xmp": json.dumps(said.fields),
@@ -198,7 +204,7 @@ def label_of(tags: dict[str, str], metadata: dict[str, str], names: list[str]) -
 
 def _skip_reason(head: bytes, kind: str | None) -> str | None:
     if not head:
-        return "archived"
+        return ARCHIVED
     if kind in PILLOW_FORMATS:
         return None
     return f"format_{kind}" if kind else "not_an_image"

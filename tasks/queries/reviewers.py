@@ -7,7 +7,7 @@ import logging
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
-from tasks.catalog.filters import render_filter
+from tasks.catalog.filters import select_sql
 from tasks.records import Scan
 from tasks.settings import Share
 
@@ -53,5 +53,5 @@ def share_sql(share: Share) -> str:
     if share.prefixes:
         parts.append(" OR ".join(f"starts_with(key, {quote(one)})" for one in share.prefixes))
     if share.where.strip():
-        parts.append(render_filter(share.where))
+        parts.append(select_sql(share.where))
     return " AND ".join(f"({part})" for part in parts)

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
+from tasks.catalog.filters import names_tags
 from tasks.dedup.links import find_links
 from tasks.dedup.originals import proof_rule
 from tasks.dedup.verify import calibration, rule_id
@@ -271,8 +272,12 @@ def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:
     place = _place(scan)
     columns = ["key", "asset_id", "skipped", "failed", "message", "content"]
     rows = catalog.read("assets", columns, place)
+    untold = pl.lit(False)
     if chosen := filter_sql(scan):
         inside = catalog.read("assets", ["asset_id"], f"({place}) AND ({chosen})")
+        if any(names_tags(text) for text in (scan.where, scan.across)):
+            unread = catalog.read("assets", ["asset_id"], f"({place}) AND tags IS NULL")
+            untold = pl.col("asset_id").is_in(unread["asset_id"].implode())
         filtered = ~pl.col("asset_id").is_in(inside["asset_id"].implode())
         if names_reading_column(
             f"{scan.where} {scan.across}"
@@ -285,6 +290,8 @@ def measure_coverage(catalog: Catalog, scan: Scan, seen: int) -> Coverage:
         .then(pl.struct(outcome=pl.lit("failed"), reason=pl.col("skipped")))
         .when(pl.col("skipped").is_not_null())
         .then(pl.struct(outcome=pl.lit("skipped"), reason=pl.col("skipped")))
+        .when(filtered & untold)
+        .then(pl.struct(outcome=pl.lit("skipped"), reason=pl.lit("tags_unread")))
         .when(filtered)
         .then(pl.struct(outcome=pl.lit("skipped"), reason=pl.lit("filtered")))
         .when(pl.col("failed").is_not_null())

@@ -18,11 +18,12 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import SourceError
 from tasks.progress import Progress, silent
-from tasks.queries.objects import UNREADABLE, asset_row, is_sidecar, is_wanted, own_places
+from tasks.queries.objects import ARCHIVED, UNREADABLE, asset_row, is_sidecar, is_wanted, own_places
 from tasks.records import Listing, Scan, asset_id, now
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.sources.base import Source
 from tasks.sources.collection import is_collection
+from tasks.sources.local import LocalSource
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ _WRITE_ROWS = 2000
 #: When this many objects or more are written at once and the storage refused to show every one of
 #: them, the fault is the source's (its permissions, say), and nothing is written.
 _REFUSALS = 20
+#: So many of the assets whose tags could not be read are asked at each sync whether they may be
+#: now. A grant may cover a part of the bucket, so one of them is too few.
+_TAG_SAMPLE = 10
 _LISTING_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "asset_id": pl.String,
     "key": pl.String,
@@ -38,7 +42,11 @@ _LISTING_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "size": pl.Int64,
     "last_modified": pl.Datetime("us", "UTC"),
     "storage_class": pl.String,
+    "link": pl.Boolean,
+    "restored": pl.Boolean,
 }
+#: Classes of S3 whose objects cannot be read before somebody restores them.
+_ARCHIVES = ["GLACIER", "DEEP_ARCHIVE"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,10 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
         listed = list_assets(source, scan, progress)
         known = known_assets(catalog, source)
         added, changed, removed = diff(listed, known, everything=scan.refresh_metadata)
+        removed = _really_removed(removed, source)
         _check_listing(listed, known, removed, settings.source.minimum_listing, scan)
+        changed = pl.concat([changed, _out_of_the_archive(listed, known, changed)])
+        changed = pl.concat([changed, _readable_again(catalog, source, listed, added, changed)])
         sidecars = _sidecars(listed)
         changed = pl.concat([changed, _sidecar_changes(listed, added, changed, removed)])
         work = pl.concat([added, changed]).sort("key")
@@ -89,6 +100,8 @@ def sync_assets(scan: Scan, progress: Progress = silent) -> SyncCounts:
                 done += part.height
                 progress("sync", done, work.height)
         _mark_removed(catalog, removed)
+        moved = _moved(listed, known, work)
+        catalog.upsert("assets", pa_table(moved.to_dicts(), schema.STORAGE_CLASS))
     counts = SyncCounts(
         listed.height,
         added.height,
@@ -128,8 +141,9 @@ def list_assets(source: Source, scan: Scan, progress: Progress = silent) -> pl.D
         keys = pl.concat(page["key"] for page in pages)
         served = {*keys, *keys.str.replace(r"\.[^./]*$", "")}
         pages.append(_frame([item for item in spare if item.key[:-4] in served], source))
-    frame = pl.concat(pages) if pages else pl.DataFrame(schema=_LISTING_SCHEMA)
-    return frame.unique("asset_id", keep="last").sort("key")
+    if not pages:
+        return pl.DataFrame(schema=_LISTING_SCHEMA)
+    return _without_links(pl.concat(pages).unique("asset_id", keep="last")).sort("key")
 
 
 def known_assets(catalog: Catalog, source: Source) -> pl.DataFrame:
@@ -138,6 +152,7 @@ def known_assets(catalog: Catalog, source: Source) -> pl.DataFrame:
     if source.prefix:
         where += f" AND starts_with(key, {quote(source.prefix)})"
     columns = ["key", "asset_id", "etag", "size", "last_modified", "removed_at"]
+    columns += ["storage_class", "skipped"]
     return catalog.read("assets", columns, where)
 
 
@@ -164,6 +179,56 @@ def diff(
     return added, changed, removed
 
 
+def _out_of_the_archive(
+    listed: pl.DataFrame, known: pl.DataFrame, changed: pl.DataFrame
+) -> pl.DataFrame:
+    """Unchanged assets that could not be read in their archive, and can be now."""
+    archived = known.filter(pl.col("removed_at").is_null() & (pl.col("skipped") == ARCHIVED))
+    there = pl.col("storage_class").is_in(_ARCHIVES).fill_null(value=False)
+    return (
+        listed.filter(pl.col("restored") | ~there)
+        .join(archived, on="asset_id", how="semi")
+        .join(changed, on="asset_id", how="anti")
+    )
+
+
+def _moved(listed: pl.DataFrame, known: pl.DataFrame, work: pl.DataFrame) -> pl.DataFrame:
+    """Unchanged assets (asset_id, storage_class) that a lifecycle rule moved to another class."""
+    before = known.filter(pl.col("removed_at").is_null()).select("asset_id", "storage_class")
+    return (
+        listed.select("asset_id", "storage_class")
+        .join(before, on="asset_id", suffix="_known")
+        .filter(pl.col("storage_class").ne_missing(pl.col("storage_class_known")))
+        .select("asset_id", "storage_class")
+        .join(work, on="asset_id", how="anti")
+    )
+
+
+def _readable_again(
+    catalog: Catalog,
+    source: Source,
+    listed: pl.DataFrame,
+    added: pl.DataFrame,
+    changed: pl.DataFrame,
+) -> pl.DataFrame:
+    """Unchanged assets whose tags could not be read, where a sample shows that they may be now."""
+    untold = catalog.read(
+        "assets",
+        ["asset_id"],
+        f"source = {quote(source.id)} AND removed_at IS NULL AND skipped IS NULL AND tags IS NULL",
+    )
+    waiting = listed.join(untold, on="asset_id", how="semi").join(
+        pl.concat([added, changed]), on="asset_id", how="anti"
+    )
+    for key in waiting.gather_every(max(1, waiting.height // _TAG_SAMPLE))["key"][:_TAG_SAMPLE]:
+        try:
+            if source.probe(key).tags is not None:
+                return waiting
+        except SourceError as error:
+            log.debug("%r says nothing of its tags: %s", key, error)
+    return waiting.clear()
+
+
 def _frame(page: list[Listing], source: Source) -> pl.DataFrame:
     return pl.DataFrame(
         {
@@ -173,9 +238,34 @@ def _frame(page: list[Listing], source: Source) -> pl.DataFrame:
             "size": [item.size for item in page],
             "last_modified": [item.last_modified for item in page],
             "storage_class": [item.storage_class for item in page],
+            "link": [item.linked for item in page],
+            "restored": [item.restored for item in page],
+            "file": [item.file for item in page],
         },
-        schema=_LISTING_SCHEMA,
+        schema=_LISTING_SCHEMA | {"file": pl.String},
     )
+
+
+def _without_links(frame: pl.DataFrame) -> pl.DataFrame:
+    """Listed objects, where all keys but one that lead to the same file are marked as links.
+
+    They are no duplicates: removing one frees nothing. A file's own name goes before a symbolic
+    link to it, then the first in order. The ETag says which is which, so that a link is looked at
+    as soon as it is the only name left.
+    """
+    frame = frame.sort("link", "key")
+    again = pl.col("file").is_not_null() & (pl.int_range(pl.len()).over("file") > 0)
+    return frame.with_columns(
+        link=again,
+        etag=pl.when(again).then(pl.col("etag") + "-link").otherwise(pl.col("etag")),
+    ).drop("file")
+
+
+def _really_removed(removed: pl.DataFrame, source: Source) -> pl.DataFrame:
+    """Removed assets without those below folders that could not be entered this time."""
+    for start in source.unlisted if isinstance(source, LocalSource) else []:
+        removed = removed.filter(~pl.col("key").str.starts_with(start))
+    return removed
 
 
 def _check_listing(

@@ -78,6 +78,38 @@ def parse_events(text: str | bytes) -> list[ObjectEvent]:
     return events_of(values)
 
 
+def parse_lines(text: str | bytes) -> tuple[list[ObjectEvent], list[str]]:
+    """The events of a pipe or file, whose lines may each be wrong without the others being so.
+
+    Nothing at all is no error: it is what ``aws sqs receive-message`` prints for an empty queue.
+
+    Returns:
+        The events, and of each line that holds no notification which it is and what is wrong.
+
+    Raises:
+        EventError: when it is one document of many lines, and wrong, or when it is too large.
+    """
+    if not text.strip():
+        return [], []
+    try:
+        return parse_events(text), []
+    except EventError:
+        plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        lines = [(at, line) for at, line in enumerate(plain.splitlines(), 1) if line.strip()]
+        if len(text) > MAX_BYTES or len(lines) < 2:
+            raise
+        found: list[ObjectEvent] = []
+        wrong = []
+        for number, line in lines:
+            try:
+                found += parse_events(line)
+            except EventError as error:
+                wrong.append(f"line {number}: {error}")
+        if len(wrong) == len(lines):  # not lines at all, but a document that is broken
+            raise
+        return found, wrong
+
+
 def events_of(value: Any) -> list[ObjectEvent]:
     """The events of a body as :func:`parse_events` reads them, from JSON that is parsed already."""
     found = []

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _GONE = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 _CHANGED = {"PreconditionFailed", "412"}
 _ARCHIVED = {"InvalidObjectState"}
-_TAGS_DENIED = {"AccessDenied", "403", "NotImplemented"}
+_TAGS_DENIED = {"AccessDenied", "403"}
 _PERMANENT = {"AccessDenied", "403", "NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
 
@@ -67,19 +67,26 @@ def session_for(settings: S3Settings) -> boto3.Session:
 
 
 def client_for(settings: S3Settings) -> S3Client:
-    """A boto3 S3 client that retries throttling and broken connections by itself."""
-    return session_for(settings).client(
-        "s3",
-        endpoint_url=settings.endpoint_url,
-        config=Config(
-            signature_version="s3v4",  # also for presigned links, which newer regions insist on
-            max_pool_connections=settings.connections,
-            connect_timeout=min(10.0, settings.timeout_seconds),
-            read_timeout=settings.timeout_seconds,
-            retries={"mode": "adaptive", "max_attempts": 6},
-            s3={"addressing_style": "path" if settings.path_style else "auto"},
-        ),
+    """A boto3 S3 client that retries throttling and broken connections by itself.
+
+    Raises:
+        SourceError: when the AWS configuration, or the endpoint in it, is wrong.
+    """
+    config = Config(
+        signature_version="s3v4",  # also for presigned links, which newer regions insist on
+        max_pool_connections=settings.connections,
+        connect_timeout=min(10.0, settings.timeout_seconds),
+        read_timeout=settings.timeout_seconds,
+        retries={"mode": "adaptive", "max_attempts": 6},
+        s3={"addressing_style": "path" if settings.path_style else "auto"},
     )
+    try:
+        return session_for(settings).client("s3", endpoint_url=settings.endpoint_url, config=config)
+    except ValueError as error:  # also for an endpoint of AWS's own variables and files
+        raise SourceError(
+            f"{error}; the endpoint must begin with http:// or https:// "
+            "(DAM_DEDUP_S3__ENDPOINT_URL, AWS_ENDPOINT_URL or the AWS configuration)"
+        ) from error
 
 
 def storage_options(settings: S3Settings) -> dict[str, str]:
@@ -123,7 +130,7 @@ class S3Source:
     def list_pages(self) -> Iterator[list[Listing]]:
         """All objects below the prefix, a page of at most 1,000 at a time."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=self.prefix
+            Bucket=self.bucket, Prefix=self.prefix, OptionalObjectAttributes=["RestoreStatus"]
         )
         try:
             for page in pages:
@@ -134,6 +141,7 @@ class S3Source:
                         size=item["Size"],
                         last_modified=item["LastModified"],
                         storage_class=item.get("StorageClass"),
+                        restored="RestoreExpiryDate" in item.get("RestoreStatus", {}),
                     )
                     for item in page.get("Contents", [])
                 ]
@@ -169,6 +177,7 @@ class S3Source:
             content_type=found.get("ContentType"),
             metadata={name.lower(): _decode(value) for name, value in found["Metadata"].items()},
             tags=self._tags(key),
+            storage_class=found.get("StorageClass", "STANDARD"),  # S3 leaves that one out
         )
 
     def read(self, key: str, etag: str, limit: int) -> bytes:
@@ -191,22 +200,24 @@ class S3Source:
         except (ClientError, BotoCoreError) as error:
             raise self._as_source_error(f"read {key!r}", error) from error
 
-    def _tags(self, key: str) -> dict[str, str]:
-        if self._tags_denied:
-            return {}
+    def _tags(self, key: str) -> dict[str, str] | None:
+        """All tags; None where they may not be read. A grant may end at a prefix: each is asked."""
         try:
             found = self._client.get_object_tagging(Bucket=self.bucket, Key=key)
         except (ClientError, BotoCoreError) as error:
             code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+            if code == "NotImplemented":
+                return {}  # a store without tags
             if code not in _TAGS_DENIED:
                 raise self._as_source_error(f"read the tags of {key!r}", error) from error
+            if not self._tags_denied:
+                log.warning(
+                    "%s: tags cannot be read (%s); allow s3:GetObjectTagging to filter by tags",
+                    self.id,
+                    code,
+                )
             self._tags_denied = True
-            log.warning(
-                "%s: tags cannot be read (%s); allow s3:GetObjectTagging to filter by tags",
-                self.id,
-                code,
-            )
-            return {}
+            return None
         return {tag["Key"]: tag["Value"] for tag in found["TagSet"]}
 
     def _as_source_error(self, action: str, error: ClientError | BotoCoreError) -> SourceError:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 
 from tasks.delivery.smtp import send
 from tasks.errors import MailError
@@ -118,3 +119,43 @@ def test_encryption_that_the_server_does_not_offer_is_not_left_out(server):
     with pytest.raises(MailError, match="STARTTLS"):
         send(settings.model_copy(update={"tls": "starttls"}), mail("a@example.com"))
     assert handler.tries == 0
+
+
+class Anybody:
+    """Takes every login."""
+
+    def __call__(self, server, session, envelope, mechanism, data):  # noqa: ARG002
+        return AuthResult(success=True)
+
+
+@pytest.mark.parametrize(("name", "password"), [("dam", "pässwort"), ("däm", "x")])
+def test_a_login_that_is_not_ascii_is_a_failure_of_mail(name, password):
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    controller = Controller(
+        Handler(),
+        hostname="127.0.0.1",
+        port=port,
+        authenticator=Anybody(),
+        auth_require_tls=False,
+    )
+    controller.start()
+    login = {"username": name, "password": password}
+    settings = MailSettings(host="127.0.0.1", port=port, tls="none", attempts=1, **login)
+    try:
+        with pytest.raises(MailError, match="not ASCII") as told:
+            send(settings, mail("a@example.com"))
+    finally:
+        controller.stop()
+    assert password not in str(told.value)
+    assert "codec" not in str(told.value)
+
+
+def test_a_failure_of_any_type_is_one_of_mail(server, monkeypatch):
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the library is confused")
+
+    monkeypatch.setattr("smtplib.SMTP.send_message", broken)
+    with pytest.raises(MailError, match="confused"):
+        send(server[1], mail("a@example.com"))

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from PIL import Image
 
 from tasks.catalog import schema
 from tasks.errors import AssetGoneError, SourceError, TransientSourceError
+from tasks.queries.objects import look_at
 from tasks.records import Probe
 from tasks.reporting.summarize import measure_coverage
 from tasks.requests import ScanRequest
 from tasks.scan.begin import begin_scan
 from tasks.scan.sync import SyncCounts, diff, sync_assets
-from tasks.session import open_catalog, pa_table
+from tasks.session import open_catalog, open_source, pa_table, scope_sql
 from tasks.settings import load_settings
 from tasks.sources.s3 import S3Source
 from tasks.summary import Coverage
@@ -290,6 +292,80 @@ def test_a_changed_tag_is_seen_when_asked_for(dam: Dam) -> None:
     assert dam.known("label") == {"a.jpg": "new"}
 
 
+def test_tags_that_may_not_be_read_are_not_taken_for_none(dam: Dam) -> None:
+    dam.set(source={"label_keys": ["label"]})
+    dam.put("embargoed.jpg", Tagging="embargo=yes")
+    dam.put("free.jpg")
+    statement = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": ["s3:GetObjectTagging"],
+        "Resource": [f"arn:aws:s3:::{dam.bucket}/*"],
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    dam.client.put_bucket_policy(Bucket=dam.bucket, Policy=policy)
+
+    def chosen(**request: Any) -> tuple[list[str], dict[str, int]]:
+        seen = dam.sync(**request).seen
+        catalog = open_catalog(dam.settings)
+        inside = scope_sql(dam.scan, open_source(dam.scan.source, dam.settings))
+        keys = catalog.read("assets", ["key"], inside)["key"].sort().to_list()
+        return keys, dam.coverage(seen).skipped
+
+    for fq in ("-tags.embargo:yes", "-label:x", "label:x OR -tags.embargo:yes"):
+        assert chosen(fq=[fq]) == ([], {"tags_unread": 2}), fq
+    assert chosen(where="tags.embargo IS NULL") == ([], {"tags_unread": 2})
+    assert chosen()[0] == ["embargoed.jpg", "free.jpg"]  # no filter asks for them
+    assert counts(dam.sync()) == (2, 0, 0, 0, 2)
+
+    dam.client.delete_bucket_policy(Bucket=dam.bucket)
+    assert chosen(fq=["-tags.embargo:yes"]) == (["free.jpg"], {"filtered": 1})
+    assert counts(dam.sync()) == (2, 0, 0, 0, 2)
+
+
+def test_what_is_archived_is_read_once_it_is_restored(
+    dam: Dam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived = {"a.jpg", "b.jpg"}
+    classes = dict.fromkeys(["a.jpg", "b.jpg"], "GLACIER") | {"c.jpg": "STANDARD"}
+    restored: set[str] = set()
+    list_pages, probe = S3Source.list_pages, S3Source.probe
+
+    def listed(self: S3Source) -> Any:
+        for page in list_pages(self):
+            yield [
+                replace(one, storage_class=classes[one.key], restored=one.key in restored)
+                for one in page
+            ]
+
+    def probed(self: S3Source, key: str) -> Probe:
+        found = probe(self, key)
+        return replace(found, head=b"") if key in archived else found
+
+    monkeypatch.setattr(S3Source, "list_pages", listed)
+    monkeypatch.setattr(S3Source, "probe", probed)
+    dam.put(*classes)
+    dam.sync()
+    shut = {"a.jpg": "archived", "b.jpg": "archived", "c.jpg": None}
+    assert dam.known("skipped") == shut
+    assert counts(dam.sync()) == (3, 0, 0, 0, 3)
+
+    restored.add("a.jpg")  # for some days
+    classes["b.jpg"] = "STANDARD_IA"  # copied out of the archive by its owner: for good
+    classes["c.jpg"] = "DEEP_ARCHIVE"  # by a lifecycle rule: nothing but its class is another
+    archived.clear()
+    assert counts(dam.sync()) == (3, 0, 2, 0, 1)
+    assert dam.known("skipped") == dict.fromkeys(shut)
+    assert dam.known("storage_class") == classes
+    assert counts(dam.sync()) == (3, 0, 0, 0, 3)
+
+
+def test_an_event_sets_the_storage_class(dam: Dam) -> None:
+    dam.put("a.jpg")
+    source = S3Source(f"s3://{dam.bucket}", dam.settings.s3, dam.client)
+    assert look_at(source, "a.jpg", dam.settings)["storage_class"] == "STANDARD"
+
+
 def test_include_and_exclude(dam: Dam) -> None:
     dam.put("a/1.jpg", "a/2.JPG", "a/thumbs/3.jpg", "b/4.jpg")
     dam.sync()
@@ -338,6 +414,55 @@ def test_our_own_folders_are_no_assets(tmp_path: Path, alone: None) -> None:
     (tmp_path / "var" / "reports" / "b.jpg").write_bytes(picture())
     scan = begin_scan(ScanRequest(source="."), chosen)
     assert counts(sync_assets(scan)) == (1, 1, 0, 0, 0)
+
+
+def folder_of(tmp_path: Path) -> tuple[Path, Callable[[], dict[str, Any]]]:
+    """A folder, and what a sync of it leaves in the catalog: key to why it is skipped."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    chosen = load_settings(catalog={"uri": str(tmp_path / "catalog")})
+
+    def sync() -> dict[str, Any]:
+        sync_assets(begin_scan(ScanRequest(source=str(folder)), chosen))
+        rows = open_catalog(chosen).read("assets", ["key", "skipped"], "removed_at IS NULL")
+        return dict(rows.sort("key").iter_rows())
+
+    return folder, sync
+
+
+def test_links_to_one_file_are_no_duplicates(tmp_path: Path, alone: None) -> None:
+    folder, sync = folder_of(tmp_path)
+    (folder / "m.jpg").write_bytes(picture())
+    (folder / "hard.jpg").hardlink_to(folder / "m.jpg")
+    (folder / "a-soft.jpg").symlink_to("m.jpg")
+    (folder / "copy.jpg").write_bytes(picture())
+    links = {"a-soft.jpg": "link", "copy.jpg": None, "hard.jpg": None, "m.jpg": "link"}
+    assert sync() == sync() == links
+    (folder / "hard.jpg").unlink()
+    assert sync() == {"a-soft.jpg": "link", "copy.jpg": None, "m.jpg": None}
+
+
+def test_assets_of_a_folder_that_cannot_be_entered_are_not_gone(
+    tmp_path: Path, alone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, sync = folder_of(tmp_path)
+    (folder / "closed").mkdir()
+    (folder / "closed" / "a.jpg").write_bytes(picture())
+    (folder / "b.jpg").write_bytes(picture())
+    both = {"b.jpg": None, "closed/a.jpg": None}
+    assert sync() == both
+    scandir = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", guarded)
+        assert sync() == both
+    (folder / "closed" / "a.jpg").unlink()
+    assert sync() == {"b.jpg": None}
 
 
 def test_a_listing_that_lost_most_is_not_believed(tmp_path: Path, alone: None) -> None:

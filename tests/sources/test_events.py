@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import EventError
-from tasks.sources.events import Change, ObjectEvent, events_of, is_older, latest, parse_events
+from tasks.sources.events import (
+    Change,
+    ObjectEvent,
+    events_of,
+    is_older,
+    latest,
+    parse_events,
+    parse_lines,
+)
 
 
 def record(key: str = "a.png", name: str = "ObjectCreated:Put", **kept: Any) -> dict[str, Any]:
@@ -276,3 +284,20 @@ def test_sequencers_are_padded_and_only_compared_where_there_are_some() -> None:
     assert not is_older("1", "")
     foreign = events_of({"Records": [record(sequencer="not hex!")]})
     assert foreign[0].sequencer == ""
+
+
+@pytest.mark.parametrize("nothing", ["", " \n", b"", "{}\n" * 0, json.dumps({"Messages": []})])
+def test_an_empty_answer_of_a_queue_is_no_error(nothing: str | bytes) -> None:
+    assert parse_lines(nothing) == ([], [])
+
+
+def test_one_bad_line_is_told_and_the_others_are_followed() -> None:
+    lines = [json.dumps({"Records": [record(key)]}) for key in ("a.png", "b.png")]
+    found, wrong = parse_lines("\n".join([lines[0], '{"Records": [', "", "[5]", lines[1]]))
+    assert [event.key for event in found] == ["a.png", "b.png"]
+    assert [one.partition(":")[0] for one in wrong] == ["line 2", "line 4"]
+    assert parse_lines(json.dumps(RAW, indent=1))[1] == []
+    with pytest.raises(EventError):
+        parse_lines(json.dumps(RAW, indent=1)[:-2])  # cut off: none of it is followed
+    with pytest.raises(EventError):
+        parse_lines("no event")

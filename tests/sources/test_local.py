@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
+import time
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,3 +136,59 @@ def test_what_a_scan_remembers_leads_back_to_the_folder(tmp_path: Path) -> None:
     folder.mkdir()
     source = open_source(str(folder), Settings())
     assert open_source(source.id, Settings()).id == source.id
+
+
+def test_what_is_replaced_in_place_has_another_etag(tmp_path: Path) -> None:
+    """As `rsync --inplace --times` and `exiftool -P -overwrite_original_in_place` do."""
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    source = LocalSource(str(tmp_path))
+    before, times = listed(source)["a"], path.stat()
+    time.sleep(0.02)  # a tick of the file system's clock
+    with path.open("r+b") as file:
+        file.write(b"new")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = listed(source)["a"]
+    assert (after.size, after.last_modified) == (before.size, before.last_modified)
+    assert after.etag != before.etag
+    with pytest.raises(AssetChangedError):
+        source.read("a", before.etag, 10)
+
+
+def test_what_cannot_be_listed_is_left_out_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    for name, to in (("self", "self"), ("one", "two"), ("two", "one"), ("nowhere", "none")):
+        (tmp_path / name).symlink_to(tmp_path / to)
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "b.jpg").write_bytes(b"b")
+    scandir = os.scandir
+
+    def guarded(path: str) -> Any:  # whoever runs the tests may be root, who may enter everything
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    source = LocalSource(str(tmp_path))
+    assert set(listed(source)) == {"a.jpg"}
+    assert source.unlisted == ["closed/"]
+    assert "the folder 'closed' cannot be listed (Permission denied)" in caplog.text
+    assert "3 files or links are left out: Too many levels of symbolic links" in caplog.text
+    assert "1 files or links are left out: they lead to nothing" in caplog.text
+
+
+def test_a_path_that_is_too_long_ends_no_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(20):  # 20 x 251 characters: more than Linux takes at once
+        Path("d" * 250).mkdir()
+        os.chdir("d" * 250)
+    Path("b.jpg").write_bytes(b"b")
+    os.chdir(tmp_path)
+    source = LocalSource(str(tmp_path))
+    assert set(listed(source)) == {"a.jpg"}
+    assert len(source.unlisted) == 1

@@ -513,6 +513,35 @@ def test_wrong_requests(filled, opened, path, body, status):
         assert answer.status_code == status, answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "meant"),
+    [
+        ("/duplicate?id=p0.png&treshold=0.9", {}, "threshold"),
+        ("/duplicate?id=p0.png&rows=3", {}, "Known"),
+        ("/duplicate", {"id": "p0.png", "threshold": 0.9}, "Known"),
+        ("/analyze?uri=http://x", {}, "url"),
+        ("/update", {"id": "x", "tag": {"a": "b"}}, "tags"),
+    ],
+)
+def test_what_is_not_known_is_refused(filled, opened, path, body, meant):
+    client = opened()
+    answer = client.post(path, json=body) if body else client.post(path)
+    assert answer.status_code == 400
+    assert "there is no" in answer.json()["detail"]
+    assert meant in answer.json()["remedy"]
+
+
+def test_bodies_that_say_nothing_true_of_themselves(opened):
+    client = opened()
+    packed = client.post("/analyze", content=b"x", headers={"content-encoding": "gzip"})
+    assert packed.status_code == 415
+    assert "gzip" in packed.json()["detail"]
+    bare = client.post("/duplicate", content=b' {"id": "p0.png"}')
+    assert bare.status_code == 415
+    assert "Content-Type" in bare.json()["detail"]
+    assert "application/json" in bare.json()["remedy"]
+
+
 def test_failures_tell_nothing(filled, opened, monkeypatch):
     client = opened()
     checker = client.app.state.service.checker

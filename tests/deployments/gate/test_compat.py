@@ -292,3 +292,90 @@ def test_single_documents_are_deleted(server, planted):
     for body in ({}, {"query": ""}, {"query": "x:y"}, 5, None, {"id": 5}):
         assert httpx.post(place, json={"delete": body}).status_code == 400, body
     assert core.get("/select?rows=0").json()["response"]["numFound"] == 7
+
+
+def ids_of(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [one["id"] for one in answer.json()["response"]["docs"]]
+
+
+def test_the_threshold_as_the_other_documentation_spells_it(core):
+    place = "/duplicate?rank.by.id=img-5&fl=id"
+    assert len(ids_of(core.get(f"{place}&rank.threshold=0.6"))) == 2
+    assert ids_of(core.get(f"{place}&rank.treshold=1")) == ["img-5"]
+    assert core.get(f"{place}&rank.treshold=2").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/duplicate?rank.by.id=img-5&rank.treshhold=1", "rank.treshold"),
+        ("/duplicate?rank.by.id=img-5&row=1", "rows"),
+        ("/select?filter=id:img-1", "Known"),
+        ("/analyze?input.uri=http://x", "input.url"),
+    ],
+)
+def test_a_parameter_that_is_not_known_is_refused(core, path, meant):
+    answer = core.get(path)
+    assert answer.status_code == 400
+    assert "no parameter" in answer.json()["error"]["msg"]
+    assert meant in answer.json()["remedy"]
+
+
+def test_an_image_is_ranked_as_a_file_and_as_a_body(core, planted):
+    image = (planted / "img-2.jpg").read_bytes()
+    for answer in (
+        core.post("/duplicate?fl=id", files={"file": ("a.jpg", image, "image/jpeg")}),
+        core.post("/duplicate", files={"image": ("a", image)}, data={"rank.threshold": "0.6"}),
+        core.post("/duplicate", content=image, headers={"Content-Type": "image/jpeg"}),
+        core.post("/duplicate", content=image),
+    ):
+        assert ids_of(answer) == ["img-2", "small of 2"]
+    both = core.post("/duplicate?rank.by.id=img-1", files={"file": ("a", image)})
+    assert both.status_code == 400
+    assert core.post("/duplicate", json={"rank.by.id": "img-1"}).status_code == 400
+
+
+def test_pages_are_selected_by_post_and_sorted_by_several(core):
+    form = {"q": "id:img-*", "sort": "height asc, id desc", "rows": "2", "fl": "id"}
+    assert ids_of(core.post("/select", data=form)) == ["img-7", "img-6"]
+    assert ids_of(core.get("/select?sort=score desc, id asc&rows=1")) == ["cropped 5"]
+    found = core.get("/duplicate?rank.by.id=img-2&sort=score desc, id asc&fl=id")
+    assert ids_of(found) == ["img-2", "small of 2"]
+    assert core.get("/duplicate?rank.by.id=img-2&sort=id asc").status_code == 400
+    assert core.post("/select", json={"query": "*:*"}).status_code == 400
+
+
+def test_fields_of_the_clients_own(server, planted):
+    scanner = DupeScanner(server, "incoming")
+    own = [
+        {"project": "spring", "Colours": ["red", 'say "blue"', "10%"], "shot": 7},
+        {"project": "autumn", "Colours": ["dark red"]},
+        {},
+    ]
+    for number, fields in enumerate(own):
+        uri = (planted / f"img-{number}.jpg").read_bytes()
+        analysed = scanner.http.post(f"{scanner.core}/analyze", files={"file": ("a", uri)}).json()[
+            "outputs"
+        ]
+        document = {"id": f"{number}", "import": analysed, **fields}
+        assert scanner.http.post(f"{scanner.core}/update", json=document).status_code == 200
+
+    def ids(fq: str) -> list[str]:
+        return ids_of(scanner.http.get(f"{scanner.core}/select", params={"fq": fq, "fl": "id"}))
+
+    assert ids("project:spring") == ["0"]
+    assert ids("-project:spring") == ["1", "2"]
+    assert ids("project:*") == ["0", "1"]
+    assert ids("Colours:red") == ids("colours:red") == ids('Colours:"10%"') == ["0"]
+    assert ids('Colours:"say \\"blue\\""') == ["0"]
+    assert ids('Colours:"1_%"') == []
+    assert ids("-Colours:red") == ["1", "2"]
+    assert ids("shot:7") == ["0"]
+    place = f"{scanner.core}/duplicate?rank.by.id=0&rows=1&fl=id,project,Colours&fq=project:spring"
+    assert scanner.http.get(place).json()["response"]["docs"] == [
+        {"id": "0", "project": "spring", "Colours": own[0]["Colours"]}
+    ]
+    whole = scanner.http.get(f"{scanner.core}/select?fq=id:0").json()["response"]["docs"][0]
+    assert "colours" not in whole
+    assert scanner.http.get(f"{scanner.core}/select?fq=projekt:spring").status_code == 400

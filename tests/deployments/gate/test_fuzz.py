@@ -29,6 +29,7 @@ ROUTES = [
     ("GET", "/metrics"),
     ("GET", "/api/cores/{collection}/"),
     ("GET", "/api/cores/{collection}/select"),
+    ("POST", "/api/cores/{collection}/select"),
     ("GET", "/api/cores/{collection}/analyze"),
     ("POST", "/api/cores/{collection}/analyze"),
     ("GET", "/api/cores/{collection}/duplicate"),
