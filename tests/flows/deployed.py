@@ -108,9 +108,9 @@ def put_pictures(first: int, number: int, label: str = "test") -> None:
             Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).resize(
                 (640, 480), Image.Resampling.BICUBIC
             )
-            for size in ((6, 8, 3), (240, 320, 3))
+            for size in ((6, 8, 3), (480, 640, 3))
         ]
-        image = Image.blend(*shapes, 0.3)
+        image = Image.blend(*shapes, 0.12)
         for key, copy in ((f"{name}.jpg", image), (f"web/{name}.jpg", image.resize((320, 240)))):
             body = io.BytesIO()
             copy.save(body, "JPEG", quality=85)

@@ -87,6 +87,7 @@ def test_a_worker_is_looked_at_and_a_name_given_by_hand_stays(prefect: Prefect) 
     assert {name for name, state in states.items() if state == "good"} >= looked
 
 
+@pytest.mark.long
 @pytest.mark.browser
 def test_approved_in_the_prefect_ui_from_the_mail(
     place: Place, prefect: Prefect, mailed_plan: tuple[str, str]

@@ -226,6 +226,7 @@ def test_a_sidecar_that_cannot_be_read_stops_its_group_alone(site: Any, bad: byt
     assert "'d/bad.jpg.xmp' cannot be read" in refused["k/bad.png"]
 
 
+@pytest.mark.long
 def test_merging_what_was_merged_says_nothing_twice(site: Any) -> None:
     """A keeper that becomes a duplicate brings what it took over, and what it recorded."""
     history = packet('xmpMM:DocumentID="xmp.did:7" photoshop:City="Kiel"')

@@ -224,7 +224,9 @@ def stopped(make_site: Any, tmp_path: Path) -> Callable[..., Any]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("where", ["before the call", "as it is sent"])
+@pytest.mark.parametrize(
+    "where", ["before the call", pytest.param("as it is sent", marks=pytest.mark.long)]
+)
 def test_a_merge_that_stood_still_does_nothing_more(
     stopped: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -121,6 +121,7 @@ def _no_light(*_):
     raise OSError("no light")
 
 
+@pytest.mark.long
 def test_only_scans_of_the_same_assets_are_in_a_reports_history(filled):
     filled.scan()
     filled.scan(where="size > 1")

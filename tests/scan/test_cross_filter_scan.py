@@ -86,6 +86,7 @@ def test_only_pairs_between_the_two_sides(agency):
     assert agency.scan(where=NEW, across=ARCHIVE).summary.counts["compared"] == 0
 
 
+@pytest.mark.long
 def test_the_sides_may_change_places(agency):
     one = agency.scan(where=NEW, across=ARCHIVE)
     two = agency.scan(where=ARCHIVE, across=NEW)
@@ -124,6 +125,7 @@ def test_who_is_on_both_sides_counts_for_both(agency):
     assert ("both/0.jpg", "new/a0.jpg") in pairs_of(outcome)
 
 
+@pytest.mark.long
 def test_news_of_other_scans_stays_untouched(agency):
     everything = agency.scan()
     own = agency.scan(where=NEW)
@@ -136,6 +138,7 @@ def test_news_of_other_scans_stays_untouched(agency):
     assert not agency.scan(where=NEW, across=ARCHIVE).summary.has_news
 
 
+@pytest.mark.long
 def test_a_crowded_own_side_hides_nothing(library, monkeypatch):
     monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", "3")
     # Thirty copies of one picture, a pixel apart: closer to one another than to the archive's.

@@ -229,6 +229,7 @@ def test_pairs_whose_comparison_fails_are_counted_and_tried_again(
     assert "could not be compared" not in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_small_feature_cache_gives_the_same(stocked, monkeypatch):
     usual = stocked.scan()
     monkeypatch.setattr(verifier, "_CHUNK", 6)
@@ -320,6 +321,7 @@ def test_filters_do_not_share_what_was_compared(stocked):
     assert same(stocked.scan(where="name LIKE 'p0%'"), small)
 
 
+@pytest.mark.long
 def test_thresholds_on_one_catalog(stocked):
     usual = stocked.scan()
     high = stocked.scan(threshold=0.999)
@@ -332,6 +334,7 @@ def test_thresholds_on_one_catalog(stocked):
     assert same(again, usual)
 
 
+@pytest.mark.long
 def test_two_models_in_one_catalog_do_not_mix(stocked, make_model):
     other = make_model(2)
     first = stocked.scan()
@@ -368,6 +371,7 @@ def test_small_blocks_give_the_same(stocked, monkeypatch):
     assert groups_of(many) == groups_of(usual)
 
 
+@pytest.mark.long
 def test_a_scan_killed_between_blocks_goes_on(stocked, monkeypatch):
     monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
     for seed in range(100, 130):
