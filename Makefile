@@ -8,7 +8,7 @@ DEMO   ?=
 
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-.PHONY: help setup demo test test-all test-long test-fast soak coverage check lock deploy env-example clean
+.PHONY: audit help setup demo test test-all test-long test-fast soak coverage check lock deploy env-example clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,12 @@ lock: ## Resolve the newest allowed versions anew into constraints.txt
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet -e '.[demo,dev]'
 	$(VENV)/lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+audit: ## Known weaknesses of the locked versions, and an SBOM (var/sbom.json)
+	$(PYTHON) -m venv $(VENV)/audit && mkdir -p var
+	$(VENV)/audit/bin/pip install --quiet pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+	$(VENV)/audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --of JSON -o var/sbom.json constraints.txt
 
 env-example: $(STAMP) ## Write .env.example anew from the settings
 	$(BIN)/dam-dedup settings > .env.example

@@ -183,7 +183,9 @@ class MatchSettings(_Part):
         description="How the nearest images are searched for; auto: by the number of images",
     )
     workers: int | None = Field(
-        None, ge=1, description="Threads that verify pairs; none: one a core"
+        None,
+        ge=1,
+        description="Processes that verify pairs, threads where there are few; none: one a core",
     )
     feature_cache_images: int = Field(
         4000,
