@@ -68,6 +68,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return LoadFiles(config, log) if config.getoption("dist") == "loadfile" else None
 
 
+def first_of(first: Any, *more: Any) -> list[Any]:
+    """Parameters of a test that takes seconds: the first always, the others in ``make test-all``.
+
+    A single number stands for as many.
+    """
+    if not more and isinstance(first, int):
+        first, *more = range(first)
+    return [first, *(pytest.param(other, marks=pytest.mark.long) for other in more)]
+
+
 def blobs(seed: int) -> Image.Image:
     """A picture that is like no other seed's."""
     grid = np.random.default_rng(seed).integers(0, 256, (6, 8, 3)).astype(np.uint8)

@@ -21,7 +21,7 @@ from tasks.intake.update import update_asset
 from tasks.queries.verdicts import Verdict, record_verdicts
 from tasks.records import CheckQuestion, Kind
 from tasks.session import open_catalog
-from tests.conftest import blobs
+from tests.conftest import blobs, first_of
 
 
 def png(seed: int, **options) -> bytes:
@@ -75,7 +75,7 @@ def everything(settings) -> dict[str, pl.DataFrame]:
     return held
 
 
-@pytest.mark.parametrize("threshold", [0.5, 0.7, 0.95])
+@pytest.mark.parametrize("threshold", first_of(0.7, 0.5, 0.95))
 def test_checks_of_every_asset_find_the_pairs_of_a_full_scan(stocked, threshold):
     outcome = stocked.scan(Kind.FULL, threshold=threshold)
     checker = Checker(settings_of(outcome))
@@ -89,7 +89,7 @@ def test_checks_of_every_asset_find_the_pairs_of_a_full_scan(stocked, threshold)
     assert len(found) > 3
 
 
-@pytest.mark.parametrize("neighbours", ["1", "2"])
+@pytest.mark.parametrize("neighbours", first_of("1", "2"))
 def test_what_only_a_scan_proposed_is_found_too(stocked, monkeypatch, neighbours):
     monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", neighbours)
     monkeypatch.setenv("DAM_DEDUP_MATCH__CHECK_NEIGHBOURS", neighbours)

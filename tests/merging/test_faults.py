@@ -17,6 +17,7 @@ from tasks.merging.merge import MergeOutcome, merge_approved
 from tasks.merging.rules.caps import caps_note, next_lot
 from tasks.records import Tier
 from tasks.session import open_catalog, pa_table
+from tests.conftest import first_of
 from tests.merging.conftest import EITHER_KIND
 
 BY_PREFIX = """
@@ -155,7 +156,7 @@ class Wounded:
 
 @pytest.fixture(
     scope="module",
-    params=[("plain", "quarantine"), ("versioned", "delete")],
+    params=first_of(("plain", "quarantine"), ("versioned", "delete")),
     ids=lambda pair: "-".join(pair),
 )
 def wounded(make_site: Any, request: pytest.FixtureRequest) -> Wounded:

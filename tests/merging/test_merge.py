@@ -8,7 +8,12 @@ from tasks.errors import MergeError
 from tasks.merging.rules.caps import caps_note
 from tasks.merging.rules.plans import Action, OperationKind, Plan
 
-ACTIONS = ["tag", "link", "metadata", "quarantine", "replace", "delete"]
+ACTIONS = [
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("tag", "link", "metadata")),
+    "quarantine",
+    "replace",
+    "delete",
+]
 
 
 def one_group(plan: Plan):

@@ -13,6 +13,7 @@ import tasks.dedup.first_look as first_look
 import tasks.queries.first_looks as looks
 from tasks.dedup.first_look import features_rule, make_features, unpack
 from tasks.session import open_catalog
+from tests.conftest import first_of
 
 
 def textured(seed: int) -> Image.Image:
@@ -72,7 +73,7 @@ def test_features_of_another_rule_are_made_anew(scanned, monkeypatch):
     assert b"old" not in set(made["data"])
 
 
-@pytest.mark.parametrize("block", [2, 3, 100])
+@pytest.mark.parametrize("block", first_of(2, 3, 100))
 def test_blocks_of_any_size_give_the_same(scanned, monkeypatch, block):
     _, outcome = scanned
     catalog = open_catalog(outcome.scan.settings)

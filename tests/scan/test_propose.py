@@ -22,6 +22,7 @@ from tasks.queries.candidates import list_candidates
 from tasks.records import Kind, Scan, Space
 from tasks.scan.propose import refresh_lists
 from tasks.settings import load_settings
+from tests.conftest import first_of
 
 DIM = 16
 SPACE = Space("model", "revision", "squeeze", DIM)
@@ -125,7 +126,7 @@ def test_a_full_scan_lists_the_nearest(bench):
         assert listed == pytest.approx(best.tolist(), abs=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", first_of(6))
 def test_any_order_of_arrivals_and_removals_ends_like_a_full_scan(tmp_path, monkeypatch, seed):
     monkeypatch.chdir(tmp_path)
     bench, rng = Bench(tmp_path, seed), np.random.default_rng(100 + seed)
@@ -226,7 +227,7 @@ def test_equal_hashes_are_candidates_whatever_the_vectors_say(bench):
     assert candidates(bench, catalog, many) == {("000", name) for name in NAMES[1:]}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", first_of(4))
 def test_across_any_order_of_arrivals_and_moves_ends_like_a_full_scan(tmp_path, monkeypatch, seed):
     monkeypatch.chdir(tmp_path)
     bench, rng = Bench(tmp_path, seed), np.random.default_rng(200 + seed)
@@ -323,7 +324,7 @@ def test_the_cut_over_is_by_the_scope(bench, small_cells, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["balanced", "speed"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", first_of(4))
 def test_in_the_same_cells_any_order_ends_like_a_full_scan(
     tmp_path, monkeypatch, small_cells, mode, seed
 ):
