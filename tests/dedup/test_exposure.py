@@ -124,17 +124,26 @@ def test_another_pure_colour_is_no_exposure(known, photo, colours):
     assert verify_pair(*ways).score < NEAR_SCORE
 
 
-def test_a_label_laid_over_lettering_on_a_plain_ground_is_no_other_lettering():
-    """The astronaut's dark suit has seams under an agency's label: the label was laid over them."""
-    suit = shirt(40, 40)
-    ImageDraw.Draw(suit).text((90, 150), "COMMANDER", "#b0b0b0", ImageFont.load_default(20))
-    marked = suit.copy()
-    draw = ImageDraw.Draw(marked)
-    draw.rectangle((80, 145, 240, 180), fill=(190, 30, 40))
-    draw.text((95, 150), "AGENCY", "white", ImageFont.load_default(22))
-    other = shirt(40, 40)
-    ImageDraw.Draw(other).text((90, 150), "NAVIGATOR", "#b0b0b0", ImageFont.load_default(20))
-    sides = [grey(image) for image in (suit, marked, other)]
-    laid = find_difference(sides[0], sides[1], measure_residual(sides[0], sides[1], ALL))
-    read = find_difference(sides[0], sides[2], measure_residual(sides[0], sides[2], ALL))
-    assert (laid.plain, read.kind, read.plain) == (False, "ink", True)
+@pytest.mark.parametrize("size", [24, 26, 28, 30])
+def test_one_word_in_a_bubble_is_another_message(known, size):
+    """A word of small letters covers its ground as a label does: it is read all the same."""
+    font = ImageFont.load_default(size)
+    said = []
+    for word in ("five", "nine"):
+        image = Image.new("RGB", (720, 1280), "#e8e2d8")
+        draw = ImageDraw.Draw(image)
+        draw.rectangle((0, 0, 720, 110), fill="#205060")
+        texts = [
+            "Are you coming?",
+            "Yes, by train",
+            f"I am there at {word}",
+            "Good",
+            "With the papers",
+        ]
+        for row, text in enumerate(texts):
+            wide, top = int(draw.textlength(text, font=font)) + 40, 150 + 90 * row
+            left = 690 - wide if row % 2 else 30
+            draw.rounded_rectangle((left, top, left + wide, top + 64), 16, fill="#ffffff")
+            draw.text((left + 20, top + 14), text, "#141414", font)
+        said.append(known(image))
+    assert verify_pair(*said).score < NEAR_SCORE
