@@ -33,6 +33,7 @@ minimum_age_hours: 0        # the demo's pictures are minutes old
 caps: {share: 1.0}          # and nearly all of them are copies
 rules:
   - name: copies
+    keeper: [{prefix: [masters/]}]   # else what pixels cannot tell is asked
     action: quarantine      # moved aside, kept for 30 days, and back with one command
     metadata:
       - {field: tags.agency, rule: union, separator: " "}

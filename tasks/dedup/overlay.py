@@ -30,6 +30,9 @@ _BAR, _EDGE = 20.0, 0.8
 #: Places smaller than this, pixels of the frame, are encoding; the share of the area from which and
 #: up to which they are something laid over a picture.
 _SPECK, _LEAST, _MOST = 8, 0.008, 0.45
+#: Around a place, pixels; and how steep the ground is there, against the steeper of the two places,
+#: for it to be all texture. A lean of less than the last says nothing there.
+_AROUND, _BUSY, _CLEAR = np.ones((25, 25), np.uint8), 0.5, 0.5
 #: Above this share of the area the filling is made at half the size, for it takes long.
 _LARGE = 0.05
 
@@ -65,8 +68,18 @@ def find_overlay(left: Features, right: Features, matrix: Matrix) -> Overlay:
     if not _LEAST <= share <= _MOST:
         return Overlay(share, 0.0)
     sides = (frame.left, frame.right)
+    slopes = [_steepness(side.astype(np.float32)) for side in sides]
+    flat, steep = (float(slope[differs].mean()) for slope in slopes)
+    ring = (cv2.dilate(differs.astype(np.uint8), _AROUND) > 0) & ~differs & frame.mask
+    if ring.any():
+        ground = float(np.mean([slope[ring].mean() for slope in slopes]))
+        if ground > _BUSY * max(flat, steep):
+            # Nothing is steeper than grass or gravel, and no filling is like it: the original goes
+            # on as it is around the place, and what was laid over it does not.
+            unlike = [abs(float(np.log2((at + 0.5) / (ground + 0.5)))) for at in (flat, steep)]
+            if abs(unlike[1] - unlike[0]) > _CLEAR:
+                return Overlay(share, unlike[1] - unlike[0])
     one, two = (_unlike_filling(side, differs, share) for side in sides)
-    flat, steep = (float(_steepness(side.astype(np.float32))[differs].mean()) for side in sides)
     return Overlay(share, float(np.log2((two + 1.0) / (one + 1.0) * (steep + 0.5) / (flat + 0.5))))
 
 

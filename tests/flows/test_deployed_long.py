@@ -122,7 +122,7 @@ def test_a_wrong_filter_fails_at_once_and_says_why(prefect: Prefect) -> None:
         json={"parameters": {"request": {"advanced": {"threshold": 7}}}},
     )
     assert answer.status_code == 409
-    assert "greater than the maximum of 1.0" in answer.text
+    assert "7 is greater than the maximum of 1" in answer.text
 
 
 @dataclass(frozen=True)
