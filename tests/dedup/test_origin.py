@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 import pytest
+import skimage.data
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from tasks.dedup.detail import read_detail
@@ -209,14 +210,12 @@ def test_without_detail_a_larger_picture_is_not_taken_for_the_original(original)
 
 def test_on_texture_everywhere_the_label_is_what_was_laid_over():
     """Grass is steeper than any label, and unlike what it is filled with: it is no ink for that."""
-    random = np.random.default_rng(5)
-    fine = random.normal(110, 55, (300, 400)).clip(0, 255).astype(np.uint8)
-    grass = Image.fromarray(fine).filter(ImageFilter.GaussianBlur(0.8)).convert("RGB")
+    grass = Image.fromarray(skimage.data.grass()).convert("RGB")
     marked = grass.copy()
     draw = ImageDraw.Draw(marked)
-    draw.rectangle((280, 255, 388, 288), fill=(190, 30, 40))
-    draw.text((290, 260), "AGENCY", "white", ImageFont.load_default(20))
+    draw.rectangle((358, 440, 496, 491), fill=(190, 30, 40))
+    draw.text((366, 448), "AGENCY", "white", ImageFont.load_default(20))
     sides = [extract_features(make_thumbnail(one)) for one in (grass, jpeg(marked, 90))]
     evidence = verify_pair(*sides).evidence
-    facts = [PictureFacts(400, 300, 90_000, "png"), PictureFacts(400, 300, 40_000, "jpeg", 90)]
+    facts = [PictureFacts(512, 512, 400_000, "png"), PictureFacts(512, 512, 130_000, "jpeg", 90)]
     assert explain_pair(evidence, *facts).original == "left"
