@@ -18,7 +18,13 @@ from deployments.gate import schemas
 from deployments.gate.api import native_routes
 from deployments.gate.compat import compat_routes
 from deployments.gate.done import DoneRoutes
-from deployments.gate.forms import BODY_LIMIT, Form, parse_form
+from deployments.gate.forms import (
+    BODY_LIMIT,
+    Form,
+    check_form_type,
+    parse_form,
+    read_form_body,
+)
 from deployments.gate.health import upkeep_routes
 from deployments.gate.keys import Keys
 from deployments.gate.middleware import guard
@@ -253,14 +259,8 @@ class _Gate:
 
 
 async def _read_form(request: Request) -> Form:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise HTTPException(415, "use the buttons of the page; nothing was decided")
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_LIMIT:
-            raise HTTPException(413, "the form is too large; nothing was decided")
+    check_form_type(request, "nothing was decided")
+    body = await read_form_body(request, BODY_LIMIT, "nothing was decided")
     try:
         form = parse_form(body)
     except ValueError as error:

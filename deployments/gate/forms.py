@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
 #: The most bytes of one form; a page of 50 groups sends some 10,000.
 BODY_LIMIT = 256_000
 _FIELDS = 2_000
@@ -28,6 +31,31 @@ class Form:
     accepted: frozenset[str]
     keepers: dict[str, int]
     comment: str
+
+
+def check_form_type(request: Request, nothing: str) -> None:
+    """Refuse what no button of our pages sends; ``nothing`` says what was not done.
+
+    Raises:
+        HTTPException: 415.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise HTTPException(415, f"use the buttons of the page; {nothing}")
+
+
+async def read_form_body(request: Request, limit: int, nothing: str) -> bytes:
+    """The bytes of a form, no more than a limit; ``nothing`` says what was not done.
+
+    Raises:
+        HTTPException: 413.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise HTTPException(413, f"the form is too large; {nothing}")
+    return body
 
 
 def parse_form(body: bytes) -> Form:
