@@ -327,6 +327,11 @@ class MailSettings(_Part):
         description="Name of a Prefect EmailServerCredentials block (package prefect-email) that "
         "holds the mail server's data, for flow runs",
     )
+    language: str = Field(
+        "en",
+        pattern="^[a-z]{2,3}$",
+        description="Language of receipts and of the page of what was merged: en or de",
+    )
     attempts: int = Field(
         3, ge=1, le=10, description="Times a mail is tried when the server fails in passing"
     )
