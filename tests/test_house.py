@@ -138,3 +138,12 @@ def test_a_wheel_holds_every_package():
         for path in (ROOT / top).rglob("__init__.py")
     }
     assert told == there
+
+
+def test_decisions_are_numbered_as_their_files():
+    """Who writes "ADR 14" means one of them."""
+    files = sorted((ROOT / "docs" / "adr").glob("*.md"))
+    numbers = [int(path.name[:4]) for path in files]
+    assert numbers == list(range(1, len(files) + 1))
+    for number, path in zip(numbers, files, strict=True):
+        assert path.read_text("utf-8").startswith(f"# {number}. "), path.name
