@@ -26,8 +26,8 @@ _COMPATIBLE = ("/api/cores/", "/solr/")
 _UNEXPECTED = "The program failed, and has logged why. Please tell whoever runs it."
 _BUSY = "Another process is writing to the catalog just now. Nothing was decided."
 _GOES_ON = (
-    "This takes longer than a page waits. It goes on: open the link again in a few minutes, and see "
-    "there what became of it."
+    "This takes longer than a page waits. It goes on: open the link again in a few minutes to see "
+    "what became of it."
 )
 _TITLES = {
     403: "This link does not work",
