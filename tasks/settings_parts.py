@@ -445,3 +445,31 @@ class GateSettings(_Part):
     url_redirects: int = Field(
         3, ge=0, le=20, description="Redirects followed when an image URL is fetched"
     )
+
+
+class MetricsSettings(_Part):
+    """The numbers of scans, for Prometheus."""
+
+    pushgateway: Annotated[str | None, AfterValidator(_web_address)] = Field(
+        None,
+        description="Address of a Prometheus Pushgateway that gets the numbers of each scan; none: "
+        "they are sent nowhere",
+    )
+    job: str = Field(
+        "dam_dedup", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="The job label of these numbers"
+    )
+    username: str | None = Field(None, description="Login at the Pushgateway; none: no login")
+    password: SecretStr | None = Field(None, description="Password of the login")
+    timeout_seconds: float = Field(
+        10, gt=0, description="Seconds without an answer after which the numbers are not sent"
+    )
+
+
+class LogsSettings(_Part):
+    """What is logged by the command line and the gate."""
+
+    format: Literal["text", "json"] = Field(
+        "text",
+        description="text: lines for people; json: one JSON object a line, with the ids of scan "
+        "and collection. Prefect's processes take it from deployments/logging.yaml",
+    )

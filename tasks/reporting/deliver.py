@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from email.message import EmailMessage
 from pathlib import Path
 
 from tasks.delivery.bucket import put_documents
 from tasks.delivery.folder import write_documents
+from tasks.delivery.pushgateway import Sample, push_samples
 from tasks.delivery.smtp import send
+from tasks.errors import DeliveryError
 from tasks.records import Document, Receipt, Scan
+from tasks.requests import ScanRequest
+from tasks.settings import Settings
 from tasks.sources.s3 import client_for
 
 log = logging.getLogger(__name__)
@@ -58,3 +63,19 @@ def send_mail(scan: Scan, mail: EmailMessage) -> list[str]:
     refused = send(scan.settings.mail, mail)
     log.info("mailed %s", mail["To"])
     return refused
+
+
+def send_numbers(request: ScanRequest, settings: Settings, samples: Sequence[Sample]) -> None:
+    """Send a scan's numbers to the Pushgateway, where there is one; a dry run sends none.
+
+    A Pushgateway that does not take them is told in the log: no scan fails for that. The numbers
+    are told apart by collection, kind of scan and source.
+    """
+    if not settings.metrics.pushgateway or request.dry_run:
+        return
+    source = (request.source or settings.source.uri or "").rstrip("/")
+    group = {"collection": settings.collection, "kind": request.kind.value, "source": source}
+    try:
+        push_samples(settings.metrics, samples, group)
+    except DeliveryError as error:
+        log.warning("%s", error)
