@@ -79,6 +79,23 @@ class S3Settings(_Part):
         None, exclude=True, description="Set from the block"
     )
     session_token: SecretStr | None = Field(None, exclude=True, description="Set from the block")
+    ca_bundle: FilePath | None = Field(
+        None,
+        description="File of the authorities (PEM) by which the S3 server's certificate is known, "
+        "where it is none of the usual ones",
+    )
+    proxy: Annotated[str | None, AfterValidator(_web_address)] = Field(
+        None,
+        description="Address of a proxy for S3 alone; none: as HTTPS_PROXY and NO_PROXY say",
+    )
+    checksums: Literal["when_supported", "when_required"] | None = Field(
+        None,
+        description="when_required: no checksums but those that S3 insists on, for servers that "
+        "refuse them; none: as AWS's tools are told",
+    )
+    request_payer: bool = Field(
+        False, description="Pay for requests to buckets whose owner lets the requester pay"
+    )
     connections: int = Field(16, ge=1, le=256, description="Most requests under way at once")
     timeout_seconds: float = Field(
         30, gt=0, description="Seconds without an answer after which a request is given up"

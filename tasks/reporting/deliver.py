@@ -15,7 +15,7 @@ from tasks.errors import DeliveryError
 from tasks.records import Document, Receipt, Scan
 from tasks.requests import ScanRequest
 from tasks.settings import Settings
-from tasks.sources.s3 import client_for
+from tasks.sources.s3 import client_for, links_end
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +39,15 @@ def deliver_documents(
     if place:
         receipts += write_documents(place, documents)
     if settings.bucket and not scan.dry_run:
+        # Asked for before the client that signs: what is fetched later does not end earlier.
+        ends = links_end(scan.settings.s3)
         receipts += put_documents(
             client_for(scan.settings.s3),
             f"{settings.bucket.rstrip('/')}/{scan.id}",
             documents,
             public_url=settings.public_url,
             link_days=settings.link_days,
+            links_end=ends,
         )
     for receipt in receipts:
         log.info("delivered %s", receipt.place)
