@@ -283,6 +283,7 @@ def test_thumbnails_only_of_what_the_plan_saw(settings, saved, client):
     assert "6,000 \u00d7 4,000, TIFF, 9.8 MB" in page.text
 
 
+@pytest.mark.long
 def test_many_groups_come_in_pages(settings, saved, client):
     number = GROUPS_PER_PAGE + 5
     groups = [group(f"{n:032x}", f"m/{n}.tif", f"w/{n}.jpg") for n in range(number)]
@@ -830,6 +831,7 @@ def served(settings: Settings, saved) -> Iterator[tuple[Plan, str]]:
     thread.join(10)
 
 
+@pytest.mark.long
 @pytest.mark.browser
 def test_in_a_browser(served, settings, tmp_path):
     pytest.importorskip("playwright")
