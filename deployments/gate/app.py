@@ -213,8 +213,9 @@ class _Gate:
     def _replanned(self, claim: Claim, plan: Plan, form: Form) -> Response:
         new_id = replan_form(self._settings, claim, plan, form, self._replan)
         new = read_plan(open_catalog(self._settings), new_id)
-        mine = claim.groups(plan)
-        link = sign_link(self._settings, new, claim.reviewer, until=claim.until, groups=mine)
+        # Of the new plan only what was planned anew is decided on; the rest was shown before.
+        anew = set(form.keepers)
+        link = sign_link(self._settings, new, claim.reviewer, until=claim.until, groups=anew)
         return _see_other(f"{link.rsplit('/', 1)[-1]}?note=planned")
 
     def claim(self, token: str) -> Claim:
