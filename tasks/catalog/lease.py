@@ -66,9 +66,13 @@ class Held:
 
     What is nested in it may open the catalog anew: the lease belongs to the place, not to the
     object that took it.
+
+    Attributes:
+        written: the tables that this process has written and not looked at for doubled keys since.
     """
 
     def __init__(self) -> None:
+        self.written: set[str] = set()
         self._lock = threading.RLock()
         self._depth = 0
         self._owner: int | None = None
