@@ -16,15 +16,15 @@ from functools import partial
 
 import polars as pl
 
-from tasks.catalog.catalog import Catalog
-from tasks.dedup.originals import DIFFERS, DIFFERS_SCORE, SAME, claimed
+from tasks.catalog.catalog import Catalog, quote
+from tasks.dedup.originals import DIFFERS, DIFFERS_SCORE, SAME, UNREADABLE, claimed
 from tasks.dedup.proof_job import compare_originals
 from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE
 from tasks.embedding.decoder import DecoderPool
 from tasks.progress import Progress, silent
 from tasks.queries.comparison import Asked, Comparer, Original, Proven
 from tasks.queries.grouping import group_members, keeper_pairs
-from tasks.queries.matches import settled_pairs, with_boxes
+from tasks.queries.matches import keep_matches, settled_pairs, with_boxes
 from tasks.queries.proofs import KnownProofs, proof_rows
 from tasks.queries.scan_verifier import ScanVerifier
 from tasks.queries.scope_assets import embedded_assets, read_assets
@@ -72,6 +72,7 @@ def prove_pairs(scan: Scan, space: Space, progress: Progress = silent) -> ProveC
         for _ in range(_ROUNDS):
             wanted = stage.missing()
             if wanted.is_empty():
+                stage.hand_on()
                 break
             stage.prove(wanted)
         counts = stage.counts()
@@ -109,6 +110,16 @@ class _Stage:
         wanted = self._proofs.missing(self._needed).join(tried, on=_SIDES, how="anti")
         # In this order one file is often that of the next pair too.
         return wanted.sort(_SIDES).select(*_SIDES, "evidence")
+
+    def hand_on(self) -> None:
+        """Spare the stages after this one settling the same pairs again.
+
+        Not where a file cannot be read: the catalog then holds what an earlier scan said of it, and
+        a full scan has left that out.
+        """
+        unread = f"verdict = {quote(UNREADABLE)}"
+        if not self._failed and not self._catalog.count("proofs", unread):
+            keep_matches(self._catalog, self._scan, self._space, self._pairs)
 
     def prove(self, wanted: pl.DataFrame) -> None:
         """Compare some pairs, and write what is known of them as it comes."""
