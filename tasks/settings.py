@@ -24,6 +24,7 @@ from tasks.settings_parts import (
     CatalogSettings,
     DeliverySettings,
     EmbeddingSettings,
+    EngineSettings,
     GateSettings,
     LimitSettings,
     MailSettings,
@@ -39,6 +40,7 @@ __all__ = [
     "CatalogSettings",
     "DeliverySettings",
     "EmbeddingSettings",
+    "EngineSettings",
     "GateSettings",
     "LimitSettings",
     "MailSettings",
@@ -87,6 +89,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     match: MatchSettings = MatchSettings()
+    engine: EngineSettings = EngineSettings()
     catalog: CatalogSettings = CatalogSettings()
     delivery: DeliverySettings = DeliverySettings()
     mail: MailSettings = MailSettings()
