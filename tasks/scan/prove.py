@@ -107,7 +107,8 @@ class _Stage:
     def missing(self) -> pl.DataFrame:
         """Pairs (left, right, evidence) that need a proof, have none, and were not tried."""
         ask = self._proofs.after(self._verifier)
-        self._pairs = settled_pairs(self._catalog, self._scan, self._space, self._assets, ask)
+        settled = settled_pairs(self._catalog, self._scan, self._space, self._assets, ask)
+        self._pairs = settled.pairs
         matches = self._pairs.filter(pl.col("score") >= self._scan.threshold).pipe(with_boxes)
         held = keeper_pairs(group_members(self._catalog, self._scan, matches))
         copies = self._pairs.filter(pl.col("claim") >= NEAR_SCORE)

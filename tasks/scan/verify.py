@@ -51,9 +51,9 @@ def verify_candidates(scan: Scan, space: Space, progress: Progress = silent) -> 
         assets = embedded_assets(catalog, scan, space)
         verifier = ScanVerifier(catalog, scan.settings.match, progress, engine)
         ask = KnownProofs(catalog).after(verifier)
-        pairs = settled_pairs(catalog, scan, space, assets, ask)
-        matches = pairs.filter(pl.col("score") >= scan.threshold).height
-    counts = VerifyCounts(pairs.height, verifier.verified, matches, verifier.unanswered)
+        settled = settled_pairs(catalog, scan, space, assets, ask)
+        matches = settled.pairs.filter(pl.col("score") >= scan.threshold).height
+    counts = VerifyCounts(settled.asked, verifier.verified, matches, verifier.unanswered)
     log.info("verify: %s", counts)
     if counts.unanswered:
         log.warning(

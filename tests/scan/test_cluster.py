@@ -46,7 +46,6 @@ class Cluster:
         deadline = time.monotonic() + 60
         while not self._file.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
-        import json
 
         self.address: str = json.loads(self._file.read_text())["address"]
 

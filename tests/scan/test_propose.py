@@ -18,7 +18,7 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.progress import silent
 from tasks.queries import assignments as partition
-from tasks.queries.candidates import list_candidates
+from tasks.queries.candidates import Candidates
 from tasks.records import Kind, Scan, Space
 from tasks.scan.propose import refresh_lists
 from tasks.settings import load_settings
@@ -202,7 +202,7 @@ def candidates(bench: Bench, catalog: Catalog, hashes: dict[str, int | None]) ->
         {"content": list(hashes), "phash": list(hashes.values())},
         schema={"content": pl.String, "phash": pl.UInt64},
     )
-    found = list_candidates(catalog, bench.request, SPACE, contents)
+    found = pl.concat(Candidates(catalog, bench.request, SPACE, contents).parts(7))
     assert (found["left"] < found["right"]).all()
     assert found.is_unique().all()
     return set(found.rows())
@@ -261,7 +261,7 @@ def test_across_the_other_side_is_found_in_a_crowd(bench):
         {"content": list(sides), "phash": [5] * 41, "side": list(sides.values())},
         schema={"content": pl.String, "phash": pl.UInt64, "side": pl.UInt8},
     )
-    found = list_candidates(catalog, bench.request, SPACE, contents)
+    found = pl.concat(Candidates(catalog, bench.request, SPACE, contents).parts(7))
     assert set(found.rows()) == {(name, "070") for name in NAMES[:40]}
 
 
