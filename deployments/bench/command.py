@@ -345,6 +345,9 @@ def million(
     incremental: Annotated[
         bool, typer.Option("--incremental", help="An incremental scan instead of a full one.")
     ] = False,
+    dim: Annotated[
+        int, typer.Option(help="Numbers of a vector; few will do with the stage draw.", min=8)
+    ] = 1280,
     as_json: Json = False,
 ) -> None:
     """Scan made-up contents, a million of them: CPU time and memory of each stage.
@@ -355,6 +358,11 @@ def million(
         dam-dedup bench million --work var/million --contents 200000
 
         dam-dedup bench million --work var/million --contents 200000 --stages group,report
+
+    The stage draw makes the neighbour lists up, which take an hour of a core at a million:
+
+        dam-dedup bench million --work var/m --dim 32 --features 0
+        --stages fill,draw,list,embed,answers,verify,prove,group,screen,report,finish
     """
     from deployments.bench.million import STAGES, as_rows, run_million
     from deployments.cli.options import read_settings
@@ -368,6 +376,7 @@ def million(
         features=features,
         images=images,
         incremental=incremental,
+        dim=dim,
         progress=_teller(),
         tell=lambda lap: typer.echo(
             f"{lap.stage:<8} {lap.cpu_s:>9.1f} CPU s {lap.wall_s:>9.1f} s "

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from deployments.bench.vectors import collection
@@ -21,9 +22,10 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.dedup.first_look import MOST, NUMBERS, RECORD, make_features, pack
 from tasks.progress import Progress
+from tasks.queries.candidates import lists_where
 from tasks.queries.first_looks import features_table
 from tasks.queries.readings import reader_of
-from tasks.records import THUMBNAIL_SIDE, Listing, Space, asset_id
+from tasks.records import THUMBNAIL_SIDE, Listing, Scan, Space, asset_id, digest
 from tasks.session import pa_table
 from tasks.settings import Settings
 
@@ -35,6 +37,8 @@ _BLOCK = 20_000
 _THUMBNAILS = 20_000
 #: Different features, and pictures whose features are used.
 _FEATURES = 2000
+#: Names in a list that is made up.
+_LISTED = 20
 _STARTED = datetime(2024, 1, 1, tzinfo=UTC)
 _KINDS = {".jpg", ".jpeg", ".png"}
 
@@ -90,6 +94,49 @@ def fill_catalog(
                 catalog.table("thumbnails").add(shown)
             catalog.table("assets").add(_assets(names[part], start, seed, reader_of(settings)))
             progress("fill", part.stop, contents)
+
+
+def draw_lists(
+    catalog: Catalog, scan: Scan, space: Space, names: list[str], seed: int, progress: Progress
+) -> None:
+    """Write neighbour lists that are made up, where making them would take hours.
+
+    A fifth of the contents are copies of others, each in the other's list; the others in a list are
+    drawn, twenty in all, so that as many pairs are proposed as in production.
+    """
+    rng = np.random.default_rng(seed)
+    count = len(names)
+    copy_of = rng.integers(0, count - count // 5, count // 5)  # of the last ones
+    everyone = np.array(names)
+    copied: dict[int, list[int]] = {}
+    for copy, original in enumerate(copy_of.tolist(), count - count // 5):
+        copied.setdefault(original, []).append(copy)
+        copied.setdefault(copy, []).append(original)
+    with catalog.writing():
+        catalog.delete_where("neighbours", lists_where(scan, space))
+        table = catalog.table("neighbours")
+        for start in range(0, count, _BLOCK):
+            part = range(start, min(start + _BLOCK, count))
+            drawn = rng.integers(0, count, (len(part), _LISTED))
+            cosines = np.sort(rng.uniform(0.3, 0.6, (len(part), _LISTED)))[:, ::-1].copy()
+            for row, number in enumerate(part):
+                here = copied.get(number, [])[:_LISTED]
+                drawn[row, : len(here)] = here
+                cosines[row, : len(here)] = 0.9
+            rows = pl.DataFrame(
+                {
+                    "list_id": [digest(scan.scope, names[at], space.id) for at in part],
+                    "scope": [scan.scope] * len(part),
+                    "content": names[start : part.stop],
+                    "space": [space.id] * len(part),
+                    "k": pl.Series([scan.settings.match.neighbours] * len(part), dtype=pl.Int32),
+                    "names": everyone[drawn].tolist(),
+                    "cosines": cosines.astype(np.float32),
+                }
+            )
+            rows = rows.with_columns(pl.col("cosines").arr.to_list())
+            table.add(rows.to_arrow().cast(schema.NEIGHBOURS))
+            progress("draw", part.stop, count)
 
 
 def content_names(contents: int, seed: int) -> list[str]:

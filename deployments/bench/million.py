@@ -18,7 +18,13 @@ from typing import Any
 
 import polars as pl
 
-from deployments.bench.made_up import COLLECTION, fill_catalog, list_pages
+from deployments.bench.made_up import (
+    COLLECTION,
+    content_names,
+    draw_lists,
+    fill_catalog,
+    list_pages,
+)
 from flows.order import render
 from reports.page import totals
 from tasks.catalog import schema
@@ -66,6 +72,8 @@ STAGES = (
     "report",
     "finish",
 )
+#: Instead of propose, where that takes too long.
+DRAW = "draw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,7 @@ def run_million(
     features: int | None = None,
     images: Path | None = None,
     incremental: bool = False,
+    dim: int = 1280,
     seed: int = 0,
     progress: Progress = silent,
     tell: Callable[[Lap], None] | None = None,
@@ -107,7 +116,8 @@ def run_million(
         settings: of which the catalog's place is replaced by one below ``work``.
         contents: how many; a catalog of another size is not touched.
         work: where catalog and documents are kept.
-        stages: names of :data:`STAGES`, run in that order.
+        stages: names of :data:`STAGES`, run in that order; and ``draw``, which makes lists up.
+        dim: of the vectors; few numbers will do where no lists are made of them.
         features: contents with compact features; None: all, 15 kB each.
         images: a folder of photographs whose features are used.
         incremental: begin an incremental scan instead of a full one.
@@ -118,14 +128,15 @@ def run_million(
     Raises:
         SettingsError: when a stage is unknown, or the catalog there is of another size.
     """
-    if wrong := set(stages) - set(STAGES):
+    if wrong := set(stages) - {*STAGES, DRAW}:
         raise SettingsError(f"unknown stages: {', '.join(sorted(wrong))}; of {', '.join(STAGES)}")
     here = settings.catalog.model_copy(update={"uri": str(work / "catalog")})
     there = settings.delivery.model_copy(update={"folder": work / "reports", "bucket": None})
     settings = settings.model_copy(update={"catalog": here, "delivery": there})
-    run = _Run(settings, contents, work, incremental, progress)
+    run = _Run(settings, contents, work, incremental, Space("made-up", "1", "none", dim), progress)
     found = []
-    for stage in filter(set(stages).__contains__, STAGES):
+    ordered = (DRAW, *STAGES) if "fill" not in stages else ("fill", DRAW, *STAGES[1:])
+    for stage in filter(set(stages).__contains__, ordered):
         if stage == "fill":
             chosen = contents if features is None else features
             lap = run.measure(stage, lambda n=chosen: run.fill(seed, n, images))
@@ -146,13 +157,14 @@ class _Run:
         contents: int,
         work: Path,
         incremental: bool,
+        space: Space,
         progress: Progress,
     ) -> None:
         self._settings, self._contents, self._work = settings, contents, work
         self._kind = Kind.INCREMENTAL if incremental else Kind.FULL
         self._progress = progress
         self._catalog = open_catalog(settings)
-        self._space = Space("made-up", "1", "none", 1280)
+        self._space = space
         there = self._catalog.count("assets")
         if there and there != contents:
             raise SettingsError(f"{work} holds {there:,} contents, not {contents:,}")
@@ -205,6 +217,12 @@ class _Run:
     def propose(self) -> object:
         """Make the neighbour lists."""
         return propose_candidates(self._scan, self._space, self._progress)
+
+    def draw(self) -> str:
+        """Make the neighbour lists up."""
+        names = content_names(self._contents, 0)
+        draw_lists(self._catalog, self._scan, self._space, names, 0, self._progress)
+        return f"{self._catalog.count('neighbours'):,} lists made up"
 
     def look(self) -> str:
         """Look at some of the proposed pairs that have features; what is found means nothing."""

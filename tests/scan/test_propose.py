@@ -436,3 +436,21 @@ def test_two_scopes_have_cells_of_their_own(bench, small_cells):
     both = catalog.read("centroids", ["centroids_id", "scope", "centroids"])
     assert both.height == 2
     assert both.filter(scope="scope").equals(first)
+
+
+def test_only_the_lists_that_change_are_read_with_their_names(bench, monkeypatch):
+    catalog = bench.catalog()
+    bench.refresh(catalog, set(NAMES[:-1]))
+    before = lists_in(catalog)
+    read, real = [], catalog.take
+
+    def take(table, columns, ids):
+        read.extend(ids)
+        return real(table, columns, ids)
+
+    monkeypatch.setattr(catalog, "take", take)
+    assert bench.refresh(catalog, set(NAMES)) == 1
+    after = lists_in(catalog)
+    changed = [name for name in before if not same({name: after[name]}, {name: before[name]})]
+    assert 0 < len(changed) <= len(read) < len(NAMES) / 2
+    assert same(after, bench.fresh(set(NAMES)))
