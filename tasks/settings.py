@@ -27,9 +27,11 @@ from tasks.settings_parts import (
     EngineSettings,
     GateSettings,
     LimitSettings,
+    LogsSettings,
     MailSettings,
     MatchSettings,
     MergeSettings,
+    MetricsSettings,
     S3Settings,
     Share,
     SourceSettings,
@@ -43,9 +45,11 @@ __all__ = [
     "EngineSettings",
     "GateSettings",
     "LimitSettings",
+    "LogsSettings",
     "MailSettings",
     "MatchSettings",
     "MergeSettings",
+    "MetricsSettings",
     "S3Settings",
     "Settings",
     "Share",
@@ -96,6 +100,8 @@ class Settings(BaseSettings):
     merge: MergeSettings = MergeSettings()
     gate: GateSettings = GateSettings()
     alarms: AlarmSettings = AlarmSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    logs: LogsSettings = LogsSettings()
 
     @property
     def title(self) -> str:
