@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +138,9 @@ def run_million(
     found = []
     ordered = (DRAW, *STAGES) if "fill" not in stages else ("fill", DRAW, *STAGES[1:])
     for stage in filter(set(stages).__contains__, ordered):
-        if stage == "fill":
-            chosen = contents if features is None else features
-            lap = run.measure(stage, lambda n=chosen: run.fill(seed, n, images))
-        else:
-            lap = run.measure(stage, getattr(run, stage))
+        chosen = contents if features is None else features
+        act = partial(run.fill, seed, chosen, images) if stage == "fill" else getattr(run, stage)
+        lap = run.measure(stage, act)
         found.append(lap)
         if tell:
             tell(lap)

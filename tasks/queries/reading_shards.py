@@ -146,7 +146,7 @@ def _embed(embedder: Embedder, pictures: dict[str, Picture]) -> dict[str, Vector
         return {}
     vectors = embedder.embed(np.stack([one.pixels for one in pictures.values()]))
     halves = vectors.astype(np.float16)
-    usable = np.isfinite(vectors).all(axis=1)
+    usable = np.asarray(np.isfinite(vectors).all(axis=1))
     return {name: half for name, half, good in zip(pictures, halves, usable, strict=True) if good}
 
 
@@ -174,7 +174,8 @@ def _row(reading: Reading, vectors: dict[str, Vector]) -> dict[str, Any]:
 def _readings_of(table: pa.Table) -> Iterator[tuple[Reading, Vector | None]]:
     for row in table.to_pylist():
         names = ("key", "asset_id", "revision")
-        reading = Reading(*(row[name] for name in names), None, row["failed"], row["message"])
+        asset = {name: row[name] for name in names}
+        reading = Reading(**asset, picture=None, failed=row["failed"], message=row["message"])
         if row["content"] is None:
             yield reading, None
             continue

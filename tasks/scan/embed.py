@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -168,7 +168,7 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
 
 def _readings(
     scan: Scan, source: Source, embedder: Embedder, todo: pl.DataFrame, writer: _Writer
-) -> Iterator[Reading]:
+) -> Generator[Reading]:
     """Readings in order, made on this machine or by the workers of an engine."""
     settings = scan.settings
     with open_engine(settings) if todo.height else contextlib.nullcontext() as engine:

@@ -49,7 +49,9 @@ log = logging.getLogger(__name__)
 #: Contents whose lists are compared with exact ones, to measure a search that is not exact.
 _SAMPLE = 200
 #: A list as it is entered in.
-_LISTED = {"content": pl.String, "names": pl.List(pl.String), "cosines": pl.List(pl.Float32)}
+_LISTED = pl.Schema(
+    {"content": pl.String, "names": pl.List(pl.String), "cosines": pl.List(pl.Float32)}
+)
 #: A search by inverted lists takes this many times the rows of a block at once: queries of one
 #: block share the lists they look into, and a larger block shares more.
 _QUERY_BLOCKS = 4
@@ -280,7 +282,7 @@ class _OlderLists:
         held = [self._changed.join(wanted, on="content", how="semi")]
         for start in range(0, len(ids), READ_ROWS):
             part = self._catalog.take("neighbours", list(_LISTED), ids[start : start + READ_ROWS])
-            held.append(pl.DataFrame(pl.from_arrow(part)).cast(pl.Schema(_LISTED)))
+            held.append(pl.DataFrame(pl.from_arrow(part)).cast(_LISTED))
         return pl.concat(held)
 
     def carry_on(self, changed: pl.DataFrame) -> None:
@@ -289,7 +291,7 @@ class _OlderLists:
         older = changed.join(pl.concat(known), on="content", how="semi")
         self._ids = self._ids.join(older, on="content", how="anti")
         others = self._changed.join(older, on="content", how="anti")
-        self._changed = pl.concat([others, older.select(list(_LISTED)).cast(pl.Schema(_LISTED))])
+        self._changed = pl.concat([others, older.select(list(_LISTED)).cast(_LISTED)])
 
 
 def _read_standing(

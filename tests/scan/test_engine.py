@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import itertools
+import sys
 import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import nullcontext
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
 import tasks.queries.scan_verifier as verifier
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.engine.shards import Engine
-from tasks.errors import EngineError
+from tasks.errors import EngineError, SettingsError
 from tasks.queries.verify_processes import Task, answer_pair
 from tasks.queries.verify_shards import read_verified, verify_shard
+from tasks.session import engine_facts, open_catalog, open_engine
+from tasks.settings import load_settings
 from tests.conftest import blobs
 
 
@@ -108,27 +113,110 @@ def test_a_shard_of_pairs_has_the_answers_of_one_process():
     assert read_verified(None, 2) == [None, None]
 
 
-def test_a_scan_verifies_by_shards_what_it_verifies_itself(library, monkeypatch):
+def test_a_scan_by_shards_ends_as_one_by_itself(library, monkeypatch):
     for seed in range(4):
-        library.add(f"p{seed}.png", seed)
-        library.add(f"p{seed}.jpg", seed, quality=60)
+        library.write(f"p{seed}.png", blobs(seed).resize((480, 360)))
+        library.write(f"p{seed}.jpg", blobs(seed).resize((480, 360)), quality=70)
+    library.write("p0 again.png", blobs(0).resize((480, 360)))
+    library.write("broken.jpg", b"\xff\xd8\xff\xe0 no picture")
     usual = library.scan()
     monkeypatch.setattr(verifier, "_WORTH_PROCESSES", 1)
     monkeypatch.setattr(verifier, "_TASK", 3)
     monkeypatch.setattr(verifier, "_CHUNK", 8)
-    shards: list[Task] = []
+    monkeypatch.setattr("tasks.queries.reading_shards._IMAGES", 3)
+    monkeypatch.setattr("tasks.queries.proof_shards._PAIRS", 2)
+    jobs: list[str] = []
+    run = Engine.run
 
-    def counted(task: Task) -> pa.Table:
-        shards.append(task)
-        return verify_shard(task)
+    def counted(engine, job, shards):
+        for answer in run(engine, job, shards):
+            jobs.append(job.__name__)
+            yield answer
 
-    monkeypatch.setattr(verifier, "verify_shard", counted)
+    monkeypatch.setattr(Engine, "run", counted)
     with ThreadPoolExecutor(2) as pool:
-        from contextlib import nullcontext
-
         engine = Engine("here", pool, lambda: 2)
-        monkeypatch.setattr("tasks.scan.verify.open_engine", lambda _: nullcontext(engine))
+        for stage in ("embed", "verify", "prove"):
+            monkeypatch.setattr(f"tasks.scan.{stage}.open_engine", lambda _: nullcontext(engine))
         again = library.scan(catalog="fresh")
-    assert len(shards) > 1
-    assert again.summary.counts["verified"] == usual.summary.counts["verified"] > 0
+    assert {job: jobs.count(job) > 1 for job in jobs} == dict.fromkeys(
+        ["read_shard", "verify_shard", "prove_shard"], True
+    )
+    for name in ("read", "embedded", "verified", "proven"):
+        assert again.summary.counts[name] == usual.summary.counts[name] > 0, name
     assert again.summary.pairs.equals(usual.summary.pairs)
+    assert rows_of(again) == rows_of(usual)
+
+
+def rows_of(outcome) -> dict[str, list]:
+    """What was learned of the pictures and of their pairs, each table sorted."""
+    catalog = open_catalog(outcome.scan.settings)
+    tables = ["assets", "thumbnails", "features", "packets", "neighbours", "pairs", "proofs"]
+    found = {}
+    for name in [*tables, f"vectors_{outcome.summary.space.id}"]:
+        columns = [one for one in catalog.table(name).schema.names if one != "at"]
+        rows = pl.DataFrame(pl.from_arrow(catalog.read_arrow(name, columns))).rows()
+        assert rows, name
+        found[name] = sorted(rows, key=str)
+    return found
+
+
+class Cluster:
+    """A Dask client as far as it is used, of two workers."""
+
+    KilledWorker = LostError
+
+    def __init__(self, facts: str) -> None:
+        self.facts = facts
+        self.asked: dict[str, object] = {}
+
+    def Client(self, address, **_):  # noqa: N802
+        self.asked["address"] = address
+        return self
+
+    def run(self, job, **_):
+        return {"tcp://10.0.0.1:1": job(), "tcp://10.0.0.2:1": self.facts}
+
+    def get_executor(self, **options):
+        self.asked |= options
+        return ThreadPoolExecutor(1)
+
+    def nthreads(self):
+        return {"tcp://10.0.0.1:1": 1, "tcp://10.0.0.2:1": 1}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_a_worker_of_another_release_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", Cluster("dam-dedup 0.0.1"))
+    settings = load_settings(engine={"kind": "dask", "address": "tcp://here:8786"})
+    other = r"tcp://10\.0\.0\.2:1 has 'dam-dedup 0\.0\.1'"
+    with pytest.raises(EngineError, match=other), open_engine(settings):
+        pass
+
+
+def test_shards_ask_for_a_gpu_where_the_settings_do(monkeypatch):
+    cluster = Cluster(engine_facts())
+    monkeypatch.setitem(sys.modules, "distributed", cluster)
+    chosen = {"kind": "dask", "address": "tcp://here:8786", "gpu": True}
+    with open_engine(load_settings(engine=chosen)) as engine:
+        [(_, table)] = engine.run(number, [7])
+    assert table == number(7)
+    assert cluster.asked["address"] == "tcp://here:8786"
+    assert cluster.asked["resources"] == {"GPU": 1}
+
+
+def test_without_the_extra_the_message_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    settings = load_settings(engine={"kind": "dask", "address": "tcp://here:8786"})
+    with pytest.raises(SettingsError, match=r"dam-dedup\[cluster\]"), open_engine(settings):
+        pass
+
+
+def test_by_default_there_is_no_engine():
+    with open_engine(load_settings()) as engine:
+        assert engine is None
