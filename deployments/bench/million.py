@@ -29,6 +29,7 @@ from deployments.bench.made_up import (
 from flows.order import render
 from reports.page import totals
 from tasks.catalog import schema
+from tasks.catalog.catalog import Catalog
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.originals import SAME, proof_rule
 from tasks.dedup.verify import rule_id
@@ -162,7 +163,6 @@ class _Run:
         self._settings, self._contents, self._work = settings, contents, work
         self._kind = Kind.INCREMENTAL if incremental else Kind.FULL
         self._progress = progress
-        self._catalog = open_catalog(settings)
         self._space = space
         there = self._catalog.count("assets")
         if there and there != contents:
@@ -170,6 +170,11 @@ class _Run:
         state = work / _STATE
         self._kept = json.loads(state.read_text()) if state.exists() else {}
         self._begun: Scan | None = None
+
+    @property
+    def _catalog(self) -> Catalog:
+        """Opened anew, for the stages make tables in catalogs of their own."""
+        return open_catalog(self._settings)
 
     def measure(self, stage: str, run: Callable[[], object]) -> Lap:
         """Run one stage, and see what it cost."""
@@ -235,8 +240,9 @@ class _Run:
                 break
         wanted = pl.concat(pairs)
         workers = self._settings.match.workers or len(os.sched_getaffinity(0))
-        with self._catalog.writing():
-            looked = sum(part.height for part in look_at_pairs(self._catalog, wanted, workers))
+        catalog = self._catalog
+        with catalog.writing():
+            looked = sum(part.height for part in look_at_pairs(catalog, wanted, workers))
         return f"{looked} pairs looked at"
 
     def answers(self) -> str:
@@ -244,7 +250,8 @@ class _Run:
         told = 0
         evidence = _evidence()
         proven = {"rule": proof_rule(), "verified_by": rule_id(), "verdict": SAME}
-        with self._catalog.writing():
+        catalog = self._catalog
+        with catalog.writing():
             for part in self._proposed():
                 pairs = name_pairs(part)
                 copy = pl.col("cosine") >= _COPY
@@ -256,7 +263,7 @@ class _Run:
                     pl.when(copy).then(0.93).otherwise(0.0).cast(pl.Float32).alias("score"),
                     pl.when(copy).then(pl.lit(evidence)).alias("evidence"),
                 )
-                self._catalog.table("pairs").add(rows.to_arrow().cast(schema.PAIRS))
+                catalog.table("pairs").add(rows.to_arrow().cast(schema.PAIRS))
                 copies = pairs.filter(copy).select(
                     pl.col("pair_id").alias("proof_id"),
                     "left",
@@ -269,7 +276,7 @@ class _Run:
                     pl.lit(now()).alias("at"),
                 )
                 told += copies.height
-                self._catalog.table("proofs").add(copies.to_arrow().cast(schema.PROOFS))
+                catalog.table("proofs").add(copies.to_arrow().cast(schema.PROOFS))
         return f"{self._catalog.count('pairs')} pairs, {told} copies"
 
     def verify(self) -> object:

@@ -73,7 +73,7 @@ class Engine:
         waiting: deque[tuple[S, Future[pa.Table]]] = deque()
         try:
             for shard in shards:
-                while len(waiting) >= _AHEAD * max(1, self._workers()):
+                while len(waiting) >= _AHEAD * max(1, self._count()):
                     yield self._answer(waiting)
                 waiting.append((shard, self._submit(job, shard)))
             while waiting:
@@ -81,6 +81,12 @@ class Engine:
         finally:
             for _, future in waiting:
                 future.cancel()
+
+    def _count(self) -> int:
+        try:
+            return self._workers()
+        except OSError as error:  # it is the scheduler that is asked
+            raise self._gone(error) from error
 
     def _submit(self, job: Callable[[S], pa.Table], shard: S) -> Future[pa.Table]:
         try:
@@ -97,7 +103,7 @@ class Engine:
             except NotYet:
                 if future.done():  # the job itself raised it
                     raise
-                if self._workers():
+                if self._count():
                     seen = time.monotonic()
                 elif time.monotonic() - seen > self._patience:
                     raise EngineError(

@@ -50,7 +50,11 @@ log = logging.getLogger(__name__)
 _SAMPLE = 200
 #: A list as it is entered in.
 _LISTED = pl.Schema(
-    {"content": pl.String, "names": pl.List(pl.String), "cosines": pl.List(pl.Float32)}
+    [
+        ("content", pl.String()),
+        ("names", pl.List(pl.String)),
+        ("cosines", pl.List(pl.Float32)),
+    ]
 )
 #: A search by inverted lists takes this many times the rows of a block at once: queries of one
 #: block share the lists they look into, and a larger block shares more.

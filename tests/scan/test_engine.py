@@ -97,6 +97,14 @@ def test_an_engine_that_is_gone_is_an_error_that_says_what_to_do(gone, says, mon
         list(engine.run(number, range(3)))
 
 
+def test_a_scheduler_that_cannot_be_asked_for_its_workers_is_gone():
+    def workers() -> int:
+        raise OSError("timed out")
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(EngineError, match=r"is gone.*scan again"):
+        list(Engine("the cluster", pool, workers).run(number, range(3)))
+
+
 def test_a_shard_of_pairs_has_the_answers_of_one_process():
     def jpeg(seed: int, width: int = 160) -> bytes:
         buffer = io.BytesIO()
@@ -149,12 +157,18 @@ def test_a_scan_by_shards_ends_as_one_by_itself(library, monkeypatch):
 
 
 def rows_of(outcome) -> dict[str, list]:
-    """What was learned of the pictures and of their pairs, each table sorted."""
+    """What was learned of the pictures and of their pairs, each table sorted.
+
+    How much two originals differ is left out: here they are compared by threads of one process, and
+    OpenCV's sums differ in their last digits by how many threads there are. In decoder processes
+    they do not (test_cluster.py).
+    """
+    apart = {"at", "excess", "box"}
     catalog = open_catalog(outcome.scan.settings)
     tables = ["assets", "thumbnails", "features", "packets", "neighbours", "pairs", "proofs"]
     found = {}
     for name in [*tables, f"vectors_{outcome.summary.space.id}"]:
-        columns = [one for one in catalog.table(name).schema.names if one != "at"]
+        columns = [one for one in catalog.table(name).schema.names if one not in apart]
         rows = pl.DataFrame(pl.from_arrow(catalog.read_arrow(name, columns))).rows()
         assert rows, name
         found[name] = sorted(rows, key=str)
