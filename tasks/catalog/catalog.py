@@ -379,6 +379,31 @@ class Catalog:
         with self._engine(f"read {name} from"):
             yield from query.select(list(columns)).to_batches(batch_size=rows)
 
+    def row_ids(self, name: str, where: str = "") -> pl.DataFrame:
+        """The key of each row that matches, and its ``_rowid``, by which :meth:`take` finds it.
+
+        An id holds until the table is written to or tidied.
+        """
+        if not self._there(name):
+            return pl.DataFrame(schema={"_key": pl.String, "_rowid": pl.UInt64})
+        table = self.table(name)
+        query = table.search()
+        if where:
+            query = query.where(where)
+        with self._engine(f"read {name} from"):
+            key = schema.key_of(table.schema)
+            found = query.select([key]).with_row_id(True).to_arrow()
+        return pl.DataFrame({"_key": pl.from_arrow(found[key]), "_rowid": found["_rowid"]})
+
+    def take(self, name: str, columns: Sequence[str], ids: Sequence[int]) -> pa.Table:
+        """Rows by their ids (:meth:`row_ids`), in no order that means anything.
+
+        45 microseconds a row of 15 kB. A thousand rows by key take 50 ms and a look at the keys of
+        all rows.
+        """
+        with self._engine(f"read {name} from"):
+            return plain(self.table(name).take_row_ids(list(ids)).select(list(columns)).to_arrow())
+
     def search_vectors(
         self, name: str, queries: npt.NDArray[np.float32], limit: int, probes: int
     ) -> pa.Table:
