@@ -19,6 +19,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from tasks.records import Receipt
+
 #: The language that complete texts exist in; the others may lack some.
 ENGLISH = "en"
 _language: ContextVar[str] = ContextVar("language", default=ENGLISH)
@@ -110,6 +112,13 @@ def shown_key(key: str) -> str:
         else char.encode("unicode_escape").decode()
         for char in key
     )
+
+
+def link_end(receipt: Receipt) -> str:
+    """How long a document's link works; nothing where it does not end."""
+    if not receipt.until:
+        return ""
+    return text("link.sooner" if receipt.sooner else "link.until", until=moment(receipt.until))
 
 
 def moment(when: datetime) -> str:

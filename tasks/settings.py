@@ -24,11 +24,14 @@ from tasks.settings_parts import (
     CatalogSettings,
     DeliverySettings,
     EmbeddingSettings,
+    EngineSettings,
     GateSettings,
     LimitSettings,
+    LogsSettings,
     MailSettings,
     MatchSettings,
     MergeSettings,
+    MetricsSettings,
     S3Settings,
     Share,
     SourceSettings,
@@ -39,11 +42,14 @@ __all__ = [
     "CatalogSettings",
     "DeliverySettings",
     "EmbeddingSettings",
+    "EngineSettings",
     "GateSettings",
     "LimitSettings",
+    "LogsSettings",
     "MailSettings",
     "MatchSettings",
     "MergeSettings",
+    "MetricsSettings",
     "S3Settings",
     "Settings",
     "Share",
@@ -87,12 +93,15 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     match: MatchSettings = MatchSettings()
+    engine: EngineSettings = EngineSettings()
     catalog: CatalogSettings = CatalogSettings()
     delivery: DeliverySettings = DeliverySettings()
     mail: MailSettings = MailSettings()
     merge: MergeSettings = MergeSettings()
     gate: GateSettings = GateSettings()
     alarms: AlarmSettings = AlarmSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    logs: LogsSettings = LogsSettings()
 
     @property
     def title(self) -> str:

@@ -21,7 +21,7 @@ from deployments.gate.done import DoneRoutes
 from deployments.gate.forms import (
     BODY_LIMIT,
     Form,
-    check_form_type,
+    check_form,
     parse_form,
     read_form_body,
 )
@@ -262,7 +262,7 @@ class _Gate:
 
 
 async def _read_form(request: Request) -> Form:
-    check_form_type(request, "nothing was decided")
+    check_form(request, "nothing was decided")
     body = await read_form_body(request, BODY_LIMIT, "nothing was decided")
     try:
         form = parse_form(body)

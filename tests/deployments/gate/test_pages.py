@@ -284,6 +284,7 @@ def test_thumbnails_only_of_what_the_plan_saw(settings, saved, client):
     assert "6,000 \u00d7 4,000, TIFF, 9.8 MB" in page.text
 
 
+@pytest.mark.long
 def test_many_groups_come_in_pages(settings, saved, client):
     number = GROUPS_PER_PAGE + 5
     groups = [group(f"{n:032x}", f"m/{n}.tif", f"w/{n}.jpg") for n in range(number)]
@@ -500,6 +501,10 @@ def test_forms_that_are_none(settings, saved, client):
     assert client.post(path, json={"decision": "approve"}).status_code == 415
     assert client.post(path, content=b"decision=approve").status_code == 415
     assert client.post(path, content=b"decision=maybe", headers=form).status_code == 400
+    for site in ("cross-site", "same-site"):  # a page of somebody else, of the same domain too
+        foreign = form | {"sec-fetch-site": site}
+        answer = client.post(path, content=b"decision=approve-all-asked", headers=foreign)
+        assert answer.status_code == 403
     assert client.post(path, content=b"\xff\xfe", headers=form).status_code == 400
     assert client.post(path, content=b"a=1&" * 3000, headers=form).status_code == 400
     large = b"comment=" + b"x" * BODY_LIMIT
@@ -853,6 +858,7 @@ def served(settings: Settings, saved) -> Iterator[tuple[Plan, str]]:
     thread.join(10)
 
 
+@pytest.mark.long
 @pytest.mark.browser
 def test_in_a_browser(served, settings, tmp_path):
     pytest.importorskip("playwright")
