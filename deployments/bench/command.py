@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -365,9 +365,13 @@ def documents(
         int,
         typer.Option(help="Different things of each family; pairs grow with the square.", min=2),
     ] = 4,
-    fitting: Annotated[
-        bool, typer.Option(help="Measure the families that coefficients are fitted to instead.")
-    ] = False,
+    families: Annotated[
+        Literal["reporting", "fitting", "later"],
+        typer.Option(
+            help="Those that figures are reported on, those that coefficients are fitted to, or "
+            "those drawn when the rule was done."
+        ),
+    ] = "reporting",
     as_json: Json = False,
 ) -> None:
     """Compare invoices, slides, labels and goods that differ in one number, word or colour.
@@ -384,7 +388,7 @@ def documents(
 
     from deployments.bench.documents import run_documents
 
-    found, _ = run_documents(seed=seed, things=things, fitting=fitting, progress=_teller())
+    found, _ = run_documents(seed=seed, things=things, families=families, progress=_teller())
     rows = [asdict(row) for row in found]
     if as_json:
         typer.echo(json.dumps(rows))

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from deployments.bench.families import FAMILIES, Family
+from deployments.bench.drawing import Family
+from deployments.bench.families import FAMILIES
+from deployments.bench.later_families import LATER_FAMILIES
 from tasks.dedup.features import Features, extract_features, use_one_thread
 from tasks.dedup.originals import fit_of, with_proofs
 from tasks.dedup.proof_job import compare_originals
@@ -34,6 +36,9 @@ _ANSWER: dict[str, Any] = {
     "score": pl.Float32,
     "evidence": pl.String,
 }
+#: Families that coefficients may be fitted to, that figures are reported on, and that were drawn
+#: when the rule was done.
+Kind = Literal["reporting", "fitting", "later"]
 #: Copies that only encode anew: `exact` is the right answer for them, with the original.
 ENCODED = ("jpeg-60", "webp-80", "half")
 
@@ -59,11 +64,24 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One pair and its answer."""
+    """One pair and its answer.
+
+    Attributes:
+        left: one file.
+        right: the other.
+        score: with the proof, as a scan settles it.
+        claim: of the thumbnails alone.
+        proof: what the originals say: ``same``, ``differs`` or ``unknown``; empty where nothing
+            was claimed, or the pixels are equal.
+        excess: how much they differ where they do most, in units of the pair's own noise.
+    """
 
     left: Sheet
     right: Sheet
     score: float
+    claim: float
+    proof: str
+    excess: float
 
     @property
     def same(self) -> bool:
@@ -98,7 +116,7 @@ class FamilyRow:
 
 
 def run_documents(
-    *, seed: int = 0, things: int = 4, fitting: bool = False, progress: Progress = silent
+    *, seed: int = 0, things: int = 4, families: Kind = "reporting", progress: Progress = silent
 ) -> tuple[list[FamilyRow], list[Compared]]:
     """Verify all pairs of every family.
 
@@ -106,27 +124,34 @@ def run_documents(
         seed: names the draw.
         things: different things of each family; each has up to eight files, and the pairs grow
             with the square of both.
-        fitting: measure the families for fitting instead of those for reporting.
+        families: those for ``reporting``, for ``fitting``, or the ``later`` ones.
         progress: told after each family.
 
     Returns:
         A row a family and one for all together, and every pair.
     """
     use_one_thread()
-    chosen = [family for family in FAMILIES if family.fitting == fitting]
+    chosen = families_of(families)
     compared: list[Compared] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, family in enumerate(chosen, 1):
             sheets = make_sheets(family, seed, things)
             known = list(pool.map(_known, [sheet.data for sheet in sheets]))
-            scores = pool.map(_score, combinations(known, 2))
+            answers = pool.map(_answer, combinations(known, 2))
             compared += [
-                Compared(one, two, score)
-                for (one, two), score in zip(combinations(sheets, 2), scores, strict=True)
+                Compared(one, two, *answer)
+                for (one, two), answer in zip(combinations(sheets, 2), answers, strict=True)
             ]
             progress("documents", done, len(chosen))
     rows = [_row(family.name, _of(compared, family.name)) for family in chosen]
     return [*rows, _row("all", compared)], compared
+
+
+def families_of(kind: Kind) -> list[Family]:
+    """The families of one kind."""
+    if kind == "later":
+        return list(LATER_FAMILIES)
+    return [family for family in FAMILIES if family.fitting == (kind == "fitting")]
 
 
 def make_sheets(family: Family, seed: int, things: int) -> list[Sheet]:
@@ -165,19 +190,20 @@ def _known(data: bytes) -> _Known:
     return _Known(picture.content, features, (picture.width, picture.height), data)
 
 
-def _score(pair: tuple[_Known, _Known]) -> float:
-    """As a scan scores a pair: by the thumbnails, and claims by their originals."""
+def _answer(pair: tuple[_Known, _Known]) -> tuple[float, float, str, float]:
+    """Score, claim, proof and its excess, as in a scan: by thumbnails, and claims by originals."""
     left, right = sorted(pair, key=lambda known: known.content)
     found = verify_pair(left.features, right.features)
     if found.score < NEAR_SCORE or left.content == right.content:
-        return found.score
+        return found.score, found.score, "", 0.0
     text = found.evidence.as_json() if found.evidence else None
     one, two = (read_pixels(side.data, LimitSettings()) for side in (left, right))
     said = compare_originals(one, two, fit_of(text, left.size, right.size))
     names = {"left": "l", "right": "r"}
     answer = pl.DataFrame([names | {"score": found.score, "evidence": text}], _ANSWER)
     proof = pl.DataFrame([names | {"verdict": said["verdict"], "box": said["box"]}])
-    return float(with_proofs(answer, proof)["score"][0])
+    score = float(with_proofs(answer, proof)["score"][0])
+    return score, found.score, said["verdict"], said["excess"]
 
 
 def _of(compared: Iterable[Compared], family: str) -> list[Compared]:
