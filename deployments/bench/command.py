@@ -396,6 +396,44 @@ def documents(
     _table(_console(), "documents, designs and variants", pl.DataFrame(rows))
 
 
+@bench_app.command("policy", cls=Command)
+def policy(
+    images: Annotated[
+        Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
+    ],
+    seed: Annotated[int, typer.Option(help="Another seed draws other pictures.", min=0)] = 0,
+    photographs: Annotated[int, typer.Option(help="How many photographs.", min=7)] = 60,
+    things: Annotated[
+        int, typer.Option(help="Different things of each family of documents; 0: none.", min=0)
+    ] = 2,
+    as_json: Json = False,
+) -> None:
+    """Count what a policy would merge that quarantines every `exact` pair without a question.
+
+    Documents, photographs, photographs in one template, and bursts, each saved in seven ways.
+    `merged` are pairs of different things that it would merge, of which there may be none; `exact`
+    are pairs of one thing that it merges, each proven on its originals.
+
+        dam-dedup bench policy --images ~/Pictures --photographs 200
+    """
+    from dataclasses import asdict
+
+    import polars as pl
+
+    from deployments.bench.smallest_policy import run_policy
+
+    rows, wrong = run_policy(
+        images, seed=seed, photographs=photographs, things=things, progress=_teller()
+    )
+    if as_json:
+        found = {"rows": [asdict(one) for one in rows], "merged": [asdict(one) for one in wrong]}
+        typer.echo(json.dumps(found))
+        return
+    _table(_console(), "what is merged without a question", pl.DataFrame([asdict(r) for r in rows]))
+    for one in wrong[:_SHOWN_WRONG]:
+        _console().print(f"merged and different: {one.left} | {one.right} {one.answer.score:.3f}")
+
+
 @bench_app.command("keepers", cls=Command)
 def keepers(
     images: Annotated[

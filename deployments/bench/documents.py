@@ -14,28 +14,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
-import polars as pl
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from deployments.bench.drawing import Family
 from deployments.bench.families import FAMILIES
 from deployments.bench.later_families import LATER_FAMILIES
-from tasks.dedup.features import Features, extract_features, use_one_thread
-from tasks.dedup.originals import fit_of, with_proofs
-from tasks.dedup.proof_job import compare_originals
-from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE, verify_pair
-from tasks.embedding.images import read_picture, read_pixels
+from deployments.bench.pair_answers import Answer, answer_pair, read_known
+from tasks.dedup.features import Features, use_one_thread
+from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE
 from tasks.progress import Progress, silent
-from tasks.settings import LimitSettings
 
-_ANSWER: dict[str, Any] = {
-    "left": pl.String,
-    "right": pl.String,
-    "score": pl.Float32,
-    "evidence": pl.String,
-}
 #: Families that coefficients may be fitted to, that figures are reported on, and that were drawn
 #: when the rule was done.
 Kind = Literal["reporting", "fitting", "later"]
@@ -64,24 +54,16 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One pair and its answer.
-
-    Attributes:
-        left: one file.
-        right: the other.
-        score: with the proof, as a scan settles it.
-        claim: of the thumbnails alone.
-        proof: what the originals say: ``same``, ``differs`` or ``unknown``; empty where nothing
-            was claimed, or the pixels are equal.
-        excess: how much they differ where they do most, in units of the pair's own noise.
-    """
+    """One pair and its answer."""
 
     left: Sheet
     right: Sheet
-    score: float
-    claim: float
-    proof: str
-    excess: float
+    answer: Answer
+
+    @property
+    def score(self) -> float:
+        """With the proof."""
+        return self.answer.score
 
     @property
     def same(self) -> bool:
@@ -98,6 +80,7 @@ class FamilyRow:
         different: pairs of different things; ``wrong_exact`` and ``wrong_near`` are called copies.
         copies: a thing's own file with each of its copies; ``found`` are called copies.
         encoded: of these, copies that were only encoded anew; ``exact`` are called so.
+        proven: pairs whose originals were compared, and of these ``taken_back`` as no copies.
         precision: share of the pairs called copies, edited copies with one another among them, that
             show one thing; None where there are none.
         recall: found of copies.
@@ -111,6 +94,8 @@ class FamilyRow:
     found: int
     encoded: int
     exact: int
+    proven: int
+    taken_back: int
     precision: float | None
     recall: float | None
 
@@ -136,10 +121,10 @@ def run_documents(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, family in enumerate(chosen, 1):
             sheets = make_sheets(family, seed, things)
-            known = list(pool.map(_known, [sheet.data for sheet in sheets]))
-            answers = pool.map(_answer, combinations(known, 2))
+            known = list(pool.map(read_known, [sheet.data for sheet in sheets]))
+            answers = pool.map(answer_pair, combinations(known, 2))
             compared += [
-                Compared(one, two, *answer)
+                Compared(one, two, answer)
                 for (one, two), answer in zip(combinations(sheets, 2), answers, strict=True)
             ]
             progress("documents", done, len(chosen))
@@ -169,41 +154,9 @@ def make_sheets(family: Family, seed: int, things: int) -> list[Sheet]:
     return sheets
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A file as a scan knows it: digest of its pixels, features of its thumbnail, and its bytes."""
-
-    content: str
-    features: Features
-    size: tuple[int, int]
-    data: bytes
-
-
 def features_of(data: bytes) -> Features:
     """As a scan sees a file: its thumbnail."""
-    return extract_features(read_picture(data, LimitSettings(), 32).thumbnail)
-
-
-def _known(data: bytes) -> _Known:
-    picture = read_picture(data, LimitSettings(), 32)
-    features = extract_features(picture.thumbnail)
-    return _Known(picture.content, features, (picture.width, picture.height), data)
-
-
-def _answer(pair: tuple[_Known, _Known]) -> tuple[float, float, str, float]:
-    """Score, claim, proof and its excess, as in a scan: by thumbnails, and claims by originals."""
-    left, right = sorted(pair, key=lambda known: known.content)
-    found = verify_pair(left.features, right.features)
-    if found.score < NEAR_SCORE or left.content == right.content:
-        return found.score, found.score, "", 0.0
-    text = found.evidence.as_json() if found.evidence else None
-    one, two = (read_pixels(side.data, LimitSettings()) for side in (left, right))
-    said = compare_originals(one, two, fit_of(text, left.size, right.size))
-    names = {"left": "l", "right": "r"}
-    answer = pl.DataFrame([names | {"score": found.score, "evidence": text}], _ANSWER)
-    proof = pl.DataFrame([names | {"verdict": said["verdict"], "box": said["box"]}])
-    score = float(with_proofs(answer, proof)["score"][0])
-    return score, found.score, said["verdict"], said["excess"]
+    return read_known(data).features
 
 
 def _of(compared: Iterable[Compared], family: str) -> list[Compared]:
@@ -225,6 +178,8 @@ def _row(name: str, pairs: list[Compared]) -> FamilyRow:
         found=found,
         encoded=len(encoded),
         exact=sum(pair.score >= EXACT_SCORE for pair in encoded),
+        proven=sum(pair.answer.proof != "" for pair in pairs),
+        taken_back=sum(pair.answer.claim >= NEAR_SCORE > pair.score for pair in pairs),
         precision=sum(pair.same for pair in called) / len(called) if called else None,
         recall=found / len(copies) if copies else None,
     )

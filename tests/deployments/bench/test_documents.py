@@ -12,6 +12,7 @@ from deployments.bench import documents
 from deployments.bench.documents import COPIES, make_sheets, run_documents
 from deployments.bench.families import FAMILIES
 from deployments.bench.later_families import LATER_FAMILIES
+from deployments.bench.pair_answers import Answer
 from deployments.cli.main import app
 
 RUN = CliRunner()
@@ -43,7 +44,7 @@ def test_families_are_for_fitting_or_for_reporting():
 def test_what_is_wrong_is_counted_by_tier(monkeypatch):
     """All pairs get one score: then all different ones are wrong, and all copies found."""
     monkeypatch.setattr(documents, "FAMILIES", (BY_NAME["badge"],))
-    monkeypatch.setattr(documents, "_answer", lambda _: (0.96, 0.96, "same", 1.0))
+    monkeypatch.setattr(documents, "answer_pair", lambda _: Answer(0.96, 0.96))
     (row, every), pairs = run_documents(things=2)
     files = 1 + len(COPIES)
     assert row.wrong_exact == row.different == files**2
@@ -55,7 +56,7 @@ def test_what_is_wrong_is_counted_by_tier(monkeypatch):
 
 def test_the_command_prints_a_row_a_family(monkeypatch):
     monkeypatch.setattr(documents, "FAMILIES", (BY_NAME["code"], BY_NAME["bottle"]))
-    monkeypatch.setattr(documents, "_answer", lambda _: (0.2, 0.2, "", 0.0))
+    monkeypatch.setattr(documents, "answer_pair", lambda _: Answer(0.2, 0.2))
     found = RUN.invoke(app, ["bench", "documents", "--things", "2", "--json"])
     assert found.exit_code == 0, found.output
     assert [row["family"] for row in json.loads(found.stdout)] == ["code", "all"]
