@@ -12,8 +12,9 @@ from deployments.bench import documents
 from deployments.bench.documents import COPIES, make_sheets, run_documents
 from deployments.bench.families import FAMILIES
 from deployments.bench.later_families import LATER_FAMILIES
-from deployments.bench.pair_answers import Answer
+from deployments.bench.pair_answers import Answer, answer_pair, read_known
 from deployments.cli.main import app
+from tasks.dedup.verify import NEAR_SCORE
 
 RUN = CliRunner()
 BY_NAME = {family.name: family for family in (*FAMILIES, *LATER_FAMILIES)}
@@ -60,3 +61,20 @@ def test_the_command_prints_a_row_a_family(monkeypatch):
     found = RUN.invoke(app, ["bench", "documents", "--things", "2", "--json"])
     assert found.exit_code == 0, found.output
     assert [row["family"] for row in json.loads(found.stdout)] == ["code", "all"]
+
+
+@pytest.mark.long
+def test_letters_at_the_edge_of_a_page_and_of_a_tile():
+    """A board of departures, light on dark: its scan, and another one's picture in a frame.
+
+    Two letters reach into an otherwise empty tile of the scan, whose blur the bare ground does not
+    tell. The crop begins at its letters, and what lies beyond it is no ground of theirs.
+    """
+    (family,) = (family for family in LATER_FAMILIES if family.name == "timetable")
+    sheets = {(sheet.thing, sheet.copy): sheet.data for sheet in make_sheets(family, 602, 3)}
+
+    def answer(one: tuple[int, str], other: tuple[int, str]) -> Answer:
+        return answer_pair((read_known(sheets[one]), read_known(sheets[other])))
+
+    assert answer((1, ""), (1, "scan")).proof == "same"
+    assert answer((0, "crop"), (2, "framed")).score < NEAR_SCORE
