@@ -276,6 +276,23 @@ def _bottle(spec: Spec, rng: random.Random) -> Image.Image:
     return image
 
 
+def _timetable(spec: Spec, rng: random.Random) -> Image.Image:
+    """A board of departures, light on dark, in which a time or a platform differs."""
+    image, draw = page((1280, 800), "#101820")
+    write(draw, 50, 30, f"Departures {rng.choice(WORDS).title()}", 52, "#f4c430")
+    for row in range(10):
+        hour = f"{rng.randint(5, 23):02d}:{rng.randint(0, 59):02d}"
+        track = str(rng.randint(1, 24))
+        name = f"{rng.choice(WORDS)} {rng.choice(WORDS)}".title()
+        if row == 3:
+            hour = spec["time"]
+        if row == 6:
+            track = spec["track"]
+        for x, text in ((50, hour), (260, name), (1120, track)):
+            write(draw, x, 130 + 64 * row, text, 36, "#f2f2f2")
+    return image
+
+
 FAMILIES: tuple[Family, ...] = (
     Family(
         "invoice",
@@ -331,4 +348,13 @@ FAMILIES: tuple[Family, ...] = (
         fitting=True,
     ),
     Family("bottle", {"colour": shade}, _bottle, fitting=True, colours=True),
+    Family(
+        "timetable",
+        {
+            "time": lambda rng: f"{rng.randint(5, 23):02d}:{rng.randint(0, 59):02d}",
+            "track": number(1, 24),
+        },
+        _timetable,
+        fitting=True,
+    ),
 )

@@ -26,23 +26,6 @@ from deployments.bench.drawing import (
 )
 
 
-def _timetable(spec: Spec, rng: random.Random) -> Image.Image:
-    """A board of departures, light on dark, in which a time or a platform differs."""
-    image, draw = page((1280, 800), "#101820")
-    write(draw, 50, 30, f"Departures {rng.choice(WORDS).title()}", 52, "#f4c430")
-    for row in range(10):
-        hour = f"{rng.randint(5, 23):02d}:{rng.randint(0, 59):02d}"
-        track = str(rng.randint(1, 24))
-        name = f"{rng.choice(WORDS)} {rng.choice(WORDS)}".title()
-        if row == 3:
-            hour = spec["time"]
-        if row == 6:
-            track = spec["track"]
-        for x, text in ((50, hour), (260, name), (1120, track)):
-            write(draw, x, 130 + 64 * row, text, 36, "#f2f2f2")
-    return image
-
-
 def _calendar(spec: Spec, rng: random.Random) -> Image.Image:
     """A month's sheet with a few marked days, one of them another day."""
     image, draw = page((1120, 900))
@@ -139,14 +122,6 @@ def _swatches(spec: Spec, rng: random.Random) -> Image.Image:
 
 
 LATER_FAMILIES: tuple[Family, ...] = (
-    Family(
-        "timetable",
-        {
-            "time": lambda rng: f"{rng.randint(5, 23):02d}:{rng.randint(0, 59):02d}",
-            "track": number(1, 24),
-        },
-        _timetable,
-    ),
     Family(
         "calendar",
         {

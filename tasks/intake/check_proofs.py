@@ -1,7 +1,8 @@
 """Proofs of one picture's pairs: what a scan does for all, done where somebody waits.
 
-An upload is read at full size while its bytes are at hand, an asset from where it lies. What has no
-bytes to read, as an asset of a collection ``gate://``, is not proven, and so ``near`` at most.
+An upload is read at full size while its bytes are at hand, an asset from where it lies, and one of
+a collection ``gate://`` from the picture that was kept of it. What has none of these is not proven,
+and so ``near`` at most.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tasks.errors import CatalogBusyError, SettingsError, SourceError
 from tasks.intake.pair_verifier import ANSWERS, AskedPicture
 from tasks.queries.comparison import Asked, Comparer, Original
 from tasks.queries.proofs import KnownProofs, proof_rows
+from tasks.queries.renditions import read_renditions
 from tasks.records import Analysis, Finding
 from tasks.session import open_source
 from tasks.settings import Settings
@@ -139,17 +141,18 @@ class CheckProver:
         """Content to its smallest file that can be read again."""
         listed = ", ".join(quote(name) for name in sorted(contents))
         where = f"content IN ({listed}) AND removed_at IS NULL AND skipped IS NULL"
-        found: dict[str, Original] = {}
-        limit = self._settings.limits.bytes
+        found = read_renditions(catalog, contents)
+        limit, read = self._settings.limits.bytes, set[str]()
         for row in (
             catalog.read("assets", _COLUMNS, where).sort("size", "key").iter_rows(named=True)
         ):
-            if row["content"] in found or is_collection(row["source"]):
+            if row["content"] in read or is_collection(row["source"]):
                 continue
             try:
                 source = open_source(row["source"], self._settings)
             except (SourceError, SettingsError):  # its folder is not here
                 continue
+            read.add(row["content"])  # the file itself, before any picture kept of it
             found[row["content"]] = Original(
                 partial(source.read, row["key"], row["etag"], limit),
                 row["size"],

@@ -203,6 +203,7 @@ def admit(
                     tags=tags,
                     metadata=metadata,
                     name=name,
+                    analyzer=analyzer,
                 )
             )
         if said.action is Admit.LINK and said.match:

@@ -26,6 +26,7 @@ from tasks.queries.comparison import Asked, Comparer, Original, Proven
 from tasks.queries.grouping import group_members, keeper_pairs
 from tasks.queries.matches import settled_pairs, with_boxes
 from tasks.queries.proofs import KnownProofs, proof_rows
+from tasks.queries.renditions import read_renditions
 from tasks.queries.scan_verifier import ScanVerifier
 from tasks.queries.scope_assets import embedded_assets, read_assets
 from tasks.records import Kind, Scan, Space
@@ -112,10 +113,6 @@ class _Stage:
 
     def prove(self, wanted: pl.DataFrame) -> None:
         """Compare some pairs, and write what is known of them as it comes."""
-        source = open_source(self._scan.source, self._scan.settings)
-        if is_collection(source.id):  # whose bytes were never kept
-            self._failed |= dict.fromkeys(wanted.select(_SIDES).iter_rows(), "its bytes are gone")
-            return
         batch: list[Proven] = []
         written = time.monotonic()
         self._progress("prove", 0, wanted.height)
@@ -159,6 +156,10 @@ class _Stage:
 
     def _originals(self, wanted: pl.DataFrame) -> dict[str, Original]:
         """Content to the smallest file that shows it."""
+        source = open_source(self._scan.source, self._scan.settings)
+        if is_collection(source.id):  # whose files were read once; a picture of each was kept
+            named = pl.concat([wanted["left"], wanted["right"]]).unique()
+            return read_renditions(self._catalog, named.to_list())
         columns = ["asset_id", "key", "etag", "size", "content", "width", "height"]
         names = pl.concat([wanted["left"], wanted["right"]]).unique()
         assets = read_assets(self._catalog, self._scan, columns)
@@ -167,7 +168,6 @@ class _Stage:
             .sort("size", "key")
             .unique("content", keep="first", maintain_order=True)
         )
-        source = open_source(self._scan.source, self._scan.settings)
         limit = self._scan.settings.limits.bytes
         return {
             row["content"]: Original(

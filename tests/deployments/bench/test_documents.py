@@ -70,8 +70,8 @@ def test_letters_at_the_edge_of_a_page_and_of_a_tile():
     Two letters reach into an otherwise empty tile of the scan, whose blur the bare ground does not
     tell. The crop begins at its letters, and what lies beyond it is no ground of theirs.
     """
-    (family,) = (family for family in LATER_FAMILIES if family.name == "timetable")
-    sheets = {(sheet.thing, sheet.copy): sheet.data for sheet in make_sheets(family, 602, 3)}
+    drawn = make_sheets(BY_NAME["timetable"], 602, 3)
+    sheets = {(sheet.thing, sheet.copy): sheet.data for sheet in drawn}
 
     def answer(one: tuple[int, str], other: tuple[int, str]) -> Answer:
         return answer_pair((read_known(sheets[one]), read_known(sheets[other])))
