@@ -410,7 +410,7 @@ def policy(
 ) -> None:
     """Count what a policy would merge that quarantines every `exact` pair without a question.
 
-    Documents, photographs, photographs in one template, and bursts, each saved in seven ways.
+    Documents, photographs, photographs in one template, and bursts, each saved in several ways.
     `merged` are pairs of different things that it would merge, of which there may be none; `exact`
     are pairs of one thing that it merges, each proven on its originals.
 

@@ -31,7 +31,7 @@ from tasks.errors import SettingsError
 from tasks.merging.rules.bursts import taken_apart, time_taken
 from tasks.progress import Progress, silent
 
-#: Each picture is saved in these ways: kind, quality, and side of what it was.
+#: Each photograph is saved in these ways: kind, quality, and side of what it was.
 _SAVED = (
     ("PNG", 0, 1.0),
     ("JPEG", 95, 1.0),
@@ -41,6 +41,8 @@ _SAVED = (
     ("WEBP", 80, 1.0),
     ("JPEG", 90, 0.8),
 )
+#: Everything else, of which all pairs are compared, in these.
+_SAVED_FEW = (_SAVED[0], _SAVED[2], _SAVED[5])
 #: Photographs are also compared with so many others that look most like them when very small.
 _LOOKALIKES = 5
 #: Frames of a burst, and how much of the picture's side the thing takes that moves.
@@ -132,7 +134,8 @@ def run_policy(
         for done, (kind, named) in enumerate(batches.items()):
             counted = []
             for pictures in named:
-                saved = [one for picture in pictures for one in _save(picture)]
+                ways = _SAVED if kind == "photographs" else _SAVED_FEW
+                saved = [one for picture in pictures for one in _save(picture, ways)]
                 known = pool.map(read_known, [data for _, _, data in saved])
                 files = [
                     _File(thing, name, one)
@@ -232,12 +235,14 @@ def _frame(image: Image.Image, thing: Image.Image | None, rng: random.Random) ->
     return Image.fromarray(np.clip(np.asarray(moved) + noise, 0, 255).astype(np.uint8))
 
 
-def _save(picture: _Picture) -> Iterator[tuple[str, str, bytes]]:
+def _save(
+    picture: _Picture, ways: Sequence[tuple[str, int, float]]
+) -> Iterator[tuple[str, str, bytes]]:
     """Thing, name and bytes of each file of a picture."""
-    for kind, quality, side in _SAVED:
+    for kind, quality, side in ways:
         image = picture.image
-        if image.mode == "RGBA" and kind == "JPEG":
-            continue
+        if (image.mode == "RGBA" and kind == "JPEG") or (picture.taken and kind == "PNG"):
+            continue  # a camera writes no PNG, and Pillow no EXIF without further tags into one
         if side < 1:
             size = round(image.width * side), round(image.height * side)
             image = image.resize(size, Image.Resampling.LANCZOS)
