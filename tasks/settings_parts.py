@@ -215,6 +215,29 @@ class MatchSettings(_Part):
     )
 
 
+class EngineSettings(_Part):
+    """Where the shards of a scan run: reading, verification and proof."""
+
+    kind: Literal["processes", "dask"] = Field(
+        "processes", description="processes: of this machine; dask: the workers of a Dask scheduler"
+    )
+    address: str | None = Field(
+        None, description="The Dask scheduler, as tcp://host:8786; for the kind dask"
+    )
+    gpu: bool = Field(
+        False, description="Send shards only to Dask workers that offer the resource GPU"
+    )
+    wait_seconds: float = Field(
+        300, gt=0, description="Seconds to wait while the scheduler has no worker at all"
+    )
+
+    @model_validator(mode="after")
+    def _need_an_address(self) -> EngineSettings:
+        if self.kind == "dask" and not self.address:
+            raise ValueError("the kind dask needs an address, as tcp://host:8786")
+        return self
+
+
 class CatalogSettings(_Part):
     """Where the catalog is."""
 
@@ -343,6 +366,11 @@ class MailSettings(_Part):
         None,
         description="Name of a Prefect EmailServerCredentials block (package prefect-email) that "
         "holds the mail server's data, for flow runs",
+    )
+    language: str = Field(
+        "en",
+        pattern="^[a-z]{2,3}$",
+        description="Language of receipts and of the page of what was merged: en or de",
     )
     attempts: int = Field(
         3, ge=1, le=10, description="Times a mail is tried when the server fails in passing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -105,7 +106,7 @@ def prepare(
         say(f"complete; now set {' '.join(_variables(given))}, then scan")
 
 
-def _variables(given: dict[str, object]) -> list[str]:
+def _variables(given: Mapping[str, object]) -> list[str]:
     return [
         f"DAM_DEDUP_EMBEDDING__{name.upper()}={value}"
         for name, value in given.items()

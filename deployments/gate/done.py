@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from deployments.gate.forms import check_form_type, read_form_body
+from deployments.gate.forms import check_form, read_form_body
 from flows.receipts import mail_undo
 from reports.done import MOST_AT_ONCE, DonePage, confirm_undo_page, done_page
 from tasks.errors import MergeError, SourceError
@@ -55,7 +55,7 @@ class DoneRoutes:
         done = read_done(self._settings, plan, claim.groups(plan))
         notice = note if note in _NOTICES else ""
         number = int(page) if page.isascii() and page.isdigit() and len(page) <= 6 else 1
-        shown = _page(claim, plan, done, page=number, notice=notice)
+        shown = self._page(claim, plan, done, page=number, notice=notice)
         if not undo:
             return _html(done_page(shown))
         chosen = _chosen(claim, done, [undo])
@@ -88,13 +88,19 @@ class DoneRoutes:
         log.info("plan %s: %d groups undone by %s", plan.id, len(chosen), claim.reviewer)
         if problems:
             done = read_done(self._settings, plan, mine)
-            return _html(done_page(_page(claim, plan, done, problems=problems)), 409)
+            return _html(done_page(self._page(claim, plan, done, problems=problems)), 409)
         note = "none"
         if outcomes:
             quiet = "undone" if self._settings.mail.to else "undone-quiet"
             note = "undone-unsent" if unsent else quiet
         # A relative address, because a proxy may serve the gate below a path.
         return Response(status_code=303, headers={"Location": f"{token}?note={note}"})
+
+    def _page(self, claim: Claim, plan: Plan, done: Done, **said: Any) -> DonePage:
+        language = self._settings.mail.language
+        return DonePage(
+            done, plan.source, claim.reviewer, claim.until, now(), language=language, **said
+        )
 
     def _read(self, token: str) -> tuple[Claim, Plan]:
         """What a link says, and its plan; 403 where it is no link, 404 where there is no plan."""
@@ -125,15 +131,8 @@ def _chosen(claim: Claim, done: Done, names: Collection[str]) -> list[DoneGroup]
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def _page(claim: Claim, plan: Plan, done: Done, **said: Any) -> DonePage:
-    return DonePage(done, plan.source, claim.reviewer, claim.until, now(), **said)
-
-
 async def _read_form(request: Request) -> list[str]:
-    check_form_type(request, "nothing was undone")
-    # The page sends no referrer, so that its browser sends no origin; this header says the same.
-    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        raise HTTPException(403, "use the page of the link; nothing was undone")
+    check_form(request, "nothing was undone")
     body = await read_form_body(request, _BODY_LIMIT, "nothing was undone")
     try:
         return parse_qs(body.decode("ascii"), max_num_fields=2 * MOST_AT_ONCE).get("undo", [])

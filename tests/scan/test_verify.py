@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 import tasks.dedup.verify as verify
+import tasks.queries.matches as matches
 import tasks.queries.scan_verifier as verifier
 import tasks.search.brute_force as brute_force
 from deployments.cli.scan_output import show_outcome
@@ -156,6 +157,7 @@ def test_only_what_is_new_is_compared(stocked):
     assert stocked.scan(Kind.FULL).summary.counts["compared"] == 11
 
 
+@pytest.mark.long
 def test_a_pair_is_looked_at_once(stocked, make_model, asked):
     counts = stocked.scan(where="name LIKE 'p%'").summary.counts
     assert counts["candidates"] == counts["verified"] == len(asked) == 45
@@ -188,6 +190,7 @@ def test_refusals_are_kept_without_evidence(stocked):
     assert rows.filter(pl.col("score") >= 0.5)["evidence"].is_not_null().all()
 
 
+@pytest.mark.long
 def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
     real = verifier.answer_pair
     with monkeypatch.context() as patch:
@@ -203,6 +206,7 @@ def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
     assert same(after, stocked.scan(Kind.FULL, catalog="fresh"))
 
 
+@pytest.mark.long
 def test_pairs_whose_comparison_fails_are_counted_and_tried_again(
     stocked, monkeypatch, caplog, capsys
 ):
@@ -262,6 +266,7 @@ def test_any_order_of_arrival_ends_like_a_full_scan(library, monkeypatch, seed):
     assert same(last, library.scan(Kind.FULL, catalog="fresh"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "each", [pytest.param(True, marks=pytest.mark.long), False], ids=["each", "last"]
 )
@@ -300,6 +305,7 @@ def test_incremental_equals_full_after_every_change(stocked, tmp_path, each):
     assert same(library.scan(Kind.FULL), last)
 
 
+@pytest.mark.long
 def test_incremental_equals_full_inside_a_filter(stocked):
     library, where = stocked, "name LIKE 'p%' AND size < 30000"
     library.scan(where=where)
@@ -314,6 +320,7 @@ def test_incremental_equals_full_inside_a_filter(stocked):
     assert same(last, library.scan(Kind.FULL, where=where, catalog="fresh"))
 
 
+@pytest.mark.long
 def test_filters_do_not_share_what_was_compared(stocked):
     small = stocked.scan(where="name LIKE 'p0%'")
     assert keys_of(small) == [["p0.png", "p0 small.jpg", "p0.jpg"]]
@@ -360,6 +367,7 @@ def test_another_rule_verifies_everything_again(stocked, monkeypatch):
     assert len(keys_of(again)) == 3
 
 
+@pytest.mark.long
 def test_small_blocks_give_the_same(stocked, monkeypatch):
     usual = stocked.scan()
     monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
@@ -391,6 +399,7 @@ def test_a_scan_killed_between_blocks_goes_on(stocked, monkeypatch):
     assert same(after, stocked.scan(Kind.FULL, catalog="fresh"))
 
 
+@pytest.mark.long
 def test_a_scan_killed_between_chunks_goes_on(stocked, asked, monkeypatch):
     monkeypatch.setattr(verifier, "_CHUNK", 8)
     real = verifier.ScanVerifier._verify
@@ -422,6 +431,7 @@ def test_news_is_told_once(stocked):
     assert (outcome.summary.counts["new"], outcome.summary.counts["groups_changed"]) == (1, 1)
 
 
+@pytest.mark.long
 def test_the_catalog_stays_free_of_duplicates(stocked):
     stocked.scan()
     stocked.scan(Kind.FULL)
@@ -517,3 +527,33 @@ def test_the_mode_is_chosen_kept_and_told(stocked, monkeypatch):
     told = summarize_scan(again, space, counts, finished)
     assert told.search == chosen.summary.search, "a report made later says the same"
     assert stocked.scan(mode="exact").summary.search["mode"] == "exact", "the request wins"
+
+
+def test_pairs_asked_in_small_parts_are_the_same(stocked, monkeypatch):
+    usual = stocked.scan()
+    monkeypatch.setattr(matches, "_ASKED_AT_ONCE", 3)
+    again = stocked.scan(catalog="fresh")
+    assert same(again, usual)
+    counts, others = again.summary.counts, usual.summary.counts
+    assert {name: counts[name] for name in ("candidates", "verified", "matches")} == {
+        name: others[name] for name in ("candidates", "verified", "matches")
+    }
+
+
+def test_a_refusal_is_known_by_another_process_and_not_asked_again(stocked, asked):
+    stocked.scan()
+    refused = answers_of(stocked.scan()).filter(pl.col("score") == 0)
+    assert refused.height > 3
+    assert asked, "the first scan asked"
+    asked.clear()
+    assert stocked.scan(Kind.FULL).summary.counts["verified"] == 0
+    assert not asked
+
+
+def test_refusals_are_left_out_where_nobody_asks_for_them(stocked):
+    outcome = stocked.scan()
+    catalog = open_catalog(outcome.scan.settings)
+    everything = answers_of(outcome)
+    told = read_pairs(catalog, outcome.scan, outcome.summary.space, 0.5)
+    assert 0 < told.height < everything.height
+    assert told.equals(everything.filter(pl.col("score") >= 0.5))
