@@ -230,6 +230,17 @@ class Catalog:
             with self._engine(f"remove rows of {name} in"):
                 self.table(name).delete(where)
 
+    def drop(self, name: str) -> None:
+        """Remove a table with all that is in it; nothing happens where there is none."""
+        if not self._held.mine:
+            raise CatalogError("drop outside of Catalog.writing()")
+        self._held.check()
+        if self._there(name):
+            with self._engine(f"remove {name} from"):
+                self._db.drop_table(name)
+            self._names.discard(name)
+            self._tables.pop(name, None)
+
     @contextlib.contextmanager
     def _engine(self, action: str) -> Iterator[None]:
         """The engine's errors as ours, without its source paths."""
@@ -324,6 +335,10 @@ class Catalog:
         """Take notice of all tables that were made since this catalog was opened."""
         with self._engine("list the tables of"):
             self._names |= self._list()
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a table."""
+        return self._there(name)
 
     def version(self, name: str) -> int:
         """A number that every write to a table raises; 0 where there is no table yet."""

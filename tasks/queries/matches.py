@@ -47,9 +47,7 @@ def read_pairs(catalog: Catalog, scan: Scan, space: Space, least: float = 0.0) -
     """
     assets = embedded_assets(catalog, scan, space)
     ask = KnownProofs(catalog).after(KnownAnswers(catalog).of)
-    pairs = settled_pairs(catalog, scan, space, assets, ask, least).pairs
-    tiers = tiers_of(pairs["score"])
-    return pairs.with_columns(pl.Series("tier", tiers, dtype=pl.String)).sort("left", "right")
+    return _tiered(settled_pairs(catalog, scan, space, assets, ask, least).pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +129,30 @@ def read_matches(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
     # Taken before the tables are read: what is written while they are read gives a table another
     # version than this, and the matches are derived again.
     state = _state(catalog, scan, space)
-    matches = read_pairs(catalog, scan, space, scan.threshold).pipe(with_boxes)
+    matches = _matches(scan, read_pairs(catalog, scan, space, scan.threshold))
     _latest.keep(state, matches)
     return matches
+
+
+def keep_matches(catalog: Catalog, scan: Scan, space: Space, settled: pl.DataFrame) -> None:
+    """Keep the matches among a scan's settled pairs, so that :func:`read_matches` finds them.
+
+    Args:
+        catalog: the caller holds the writer's lease, and has held it since it settled the pairs.
+        scan: whose pairs they are.
+        space: where the vectors are.
+        settled: of :func:`settled_pairs`, with every answer and proof that the catalog has now.
+    """
+    _latest.keep(_state(catalog, scan, space), _matches(scan, _tiered(settled)))
+
+
+def _tiered(settled: pl.DataFrame) -> pl.DataFrame:
+    tiers = tiers_of(settled["score"])
+    return settled.with_columns(pl.Series("tier", tiers, dtype=pl.String)).sort("left", "right")
+
+
+def _matches(scan: Scan, pairs: pl.DataFrame) -> pl.DataFrame:
+    return pairs.filter(pl.col("score") >= scan.threshold).pipe(with_boxes)
 
 
 def with_boxes(pairs: pl.DataFrame) -> pl.DataFrame:

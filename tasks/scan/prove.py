@@ -16,16 +16,16 @@ from typing import Any
 
 import polars as pl
 
-from tasks.catalog.catalog import Catalog
-from tasks.dedup.originals import DIFFERS, DIFFERS_SCORE, SAME, claimed
+from tasks.catalog.catalog import Catalog, quote
+from tasks.dedup.originals import DIFFERS, DIFFERS_SCORE, SAME, UNREADABLE, claimed
 from tasks.dedup.proof_job import compare_originals
-from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE
+from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE, SIMILAR_SCORE
 from tasks.embedding.decoder import DecoderPool
 from tasks.engine.shards import Engine
 from tasks.progress import Progress, silent
 from tasks.queries.comparison import Asked, Comparer, Proven
 from tasks.queries.grouping import group_members, keeper_pairs
-from tasks.queries.matches import settled_pairs, with_boxes
+from tasks.queries.matches import keep_matches, settled_pairs, with_boxes
 from tasks.queries.proof_shards import original_of, prove_by_shards
 from tasks.queries.proofs import KnownProofs, proof_rows
 from tasks.queries.scan_verifier import ScanVerifier
@@ -74,6 +74,7 @@ def prove_pairs(scan: Scan, space: Space, progress: Progress = silent) -> ProveC
         for _ in range(_ROUNDS):
             wanted = stage.missing()
             if wanted.is_empty():
+                stage.hand_on()
                 break
             stage.prove(wanted)
         counts = stage.counts()
@@ -107,7 +108,9 @@ class _Stage:
     def missing(self) -> pl.DataFrame:
         """Pairs (left, right, evidence) that need a proof, have none, and were not tried."""
         ask = self._proofs.after(self._verifier)
-        settled = settled_pairs(self._catalog, self._scan, self._space, self._assets, ask)
+        # Those at the scan's threshold too, for they are handed on as its matches.
+        least = min(SIMILAR_SCORE, self._scan.threshold)
+        settled = settled_pairs(self._catalog, self._scan, self._space, self._assets, ask, least)
         self._pairs = settled.pairs
         matches = self._pairs.filter(pl.col("score") >= self._scan.threshold).pipe(with_boxes)
         held = keeper_pairs(group_members(self._catalog, self._scan, matches))
@@ -120,6 +123,16 @@ class _Stage:
         wanted = self._proofs.missing(self._needed).join(tried, on=_SIDES, how="anti")
         # In this order one file is often that of the next pair too.
         return wanted.sort(_SIDES).select(*_SIDES, "evidence")
+
+    def hand_on(self) -> None:
+        """Spare the stages after this one settling the same pairs again.
+
+        Not where a file cannot be read: the catalog then holds what an earlier scan said of it, and
+        a full scan has left that out.
+        """
+        unread = f"verdict = {quote(UNREADABLE)}"
+        if not self._failed and not self._catalog.count("proofs", unread):
+            keep_matches(self._catalog, self._scan, self._space, self._pairs)
 
     def prove(self, wanted: pl.DataFrame) -> None:
         """Compare some pairs, and write what is known of them as it comes."""
