@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deployments.changes import plan_changes, titles_gone
 from deployments.collection_file import (
     POOL,
     Collection,
@@ -17,14 +18,8 @@ from deployments.collection_file import (
     only_collection,
     read_collections,
 )
-from deployments.deploying import (
-    PROJECT,
-    carry_out,
-    plan_changes,
-    pools_of,
-    titles_gone,
-    wanted_deployments,
-)
+from deployments.deploying import carry_out
+from deployments.wanted import PROJECT, pools_of, wanted_deployments
 from tasks.errors import DamDedupError
 from tasks.settings import load_settings
 

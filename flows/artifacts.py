@@ -13,6 +13,7 @@ from reports.check import COLUMNS, check_markdown, check_rows, checked_data
 from reports.check import headline as headline_of
 from reports.page import headline, totals
 from reports.run import group_rows, summary_markdown
+from reports.words import link_end
 from tasks.intake.check_request import question_of
 from tasks.records import Checked, Receipt
 from tasks.requests import CheckRequest
@@ -55,6 +56,8 @@ def publish(outcome: Outcome) -> dict[str, int]:
         if receipt.name in _LINKED and _public(receipt)
     ]
     if links:
+        ends = {link_end(receipt) for receipt in outcome.receipts if _public(receipt)} - {""}
+        links += [f"\n{one}" for one in sorted(ends)]
         create_markdown_artifact(
             "\n".join(links), key=key_of(settings, "links"), description="The documents"
         )

@@ -19,16 +19,18 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from reports.history import history_json
 from reports.mail import narrow, scan_mail
+from reports.metrics import failed_samples, scan_samples
 from reports.page import report_page, totals
 from reports.picture import overview_picture
 from reports.table import alerts_json, coverage_csv, groups_json, pairs_csv, tables
+from tasks.delivery.logs import logged_as
 from tasks.errors import IncompleteScanError
 from tasks.intake.screen import ScreenCounts, screen_assets
 from tasks.merging.plan import plan_scan
 from tasks.preflight import preflight
 from tasks.progress import Progress, silent
-from tasks.records import Document, Receipt, Scan
-from tasks.reporting.deliver import deliver_documents, send_mail
+from tasks.records import Document, Receipt, Scan, now
+from tasks.reporting.deliver import deliver_documents, send_mail, send_numbers
 from tasks.reporting.history import keep_mailed, keep_report
 from tasks.reporting.summarize import summarize_scan
 from tasks.requests import ScanRequest
@@ -127,9 +129,19 @@ def run_scan(
         folder: where documents go, instead of the scan's folder in that of the settings.
         form_link: from a plan's id, the link at which its form can be filled in.
     """
-    run(preflight, request, settings)
-    with catalog_turn(request, settings):
-        return _scan(run, request, settings, progress, folder, form_link)
+    with logged_as(collection=settings.collection):
+        try:
+            run(preflight, request, settings)
+            with catalog_turn(request, settings):
+                outcome = _scan(run, request, settings, progress, folder, form_link)
+        except Exception:
+            send_numbers(request, settings, failed_samples(now()))
+            raise
+        numbers = scan_samples(
+            outcome.summary, unsent=len(outcome.failed), incomplete=bool(outcome.incomplete)
+        )
+        send_numbers(request, settings, numbers)
+    return outcome
 
 
 def _scan(
@@ -140,9 +152,19 @@ def _scan(
     folder: Path | None,
     form_link: Callable[[str], str | None],
 ) -> Outcome:
-    clock = Clock()
     scan = run(begin_scan, request, settings)
-    clock.begin()
+    with logged_as(scan=scan.id):
+        return _stages(run, scan, progress, folder, form_link)
+
+
+def _stages(
+    run: Runner,
+    scan: Scan,
+    progress: Progress,
+    folder: Path | None,
+    form_link: Callable[[str], str | None],
+) -> Outcome:
+    settings, clock = scan.settings, Clock()
     try:
         synced, embedded, missing = _read(run, scan, progress, clock)
         space = embedded.space
@@ -200,10 +222,6 @@ class Clock:
 
     def __init__(self) -> None:
         self.laps: dict[str, int] = {}
-        self._last = time.monotonic()
-
-    def begin(self) -> None:
-        """The first stage that is timed begins now."""
         self._last = time.monotonic()
 
     def lap(self, stage: str, counts: R) -> R:

@@ -27,6 +27,7 @@ class DonePage:
         person: who undoes with this link.
         until: when the link ends.
         page: from 1; one beyond the last shows the last.
+        language: of the page's words.
         notice: the name of what was done just now, of the texts ``done.note.*``; or nothing.
         problems: why something could not be undone.
     """
@@ -39,10 +40,16 @@ class DonePage:
     page: int = 1
     notice: str = ""
     problems: Sequence[str] = ()
+    language: str = words.ENGLISH
 
 
 def done_page(shown: DonePage) -> bytes:
     """The page, as HTML."""
+    with words.speaking(shown.language):
+        return _done_page(shown)
+
+
+def _done_page(shown: DonePage) -> bytes:
     groups = shown.done.groups
     pages = max(1, -(-len(groups) // GROUPS_PER_PAGE))
     page = min(max(shown.page, 1), pages)
@@ -69,15 +76,16 @@ def confirm_undo_page(shown: DonePage, chosen: Sequence[DoneGroup], command: str
         command: what undoes them on a terminal, where they are too many for a page.
     """
     open_still = [group for group in chosen if group.undoable]
-    return render_page(
-        "done_confirm.html",
-        shown=shown,
-        chosen=open_still,
-        many=len(open_still) > MOST_AT_ONCE,
-        command=command,
-        files=sum(group.files for group in open_still),
-        size=sum(group.bytes for group in open_still),
-    )
+    with words.speaking(shown.language):
+        return render_page(
+            "done_confirm.html",
+            shown=shown,
+            chosen=open_still,
+            many=len(open_still) > MOST_AT_ONCE,
+            command=command,
+            files=sum(group.files for group in open_still),
+            size=sum(group.bytes for group in open_still),
+        )
 
 
 def _group(group: DoneGroup, now: datetime) -> dict[str, Any]:

@@ -135,6 +135,7 @@ def _values(
     summary: Summary, receipts: Sequence[Receipt], to: Sequence[str], *, part: bool
 ) -> dict[str, Any]:
     pages = summary.plan.pages if summary.plan else {}
+    report = next((r for r in receipts if r.name == "report.html" and r.link), None)
     later, first = openings(summary)
     return {
         "summary": summary,
@@ -142,7 +143,8 @@ def _values(
         "news": news(summary),
         "totals": totals(summary),
         "receipts": receipts,
-        "report": next((r for r in receipts if r.name == "report.html" and r.link), None),
+        "report": report,
+        "report_until": words.link_end(report) if report else "",
         "plan": summary.plan,
         "later": later,
         "first": words.soon(first, summary.finished) if first else "",

@@ -99,10 +99,12 @@ def _bars(title: str, duplicates: pl.DataFrame, name: pl.Expr, head: str) -> Cha
         .agg(pl.len().alias("n"), pl.col("size").sum())
         .sort(["n", "name"], descending=[True, False])
     )
-    rest = counted.slice(_BARS)
+    # One more than fit is named too: a bar for "1 others" would take the same room.
+    named = counted.head(_BARS if counted.height > _BARS + 1 else counted.height)
+    rest = counted.slice(named.height)
     values = [
         (label, float(number), f"{number:,}, {words.human_bytes(size)}")
-        for label, number, size in counted.head(_BARS).iter_rows()
+        for label, number, size in named.iter_rows()
     ]
     if rest.height:
         total = int(rest["n"].sum())

@@ -53,7 +53,8 @@ class Gate:
         until: when the link ends, in words.
         post: the address that takes decisions, relative to the page's.
         form: the address of the approval page.
-        decided: group id to ``[decision, by, when]``, of what was decided before.
+        decided: group id to ``[decision, by, when, "open"]``, of what was decided before; the last
+            is empty once it was begun to be carried out.
         keepers: whether another keeper can be planned.
         pictures: the address below which the gate serves larger pictures, by asset and size;
             empty: only the previews inside the page.

@@ -97,6 +97,17 @@ def receipt_mail(
         to: the recipients.
         links: what they may open.
     """
+    with words.speaking(settings.language):
+        return _mail(receipt, collection, settings, to, links)
+
+
+def _mail(
+    receipt: MergeReceipt,
+    collection: str,
+    settings: MailSettings,
+    to: Sequence[str],
+    links: ReceiptLinks,
+) -> EmailMessage:
     headline = receipt_headline(receipt)
     name = digest(receipt.kind, receipt.plan_id, receipt.at.isoformat(), headline)[:24]
     mail = letter((collection, receipt.source), headline, receipt.at, name, settings, to)

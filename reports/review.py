@@ -244,7 +244,7 @@ def _group(review: Review, group: PlannedGroup, row: dict[str, Any] | None) -> d
         "operations": [_operation(one) for one in group.operations[:_OPERATIONS]],
         "hidden": max(0, len(group.operations) - _OPERATIONS),
         "open": can_decide(group, review.reviewer, {group.group_id: row} if row else {}),
-        "outcome": _outcome(row, review.states.get(group.group_id, "waiting")) if row else None,
+        "outcome": _outcome(review, group, row) if row else None,
         "closed": "" if row else _closed(group, review.reviewer),
     }
 
@@ -273,7 +273,8 @@ def _closed(group: PlannedGroup, reviewer: str) -> str:
     return ""
 
 
-def _outcome(row: dict[str, Any], state: str) -> dict[str, Any]:
+def _outcome(review: Review, group: PlannedGroup, row: dict[str, Any]) -> dict[str, Any]:
+    state = review.states.get(group.group_id, "waiting")
     done = {
         "waiting": "It has not been carried out yet.",
         "interrupted": "It is being carried out.",
@@ -290,6 +291,7 @@ def _outcome(row: dict[str, Any], state: str) -> dict[str, Any]:
         "at": row["at"],
         "comment": row["comment"] or "",
         "done": done.get(state, "") if approved else "Nothing is done to it.",
+        "again": state == "waiting" and (not group.approvers or review.reviewer in group.approvers),
     }
 
 

@@ -1,9 +1,9 @@
 """Why nothing may be done to a group, in one line, and what would change that.
 
 A plan gives its reasons as sentences that name every file, for the audit. People who decide need
-one line and the way out. The sentences are made in ``tasks/merging/rules/keeper_choice.py``,
-``tasks/merging/plan.py`` and ``tasks/merging/journal.py``; each is known here by its beginning.
-One that is not known is told as it is.
+one line and the way out. The sentences are made in ``tasks/merging/rules/keeper_choice.py`` and
+``caps.py``, ``tasks/merging/plan.py`` and ``tasks/merging/journal.py``; each is known here by its
+beginning. One that is not known is told as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from reports.words import soon, text
+from reports.words import human_bytes, soon, text
 
 #: So much of a sentence that is not known here.
 _LONG = 200
@@ -110,6 +110,15 @@ def _many(match: re.Match[str], _: _When) -> WhyNot:
     )
 
 
+def _above_cap(match: re.Match[str], _: _When) -> WhyNot:
+    name = next(name for name in ("objects", "bytes", "share") if match[name])
+    number, cap = match[name], match[f"{name}_cap"]
+    if name == "bytes":
+        number, cap = (human_bytes(int(one.replace(",", ""))) for one in (number, cap))
+    why = text(f"why.cap.{name}", number=number, cap=cap)
+    return WhyNot(why, text("lift.cap", cap=name))
+
+
 def _young(match: re.Match[str], when: _When) -> WhyNot:
     hours = match["hours"]
     opens = when.newest and when.newest + timedelta(hours=float(hours))
@@ -154,6 +163,13 @@ _KNOWN: tuple[tuple[str, Callable[[re.Match[str], _When], WhyNot]], ...] = (
     (r"the keeper .* is under .*, and is not rewritten", _plain("why.sealed", "lift.sealed")),
     (r"'.*' is under .*, and is not written over", _plain("why.sealed", "lift.sealed")),
     (r"(?P<count>\d+) members are more than the (?P<cap>\d+) that caps\.group allows", _many),
+    (
+        r"above a cap by itself: (?:"
+        r"(?P<objects>\d+) objects would be touched, the cap is (?P<objects_cap>\d+)"
+        r"|(?P<bytes>[\d,]+) bytes would leave, the cap is (?P<bytes_cap>[\d,]+)"
+        r"|(?P<share>[\d.]+%) of the collection would leave, the cap is (?P<share_cap>[\d.]+%))",
+        _above_cap,
+    ),
     (r"younger than (?P<hours>[\d.]+) h: ", _young),
     (r"under embargo: .*", _embargo),
     (

@@ -1,8 +1,9 @@
 """How things are written for people: sizes, counts, keys, pictures inside a page.
 
 The words for what a report tells (tiers, roles, decisions, what a button does, why nothing may be
-done) are in ``texts/en.json``, so that a translation is one more such file. Data files keep the
-terms of the program: ``exact``, ``near``, ``keeper``.
+done) are in ``texts/en.json``; another language is one more such file, here and for the script of
+the report alike. What a file lacks is told in English. Data files keep the terms of the program:
+``exact``, ``near``, ``keeper``.
 """
 
 from __future__ import annotations
@@ -10,30 +11,46 @@ from __future__ import annotations
 import base64
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-#: The language of the reports: the name of a file of ``texts/``.
-LANGUAGE = "en"
+from tasks.records import Receipt
+
+#: The language that complete texts exist in; the others may lack some.
+ENGLISH = "en"
+_language: ContextVar[str] = ContextVar("language", default=ENGLISH)
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Within it, words are told in a language: the name of a file of ``texts/``."""
+    before = _language.set(language)
+    try:
+        yield
+    finally:
+        _language.reset(before)
 
 
 @cache
-def texts() -> dict[str, str]:
-    """Every text of the language, by its name."""
-    found = files("reports").joinpath(f"texts/{LANGUAGE}.json").read_text("utf-8")
-    return json.loads(found)  # type: ignore[no-any-return]
+def texts(language: str = ENGLISH) -> dict[str, str]:
+    """Every text of a language, by its name; in English where it has none."""
+    file = files("reports").joinpath(f"texts/{language}.json")
+    found: dict[str, str] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    return found if language == ENGLISH else texts() | found
 
 
 def text(name: str, **values: Any) -> str:
-    """A text with its values put in.
+    """A text of the language that is spoken, with its values put in.
 
     Raises:
         KeyError: when there is no such text, or one of its values is missing.
     """
-    return texts()[name].format(**values)
+    return texts(_language.get())[name].format(**values)
 
 
 def tier_words(tier: str) -> str:
@@ -47,9 +64,10 @@ def soon(when: datetime, now: datetime | None) -> str:
     if now is None:
         return f"{when:%Y-%m-%d} {clock}"
     if when.date() == now.date():
-        return f"today {clock}"
+        return text("soon.today", clock=clock)
     if when.date() == (now + timedelta(days=1)).date():
-        return f"tomorrow {clock} ({when:%Y-%m-%d})"  # the date too: a mail is read late
+        # The date too: a mail is read late.
+        return text("soon.tomorrow", clock=clock, date=f"{when:%Y-%m-%d}")
     return f"{when:%Y-%m-%d} {clock}"
 
 
@@ -58,15 +76,28 @@ def human_bytes(size: int) -> str:
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if abs(value) < (1000 if unit == "B" else 999.95):  # which rounds to 1000.0
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+            return f"{value:.0f} {unit}" if unit == "B" else f"{_marked(f'{value:.1f}')} {unit}"
         value /= 1000
-    return f"{value:.1f} TB"
+    return f"{_marked(f'{value:.1f}')} TB"
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 group``, ``2 groups``, ``1,200 copies``."""
-    word = noun if number == 1 else (plural or noun + "s")
-    return f"{number:,} {word}"
+    """``1 group``, ``2 groups``, ``1,200 copies``; in English where a language has no such noun.
+
+    The texts ``n.group.one`` and ``n.group.other`` are for one and for all other numbers, which is
+    the rule of English, German and their neighbours; a language with more forms needs CLDR's.
+    """
+    shown = _marked(f"{number:,}")
+    name = f"n.{noun}.{'one' if number == 1 else 'other'}"
+    if name in texts(_language.get()):
+        return text(name, number=shown)
+    return f"{shown} {noun if number == 1 else (plural or noun + 's')}"
+
+
+def _marked(number: str) -> str:
+    """A number as English writes it, with the language's own decimal mark and separator."""
+    marks = {",": text("number.thousands"), ".": text("number.decimal")}
+    return "".join(marks.get(char, char) for char in number)
 
 
 def shown_key(key: str) -> str:
@@ -81,6 +112,13 @@ def shown_key(key: str) -> str:
         else char.encode("unicode_escape").decode()
         for char in key
     )
+
+
+def link_end(receipt: Receipt) -> str:
+    """How long a document's link works; nothing where it does not end."""
+    if not receipt.until:
+        return ""
+    return text("link.sooner" if receipt.sooner else "link.until", until=moment(receipt.until))
 
 
 def moment(when: datetime) -> str:

@@ -300,11 +300,20 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Where a document went."""
+    """Where a document went.
+
+    Attributes:
+        link: where a browser opens it.
+        until: when the link ends at the latest; None: it does not.
+        sooner: whether it may end before, with credentials of which nobody knows how long they
+            last.
+    """
 
     name: str
     place: str
     link: str | None = None
+    until: datetime | None = None
+    sooner: bool = False
 
 
 def digest(*parts: str) -> str:

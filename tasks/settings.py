@@ -26,9 +26,11 @@ from tasks.settings_parts import (
     EmbeddingSettings,
     GateSettings,
     LimitSettings,
+    LogsSettings,
     MailSettings,
     MatchSettings,
     MergeSettings,
+    MetricsSettings,
     S3Settings,
     Share,
     SourceSettings,
@@ -41,9 +43,11 @@ __all__ = [
     "EmbeddingSettings",
     "GateSettings",
     "LimitSettings",
+    "LogsSettings",
     "MailSettings",
     "MatchSettings",
     "MergeSettings",
+    "MetricsSettings",
     "S3Settings",
     "Settings",
     "Share",
@@ -93,6 +97,8 @@ class Settings(BaseSettings):
     merge: MergeSettings = MergeSettings()
     gate: GateSettings = GateSettings()
     alarms: AlarmSettings = AlarmSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    logs: LogsSettings = LogsSettings()
 
     @property
     def title(self) -> str:

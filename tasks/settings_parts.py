@@ -79,6 +79,23 @@ class S3Settings(_Part):
         None, exclude=True, description="Set from the block"
     )
     session_token: SecretStr | None = Field(None, exclude=True, description="Set from the block")
+    ca_bundle: FilePath | None = Field(
+        None,
+        description="File of the authorities (PEM) by which the S3 server's certificate is known, "
+        "where it is none of the usual ones",
+    )
+    proxy: Annotated[str | None, AfterValidator(_web_address)] = Field(
+        None,
+        description="Address of a proxy for S3 alone; none: as HTTPS_PROXY and NO_PROXY say",
+    )
+    checksums: Literal["when_supported", "when_required"] | None = Field(
+        None,
+        description="when_required: no checksums but those that S3 insists on, for servers that "
+        "refuse them; none: as AWS's tools are told",
+    )
+    request_payer: bool = Field(
+        False, description="Pay for requests to buckets whose owner lets the requester pay"
+    )
     connections: int = Field(16, ge=1, le=256, description="Most requests under way at once")
     timeout_seconds: float = Field(
         30, gt=0, description="Seconds without an answer after which a request is given up"
@@ -327,6 +344,11 @@ class MailSettings(_Part):
         description="Name of a Prefect EmailServerCredentials block (package prefect-email) that "
         "holds the mail server's data, for flow runs",
     )
+    language: str = Field(
+        "en",
+        pattern="^[a-z]{2,3}$",
+        description="Language of receipts and of the page of what was merged: en or de",
+    )
     attempts: int = Field(
         3, ge=1, le=10, description="Times a mail is tried when the server fails in passing"
     )
@@ -444,4 +466,32 @@ class GateSettings(_Part):
     url_seconds: float = Field(20, gt=0, description="Seconds that fetching an image URL may take")
     url_redirects: int = Field(
         3, ge=0, le=20, description="Redirects followed when an image URL is fetched"
+    )
+
+
+class MetricsSettings(_Part):
+    """The numbers of scans, for Prometheus."""
+
+    pushgateway: Annotated[str | None, AfterValidator(_web_address)] = Field(
+        None,
+        description="Address of a Prometheus Pushgateway that gets the numbers of each scan; none: "
+        "they are sent nowhere",
+    )
+    job: str = Field(
+        "dam_dedup", pattern=r"^[A-Za-z0-9._-]{1,64}$", description="The job label of these numbers"
+    )
+    username: str | None = Field(None, description="Login at the Pushgateway; none: no login")
+    password: SecretStr | None = Field(None, description="Password of the login")
+    timeout_seconds: float = Field(
+        10, gt=0, description="Seconds without an answer after which the numbers are not sent"
+    )
+
+
+class LogsSettings(_Part):
+    """What is logged by the command line and the gate."""
+
+    format: Literal["text", "json"] = Field(
+        "text",
+        description="text: lines for people; json: one JSON object a line, with the ids of scan "
+        "and collection. Prefect's processes take it from deployments/logging.yaml",
     )

@@ -138,3 +138,28 @@ def test_a_wheel_holds_every_package():
         for path in (ROOT / top).rglob("__init__.py")
     }
     assert told == there
+
+
+def test_decisions_are_numbered_as_their_files():
+    """Who writes "ADR 14" means one of them."""
+    files = sorted((ROOT / "docs" / "adr").glob("*.md"))
+    numbers = [int(path.name[:4]) for path in files]
+    assert numbers == list(range(1, len(files) + 1))
+    for number, path in zip(numbers, files, strict=True):
+        assert path.read_text("utf-8").startswith(f"# {number}. "), path.name
+
+
+def test_no_process_is_forked():
+    """A fork copies the locks that other threads hold, and then waits for them for ever."""
+    pools = [
+        (name, call)
+        for name, path in modules().items()
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call)
+        and getattr(call.func, "attr", getattr(call.func, "id", ""))
+        in ("ProcessPoolExecutor", "Pool")
+    ]
+    assert pools
+    for name, call in pools:
+        contexts = [word.value for word in call.keywords if word.arg == "mp_context"]
+        assert [ast.unparse(context) for context in contexts] == ["get_context('spawn')"], name

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import combinations
+from multiprocessing import get_context
 from pathlib import Path
 
 import polars as pl
@@ -121,7 +122,9 @@ def run_keepers(
         drawn = rng.sample([kind.name for kind in KINDS if kind.decided], rng.randint(3, 5))
         jobs.append((rng.choice(photos), f"{seed} group {number}", tuple(drawn)))
     answers: list[Answer] = []
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+    # Started anew, not forked: a fork copies the locks that other threads hold, and waits for ever.
+    workers = min(os.cpu_count() or 1, 4)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for done, answer in enumerate(pool.map(_asked, jobs, chunksize=4), 1):
             answers += [answer] if answer is not None else []
             progress("keepers", done, len(jobs))

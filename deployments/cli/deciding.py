@@ -84,7 +84,9 @@ def withdraw(
     catalog: CatalogUri = None,
     as_json: Json = False,
 ) -> None:
-    """Take approvals back, of groups that nothing was done to yet; they wait for a decision again.
+    """Take decisions back, of groups that nothing was done to yet; they wait for one again.
+
+    Without --groups all approvals are taken back; a rejection has to be named.
 
     dam-dedup withdraw 4f1c --by anna --groups g41c
     """
@@ -99,10 +101,11 @@ def withdraw(
     if as_json:
         print_json([as_data(one) for one in outcome])
     for one in () if as_json else outcome:
-        said = f"stays approved: {one.why}" if one.decision else "is no longer approved"
+        held = {"approve": "stays approved", "reject": "stays rejected"}.get(one.decision, "")
+        said = f"{held}: {one.why}" if held else "waits for a decision again"
         typer.echo(f"{one.group_id[:8]} {shown_key(one.keeper)} {said}")
     if not outcome and not as_json:
-        typer.echo("nothing was approved")
+        typer.echo("nothing was decided")
     if any(one.decision for one in outcome):
         raise typer.Exit(1)
 
@@ -197,7 +200,11 @@ def _decide_file(
     outcome = decide_each(settings, plan, found.groups, by=by)
     said = [Verdict(one.left, one.right, one.verdict) for one in found.verdicts]
     number = record_verdicts(settings, said, by=by) if said else 0
-    wanted = {one.group: one.decision for one in found.groups if not one.plans_anew}
+    wanted = {
+        one.group: "" if one.decision == "withdraw" else one.decision
+        for one in found.groups
+        if not one.plans_anew
+    }
     if as_json:
         print_json(
             {

@@ -53,6 +53,10 @@ def read_settings(catalog: str | None) -> Settings:
     from tasks.settings import load_settings
 
     settings = load_settings(**({"catalog": {"uri": catalog}} if catalog else {}))
+    if settings.logs.format == "json":
+        from tasks.delivery.logs import log_as_json
+
+        log_as_json()
     if settings.s3.credentials_block:  # a block lives on a Prefect server
         from tasks.steps import with_credentials
 

@@ -51,11 +51,12 @@ from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_DECISIONS = {"approve", "reject", "approve-all", "approve-all-asked", "keeper"}
+_DECISIONS = {"approve", "reject", "approve-all", "approve-all-asked", "keeper", "withdraw"}
 #: Notices that an address may ask for; their words are ours alone.
 _NOTICES = {
     "recorded": "Your decision is recorded. Thank you.",
-    "before": "This was decided before; the first decision holds.",
+    "before": "This was decided before; that decision holds until it is taken back.",
+    "withdrawn": "Your decision is taken back. The group waits for one again.",
     "planned": "This is the new plan, with the files you picked to stay. Nothing is approved yet.",
 }
 
@@ -179,7 +180,7 @@ class _Gate:
             claim.reviewer,
             sum(1 for one in outcome if one.new),
         )
-        left = problems(outcome)
+        left = problems(outcome, form.decision)
         if left:
             status = 200 if any(one.new for one in outcome) else 409
             return self._page(
@@ -191,7 +192,8 @@ class _Gate:
                 status=status,
                 report=f"{token}/report",
             )
-        note = "recorded" if any(one.new for one in outcome) else "before"
+        made = "withdrawn" if form.decision == "withdraw" else "recorded"
+        note = made if any(one.new for one in outcome) else "before"
         # A relative address, because a proxy may serve the gate below a path.
         return _see_other(f"{token}?page={number}&note={note}")
 

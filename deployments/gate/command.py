@@ -53,6 +53,7 @@ def gate(
     settings = read_settings(catalog)
 
     import uvicorn
+    from uvicorn.config import LOGGING_CONFIG
 
     from deployments.gate.app import create_app
     from deployments.gate.connections import guarded
@@ -71,6 +72,8 @@ def gate(
         access_log=False,
         server_header=False,
         log_level="warning",
+        # None: uvicorn's lines take the form that all others have.
+        log_config=None if settings.logs.format == "json" else LOGGING_CONFIG,
         timeout_keep_alive=30,
         backlog=512,
         timeout_graceful_shutdown=30,

@@ -55,7 +55,7 @@ class DoneRoutes:
         done = read_done(self._settings, plan, claim.groups(plan))
         notice = note if note in _NOTICES else ""
         number = int(page) if page.isascii() and page.isdigit() and len(page) <= 6 else 1
-        shown = _page(claim, plan, done, page=number, notice=notice)
+        shown = self._page(claim, plan, done, page=number, notice=notice)
         if not undo:
             return _html(done_page(shown))
         chosen = _chosen(claim, done, [undo])
@@ -88,13 +88,19 @@ class DoneRoutes:
         log.info("plan %s: %d groups undone by %s", plan.id, len(chosen), claim.reviewer)
         if problems:
             done = read_done(self._settings, plan, mine)
-            return _html(done_page(_page(claim, plan, done, problems=problems)), 409)
+            return _html(done_page(self._page(claim, plan, done, problems=problems)), 409)
         note = "none"
         if outcomes:
             quiet = "undone" if self._settings.mail.to else "undone-quiet"
             note = "undone-unsent" if unsent else quiet
         # A relative address, because a proxy may serve the gate below a path.
         return Response(status_code=303, headers={"Location": f"{token}?note={note}"})
+
+    def _page(self, claim: Claim, plan: Plan, done: Done, **said: Any) -> DonePage:
+        language = self._settings.mail.language
+        return DonePage(
+            done, plan.source, claim.reviewer, claim.until, now(), language=language, **said
+        )
 
     def _read(self, token: str) -> tuple[Claim, Plan]:
         """What a link says, and its plan; 403 where it is no link, 404 where there is no plan."""
@@ -123,10 +129,6 @@ def _chosen(claim: Claim, done: Done, names: Collection[str]) -> list[DoneGroup]
     if not names or not known.keys() >= set(names):
         raise HTTPException(403, "this link is not for these groups; nothing was undone")
     return [known[name] for name in dict.fromkeys(names)]
-
-
-def _page(claim: Claim, plan: Plan, done: Done, **said: Any) -> DonePage:
-    return DonePage(done, plan.source, claim.reviewer, claim.until, now(), **said)
 
 
 async def _read_form(request: Request) -> list[str]:

@@ -20,7 +20,7 @@ class Form:
 
     Attributes:
         decision: ``approve``, ``reject``, ``approve-all`` (which asks first), ``approve-all-asked``
-            (the answer to that) or ``keeper``.
+            (the answer to that), ``keeper`` or ``withdraw``.
         groups: ids of the chosen groups; of a group's own button, that group alone.
         accepted: ids of the groups whose questions were read.
         keepers: group id to the number of the member that is to stay; 0 is the planned keeper.
@@ -70,9 +70,12 @@ def parse_form(body: bytes) -> Form:
         for name, values in found.items()
         if name.startswith(_KEEPER)
     }
-    own = _last(found, "merge")  # a group's own button: what else is chosen does not count
+    # A group's own button: what else is chosen does not count.
+    own, back = _last(found, "merge"), _last(found, "withdraw")
+    decision = "withdraw" if back else "approve" if own else _last(found, "decision")
+    own = back or own
     return Form(
-        decision="approve" if own else _last(found, "decision"),
+        decision=decision,
         groups=(own,) if own else tuple(dict.fromkeys(found.get("groups", []))),
         accepted=frozenset(found.get("accept", [])),
         keepers={group: number for group, number in keepers.items() if number},

@@ -1,7 +1,8 @@
 """The report page at a signed link: it shows the plan's scan, and its decisions come back as JSON.
 
 The rules are those of the form (``review_actions.py``): a link decides on one plan, in one
-reviewer's name, and the first decision on a group holds. Looking at the page changes nothing.
+reviewer's name; the first decision on a group holds until it is taken back, which can be done until
+it is carried out. Looking at the page changes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+import polars as pl
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
@@ -25,11 +27,11 @@ from reports.words import moment
 from tasks.errors import CatalogBusyError, CatalogError, MergeError
 from tasks.merging.approvals import Claim, sign_link
 from tasks.merging.decide import decide_each
-from tasks.merging.journal import read_decisions, read_plan
+from tasks.merging.journal import read_decisions, read_events, read_plan
 from tasks.merging.rules.decisions import Decisions, PairVerdict, parse_decisions
 from tasks.merging.rules.plan_note import PlanNote, note_plan
 from tasks.merging.rules.plans import Plan, PlannedGroup
-from tasks.queries.verdicts import Verdict, record_verdicts
+from tasks.queries.verdicts import Verdict, record_verdicts, withdraw_verdicts
 from tasks.records import asset_id
 from tasks.reporting.summarize import approved_by_policy, last_scan, summarize_scan
 from tasks.session import open_catalog, open_source
@@ -129,8 +131,14 @@ class ReportRoutes:
         number = 0
         if verdicts:
             number = record_verdicts(self._settings, verdicts, by=claim.reviewer, channel="page")
+        back = {one.group for one in found.groups if one.decision == "withdraw"}
+        self._withdraw_verdicts(plan, claim, back - before.keys())
         log.info("plan %s: %d groups and %d pairs by %s", plan.id, len(new), number, claim.reviewer)
-        problems = {one.group_id: one.why for one in outcome if not one.decision}
+        problems = {
+            one.group_id: one.why
+            for one in outcome
+            if one.why and (not one.decision or one.group_id in back)
+        }
         link = self._replanned(claim, plan, found, problems)
         return {
             "decided": self._decided(plan),
@@ -138,6 +146,18 @@ class ReportRoutes:
             "verdicts": number,
             "plan": link,
         }
+
+    def _withdraw_verdicts(self, plan: Plan, claim: Claim, names: Collection[str]) -> None:
+        """Take back the verdicts on pairs of groups that the plan does nothing with.
+
+        Such a group has no decision; ``decide_each`` has taken back those of the others.
+        """
+        source = open_source(plan.source, self._settings).id if names else ""
+        for group in plan.groups:
+            if group.group_id in names and _may(claim, plan, group):
+                assets = [asset_id(source, key) for key in (group.keeper, *group.duplicates)]
+                who = claim.reviewer
+                withdraw_verdicts(self._settings, assets, said_by=who, by=who, channel="page")
 
     def _homes(self, plan: Plan, claim: Claim, verdicts: tuple[PairVerdict, ...]) -> list[str]:
         """The group of each pair, which must be one that the reviewer may decide on."""
@@ -187,8 +207,18 @@ class ReportRoutes:
         return f"../{link.rsplit('/', 1)[-1]}/report"
 
     def _decided(self, plan: Plan) -> dict[str, list[str]]:
-        rows = read_decisions(open_catalog(self._settings), plan).iter_rows(named=True)
-        return {row["group_id"]: [row["decision"], row["by"], moment(row["at"])] for row in rows}
+        """Group id to decision, by, when, and ``open`` while it can be taken back."""
+        catalog = open_catalog(self._settings)
+        begun = set(read_events(catalog, plan).filter(pl.col("number") >= 0)["group_id"])
+        return {
+            row["group_id"]: [
+                row["decision"],
+                row["by"],
+                moment(row["at"]),
+                "" if row["group_id"] in begun else "open",
+            ]
+            for row in read_decisions(catalog, plan).iter_rows(named=True)
+        }
 
     def _note(self, plan: Plan) -> PlanNote:
         """The plan as its mail told it: with what the policy approved by itself."""

@@ -8,7 +8,7 @@ from deployments.gate.forms import Form
 from reports.review import can_decide
 from tasks.errors import MergeError
 from tasks.merging.approvals import Claim
-from tasks.merging.decide import Decided, decide
+from tasks.merging.decide import Decided, decide, withdraw
 from tasks.merging.journal import read_decisions
 from tasks.merging.rules.plans import Plan
 from tasks.session import open_catalog
@@ -36,6 +36,11 @@ def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> lis
     if unknown:
         raise MergeError("the form names groups that this plan does not have; nothing was decided")
     check_scope(claim, plan, form.groups)
+    if form.decision == "withdraw":
+        by, comment = claim.reviewer, form.comment
+        return withdraw(
+            settings, plan.hash, by=by, groups=form.groups, comment=comment, channel="page"
+        )
     if form.decision == "approve" and set(form.groups) & set(form.keepers):
         raise _other_keeper()
     plain = [name for name in form.groups if name not in form.accepted]
@@ -45,13 +50,14 @@ def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> lis
     )
 
 
-def problems(outcome: list[Decided]) -> list[str]:
-    """Sentences for the page that say why groups stay undecided."""
+def problems(outcome: list[Decided], decision: str) -> list[str]:
+    """Sentences for the page that say why groups stay as they were: undecided, or decided."""
+    back = decision == "withdraw"
     hint = " Approve with --accept-questions to keep the keeper's values, or reject"
     return [
         f"{one.keeper}: " + one.why.replace(hint, " Tick “I have read this” there, or reject it.")
         for one in outcome
-        if not one.decision
+        if one.why and bool(one.decision) is back
     ]
 
 

@@ -162,10 +162,31 @@ async function send(due, leaving) {
   changed();
 }
 
+// Group id to why, of those whose decision could not be taken back.
+async function withdrawAtGate(ids) {
+  const problems = {};
+  for (let at = 0; at < ids.length; at += AT_ONCE) {
+    const some = ids.slice(at, at + AT_ONCE);
+    try {
+      const answer = await fetch(GATE.post, {
+        method: "POST", credentials: "same-origin", headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ form: FORM, scan: DATA.scan, plan_hash: PLAN.hash, groups: some.map((group) => ({ group, decision: "withdraw" })), verdicts: [] }),
+      });
+      const said = await answer.json();
+      if (!answer.ok) throw new Error(said.error || "the gate answered " + answer.status);
+      Object.assign(problems, said.problems);
+      for (const [id, row] of Object.entries(said.decided)) held.set(id, row);
+    } catch (error) {
+      for (const id of some) problems[id] = String(error.message || error);
+    }
+  }
+  return problems;
+}
+
 function gateWords(group) {
   if (!GATE) return "";
   if (failures.has(group.i)) return "Not recorded: " + shown(failures.get(group.i));
-  if (waiting.has(group.i)) return "Recorded in a few seconds; undo with u until then.";
+  if (waiting.has(group.i)) return "Recorded in a few seconds.";
   if (replanned && (recordOf(group).k || Object.keys(otherValues(group)).length)) return words("choice.replanned");
   return "";
 }

@@ -181,6 +181,7 @@ function drawActs(group) {
     h("p", { class: "line small" + (refused(group) ? " bad" : ""), id: "act-line" }, lineOf(group) + (mustAsk(group) && !answered(group) ? "; " + words("line.asks", { asks: [...new Set(group.p.asks)].map(shown).join("; ") }) : "") + "."),
     h("button", { type: "button", class: "turn", "aria-label": "Previous group", on: { click: () => step(-1) } }, "‹"),
     refused(group) ? null : button("accept", "a", "✓ " + pressOf(group), "accept"), button("distinct", "d", "≠ " + words("decide.distinct"), "distinct"), button("linked", "l", "⚭ " + words("decide.linked"), "linked"), button("skip", "s", "↷ " + words("decide.skip"), ""),
+    blocked && held.has(group.i) && held.get(group.i)[3] ? h("button", { type: "button", id: "act-again", "aria-keyshortcuts": "y", on: { click: () => reopen(group) } }, words("decide.again") + " ", h("kbd", {}, "y")) : null,
     h("button", { type: "button", id: "act-undo", "aria-keyshortcuts": "u", on: { click: undo } }, words("decide.undo") + " ", h("kbd", {}, "u")),
     h("button", { type: "button", class: "turn", "aria-label": "Next group", on: { click: () => step(1) } }, "›"),
     h("span", { class: "state small" }, why || (decision ? "You " + { accept: "accepted this group", distinct: "say: not duplicates", linked: "say: related, all stay", skip: "left this group for later" }[decision] + "." : ""),

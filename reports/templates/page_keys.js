@@ -1,9 +1,9 @@
 // Views, keys and the start.
 const KEYS = [
   ["j ↓ →", "next group"], ["k ↑ ←", "previous group"], ["a", "merge as the button says"], ["d", words("decide.distinct")], ["l", words("decide.linked")],
-  ["s", words("decide.skip")], ["u", "undo"], ["1 … 9", "let this file stay"], ["o", "overlay"], ["f", "flicker"], ["x", "slider"], ["e", "difference"],
+  ["s", words("decide.skip")], ["u", "undo"], ["y", words("keys.again")], ["1 … 9", "let this file stay"], ["o", "overlay"], ["f", "flicker"], ["x", "slider"], ["e", "difference"],
   ["t", words("table.open")], ["+ -", words("keys.zoom")], ["0", words("keys.fit")], ["z", words("keys.whole")], ["m", words("table.lens")], ["h", words("table.marks")], ["n", words("table.next")], ["p", words("table.pair")], ["w", words("table.full")],
-  ["c", "compare with the next duplicate"], ["q", words("keys.question")], ["b", "merge many"], ["v", words("batches.title")], ["r", words("rules.title")], ["g", "graph"], ["/", "search"], ["Esc", "side by side; close"], ["?", "this help"],
+  ["c", "compare with the next duplicate"], ["i", words("keys.apart")], ["q", words("keys.question")], ["b", "merge many"], ["v", words("batches.title")], ["r", words("rules.title")], ["g", "graph"], ["/", "search"], ["Esc", "side by side; close"], ["?", "this help"],
 ];
 const VIEWS = ["overview", "groups", "table", "batches", "rules", "graph"];
 
@@ -73,7 +73,7 @@ const IN_GROUPS = {
   a: withGroup((group) => decide(group, "accept")), d: withGroup((group) => decide(group, "distinct")), l: withGroup((group) => decide(group, "linked")), s: withGroup((group) => decide(group, "skip")),
   o: () => setMode("overlay"), f: () => setMode("flicker"), x: () => setMode("slider"), e: () => setMode("difference"),
   c: withGroup((group) => { const others = othersOf(group); chosen = others[(others.indexOf(comparedWith(group)) + 1) % others.length]; drawGroup(); }),
-  t: openTable, q: withGroup(() => nextQuestion()), Escape: () => { if (mode !== "side") setMode(mode); },
+  i: withGroup((group) => (group.m.length > 2 ? toggleApart(group, comparedWith(group)) : toast(words("keys.apart.two")))), y: withGroup(reopen), t: openTable, q: withGroup(() => nextQuestion()), Escape: () => { if (mode !== "side") setMode(mode); },
 };
 const ANYWHERE = { u: undo, "?": openKeys, b: () => openBulk(), v: () => { location.hash = "batches"; }, r: () => { location.hash = "rules"; }, g: () => { location.hash = "graph"; }, "/": () => { location.hash = "groups"; view("groups"); byId("search").focus(); } };
 

@@ -27,7 +27,7 @@ function decisionOf(group) {
 
 function closed(group) {
   const before = held.get(group.i);
-  if (before) return (before[0] === "approve" ? "Approved" : "Rejected") + " by " + shown(before[1]) + (before[2] ? ", " + before[2] : "") + ". The first decision holds; to think again, plan again.";
+  if (before) return words(before[0] === "approve" ? "held.approved" : "held.rejected", { by: shown(before[1]), at: before[2] }) + " " + words(before[3] ? "held.open" : before[0] === "approve" ? "held.begun" : "held.kept");
   if (GATE && group.p && !group.p.mine) return "You may not decide about this group; " + group.p.approvers.map(shown).join(", ") + " may.";
   return "";
 }
@@ -53,11 +53,9 @@ function change(changes, said) {
 function undo() {
   const last = steps.pop();
   if (!last) return toast("Nothing to undo.");
-  const late = last.filter(([id]) => held.has(id));
-  if (late.length) {
-    toast(late.length === 1 ? "This is recorded already; the first decision holds." : counted(late.length, "group") + " of these are recorded already; the first decision holds.");
-  }
-  const back = last.filter(([id]) => !held.has(id));
+  const late = last.filter(([id]) => held.has(id) || (GATE && (records.get(id) || {}).sent));
+  if (late.length) takeBack(late.map(([id]) => id), Object.fromEntries(late));
+  const back = last.filter((step) => !late.includes(step));
   for (const [id, before] of back) {
     if (before) records.set(id, before);
     else records.delete(id);
@@ -70,6 +68,30 @@ function undo() {
     if (seen !== "batches" && seen !== "rules") go(byGroup.get(back[0][0]), true);
   }
   changed();
+}
+
+// Takes back what the gate has recorded; a record before it is put in its place.
+async function takeBack(ids, before = {}) {
+  const problems = await withdrawAtGate(ids);
+  const gone = ids.filter((id) => !(id in problems));
+  for (const id of gone) {
+    held.delete(id);
+    if (before[id]) records.set(id, { ...before[id], sent: undefined });
+    else if (records.has(id)) records.set(id, { ...records.get(id), d: undefined, sent: undefined });
+  }
+  keep();
+  if (gone.length === 1 && seen !== "batches" && seen !== "rules") go(byGroup.get(gone[0]), true);
+  if (gone.length) toast(words("held.back", { groups: counted(gone.length, "group") }));
+  else toast(words("held.stays", { why: shown(Object.values(problems)[0]) }));
+  changed();
+}
+
+// Decides anew on a group whose decision is recorded: takes that back first.
+function reopen(group) {
+  const before = held.get(group.i);
+  if (!before || (GATE && group.p && !group.p.mine)) return toast(before ? closed(group) : words("held.none"));
+  if (!before[3]) return toast(closed(group));
+  return takeBack([group.i]);
 }
 
 function keep() {

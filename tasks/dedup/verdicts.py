@@ -16,6 +16,8 @@ from tasks.records import Role
 VOUCHED = 0.9
 
 VERDICTS = ("duplicate", "linked", "distinct")
+#: A verdict that was taken back: the pair is as if nobody had said anything about it.
+WITHDRAWN = "withdrawn"
 
 
 def current(verdicts: pl.DataFrame, assets: pl.DataFrame) -> pl.DataFrame:
@@ -32,6 +34,7 @@ def current(verdicts: pl.DataFrame, assets: pl.DataFrame) -> pl.DataFrame:
     return (
         verdicts.sort("sequence")
         .unique(["left_asset", "right_asset", "left", "right"], keep="last", maintain_order=True)
+        .filter(pl.col("verdict") != WITHDRAWN)
         .join(here, left_on=["left_asset", "left"], right_on=["asset_id", "content"], how="semi")
         .join(here, left_on=["right_asset", "right"], right_on=["asset_id", "content"], how="semi")
         .select("left_asset", "right_asset", "left", "right", "verdict")

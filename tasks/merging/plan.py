@@ -34,6 +34,7 @@ from tasks.merging.rules.actions import (
 )
 from tasks.merging.rules.blocks import exif_as_xmp, left_behind, what_it_holds
 from tasks.merging.rules.bursts import time_taken
+from tasks.merging.rules.caps import refuse_above_caps
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
 from tasks.merging.rules.metadata import list_rules, merge_metadata
 from tasks.merging.rules.plan_note import PlanNote, note_plan
@@ -236,7 +237,7 @@ def make_plan(
             len(groups),
         )
     source = open_source(scan.source, scan.settings)
-    return Plan(
+    plan = Plan(
         form=PLAN_FORM,
         source=scan.source,
         scan_id=scan.id,
@@ -251,6 +252,7 @@ def make_plan(
         assets=catalog.count("assets", scope_sql(scan, source)),
         groups=tuple(sorted(planned, key=lambda group: group.group_id)),
     )
+    return refuse_above_caps(plan)
 
 
 def _whole_ids(given: dict[str, _Given], groups: Sequence[str]) -> dict[str, _Given]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import polars as pl
@@ -12,7 +12,7 @@ import polars as pl
 from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog, quote
 from tasks.csv_cells import read_table, unescape_cell
-from tasks.dedup.verdicts import VERDICTS
+from tasks.dedup.verdicts import VERDICTS, WITHDRAWN
 from tasks.errors import MergeError
 from tasks.queries.sequence import next_sequence
 from tasks.records import digest, now
@@ -84,6 +84,50 @@ def record_verdicts(
                 str(row["left_asset"]), str(row["right_asset"]), str(row["sequence"])
             )
         catalog.upsert("verdicts", pa_table(rows, schema.VERDICTS))
+    return len(rows)
+
+
+def withdraw_verdicts(
+    settings: Settings,
+    assets: Collection[str],
+    *,
+    said_by: str,
+    by: str,
+    channel: str,
+    after: int = 0,
+) -> int:
+    """Take back what one person said of pairs among some assets, where it is still the last word.
+
+    The verdicts stay in the catalog, for the audit; a row after each says that it no longer holds.
+
+    Args:
+        settings: where the catalog is.
+        assets: ids; of a pair, both must be among them.
+        said_by: whose verdicts.
+        by: who takes them back.
+        channel: the channel that the verdicts came through, and that of the withdrawal.
+        after: only verdicts of a higher sequence number.
+
+    Returns:
+        How many were taken back.
+    """
+    catalog = open_catalog(settings)
+    inside = pl.col("left_asset").is_in(list(assets)) & pl.col("right_asset").is_in(list(assets))
+    pair = ["left_asset", "right_asset", "left", "right"]
+    with catalog.writing(settings.catalog.busy_seconds):
+        last = read_verdicts(catalog).filter(inside).sort("sequence").unique(pair, keep="last")
+        mine = last.filter(
+            (pl.col("by") == said_by)
+            & (pl.col("channel") == channel)
+            & (pl.col("verdict") != WITHDRAWN)
+            & (pl.col("sequence") > after)
+        )
+        rows = mine.sort("sequence").to_dicts()
+        for number, row in enumerate(rows, next_sequence(catalog) if rows else 0):
+            row |= {"sequence": number, "verdict": WITHDRAWN, "by": by, "at": now(), "comment": ""}
+            row["verdict_id"] = digest(row["left_asset"], row["right_asset"], str(number))
+        if rows:
+            catalog.upsert("verdicts", pa_table(rows, schema.VERDICTS))
     return len(rows)
 
 

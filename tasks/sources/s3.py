@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from datetime import datetime
 from email.header import decode_header, make_header
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,19 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.loaders
 import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from tasks.errors import AssetChangedError, AssetGoneError, SourceError, TransientSourceError
 from tasks.records import Listing, Probe
 from tasks.settings import S3Settings
+from tasks.sources.access import (
+    authorities_of,
+    config_of,
+    end_of,
+    ending,
+    lance_options,
+    pay_requests,
+)
 from tasks.sources.base import HEAD_BYTES
 
 if TYPE_CHECKING:
@@ -72,40 +80,38 @@ def client_for(settings: S3Settings) -> S3Client:
     Raises:
         SourceError: when the AWS configuration, or the endpoint in it, is wrong.
     """
-    config = Config(
-        signature_version="s3v4",  # also for presigned links, which newer regions insist on
-        max_pool_connections=settings.connections,
-        connect_timeout=min(10.0, settings.timeout_seconds),
-        read_timeout=settings.timeout_seconds,
-        retries={"mode": "adaptive", "max_attempts": 6},
-        s3={"addressing_style": "path" if settings.path_style else "auto"},
-    )
     try:
-        return session_for(settings).client("s3", endpoint_url=settings.endpoint_url, config=config)
+        client = session_for(settings).client(
+            "s3",
+            endpoint_url=settings.endpoint_url,
+            config=config_of(settings),
+            verify=authorities_of(settings),
+        )
     except ValueError as error:  # also for an endpoint of AWS's own variables and files
         raise SourceError(
             f"{error}; the endpoint must begin with http:// or https:// "
             "(DAM_DEDUP_S3__ENDPOINT_URL, AWS_ENDPOINT_URL or the AWS configuration)"
         ) from error
+    if settings.request_payer:
+        pay_requests(client)
+    return client
 
 
 def storage_options(settings: S3Settings) -> dict[str, str]:
     """The access of the settings as LanceDB's storage options name it."""
     session = session_for(settings)
-    client = client_for(settings)
-    options = {"region": session.region_name or "us-east-1"}
-    endpoint = client.meta.endpoint_url
-    if settings.endpoint_url or "amazonaws.com" not in endpoint:
-        options["endpoint"] = endpoint
-        options["allow_http"] = "true" if endpoint.startswith("http://") else "false"
-    credentials = session.get_credentials()
-    if credentials is not None:
-        frozen = credentials.get_frozen_credentials()
-        options["access_key_id"] = frozen.access_key or ""
-        options["secret_access_key"] = frozen.secret_key or ""
-        if frozen.token:
-            options["session_token"] = frozen.token
-    return options
+    endpoint = client_for(settings).meta.endpoint_url
+    region = session.region_name or "us-east-1"
+    return lance_options(settings, endpoint, region, session.get_credentials())
+
+
+def links_end(settings: S3Settings) -> tuple[datetime | None, bool]:
+    """When the credentials end that sign links, and whether they end at all.
+
+    A link that is signed with a role's credentials ends with them, however long it was made for.
+    """
+    credentials = session_for(settings).get_credentials()
+    return end_of(credentials), ending(credentials)
 
 
 class S3Source:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from deployments.bootstrap import Choices, bootstrap
-from deployments.deploying import DeployError
+from deployments.changes import DeployError
 from tests.flows.deployed import Prefect, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]

@@ -23,6 +23,7 @@ def mailed(library, monkeypatch):
     return library
 
 
+@pytest.mark.long
 def test_news_that_no_mail_told_is_told_by_the_next_scan(mailed):
     first = mailed.scan()
     assert not first.mailed

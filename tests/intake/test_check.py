@@ -89,6 +89,7 @@ def test_checks_of_every_asset_find_the_pairs_of_a_full_scan(stocked, threshold)
     assert len(found) > 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("neighbours", first_of("1", "2"))
 def test_what_only_a_scan_proposed_is_found_too(stocked, monkeypatch, neighbours):
     monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", neighbours)
@@ -370,6 +371,7 @@ def test_an_empty_catalog_has_nothing(library):
     assert isinstance(Image.open(io.BytesIO(analysis.picture.thumbnail)), Image.Image)
 
 
+@pytest.mark.long
 def test_threads_share_a_checker_and_an_analyzer(scanned):
     settings = settings_of(scanned)
     files = [png(0, format="WEBP", quality=50), png(2, format="JPEG", quality=50), png(77)]

@@ -37,6 +37,7 @@ def block(outcome, key: str, rule: str = "rights") -> str:
     return block_asset(outcome.scan.settings, key, reason="taken down", rule=rule, by="anna")
 
 
+@pytest.mark.long
 def test_new_assets_are_held_against_the_blocklist_and_told_once(library) -> None:
     library.add("bad.png", 1)
     library.add("other.png", 2)
@@ -62,6 +63,7 @@ def test_new_assets_are_held_against_the_blocklist_and_told_once(library) -> Non
     assert told(again) == told(third)
 
 
+@pytest.mark.long
 def test_an_entry_is_held_against_what_is_there_and_a_removed_one_is_not(library) -> None:
     library.add("a.png", 1)
     library.add("copies/a.jpg", 1, quality=95)

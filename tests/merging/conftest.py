@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -36,7 +37,7 @@ from tasks.scan.group import group_assets
 from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings, load_settings
-from tests.conftest import cheaply
+from tests.conftest import cheaply, undisturbed
 from tests.merging.world import NOTES
 
 POLICY = """
@@ -286,22 +287,36 @@ def make_site(
     s3: Any, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Site]]:
     """Makes buckets with catalogs that several tests look at; for those that only look."""
+    with sites_at(s3, tmp_path_factory, str(tiny_model)) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_bare_site(
+    s3: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Site]]:
+    """The same without a model, for whoever lists alone: torch is not imported for it."""
+    with sites_at(s3, tmp_path_factory, "none") as make:
+        yield make
+
+
+@contextmanager
+def sites_at(
+    s3: Any, tmp_path_factory: pytest.TempPathFactory, model: str
+) -> Iterator[Callable[[str], Site]]:
+    """What makes a bucket of a kind with an empty catalog, away from the user's settings."""
 
     def make(kind: str) -> Site:
         folder = tmp_path_factory.mktemp("site")
         settings = load_settings(
             catalog={"uri": str(folder / "catalog")},
             delivery={"folder": folder / "reports"},
-            embedding={"model": str(tiny_model), "pooling": "cls", "device": "cpu", "decoders": 1},
+            embedding={"model": model, "pooling": "cls", "device": "cpu", "decoders": 1},
         )
         name = s3.bucket(versioned=kind == "versioned") if kind != "locked" else f"lock{time_ns()}"
         if kind == "locked":
             s3.client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
         return Site(s3, name, settings.model_copy(update={"s3": s3.settings}))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("cwd"))
-        for name in [name for name in __import__("os").environ if name.startswith("DAM_DEDUP_")]:
-            patch.delenv(name)
-        cheaply(patch)
+    with undisturbed(tmp_path_factory.mktemp("cwd")):
         yield make

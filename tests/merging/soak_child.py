@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from tasks.catalog import lease
 from tasks.merging.merge import merge_plan
 from tasks.merging.undo import undo_merge
@@ -12,6 +14,7 @@ from tasks.session import open_catalog
 from tasks.settings import Settings
 from tasks.sources.s3 import client_for
 from tests.merging.conftest import Site
+from tests.merging.frugal import frugally
 
 POLICY = """
 version: 1
@@ -33,6 +36,7 @@ def work(
 ) -> None:
     """One stage, whole: ``create``, ``scan``, ``plan``, ``merge`` or ``undo``."""
     lease.LEASE_SECONDS, lease._POLL_SECONDS = term, 0.05
+    frugally(pytest.MonkeyPatch())
     site: Any = site_of(settings, bucket)
     if stage == "create":
         catalog = open_catalog(settings)

@@ -176,6 +176,7 @@ CASES = {
 }
 
 
+@pytest.mark.long
 def test_every_block_reaches_the_keeper_or_is_asked_about(site: Any) -> None:
     keepers: Files = {}
     for number, (name, case) in enumerate(CASES.items(), 1):

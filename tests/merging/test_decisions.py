@@ -107,6 +107,7 @@ def test_only_those_who_may(site: Any) -> None:
     assert {one.decision for one in site.approve(plan, by="cleo")} == {"approve"}
 
 
+@pytest.mark.long
 def test_rejected_is_not_planned_again(site: Any) -> None:
     plan = site.plan(policy=policy())
     decide(site.settings, plan.id, "reject", by="ben", groups=[named(plan, 0).group_id])
@@ -128,6 +129,7 @@ def test_rejected_is_not_planned_again(site: Any) -> None:
     assert "k/0.png" in acting(site.plan(policy=policy()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "scan",
     [False, pytest.param(True, marks=pytest.mark.long)],

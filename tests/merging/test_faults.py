@@ -292,6 +292,7 @@ def approved(site: Any, *names: str, action: str = "quarantine") -> tuple[Any, A
     return plan, site.snapshot(ours=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", EITHER_KIND)
 def test_throttled(make_site: Any, answers: list[Any], kind: str) -> None:
     site = make_site(kind)

@@ -59,6 +59,7 @@ def two(make_site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return site, other, *plans
 
 
+@pytest.mark.long
 def test_nothing_relies_on_what_a_late_request_may_remove(two: Any) -> None:
     """The late DELETE of b/1.png hit the keeper of the other catalog's merge."""
     site, other, _, plan = two
@@ -86,6 +87,7 @@ def test_after_an_hour_by_the_stores_clock_it_goes_on(
     assert late_hands.late_hands(store) == ()
 
 
+@pytest.mark.long
 def test_the_group_itself_is_carried_on_or_undone_at_once(two: Any) -> None:
     site, _, plan, _ = two
     assert site.merge(plan).complete

@@ -70,6 +70,7 @@ def test_two_catalogs_never_remove_both_copies(make_site: Any, tmp_path: Path, k
     assert {site.body(key) for key in live} == {png(seed) for seed in range(4)}
 
 
+@pytest.mark.long
 def test_a_bucket_has_one_hand_at_a_time(make_site: Any, tmp_path: Path) -> None:
     site = make_site("plain")
     for prefix in "kd":
@@ -223,6 +224,7 @@ def stopped(make_site: Any, tmp_path: Path) -> Callable[..., Any]:
     return start
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "where", ["before the call", pytest.param("as it is sent", marks=pytest.mark.long)]

@@ -9,9 +9,11 @@ from tasks.merging.rules.caps import caps_note
 from tasks.merging.rules.plans import Action, OperationKind, Plan
 
 ACTIONS = [
-    *(pytest.param(name, marks=pytest.mark.long) for name in ("tag", "link", "metadata")),
+    *(
+        pytest.param(name, marks=pytest.mark.long)
+        for name in ("tag", "link", "metadata", "replace")
+    ),
     "quarantine",
-    "replace",
     "delete",
 ]
 

@@ -12,6 +12,7 @@ from tasks.intake.update import read_object
 from tasks.merging.quarantine import list_quarantine
 from tasks.session import open_source
 from tasks.sources.places import PLACES_KEY, note_places, read_places
+from tests.conftest import first_of
 
 POLICY = """
 version: 1
@@ -40,7 +41,7 @@ def other_catalog(site: Any, folder: Path) -> Any:
     return type(site)(site.s3, site.bucket, site.settings.model_copy(update={"catalog": catalog}))
 
 
-@pytest.mark.parametrize("prefix", [".dam-dedup/quarantine/", "trash/"])
+@pytest.mark.parametrize("prefix", first_of("trash/", ".dam-dedup/quarantine/"))
 def test_what_was_merged_is_not_merged_again(make_site: Any, tmp_path: Path, prefix: str) -> None:
     """Of a custom prefix the copies were scanned as assets, and became the last of their kind."""
     site = make_site("plain")

@@ -88,6 +88,7 @@ def test_kept_until_the_policys_days_are_over(site: Any, monkeypatch: pytest.Mon
     assert freed == (0 if site.kind == "versioned" else 3 * len(PNG + b"0"))
 
 
+@pytest.mark.long
 def test_early_needs_a_plan(site: Any) -> None:
     with pytest.raises(MergeError, match="needs one plan's id"):
         empty_quarantine(site.settings, by="anna", early=True)
@@ -100,6 +101,7 @@ def test_early_needs_a_plan(site: Any) -> None:
     assert aside(site) == set()
 
 
+@pytest.mark.long
 def test_undo_after_emptying(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot come back is said; what can does; what is known of the lost ones stays."""
     site.s3.client.delete_object(Bucket=site.bucket, Key="k/2.png")  # its copy is kept
@@ -151,6 +153,7 @@ def test_without_the_keeper_the_copy_is_kept(
     assert {entry.key for entry in list_quarantine(site.settings)} == {"d/0.png", "e/0.png"}
 
 
+@pytest.mark.long
 def test_a_removal_that_failed_is_tried_again(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     later(monkeypatch, 8)
     statement = {

@@ -234,6 +234,7 @@ def test_a_merge_that_is_taken_up_again_counts_each_file_once(two, monkeypatch):
     assert sum(month.moved for month in read_done(site.settings, plan).months) == moved(site)[1]
 
 
+@pytest.mark.long
 def test_a_mail_that_fails_is_told_and_fails_nothing(two, monkeypatch):
     site, plan = two
 
@@ -270,6 +271,7 @@ def test_without_a_gate_all_owners_get_one_mail_with_the_command(two, sent):
     assert "3 files (2.8 kB) of 2 groups are back at their place" in sent[-1]["Subject"]
 
 
+@pytest.mark.long
 def test_the_mail_after_a_scan_tells_what_was_merged_and_undone_since_the_last(two):
     site, plan = two
     site.merge(plan)

@@ -78,6 +78,7 @@ def test_the_owner_decides_on_what_lies_across(mailed):
     assert read_decisions(open_catalog(settings), plan)["by"].to_list() == [OWNER]
 
 
+@pytest.mark.long
 def test_what_is_kept_of_the_report_opens_no_page(mailed):
     outcome, _ = mailed
     catalog = open_catalog(outcome.scan.settings)
@@ -87,6 +88,7 @@ def test_what_is_kept_of_the_report_opens_no_page(mailed):
     assert "review/" not in str(catalog.read("reports", ["provenance"]).row(0))
 
 
+@pytest.mark.long
 def test_what_merges_saved_is_in_the_history(mailed, site):
     outcome, _ = mailed
     before = site.settings

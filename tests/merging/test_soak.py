@@ -30,10 +30,17 @@ from tasks.merging import journal, merge, undo
 from tasks.records import now
 from tasks.session import open_catalog
 from tests.merging.conftest import KINDS
+from tests.merging.frugal import frugally
 from tests.merging.soak_child import POLICY, work
 from tests.merging.test_late_hands import other_catalog, png
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(24 * 3600)]
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    frugally(monkeypatch)
+    monkeypatch.setattr(lease, "_POLL_SECONDS", 0.2)
 
 
 def amount(name: str, usual: int) -> int:
@@ -81,14 +88,14 @@ def sums(numbers: range) -> set[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_double_merges_with_wrong_clocks(
-    make_site: Any, tmp_path: Path, skews: threading.local, kind: str
+    make_bare_site: Any, tmp_path: Path, skews: threading.local, kind: str
 ) -> None:
     """Two catalogs with opposite keepers merge the same pairs at once; one clock is wrong."""
     rounds, pairs, seed = amount("ROUNDS", 20), amount("PAIRS", 25), amount("SEED", 1)
     draw = random.Random(seed)
     told: Counter[str] = Counter()
     for number in range(rounds):
-        site = make_site(kind)
+        site = make_bare_site(kind)
         other = other_catalog(site, tmp_path / f"other{number}")
         fill(site, range(pairs))
         plans = []
@@ -154,7 +161,7 @@ def start() -> Iterator[Callable[..., Any]]:
 
 
 def test_stopped_for_longer_than_the_term(
-    make_site: Any, tmp_path: Path, start: Any, monkeypatch: pytest.MonkeyPatch
+    make_bare_site: Any, tmp_path: Path, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A merge stands still anywhere; meanwhile another catalog merges the other way round."""
     monkeypatch.setattr(lease, "LEASE_SECONDS", 1.0)
@@ -163,7 +170,7 @@ def test_stopped_for_longer_than_the_term(
     draw = random.Random(seed)
     told: Counter[str] = Counter()
     for number in range(stops):
-        site = make_site("plain")
+        site = make_bare_site("plain")
         other = other_catalog(site, tmp_path / f"other{number}")
         fill(site, range(3))
         plans = []
@@ -195,7 +202,7 @@ def test_stopped_for_longer_than_the_term(
     assert told["stopped"] > stops / 2
 
 
-def test_killed_at_every_stage(make_site: Any, start: Any) -> None:
+def test_killed_at_every_stage(make_bare_site: Any, start: Any) -> None:
     """SIGKILL at a random moment of creation, scan, plan, merge and undo, and taken up again."""
     rounds, seed = amount("KILL_ROUNDS", 60), amount("SEED", 1)
     draw = random.Random(seed)
@@ -203,7 +210,7 @@ def test_killed_at_every_stage(make_site: Any, start: Any) -> None:
     takes = dict.fromkeys(("create", "scan", "plan", "merge", "undo"), 0.5)
     policy = POLICY % ('"a/"', "quarantine")
     for number in range(rounds):
-        site = make_site("plain")
+        site = make_bare_site("plain")
         fill(site, range(4))
         before = site.snapshot()
         plan: Any = None
@@ -272,7 +279,7 @@ def stuff(place: Path) -> None:
 
 
 def test_the_disk_is_full_at_any_write(
-    make_site: Any, small: Path, monkeypatch: pytest.MonkeyPatch
+    make_bare_site: Any, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before each write of creation, scan, plan, decision, merge and undo in turn."""
     upsert, make = Catalog.upsert, Catalog._make
@@ -294,7 +301,7 @@ def test_the_disk_is_full_at_any_write(
     monkeypatch.setattr(Catalog, "_make", counted(make))
     at = 0
     while True:
-        site = make_site("plain")
+        site = make_bare_site("plain")
         catalog = site.settings.catalog.model_copy(update={"uri": str(small / "catalog")})
         site.settings = site.settings.model_copy(update={"catalog": catalog})
         fill(site, range(2))

@@ -53,6 +53,7 @@ def retag(site: Any, key: str) -> None:
     )
 
 
+@pytest.mark.long
 def test_an_undo_leaves_a_link_record_that_others_tagged(pair):
     plan = merged(pair, "replace")
     link = f"{COPY}.duplicate-of.json"
@@ -114,6 +115,7 @@ def test_metadata_that_is_not_ascii_is_merged_and_undone(site):
     assert site.snapshot() == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("word", ["undone", "rejected"])
 def test_an_older_approval_does_not_outlive_a_later_word(pair, word):
     older = by_prefix(pair, "tag")

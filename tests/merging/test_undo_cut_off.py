@@ -65,6 +65,7 @@ def killed_undo(site: Any, plan: Any, patch: pytest.MonkeyPatch, after: int, *, 
     return back[-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["plain", "versioned"])
 def test_what_was_put_back_and_deleted_since_stays_deleted(
     make_site: Any, monkeypatch: pytest.MonkeyPatch, kind: str

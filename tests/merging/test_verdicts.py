@@ -29,6 +29,7 @@ from tasks.records import Role, Tier, now
 from tasks.reporting.summarize import last_scan
 from tasks.requests import EmptyRequest, VerdictRequest
 from tasks.session import open_catalog
+from tests.conftest import first_of
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
 
@@ -90,7 +91,7 @@ def test_the_last_word_is_the_last_whatever_the_clock_says(
     assert words == ["verdict distinct", "verdict duplicate"]
 
 
-@pytest.mark.parametrize("verdict", ["distinct", "linked"])
+@pytest.mark.parametrize("verdict", first_of("distinct", "linked"))
 def test_a_pair_of_equal_bytes_and_what_comes_after(quick: Any, verdict: str) -> None:
     quick.put("a.png", PNG + b"1")
     quick.put("b.png", PNG + b"1")

@@ -80,6 +80,7 @@ def test_versions_are_kept_as_long_as_the_settings_say(filled, monkeypatch):
     assert asked == [90]
 
 
+@pytest.mark.long
 def test_the_history_lists_every_scan(filled):
     first = filled.scan()
     filled.add("d.png", 2, width=320)
@@ -174,6 +175,7 @@ def run(outcome, *words: str):
     return CliRunner().invoke(app, [*words, "--catalog", uri])
 
 
+@pytest.mark.long
 def test_the_command_lists_scans_with_their_trend(filled):
     first = filled.scan()
     filled.add("d.png", 2, width=320)

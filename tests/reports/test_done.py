@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -151,6 +152,29 @@ def test_the_headline_says_what_was_done_and_moved_is_never_told_as_freed(change
     assert found is None if freed is None else found.startswith(freed)
 
 
+def test_receipts_and_the_page_speak_german():
+    """No word of the English page is left."""
+    settings, links = (
+        MailSettings(language="de", unsubscribe=["https://x"]),
+        ReceiptLinks("u", "d", NOW),
+    )
+    mail = receipt_mail(receipt(), "fotos", settings, ["a@example.org"], links)
+    assert (
+        "1 Gruppe zusammengeführt: 2 Dateien (4,8 MB) in Quarantäne verschoben" in mail["Subject"]
+    )
+    bodies = [mail.get_body((kind,)).get_content() for kind in ("plain", "html")]
+    page = shown(group(1), group(2, state="undone", undone_by="ben", undone_at=NOW), language="de")
+    bodies += [done_page(page).decode(), confirm_undo_page(page, [group(1)], "").decode()]
+    for body in bodies:
+        bare = re.sub(r"<style.*?</style>|<[^>]*>|https?:\S+", " ", body, flags=re.S)
+        words = set(re.findall(r"[A-Za-z]+", bare))
+        assert not words & {"the", "of", "and", "this", "groups", "files", "until", "Undo"}
+    assert 'lang="de"' in bodies[1]
+    assert 'lang="de"' in bodies[2]
+    assert "noch 12 Tage in Quarantäne" in bodies[2]
+    assert receipt_headline(receipt()).startswith("Merged"), "the language ends with the letter"
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
 def test_page_question_and_mail_fit_a_phone_and_axe_finds_nothing(tmp_path):
@@ -158,14 +182,16 @@ def test_page_question_and_mail_fit_a_phone_and_axe_finds_nothing(tmp_path):
     axe = pytest.importorskip("axe_playwright_python")
     script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     long = group(1, keeper="x" * 300 + ".tif")
-    mail = receipt_mail(
-        receipt(), "photos", MailSettings(), ["a@example.org"], ReceiptLinks("u", "d", NOW)
-    )
-    pages = {
-        "done": done_page(shown(long, group(2), notice="undone", problems=["a: b"])),
-        "asked": confirm_undo_page(shown(long), [long], ""),
-        "mail": mail.get_body(("html",)).get_content().encode(),
-    }
+    pages = {}
+    for language in ("en", "de"):
+        settings, links = MailSettings(language=language), ReceiptLinks("u", "d", NOW)
+        mail = receipt_mail(receipt(), "photos", settings, ["a@example.org"], links)
+        told = {"notice": "undone", "problems": ["a: b"], "language": language}
+        pages |= {
+            f"{language}-done": done_page(shown(long, group(2), **told)),
+            f"{language}-asked": confirm_undo_page(shown(long, language=language), [long], ""),
+            f"{language}-mail": mail.get_body(("html",)).get_content().encode(),
+        }
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         for scheme in ("light", "dark"):

@@ -203,7 +203,9 @@ def test_review_by_keyboard_to_exported_decisions(make_summary, open_page):
 @pytest.mark.long
 def test_one_that_is_not_a_copy(make_summary, open_page):
     page = open_page(planned(make_summary, *FOUR), "#g0002")
-    page.click("#apart-2")
+    page.keyboard.press("c")  # to the third file
+    page.keyboard.press("i")
+    expect(page.locator("#apart-2")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("a")
     page.click("#open-export")
     found = parse_decisions(saved(page, "#save-json"))

@@ -13,7 +13,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -28,17 +28,24 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from deployments.gate.app import create_app
+from flows.artifacts import publish
 from flows.order import Outcome, compose, render, run_scan
+from flows.receipts import compose_receipt
 from reports.highlights import top_groups
+from reports.overview import draw_charts
 from reports.page import headline, totals
 from reports.run import group_rows, summary_markdown
 from reports.words import human_bytes, shown_key
 from tasks.csv_cells import unescape_cell
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.images import read_picture
+from tasks.merging.decide import decide
 from tasks.merging.journal import read_plan
+from tasks.merging.merge import merge_plan
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
+from tasks.merging.undo import undo_merge
 from tasks.records import Kind, now
+from tasks.reporting.receipts import MERGE, UNDO, read_receipt
 from tasks.reporting.savings import read_savings
 from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.requests import ScanRequest
@@ -46,12 +53,13 @@ from tasks.session import open_catalog
 from tasks.settings import load_settings
 
 ANNA = "anna@example.test"
+CHROMIUM = Path("/usr/bin/chromium")
 POLICY = """
 version: 1
 name: house
 minimum_age_hours: 1
 protected: [masters/]
-caps: {objects: 6, group: 4}
+caps: {objects: 6, group: 4, share: 0.2, bytes: 900000}
 rules:
   - name: drafts are only reported
     where: key LIKE 'drafts/%'
@@ -86,6 +94,7 @@ GROUPS: list[list[tuple[str, int, dict[str, str]]]] = [
     [("drafts/h.png", 320, {}), ("drafts/h2.png", 160, {})],  # only reported
     [("auto/new/i.png", 320, {}), ("auto/old/i.bmp", 320, {})],  # approved by the policy
     [("tagged/new/j.png", 320, {}), ("tagged/old/j.png", 160, {})],  # acts, and moves nothing
+    [("large/k.bmp", 640, {}), ("web/k.png", 160, {})],  # refused: above caps.bytes by itself
 ]
 YOUNG = [("print/young.png", 320, {}), ("web/young.png", 160, {})]  # refused until it is older
 
@@ -176,6 +185,7 @@ def test_the_plan_has_all_that_a_policy_can_say(told):
     assert [text.partition(":")[0] for text in refused] == [
         "2 assets may not be touched",
         "5 members are more than the 4 that caps.group allows",
+        "above a cap by itself",
         "younger than 1 h",
     ]
     asked = sorted(group.questions[0].partition(":")[0] for group in named if group.questions)
@@ -324,7 +334,7 @@ def test_the_report_page(told):
     total = sum(moved(group)[1] for group in told.plan.groups)
     assert f"{human_bytes(total)} could be saved" in page.text
     assert (
-        "above the policy's cap of 6 objects and 5.0% of the collection in one merge" in page.text
+        "above the policy's cap of 6 objects and 20.0% of the collection in one merge" in page.text
     )
 
 
@@ -374,15 +384,19 @@ def test_why_nothing_may_be_done_and_what_lifts_it(told):
         for group in page.data["groups"]
         if group["p"]["refused"]
     }
-    assert len(lines) == 3
+    assert len(lines) == 4
     said = sorted(lines.values())
+    assert lines["web/k.png"] == (
+        "Nothing may be done: 921.7 kB would be moved, more than the 900.0 kB that the policy lets "
+        "one merge move; what would change that: set files apart, or raise caps.bytes in the policy"
+    )
     assert said[0].startswith("Nothing may be done: 5 files are more than the 4 that the policy")
     assert re.match(
         r"Nothing may be done: a file is younger than 1 h; what would change that: "
         r"from (today|tomorrow) \d\d:\d\d UTC",
-        said[1],
+        said[2],
     )
-    assert "masters/ is protected: 2 of these files may not be moved" in said[2]
+    assert "masters/ is protected: 2 of these files may not be moved" in said[3]
 
 
 def test_the_run_page(told):
@@ -441,3 +455,127 @@ def test_a_mail_that_failed_is_told(told):
     text = summary_markdown(outcome.summary, outcome.receipts, outcome.refused, outcome.failed)
     assert text.splitlines()[2].startswith(f"**The mail was not sent:** `to {ANNA}: ")
     assert now() >= outcome.summary.finished
+
+
+def test_the_charts(told):
+    """They count the plan's duplicates, by folder and format, and end at the plan's bytes."""
+    drawn = {chart.title: chart for chart in draw_charts(told.outcome.summary)}
+    sizes = dict(told.outcome.summary.members.select("key", "size").iter_rows())
+    leaving = [key for group in told.plan.groups for key in group.duplicates]
+
+    def counted(name: Callable[[str], str]) -> dict[str, str]:
+        found: dict[str, list[int]] = {}
+        for key in leaving:
+            found.setdefault(name(key), []).append(sizes[key])
+        return {one: f"{len(all_)}, {human_bytes(sum(all_))}" for one, all_ in found.items()}
+
+    assert dict(drawn["Duplicates by prefix"].rows) == counted(lambda k: k.rpartition("/")[0] + "/")
+    assert dict(drawn["Duplicates by format"].rows) == counted(lambda k: k[-3:].upper())
+    page = told.documents["report.html"].decode()
+    for chart in drawn.values():
+        for label, value in chart.rows:
+            assert f'<td><bdi>{label}</bdi></td><td class="n">{value}</td>' in page
+
+
+def test_the_artifacts_of_the_run(told, monkeypatch):
+    made = {}
+    for kind in ("markdown", "table"):
+        monkeypatch.setattr(
+            f"flows.artifacts.create_{kind}_artifact",
+            lambda body, key, description: made.update({key: (body, description)}),
+        )
+    total = sum(moved(group)[1] for group in told.plan.groups)
+    assert publish(told.outcome)["savings"] == total
+    text, said = made["default-summary"]
+    assert said.startswith("THE MAIL WAS NOT SENT. ")
+    assert f"{human_bytes(total)} could be saved" in said
+    assert f"{human_bytes(total)} could be saved" in text
+    rows, said = made["default-groups"]
+    assert said == f"The first {len(told.plan.groups)} of {len(told.plan.groups)} groups"
+    assert {row["group"]: (row["stays"], row["could be saved"]) for row in rows} == {
+        name: (group.keeper, human_bytes(moved(group)[1])) for name, group in told.groups.items()
+    }
+
+
+def test_pairs_as_csv_and_as_a_table_say_the_same(told):
+    table = pl.read_parquet(io.BytesIO(told.documents["pairs.parquet"]))
+    text = told.documents["pairs.csv"].decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [(row["left"], row["right"], row["tier"]) for row in rows] == list(
+        table.select("left", "right", "tier").iter_rows()
+    )
+    for row, score in zip(rows, table["score"], strict=True):
+        assert float(row["score"]) == pytest.approx(score, abs=1e-3)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
+def test_what_the_page_draws_and_exports(told, tmp_path):
+    """What a person sees of each group after the script ran, and what the files then hold."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    file = tmp_path / "report.html"
+    file.write_bytes(told.documents["report.html"])
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page(accept_downloads=True)
+        for name, planned in told.groups.items():
+            page.goto(f"{file.as_uri()}#{name}")
+            playwright.expect(page.locator("#group")).to_have_attribute("data-group", name)
+            files, size = moved(planned)
+            stays = page.locator("#group th.is-keeper .path").inner_text()
+            assert stays == planned.keeper
+            assert f"{human_bytes(size)} could be saved" in page.inner_text("#group header")
+            offered = page.locator("#act-accept")
+            assert offered.count() == (0 if planned.refused else 1)
+            if files:
+                assert f"Merge: move {files} file" in offered.inner_text()
+                assert human_bytes(size) in page.inner_text("#act-line")
+        page.keyboard.press("b")
+        page.check("#bulk [value='']")
+        page.click("#bulk-do")
+        page.click("#open-export")
+        with page.expect_download() as download:
+            page.click("#save-json")
+        said = json.loads(Path(download.value.path()).read_text())
+        browser.close()
+    assert said["plan_hash"] == told.plan.hash
+    easy = {
+        name
+        for name, group in told.groups.items()
+        if group.operations and not group.refused and not group.questions
+    }
+    assert {one["group"] for one in said["groups"]} == easy
+    assert {json.dumps(one) for one in said["groups"]} == {
+        json.dumps({"group": name, "decision": "approve"}) for name in easy
+    }, "the plan's own keeper and values, which need no new plan"
+
+
+def test_receipts_tell_what_the_plan_said(told):
+    """The last test here: it merges a group, and puts it back."""
+    settings = told.outcome.scan.settings
+    planned = next(group for group in told.plan.groups if group.keeper == "web/b.png")
+    files, size = moved(planned)
+    decide(settings, told.plan.id, "approve", by=ANNA, groups=[planned.group_id])
+    outcome = merge_plan(settings, told.plan.id, by="schedule", groups=[planned.group_id])
+    assert [one.state for one in outcome.groups] == ["merged"], outcome.groups
+    merged = read_receipt(
+        settings, MERGE, [(told.plan.id, outcome.run_id)], [], plan_id=told.plan.id, by="schedule"
+    )
+    assert (merged.files, merged.bytes, merged.quarantined, merged.freed) == (files, size, size, 0)
+    assert [(one.keeper, one.files, one.bytes) for one in merged.groups] == [
+        (planned.keeper, files, size)
+    ]
+    assert merged.approved_by == (ANNA,)
+    (mail,) = compose_receipt(settings, merged)
+    line = f"Merged 1 group: {files} files ({human_bytes(size)}) moved to quarantine"
+    assert line in mail["Subject"]
+    for kind in ("plain", "html"):
+        text = mail.get_body((kind,)).get_content().replace("\u00a0", " ")
+        assert f"{files} files ({human_bytes(size)})" in text
+        assert planned.keeper in text.replace("<wbr>", "")
+        assert ANNA in text.replace("<wbr>", "")
+    ended = undo_merge(settings, told.plan.id, by=ANNA, groups={planned.group_id})
+    undone = read_receipt(
+        settings, UNDO, [(told.plan.id, ended[0].run_id)], [], plan_id=told.plan.id, by=ANNA
+    )
+    assert (undone.files, undone.bytes, undone.quarantined) == (files, size, 0)

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import string
+from datetime import UTC, datetime
+from importlib.resources import files
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.words import REASONS, counted, human_bytes, reason_words, shown_key
+from reports.words import (
+    REASONS,
+    counted,
+    human_bytes,
+    reason_words,
+    shown_key,
+    soon,
+    speaking,
+    text,
+    texts,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +79,38 @@ def test_a_shown_key_is_one_printable_line(key):
 def test_every_reason_has_words():
     assert reason_words("truncated") == REASONS["truncated"]
     assert reason_words("never_heard_of") == "never heard of"
+
+
+OTHERS = [
+    one.name.removesuffix(".json")
+    for one in files("reports").joinpath("texts").iterdir()
+    if one.name.endswith(".json") and one.name != "en.json"
+]
+
+
+def test_german_is_there():
+    assert "de" in OTHERS
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_a_language_has_every_text_with_the_same_values(language):
+    def values(said: str) -> list[str]:
+        return sorted(name for _, name, _, _ in string.Formatter().parse(said) if name)
+
+    own = json.loads(files("reports").joinpath(f"texts/{language}.json").read_text("utf-8"))
+    assert own.keys() == texts().keys()
+    for name, said in texts().items():
+        assert values(own[name]) == values(said), name
+        assert bool(own[name].strip()) is bool(said.strip()), name
+
+
+def test_numbers_times_and_plurals_of_a_language():
+    noon = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    with speaking("de"):
+        assert human_bytes(1_500_000) == "1,5 MB"
+        assert [counted(n, "file") for n in (1, 1200)] == ["1 Datei", "1.200 Dateien"]
+        assert soon(noon, noon) == "heute 12:00 UTC"
+        with speaking("xx"):  # no such file
+            assert text("role.duplicate") == "Duplicate"
+        assert text("role.duplicate") == "Duplikat"
+    assert counted(1200, "file") == "1,200 files"

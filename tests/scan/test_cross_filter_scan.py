@@ -207,6 +207,7 @@ def test_any_order_ends_like_a_full_scan(library, monkeypatch, seed):
     assert found(library.scan(Kind.FULL, **request)) == found(last)
 
 
+@pytest.mark.long
 def test_verdicts_count_across_and_make_no_group_inside_one_side(agency):
     outcome = agency.scan(where=NEW, across=ARCHIVE)
     settings = outcome.scan.settings
@@ -244,6 +245,7 @@ def test_a_rolling_window_is_one_scope(agency):
     assert again.scan.scope != agency.scan().scan.scope
 
 
+@pytest.mark.long
 def test_the_report_names_both_filters_also_later(agency):
     outcome = agency.scan(where=NEW, across=ARCHIVE)
     again, space, counts, finished = last_scan(outcome.scan.settings)

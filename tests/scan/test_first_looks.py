@@ -56,6 +56,7 @@ def test_features_are_made_once_while_an_image_is_read(scanned, monkeypatch):
     assert after.summary.pairs.equals(outcome.summary.pairs)
 
 
+@pytest.mark.long
 def test_features_of_another_rule_are_made_anew(scanned, monkeypatch):
     library, outcome = scanned
     catalog = open_catalog(outcome.scan.settings)

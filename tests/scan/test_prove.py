@@ -156,6 +156,7 @@ def test_what_cannot_be_fetched_is_near_and_tried_again(library, monkeypatch):
     assert pairs_of(library.scan())["a.jpg", "a.png"][0] == "exact"
 
 
+@pytest.mark.long
 def test_what_cannot_be_compared_waits_for_a_full_scan(library, monkeypatch):
     library.add("a.png", 1)
     library.add("a.jpg", 1)

@@ -156,6 +156,7 @@ def test_only_what_is_new_is_compared(stocked):
     assert stocked.scan(Kind.FULL).summary.counts["compared"] == 11
 
 
+@pytest.mark.long
 def test_a_pair_is_looked_at_once(stocked, make_model, asked):
     counts = stocked.scan(where="name LIKE 'p%'").summary.counts
     assert counts["candidates"] == counts["verified"] == len(asked) == 45
@@ -188,6 +189,7 @@ def test_refusals_are_kept_without_evidence(stocked):
     assert rows.filter(pl.col("score") >= 0.5)["evidence"].is_not_null().all()
 
 
+@pytest.mark.long
 def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
     real = verifier.answer_pair
     with monkeypatch.context() as patch:
@@ -203,6 +205,7 @@ def test_a_pair_without_a_thumbnail_is_asked_again(stocked, monkeypatch):
     assert same(after, stocked.scan(Kind.FULL, catalog="fresh"))
 
 
+@pytest.mark.long
 def test_pairs_whose_comparison_fails_are_counted_and_tried_again(
     stocked, monkeypatch, caplog, capsys
 ):
@@ -262,6 +265,7 @@ def test_any_order_of_arrival_ends_like_a_full_scan(library, monkeypatch, seed):
     assert same(last, library.scan(Kind.FULL, catalog="fresh"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "each", [pytest.param(True, marks=pytest.mark.long), False], ids=["each", "last"]
 )
@@ -300,6 +304,7 @@ def test_incremental_equals_full_after_every_change(stocked, tmp_path, each):
     assert same(library.scan(Kind.FULL), last)
 
 
+@pytest.mark.long
 def test_incremental_equals_full_inside_a_filter(stocked):
     library, where = stocked, "name LIKE 'p%' AND size < 30000"
     library.scan(where=where)
@@ -314,6 +319,7 @@ def test_incremental_equals_full_inside_a_filter(stocked):
     assert same(last, library.scan(Kind.FULL, where=where, catalog="fresh"))
 
 
+@pytest.mark.long
 def test_filters_do_not_share_what_was_compared(stocked):
     small = stocked.scan(where="name LIKE 'p0%'")
     assert keys_of(small) == [["p0.png", "p0 small.jpg", "p0.jpg"]]
@@ -360,6 +366,7 @@ def test_another_rule_verifies_everything_again(stocked, monkeypatch):
     assert len(keys_of(again)) == 3
 
 
+@pytest.mark.long
 def test_small_blocks_give_the_same(stocked, monkeypatch):
     usual = stocked.scan()
     monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
@@ -391,6 +398,7 @@ def test_a_scan_killed_between_blocks_goes_on(stocked, monkeypatch):
     assert same(after, stocked.scan(Kind.FULL, catalog="fresh"))
 
 
+@pytest.mark.long
 def test_a_scan_killed_between_chunks_goes_on(stocked, asked, monkeypatch):
     monkeypatch.setattr(verifier, "_CHUNK", 8)
     real = verifier.ScanVerifier._verify
@@ -422,6 +430,7 @@ def test_news_is_told_once(stocked):
     assert (outcome.summary.counts["new"], outcome.summary.counts["groups_changed"]) == (1, 1)
 
 
+@pytest.mark.long
 def test_the_catalog_stays_free_of_duplicates(stocked):
     stocked.scan()
     stocked.scan(Kind.FULL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
 from tasks.records import Tier
@@ -31,6 +32,20 @@ def over_caps(plan: Plan, groups: Sequence[PlannedGroup]) -> str:
     if share > plan.caps["share"]:
         return f"{share:.1%} of the collection would leave, the cap is {plan.caps['share']:.1%}"
     return ""
+
+
+def refuse_above_caps(plan: Plan) -> Plan:
+    """The plan with every group refused that is above a cap by itself.
+
+    No run would ever carry it out, and no approval of it is taken, so that nothing may be offered.
+    """
+    groups = tuple(
+        replace(group, refused=f"above a cap by itself: {over}", operations=(), automatic=False)
+        if group.operations and not group.refused and (over := over_caps(plan, [group]))
+        else group
+        for group in plan.groups
+    )
+    return replace(plan, groups=groups)
 
 
 def next_lot(

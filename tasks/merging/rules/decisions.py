@@ -14,7 +14,7 @@ _Key = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class GroupDecision(BaseModel):
-    """One group's.
+    """One group's; ``withdraw`` takes back what was decided before.
 
     ``keeper`` only where another one was picked than the plan's; ``values`` by field, only where
     another value was picked than the one of the file that stays.
@@ -23,7 +23,7 @@ class GroupDecision(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     group: _Id
-    decision: Literal["approve", "reject"]
+    decision: Literal["approve", "reject", "withdraw"]
     accept_questions: bool = False
     keeper: _Key | None = None
     values: dict[_Key, _Value] = Field({}, max_length=100)

@@ -37,6 +37,7 @@ def test_copies_lie_where_they_are_planted():
     assert cosines.max() > 0.97
 
 
+@pytest.mark.long
 def test_every_mode_and_engine_is_measured():
     ran = RUN.invoke(app, ["bench", "search", "--sizes", "1000,12000", "--dim", "32", "--json"])
     assert ran.exit_code == 0, ran.output

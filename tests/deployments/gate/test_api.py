@@ -189,6 +189,7 @@ def test_an_update_is_found_at_once(library, opened):
     )
 
 
+@pytest.mark.long
 def test_of_identical_uploads_at_once_one_comes_in(opened, make_settings, tmp_path):
     policy = tmp_path / "policy.yaml"
     policy.write_text(REJECTING)

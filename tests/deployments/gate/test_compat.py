@@ -180,6 +180,7 @@ def core(tmp_path_factory, tiny_model, planted) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.mark.long
 def test_the_scanner_finds_planted_duplicates(server, planted):
     scanner = DupeScanner(server, "incoming")
     assert scanner.count() == 0
@@ -204,6 +205,7 @@ def test_the_scanner_finds_planted_duplicates(server, planted):
     assert other.count() == 0
 
 
+@pytest.mark.long
 def test_ranked_by_anything(core, planted):
     image = (planted / "img-2.jpg").read_bytes()
     uri = "data:image/jpeg;base64," + base64.b64encode(image).decode()

@@ -25,7 +25,14 @@ from reports.review import GROUPS_PER_PAGE, content_policy
 from tasks.errors import MergeError, SettingsError
 from tasks.merging import approvals
 from tasks.merging.approvals import read_token, sign_link
-from tasks.merging.journal import read_decisions, read_plan, save_plan
+from tasks.merging.journal import (
+    INTENDED,
+    Run,
+    read_decisions,
+    read_plan,
+    save_plan,
+    write_events,
+)
 from tasks.merging.rules.plans import (
     PLAN_FORM,
     Action,
@@ -276,6 +283,7 @@ def test_thumbnails_only_of_what_the_plan_saw(settings, saved, client):
     assert "6,000 \u00d7 4,000, TIFF, 9.8 MB" in page.text
 
 
+@pytest.mark.long
 def test_many_groups_come_in_pages(settings, saved, client):
     number = GROUPS_PER_PAGE + 5
     groups = [group(f"{n:032x}", f"m/{n}.tif", f"w/{n}.jpg") for n in range(number)]
@@ -320,10 +328,44 @@ def test_the_first_outcome_holds_and_is_shown(settings, saved, client):
         answer = send(client, path_of(settings, plan, reviewer), "reject", ["a" * 32])
         assert answer.headers["location"].endswith("note=before")
         page = Page(client.get("/review/" + answer.headers["location"]).text)
-        assert "This was decided before; the first decision holds." in page.text
+        assert "This was decided before; that decision holds until it is taken back." in page.text
         assert f"Approved by {ANNA}" in page.text
         assert "a" * 32 not in [box["value"] for box in page.all("input", name="groups")]
     assert decisions(settings, plan) == first
+
+
+def test_a_decision_is_taken_back_until_it_is_carried_out(settings, saved, client):
+    plan = saved(three())
+    path = path_of(settings, plan)
+    send(client, path, "approve", ["a" * 32])
+    send(client, path, "reject", ["d" * 32])
+    buttons = Page(client.get(path).text).all("button", name="withdraw")
+    assert {one["value"] for one in buttons} == {"a" * 32, "d" * 32}
+    for name in ("a" * 32, "d" * 32):
+        answer = send(client, path, "approve", ["b" * 32], withdraw=name)
+        assert answer.headers["location"].endswith("note=withdrawn")
+    assert not decisions(settings, plan), "what else was chosen does not count"
+    send(client, path, "approve", ["a" * 32, "d" * 32])
+    catalog, chosen = open_catalog(settings), plan.groups[0]
+    begun = Run("run", plan, "anna")
+    with catalog.writing(5):
+        write_events(catalog, begun, chosen, INTENDED, [(0, chosen.operations[0], {})])
+    (left,) = Page(client.get(path).text).all("button", name="withdraw")
+    assert left["value"] == "d" * 32
+    late = send(client, path, "", withdraw="a" * 32)
+    assert late.status_code == 409
+    assert "it is interrupted: dam-dedup undo" in Page(late.text).text
+    assert decisions(settings, plan)["a"][0] == "approve"
+
+
+def test_others_groups_are_not_taken_back(settings, saved, client):
+    plan = saved(three())
+    legal = path_of(settings, plan, "legal@example.org")
+    send(client, legal, "approve", ["c" * 32])
+    answer = send(client, path_of(settings, plan), "", withdraw="c" * 32)
+    assert answer.status_code == 409
+    assert "may not decide about it" in Page(answer.text).text
+    assert decisions(settings, plan)["c"][:2] == ("approve", "legal@example.org")
 
 
 def test_rejected(settings, saved, client):
@@ -789,6 +831,7 @@ def served(settings: Settings, saved) -> Iterator[tuple[Plan, str]]:
     thread.join(10)
 
 
+@pytest.mark.long
 @pytest.mark.browser
 def test_in_a_browser(served, settings, tmp_path):
     pytest.importorskip("playwright")

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from deployments.cli.main import app as command_line
 from deployments.gate.app import create_app
+from tasks.dedup.verdicts import current
 from tasks.merging.approvals import sign_link
 from tasks.merging.journal import read_decisions, save_plan
 from tasks.merging.rules.decisions import FORM
@@ -29,7 +30,7 @@ from tasks.merging.rules.plans import (
     Plan,
     PlannedGroup,
 )
-from tasks.queries.verdicts import read_verdicts
+from tasks.queries.verdicts import Verdict, read_verdicts, record_verdicts
 from tasks.records import ObjectState, Tier, digest
 from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog
@@ -236,6 +237,40 @@ def test_the_first_decision_holds_with_its_pairs(site, client):
     assert verdicts(site) == []
 
 
+def test_a_decision_is_taken_back_with_what_was_said_of_its_pairs(site, client):
+    one, two, *_ = site.names
+    path = path_of(site) + "/decisions"
+    client.post(path, json=said(site, word(one, "reject"), word(two), verdicts=[pair(site, 0)]))
+    assert held(site)[one][0] == "reject"
+    answer = client.post(path, json=said(site, word(one, "withdraw")))
+    assert answer.json()["problems"] == {}
+    assert list(answer.json()["decided"]) == list(held(site)) == [two]
+    assert [row[0] for row in verdicts(site)] == ["distinct", "withdrawn"]
+    assert current_verdicts(site).is_empty(), "no scan keeps the pair apart"
+    client.post(path, json=said(site, word(one), verdicts=[pair(site, 0, "duplicate")]))
+    assert held(site)[one][0] == "approve"
+    assert current_verdicts(site)["verdict"].to_list() == ["duplicate"]
+
+
+def test_what_others_said_of_a_pair_is_not_taken_back(site, client):
+    one = site.names[0]
+    path = path_of(site) + "/decisions"
+    told = pair(site, 0)
+    record_verdicts(site.settings, [Verdict(**told)], by="ben", channel="cli")
+    client.post(path, json=said(site, word(one, "reject")))
+    client.post(path, json=said(site, word(one, "withdraw")))
+    assert current_verdicts(site)["verdict"].to_list() == ["distinct"]
+
+
+def test_others_decisions_are_not_taken_back(site, client):
+    others = site.names[3]
+    legal = path_of(site, "legal@example.org") + "/decisions"
+    client.post(legal, json=said(site, word(others)))
+    answer = client.post(path_of(site) + "/decisions", json=said(site, word(others, "withdraw")))
+    assert "may not decide" in answer.json()["problems"][others]
+    assert held(site)[others][0] == "approve"
+
+
 def test_questions_and_others_groups_stay_open(site, client):
     _, _, asked, others = site.names
     answer = client.post(path_of(site) + "/decisions", json=said(site, word(asked), word(others)))
@@ -352,6 +387,12 @@ def test_a_chosen_value_is_planned_and_not_approved(site):
     assert held(site) == {}
 
 
+def current_verdicts(site):
+    catalog = open_catalog(site.settings)
+    assets = catalog.read("assets", ["asset_id", "content"])
+    return current(read_verdicts(catalog), assets)
+
+
 # ---- the same decisions from a file ----------------------------------------------------------
 
 
@@ -435,7 +476,14 @@ def test_review_by_keyboard_is_recorded_by_the_gate(site, gate):
             page.goto(gate + path_of(site) + "/report#" + name)
             playwright.expect(acts).to_contain_text(word_ + " " + ANNA, timeout=30_000)
             playwright.expect(page.locator("#act-accept")).to_be_disabled()
+        # Until it is carried out it can be changed: y takes it back, and the next key decides.
+        page.keyboard.press("y")
+        playwright.expect(page.locator("#act-distinct")).to_be_enabled()
+        page.keyboard.press("l")
+        page.goto(gate + path_of(site) + "/report#" + site.names[1])
+        playwright.expect(acts).to_contain_text("Rejected by " + ANNA, timeout=30_000)
         browser.close()
+    assert set(current_verdicts(site)["verdict"]) == {"linked"}
     assert held(site) == {
         site.names[0]: ("approve", ANNA, "page"),
         site.names[1]: ("reject", ANNA, "page"),
