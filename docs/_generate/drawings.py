@@ -82,8 +82,17 @@ def draw(script: Path) -> None:
         for name, text in wanted.items():
             if not (PLACE / name).exists():
                 call = f"mermaid.render('d{name[:12]}', {json.dumps(text)}).then((one) => one.svg)"
-                (PLACE / name).write_text(page.evaluate(call), "utf-8")
+                (PLACE / name).write_text(sized(page.evaluate(call)), "utf-8")
         browser.close()
+
+
+def sized(svg: str) -> str:
+    """A drawing in its own size; Mermaid's is as wide as the page, whatever is in it."""
+    box = re.search(r'viewBox="[-\d.]+ [-\d.]+ ([\d.]+) ([\d.]+)"', svg)
+    if not box:
+        return svg
+    size = f'width="{float(box[1]):.0f}" height="{float(box[2]):.0f}"'
+    return svg.replace('width="100%"', size, 1)
 
 
 if __name__ == "__main__":

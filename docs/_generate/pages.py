@@ -166,7 +166,7 @@ def _options(command: Any) -> Iterator[str]:
         more = " May be given several times." if getattr(param, "multiple", False) else ""
         rows.append(f"| `{word}` | {_cell(said + more)} |")
     if rows:
-        yield from ("| | |", "|---|---|", *rows)
+        yield from ("| argument, option | means |", "|---|---|", *rows)
 
 
 def routes_page() -> str:

@@ -165,6 +165,7 @@ def pages(page: Any, env: dict[str, str]) -> None:
     told(env, "merge", plan["plan"], "--by", "anna")
     try:
         page.goto(told(env, "link", plan["plan"], "--reviewer", "anna@example.test", "--done"))
+        page.locator("h1").first.wait_for(timeout=120_000)
         page.wait_for_timeout(3000)
         save(page, "done")
     finally:
