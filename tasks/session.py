@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,32 @@ from tasks.sources.store import Store
 
 if TYPE_CHECKING:
     from tasks.embedding.base import Embedder
+    from tasks.engine.shards import Engine
+
+
+#: Catalogs in folders that this process has under :func:`kept_open`, by their address.
+_OPEN: dict[str, Catalog] = {}
+
+
+@contextlib.contextmanager
+def kept_open(settings: Settings) -> Iterator[Catalog]:
+    """The catalog of the settings, which :func:`open_catalog` gives again meanwhile.
+
+    A scan has a dozen stages. If each opened the catalog and its tables anew, that would take a
+    fifth of the CPU time of a scan that finds nothing new. Use it only while no other process may
+    replace the tables, as in a scan's turn. A catalog on S3 is opened by each stage even so: the
+    credentials of the stage before may have expired.
+    """
+    uri = settings.catalog.uri
+    catalog = open_catalog(settings)
+    if catalog.on_s3 or uri in _OPEN:
+        yield catalog
+        return
+    _OPEN[uri] = catalog
+    try:
+        yield catalog
+    finally:
+        del _OPEN[uri]
 
 
 def open_catalog(settings: Settings, *, migrate: bool = True) -> Catalog:
@@ -33,6 +61,9 @@ def open_catalog(settings: Settings, *, migrate: bool = True) -> Catalog:
         migrate: bring the catalog of an older release into this one's form first.
     """
     uri = settings.catalog.uri
+    if (kept := _OPEN.get(uri)) is not None:
+        kept.notice_all()
+        return kept
     if uri.startswith("s3://"):
         options, client = storage_options(settings.s3), client_for(settings.s3)
         return Catalog(uri.rstrip("/"), options, client, migrate=migrate)
@@ -117,6 +148,35 @@ def open_embedder(settings: Settings) -> Embedder:
     from tasks.embedding.base import load_embedder  # torch: seconds, and only some stages need it
 
     return load_embedder(settings.embedding)
+
+
+@contextlib.contextmanager
+def open_engine(settings: Settings) -> Iterator[Engine | None]:
+    """Where a stage's shards run, as long as the block lasts; None: in processes of this machine.
+
+    Raises:
+        EngineError: when the engine does not answer, or its workers would give other results.
+        SettingsError: when what it needs is not installed.
+    """
+    if settings.engine.kind == "processes":
+        yield None
+        return
+    from tasks.engine.cluster import dask_engine
+
+    with dask_engine(settings.engine, engine_facts) as engine:
+        yield engine
+
+
+def engine_facts() -> str:
+    """What must be equal on all machines of an engine for a scan to end as on one."""
+    from importlib.metadata import version
+
+    from tasks.dedup.originals import proof_rule
+    from tasks.dedup.verify import rule_id
+    from tasks.embedding.images import READER_VERSION
+
+    rules = f"pairs {rule_id()}, proofs {proof_rule()}, reader {READER_VERSION}"
+    return f"dam-dedup {version('dam-dedup')}, {rules}"
 
 
 def scope_sql(scan: Scan, source: Source) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,3 +164,24 @@ def test_no_process_is_forked():
     for name, call in pools:
         contexts = [word.value for word in call.keywords if word.arg == "mp_context"]
         assert [ast.unparse(context) for context in contexts] == ["get_context('spawn')"], name
+
+
+def test_the_tables_of_what_a_merge_keeps_name_tests_that_there_are():
+    """Every row names its tests, or says that there is none; at most four say so."""
+    page = (ROOT / "docs" / "merging.md").read_text("utf-8")
+    known = {
+        f"{path.name}::{name}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
+    }
+    untested = 0
+    for head in ("| property | what", "| metadata | what"):
+        rows = page[page.index(head) :].split("\n\n")[0].splitlines()[2:]
+        assert len(rows) > 12
+        for row in rows:
+            last = row.rstrip("| ").rpartition("| ")[2]
+            named = re.findall(r"`([\w.:]+)`", last)
+            assert named or last == "none", f"no test: {row}"
+            assert known.issuperset(named), row
+            untested += not named
+    assert untested <= 4, "owner, SSE-C, CRCs and what the store alone decides"

@@ -23,6 +23,7 @@ from deployments.cli import (
     ingesting,
     local,
     merging,
+    models,
     operating,
     planning,
     policies,
@@ -61,6 +62,7 @@ for part in (
     auditing,
     operating,
     catalog,
+    models,
     backing_up,
     local,
 ):

@@ -73,7 +73,7 @@ def explain(
     from tasks.reporting.summarize import last_scan
 
     scan, space, _, _ = last_scan(settings)
-    plan = make_plan(scan, space, chosen, only=group)
+    plan = make_plan(scan, space, chosen, only=[group] if group else ())
     if len(plan.groups) != 1:
         raise MergeError(f"the last scan has no group {group!r}, or several that begin so")
     if as_json:

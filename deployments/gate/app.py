@@ -21,7 +21,7 @@ from deployments.gate.done import DoneRoutes
 from deployments.gate.forms import (
     BODY_LIMIT,
     Form,
-    check_form_type,
+    check_form,
     parse_form,
     read_form_body,
 )
@@ -213,8 +213,9 @@ class _Gate:
     def _replanned(self, claim: Claim, plan: Plan, form: Form) -> Response:
         new_id = replan_form(self._settings, claim, plan, form, self._replan)
         new = read_plan(open_catalog(self._settings), new_id)
-        mine = claim.groups(plan)
-        link = sign_link(self._settings, new, claim.reviewer, until=claim.until, groups=mine)
+        # Of the new plan only what was planned anew is decided on; the rest was shown before.
+        anew = set(form.keepers)
+        link = sign_link(self._settings, new, claim.reviewer, until=claim.until, groups=anew)
         return _see_other(f"{link.rsplit('/', 1)[-1]}?note=planned")
 
     def claim(self, token: str) -> Claim:
@@ -261,7 +262,7 @@ class _Gate:
 
 
 async def _read_form(request: Request) -> Form:
-    check_form_type(request, "nothing was decided")
+    check_form(request, "nothing was decided")
     body = await read_form_body(request, BODY_LIMIT, "nothing was decided")
     try:
         form = parse_form(body)

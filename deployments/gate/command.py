@@ -122,7 +122,7 @@ def _replan(settings: Settings) -> Replan | None:
     ) -> str:
         from tasks.errors import MergeError
         from tasks.merging.journal import read_plan
-        from tasks.merging.plan import plan_merges
+        from tasks.merging.plan import plan_anew
         from tasks.merging.policy_file import read_policy
         from tasks.reporting.summarize import last_scan
         from tasks.session import open_catalog
@@ -134,6 +134,6 @@ def _replan(settings: Settings) -> Replan | None:
                 "`dam-dedup plan make --keeper GROUP=KEY`"
             )
         scan, space, _, _ = last_scan(settings, plan.scan_id)
-        return plan_merges(scan, space, policy, keepers=keepers, values=values).id
+        return plan_anew(scan, space, policy, plan, keepers=keepers, values=values).id
 
     return replan

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from deployments.gate.forms import check_form_type, read_form_body
+from deployments.gate.forms import check_form, read_form_body
 from flows.receipts import mail_undo
 from reports.done import MOST_AT_ONCE, DonePage, confirm_undo_page, done_page
 from tasks.errors import MergeError, SourceError
@@ -132,10 +132,7 @@ def _chosen(claim: Claim, done: Done, names: Collection[str]) -> list[DoneGroup]
 
 
 async def _read_form(request: Request) -> list[str]:
-    check_form_type(request, "nothing was undone")
-    # The page sends no referrer, so that its browser sends no origin; this header says the same.
-    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
-        raise HTTPException(403, "use the page of the link; nothing was undone")
+    check_form(request, "nothing was undone")
     body = await read_form_body(request, _BODY_LIMIT, "nothing was undone")
     try:
         return parse_qs(body.decode("ascii"), max_num_fields=2 * MOST_AT_ONCE).get("undo", [])

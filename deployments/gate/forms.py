@@ -33,12 +33,15 @@ class Form:
     comment: str
 
 
-def check_form_type(request: Request, nothing: str) -> None:
+def check_form(request: Request, nothing: str) -> None:
     """Refuse what no button of our pages sends; ``nothing`` says what was not done.
 
     Raises:
-        HTTPException: 415.
+        HTTPException: 403 where another site's page sends it, 415 where it is no form.
     """
+    # The pages send no referrer, so that browsers send no origin; this header says the same.
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        raise HTTPException(403, f"use the page of the link; {nothing}")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise HTTPException(415, f"use the buttons of the page; {nothing}")

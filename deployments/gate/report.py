@@ -202,8 +202,9 @@ class ReportRoutes:
             return ""
         made = self._replan(plan.id, keepers, *([values] if values else []))
         new = read_plan(open_catalog(self._settings), made)
-        mine = claim.groups(plan)
-        link = sign_link(self._settings, new, claim.reviewer, until=claim.until, groups=mine)
+        # Of the new plan only what was planned anew is decided on; the rest was shown before.
+        anew = {*keepers, *values}
+        link = sign_link(self._settings, new, claim.reviewer, until=claim.until, groups=anew)
         return f"../{link.rsplit('/', 1)[-1]}/report"
 
     def _decided(self, plan: Plan) -> dict[str, list[str]]:

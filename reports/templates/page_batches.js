@@ -20,7 +20,7 @@ function batchCard({ name, kind, groups }) {
     h("div", { class: "batch-examples" }, ...groups.slice(0, EXAMPLES).map((group) => example(group))),
     h("div", { class: "batch-acts" },
       h("button", { type: "button", id: "look-" + name, on: { click: () => lookThrough(kind) } }, words("batches.look")),
-      h("button", { type: "button", id: "decide-" + name, class: decided < groups.length ? "primary" : null, disabled: decided === groups.length, on: { click: () => openBulk(kind) } }, words("batches.decide", { groups: number(groups.length) }))));
+      h("button", { type: "button", id: "decide-" + name, class: decided < groups.length ? "primary" : null, disabled: decided === groups.length, on: { click: () => openBulk(kind) } }, words("batches.decide", { groups: counted(groups.length - decided, "group") }))));
 }
 
 // The file that stays and a duplicate, with the evidence drawn on them.

@@ -148,7 +148,7 @@ function decide(group, decision) {
     return toast(words("choice.first"));
   }
   const name = baseName(group.m[keeperOf(group)][KEY]);
-  const said = { accept: "Accepted: ", distinct: "Not duplicates: ", linked: "Related, all stay: ", skip: "Left for later: " }[decision];
+  const said = { accept: apartOf(group).length ? words("decide.rest") + " " : "Accepted: ", distinct: "Not duplicates: ", linked: "Related, all stay: ", skip: "Left for later: " }[decision];
   if (change([[group, { d: decision }]], said + shown(name))) forward();
 }
 

@@ -200,6 +200,7 @@ class Catalog:
         if last.height < rows.num_rows:
             rows = rows.take(last["i"].sort().to_arrow())
         table = self.table(name)
+        self._held.written.add(name)
         merge = table.merge_insert(key)
         if not only_new:
             merge = merge.when_matched_update_all()
@@ -228,6 +229,17 @@ class Catalog:
         if self._there(name):
             with self._engine(f"remove rows of {name} in"):
                 self.table(name).delete(where)
+
+    def drop(self, name: str) -> None:
+        """Remove a table with all that is in it; nothing happens where there is none."""
+        if not self._held.mine:
+            raise CatalogError("drop outside of Catalog.writing()")
+        self._held.check()
+        if self._there(name):
+            with self._engine(f"remove {name} from"):
+                self._db.drop_table(name)
+            self._names.discard(name)
+            self._tables.pop(name, None)
 
     @contextlib.contextmanager
     def _engine(self, action: str) -> Iterator[None]:
@@ -298,8 +310,9 @@ class Catalog:
         query = self.table(name).search()
         if where:
             query = query.where(where)
+        # Not to_arrow(), which asks for the table's schema twice more: a third of a small read.
         with self._engine(f"read {name} from"):
-            return plain(query.select(list(columns)).to_arrow())
+            return plain(query.select(list(columns)).to_batches().read_all())
 
     def read_keys(self, name: str, columns: Sequence[str], keys: Iterable[str]) -> pl.DataFrame:
         """Rows by key; missing keys give no row."""
@@ -316,8 +329,16 @@ class Catalog:
     def notice(self, *names: str) -> None:
         """Take notice of tables that somebody else may have made since this catalog was opened."""
         if not self._names.issuperset(names):
-            with self._engine("list the tables of"):
-                self._names |= self._list()
+            self.notice_all()
+
+    def notice_all(self) -> None:
+        """Take notice of all tables that were made since this catalog was opened."""
+        with self._engine("list the tables of"):
+            self._names |= self._list()
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a table."""
+        return self._there(name)
 
     def version(self, name: str) -> int:
         """A number that every write to a table raises; 0 where there is no table yet."""
@@ -357,6 +378,31 @@ class Catalog:
             query = query.where(where)
         with self._engine(f"read {name} from"):
             yield from query.select(list(columns)).to_batches(batch_size=rows)
+
+    def row_ids(self, name: str, where: str = "") -> pl.DataFrame:
+        """The key of each row that matches, and its ``_rowid``, by which :meth:`take` finds it.
+
+        An id holds until the table is written to or tidied.
+        """
+        if not self._there(name):
+            return pl.DataFrame(schema={"_key": pl.String, "_rowid": pl.UInt64})
+        table = self.table(name)
+        query = table.search()
+        if where:
+            query = query.where(where)
+        with self._engine(f"read {name} from"):
+            key = schema.key_of(table.schema)
+            found = query.select([key]).with_row_id(True).to_arrow()
+        return pl.DataFrame({"_key": pl.from_arrow(found[key]), "_rowid": found["_rowid"]})
+
+    def take(self, name: str, columns: Sequence[str], ids: Sequence[int]) -> pa.Table:
+        """Rows by their ids (:meth:`row_ids`), in no order that means anything.
+
+        45 microseconds a row of 15 kB. A thousand rows by key take 50 ms and a look at the keys of
+        all rows.
+        """
+        with self._engine(f"read {name} from"):
+            return plain(self.table(name).take_row_ids(list(ids)).select(list(columns)).to_arrow())
 
     def search_vectors(
         self, name: str, queries: npt.NDArray[np.float32], limit: int, probes: int
@@ -406,13 +452,20 @@ class Catalog:
 
     # ---- upkeep ------------------------------------------------------------------------------
 
-    def duplicate_keys(self) -> dict[str, int]:
-        """How many surplus rows each table has; empty when every key is unique, as it must be."""
+    def duplicate_keys(self, *, written: bool = False) -> dict[str, int]:
+        """How many surplus rows each table has; empty when every key is unique, as it must be.
+
+        Args:
+            written: look only at the tables that this process has written since it looked last. A
+                million assets have tens of millions of keys, most in tables that a scan only reads.
+        """
         surplus = {}
-        for name in filter(self._there, sorted(self._names)):
+        looked = self._names & self._held.written if written else self._names
+        for name in filter(self._there, sorted(looked)):
             keys = self.read_arrow(name, [schema.key_of(self.table(name).schema)]).column(0)
             if extra := len(keys) - pc.count_distinct(keys).as_py():
                 surplus[name] = extra
+        self._held.written.difference_update(looked - surplus.keys())
         return surplus
 
     def tidy(self, *, rebuild: bool = False, keep_days: float = 7) -> list[str]:

@@ -37,6 +37,9 @@ LEASE_SECONDS = 90.0
 _POLL_SECONDS = 2.0
 #: How much longer a taker watches than the term says: two machines' seconds are not quite equal.
 _MARGIN = 1.1
+#: A lease says no longer term than this, and has some 300 bytes.
+_LONGEST_TERM = 3600.0
+_MOST_BYTES = 64 * 1024
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 
@@ -63,9 +66,13 @@ class Held:
 
     What is nested in it may open the catalog anew: the lease belongs to the place, not to the
     object that took it.
+
+    Attributes:
+        written: the tables that this process has written and not looked at for doubled keys since.
     """
 
     def __init__(self) -> None:
+        self.written: set[str] = set()
         self._lock = threading.RLock()
         self._depth = 0
         self._owner: int | None = None
@@ -177,6 +184,20 @@ class _Found:
         if not machine or machine != _machine() or not pid.isdigit():
             return False
         return _started(int(pid)) != started
+
+
+def _parse(etag: str, body: bytes) -> _Found:
+    """A lease as its object says; one that nobody holds where the object is something else."""
+    try:
+        lease = json.loads(body)
+        holder = str(lease.get("holder") or "")
+        fence, term = int(lease.get("fence") or 0), float(lease.get("term") or LEASE_SECONDS)
+        process, work = str(lease.get("process") or ""), str(lease.get("work") or "")
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return _Found(etag, "", 0, LEASE_SECONDS, "")
+    # JSON may say NaN, which is no number of seconds that could ever be over.
+    term = min(max(term, 0.1), _LONGEST_TERM) if math.isfinite(term) else LEASE_SECONDS
+    return _Found(etag, holder, max(0, fence), term, process, work)
 
 
 #: Place of a lease object to its ETag and the moment since which this process saw no other there.
@@ -427,15 +448,7 @@ class S3Lease:
             if error.response["Error"]["Code"] in _MISSING:
                 return None
             raise
-        try:
-            lease = json.loads(found["Body"].read())
-            holder = str(lease.get("holder") or "")
-            fence, term = int(lease.get("fence") or 0), float(lease.get("term") or LEASE_SECONDS)
-        except (ValueError, TypeError, AttributeError):
-            return _Found(found["ETag"], "", 0, LEASE_SECONDS, "")
-        process = str(lease.get("process") or "")
-        work = str(lease.get("work") or "")
-        return _Found(found["ETag"], holder, fence, min(max(term, 0.1), 3600.0), process, work)
+        return _parse(found["ETag"], found["Body"].read(_MOST_BYTES))
 
     def _check_preconditions(self) -> None:
         """A store that lets a second ``If-None-Match: *`` through would let two writers in."""

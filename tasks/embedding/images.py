@@ -208,10 +208,19 @@ def _colours(image: Image.Image, data: bytes, name: str) -> dict[Any, Any]:
     return info
 
 
+def _show_first(image: Image.Image) -> None:
+    """Show the first frame.
+
+    A Photoshop file shows its merged image as it is opened. Pillow counts its layers as frames from
+    1 on, so that seeking frame 0 failed, and no file of two layers or more could be read.
+    """
+    if image.format != "PSD" and getattr(image, "is_animated", False):
+        image.seek(0)
+
+
 def _pixels(image: Image.Image, data: bytes, name: str, tiff: Tiff | None) -> npt.NDArray[np.uint8]:
     info = _colours(image, data, name)
-    if getattr(image, "is_animated", False):
-        image.seek(0)
+    _show_first(image)
     image = _loaded(image, data, tiff)
     with contextlib.suppress(Exception):  # bad EXIF must not lose the picture
         image = ImageOps.exif_transpose(image)
@@ -220,8 +229,7 @@ def _pixels(image: Image.Image, data: bytes, name: str, tiff: Tiff | None) -> np
 
 def _rendered(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: int) -> bytes:
     info = _colours(image, data, name)
-    if getattr(image, "is_animated", False):
-        image.seek(0)
+    _show_first(image)
     if name == "jpeg":  # the decoder skips what would be thrown away: 24 megapixels in a third
         image.draft(image.mode, (side, side))
     image = _loaded(image, data, tiff)
@@ -241,8 +249,7 @@ def _read(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: i
     mode = image.mode
     info = _colours(image, data, name)
     frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
-    if frames > 1:
-        image.seek(0)
+    _show_first(image)
     exif = _exif(image)
     if name == "png":
         image.load()  # a PNG's texts may follow its pixels
@@ -261,7 +268,7 @@ def _read(image: Image.Image, data: bytes, name: str, tiff: Tiff | None, side: i
         content = hashlib.blake2b(data, digest_size=16).hexdigest()
     if besides:
         content = hashlib.blake2b(f"{content} {besides}".encode(), digest_size=16).hexdigest()
-    flags = _flags(rgb, frames > 1)
+    flags = _flags(rgb, frames > 1 or besides.startswith("layers"))
     return Picture(
         sha256=hashlib.sha256(data).hexdigest(),
         content=content,

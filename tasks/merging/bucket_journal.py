@@ -14,9 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
+from tasks.catalog import schema
 from tasks.errors import MergeError, SourceError
 from tasks.merging.rules.plans import Plan
+from tasks.session import pa_table
 from tasks.sources.places import OUR_PREFIX
 from tasks.sources.store import Store
 
@@ -122,9 +125,9 @@ def read_kept_plans(store: Store) -> Iterator[KeptPlan | str]:
                 row
                 for name in sorted(found)
                 if name != _PLAN
-                for row in _rows(_read(store, f"{JOURNAL_PREFIX}{plan_id}/{name}"))
+                for row in _read_rows(store, plan, f"{JOURNAL_PREFIX}{plan_id}/{name}")
             ]
-        except (MergeError, ValueError, KeyError, TypeError) as error:
+        except (MergeError, ValueError, KeyError, TypeError, RecursionError) as error:
             yield f"plan {plan_id}: {error}"
             continue
         yield KeptPlan(plan, found[_PLAN], tuple(rows))
@@ -134,18 +137,38 @@ def read_kept_plan(store: Store, plan_id: str) -> Plan:
     """One plan of a bucket's journal.
 
     Raises:
-        MergeError: when it was changed.
+        MergeError: when it was changed, or is about another bucket.
         ValueError: when it is no plan.
         SourceError: when it cannot be read.
     """
     plan = Plan.from_json(_read(store, f"{JOURNAL_PREFIX}{plan_id}/{_PLAN}").decode())
     if plan.id != plan_id:
         raise MergeError("its plan was changed")
+    if urlsplit(plan.source).netloc != store.bucket:
+        # Whoever writes into one bucket must not have objects of another one removed or put back.
+        raise MergeError(f"its plan is about {plan.source}, and not about this bucket")
     return plan
 
 
-def _rows(data: bytes) -> list[dict[str, Any]]:
-    return [{**row, "at": datetime.fromisoformat(row["at"])} for row in json.loads(data)]
+def _read_rows(store: Store, plan: Plan, key: str) -> list[dict[str, Any]]:
+    """The rows of one step, each about an operation of this plan, or about one of its groups.
+
+    Raises:
+        MergeError: when they are not what a merge writes; it names the object.
+        SourceError: when they cannot be read.
+    """
+    data = _read(store, key)
+    known = {group.group_id: len(group.operations) for group in plan.groups}
+    try:
+        rows = [{**row, "at": datetime.fromisoformat(row["at"])} for row in json.loads(data)]
+        for row in rows:
+            mine = row["plan_id"] == plan.id and -1 <= row["number"] < known[row["group_id"]]
+            if not mine or not isinstance(json.loads(row["detail"]), dict):
+                raise ValueError("a row of no step of this plan")
+        pa_table(rows, schema.JOURNAL)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise MergeError(f"{key!r} is not what a merge wrote ({error}): look at it") from error
+    return rows
 
 
 def _read(store: Store, key: str) -> bytes:

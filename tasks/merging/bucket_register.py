@@ -104,7 +104,7 @@ def read_register(store: Store) -> list[KnownCatalog]:
                     str(said["region"]),
                 )
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise SourceError(
                 f"{key!r} in s3://{store.bucket} is no entry of the register ({error}): look at "
                 "it, and remove it"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.errors import MergeError, SourceError
 from tasks.merging.bucket_journal import read_kept_plan
 from tasks.merging.rules.plans import PlannedGroup
+from tasks.records import ObjectState
 from tasks.sources.places import OUR_PREFIX
 from tasks.sources.store import Store
 
@@ -77,18 +78,36 @@ def late_hands(store: Store) -> tuple[LateHand, ...]:
     """All groups about which something may still come.
 
     Raises:
-        SourceError: when that cannot be read.
+        SourceError: when that cannot be read, or something else lies there.
     """
     found = []
     clock = _store_clock(store)
     for key, made in store.listed(LATE_PREFIX):
         until = made + GRACE
-        if until <= clock:
-            store.delete(store.state(key))
-            continue
-        said: dict[str, Any] = json.loads(store.read(key, store.state(key).etag, _MOST))
-        found.append(LateHand(said["work"], frozenset(said["keys"]), until))
+        state = store.state(key)
+        hand = _read_note(store, state, until)
+        if until > clock:
+            found.append(hand)
+        else:
+            store.delete(state)
     return tuple(found)
+
+
+def _read_note(store: Store, state: ObjectState, until: datetime) -> LateHand:
+    """One note. Nothing but a note of ours is ever removed here.
+
+    Raises:
+        SourceError: when it is none.
+    """
+    data = store.read(state.key, state.etag, _MOST)
+    try:
+        said: dict[str, Any] = json.loads(data)
+        return LateHand(str(said["work"]), frozenset(map(str, said["keys"])), until)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SourceError(
+            f"{state.key!r} in s3://{store.bucket} is no note of a merge ({error}): look at it, "
+            "and move it elsewhere"
+        ) from error
 
 
 def why_too_early(hands: Sequence[LateHand], plan_id: str, group: PlannedGroup) -> str:

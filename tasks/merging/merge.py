@@ -50,7 +50,7 @@ from tasks.merging.journal import (
 from tasks.merging.late_hands import late_hands, why_too_early
 from tasks.merging.operations import Operator, Stand
 from tasks.merging.rules.caps import next_lot, over_caps
-from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
+from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup, places_of
 from tasks.progress import Progress, silent
 from tasks.records import now
 from tasks.requests import MergeRequest, PlanDecision
@@ -149,7 +149,7 @@ def merge_plan(
         if not dry_run:
             _check_store(store, chosen)
             stack.enter_context(bucket_turn(store, settings))
-            note_places(store.client, store.bucket, _places(chosen))
+            note_places(store.client, store.bucket, places_of(chosen))
             if chosen:
                 book.open()
         run = Run(
@@ -307,16 +307,6 @@ def _still_approved(catalog: Catalog, plan: Plan, group: PlannedGroup) -> bool:
 def _may_be_tried(group: PlannedGroup, decided: pl.DataFrame, dry_run: bool) -> bool:
     """Whether a dry run may show a group that nobody has decided on."""
     return dry_run and not group.refused and group.group_id not in set(decided["group_id"])
-
-
-def _places(chosen: Sequence[PlannedGroup]) -> set[str]:
-    """Prefixes below which copies are put."""
-    return {
-        operation.to.removesuffix(operation.key)
-        for group in chosen
-        for operation in group.operations
-        if operation.kind is OperationKind.COPY and operation.to
-    }
 
 
 def _outcome(group: PlannedGroup, state: str, why: str = "") -> GroupOutcome:

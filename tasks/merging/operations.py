@@ -142,6 +142,24 @@ class Operator:
         )
         return copy if same else None
 
+    def quarantined(self, number: int) -> ObjectState | None:
+        """The quarantined copy of an operation as it is now, whatever tags it got since.
+
+        Raises:
+            MergeError: when something else lies there: nobody has decided about that.
+            SourceError: when the store refuses.
+        """
+        operation = self._group.operations[number]
+        before, copy = operation.before, self._store.state(operation.to or "")
+        if not copy.exists:
+            return None
+        # The ETag is the digest of the bytes only of what was put in one part and without KMS.
+        told = "-" not in before.etag + copy.etag and "SSEKMSKeyId" not in copy.headers
+        same = (copy.size, copy.metadata) == (before.size, before.metadata)
+        if not same or (told and copy.etag != before.etag):
+            raise MergeError(f"{operation.to!r} is not what was moved there: it stays")
+        return copy
+
     def _marker(self, operation: Operation) -> str | None:
         """The delete marker that lies on the version the operation is about."""
         newest = self._store.newest(operation.key, 2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -172,6 +172,43 @@ def plan_merges(
     return plan
 
 
+def plan_anew(
+    scan: Scan,
+    space: Space,
+    policy: Policy,
+    plan: Plan,
+    *,
+    keepers: dict[str, str],
+    values: dict[str, dict[str, str]] | None = None,
+) -> Plan:
+    """A plan in which some groups keep what a person chose, and all others are as they were; kept.
+
+    Only those groups are looked at in the bucket, so that somebody who waits for it waits no longer
+    in a large plan than in a small one. What became of the others since is seen by the merge.
+
+    Args:
+        scan: the scan that the plan is of.
+        space: where its vectors are.
+        policy: the one that the plan was made by.
+        plan: the plan to begin with.
+        keepers: group id to the key of the keeper that a person chose.
+        values: group id to the values that a person chose, by field.
+
+    Raises:
+        MergeError: when a chosen keeper is not in its group, or no file has a chosen value.
+        SourceError: when the bucket cannot be read.
+    """
+    chosen = [*keepers, *(values or {})]
+    made = make_plan(scan, space, policy, keepers=keepers, values=values, only=chosen)
+    new = {group.group_id: group for group in made.groups}
+    groups = tuple(new.get(group.group_id, group) for group in plan.groups)
+    made = replace(made, groups=groups, assets=plan.assets)
+    catalog = open_catalog(scan.settings)
+    with catalog.writing(scan.settings.catalog.busy_seconds):
+        save_plan(catalog, made)
+    return made
+
+
 def plan_scan(scan: Scan, space: Space) -> PlanNote | None:
     """The plan of a scan under the settings' policy, in the words of its report.
 
@@ -214,16 +251,16 @@ def make_plan(
     keepers: dict[str, str] | None = None,
     values: dict[str, dict[str, str]] | None = None,
     again: bool = False,
-    only: str = "",
+    only: Collection[str] = (),
     progress: Progress = silent,
 ) -> Plan:
-    """The same plan, not kept; with ``only``, of the groups whose id begins so."""
+    """The same plan, not kept; with ``only``, of the groups whose ids begin so."""
     catalog = open_catalog(scan.settings)
     groups = _members(catalog, scan, space)
     names = [name for name, _ in groups]
     wanted, chosen = _whole_ids(keepers or {}, names), _whole_ids(values or {}, names)
     site = _site(catalog, scan, policy, wanted, chosen, again, groups)
-    groups = [(name, members) for name, members in groups if name.startswith(only)]
+    groups = [(name, of) for name, of in groups if not only or name.startswith(tuple(only))]
     allowed = _allowed(catalog, scan, policy)
     planned = []
     total = min(len(groups), _MOST_GROUPS)

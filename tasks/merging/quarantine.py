@@ -209,8 +209,8 @@ def _purge_in_turn(
                     event = _end_release(Operator(store, group, last), entry.number)
                 else:
                     _check_keeper(store, group, last)
-                    copy = store.state(entry.at)
-                    if copy.exists:
+                    copy = Operator(store, group, last).quarantined(entry.number)
+                    if copy is not None:
                         store.delete(copy)
                     event = PURGED
                 write_events(catalog, run, group, event, [(entry.number, operation, {})])

@@ -11,9 +11,11 @@ from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError
 from tasks.merging.bucket_journal import KeptPlan, read_kept_plans
 from tasks.merging.journal import save_plan
+from tasks.merging.rules.plans import places_of
 from tasks.queries.sequence import next_sequence
 from tasks.session import open_catalog, open_store, pa_table
 from tasks.settings import Settings
+from tasks.sources.places import note_places
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,8 @@ class Recovered:
 def recover(settings: Settings, source: str) -> Recovered:
     """Rebuild plans, quarantine and undo from the journal in a bucket.
 
-    What the catalog knows already stays as it is; the same again changes nothing.
+    What the catalog knows already stays as it is; the same again changes nothing. The bucket's list
+    of quarantines is written anew where it lacks one: no scan may take a copy there for an asset.
 
     Args:
         settings: where the catalog is, which is made when it is missing.
@@ -44,7 +47,7 @@ def recover(settings: Settings, source: str) -> Recovered:
 
     Raises:
         MergeError: when the source is no bucket.
-        SourceError: when the bucket cannot be read.
+        SourceError: when the bucket cannot be read, or its list of quarantines not be written.
     """
     store = open_store(source, settings)
     if store is None:
@@ -56,6 +59,7 @@ def recover(settings: Settings, source: str) -> Recovered:
             log.error("%s", found)
             unreadable.append(found)
             continue
+        note_places(store.client, store.bucket, places_of(found.plan.groups))
         with catalog.writing(settings.catalog.busy_seconds):
             if catalog.read_keys("plans", ["plan_id"], [found.plan.id]).is_empty():
                 save_plan(catalog, found.plan, made=found.made)

@@ -10,7 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.embedding.sniff import PILLOW_FORMATS, sniff
-from tasks.errors import AssetGoneError, SourceError, TransientSourceError
+from tasks.errors import (
+    AssetGoneError,
+    SourceError,
+    StoreRefusedError,
+    TransientSourceError,
+)
 from tasks.queries.sidecars import read_sidecars
 from tasks.records import asset_id, digest
 from tasks.session import open_catalog
@@ -76,7 +81,12 @@ def own_places(settings: Settings, source: Source) -> tuple[str, ...]:
 
 
 def _quarantines(settings: Settings, source: Source) -> set[str]:
-    """Every place that a merge ever used as quarantine, whatever the policy says now."""
+    """Every place that a merge ever used as quarantine, whatever the policy says now.
+
+    Raises:
+        SourceError: when the bucket's list cannot be read now, or is damaged: without it, a copy
+            that another catalog moved would be scanned, and merged, as an asset.
+    """
     # Of merges of releases that did not keep the list in the bucket.
     moved = open_catalog(settings).read("journal", ["key", "detail"], "kind = 'copy'")
     targets = moved["detail"].str.json_path_match("$.to")
@@ -88,7 +98,7 @@ def _quarantines(settings: Settings, source: Source) -> set[str]:
     if isinstance(source, S3Source):
         try:
             found.update(read_places(client_for(settings.s3), source.bucket))
-        except SourceError as error:
+        except StoreRefusedError as error:
             log.warning(
                 "%s: where quarantines were is known of this catalog alone: %s", source.id, error
             )

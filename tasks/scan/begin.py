@@ -16,7 +16,7 @@ from tasks.queries.reviewers import share_sql
 from tasks.queries.scans import record_scan
 from tasks.records import Scan, digest, now
 from tasks.requests import ScanRequest
-from tasks.session import open_catalog, open_source, pa_table
+from tasks.session import kept_open, open_catalog, open_source, pa_table
 from tasks.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,10 @@ def catalog_turn(request: ScanRequest, settings: Settings) -> Iterator[None]:
     _scope(request)
     for share in settings.mail.reviewers.values():
         share_sql(share)
-    with open_catalog(settings).turn(settings.catalog.scan_wait_seconds):
+    with (
+        open_catalog(settings).turn(settings.catalog.scan_wait_seconds),
+        kept_open(settings),
+    ):
         yield
 
 

@@ -33,7 +33,7 @@ def finish_scan(
     with catalog.writing(scan.settings.catalog.busy_seconds):
         days = scan.settings.catalog.keep_days
         catalog.tidy(rebuild=scan.kind is Kind.FULL, keep_days=days)
-        surplus = catalog.duplicate_keys()
+        surplus = catalog.duplicate_keys(written=scan.kind is not Kind.FULL)
         if surplus:
             raise CatalogError(
                 f"the catalog {catalog.uri} has rows with the same key: {surplus}; another writer "

@@ -8,19 +8,16 @@ picture.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from tasks.errors import TransientSourceError
+from tasks.errors import SourceError, TransientSourceError
 from tasks.sources.answers import CHANGED, CONFLICT, GONE, code_of, explained
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-log = logging.getLogger(__name__)
 
 #: Everything of ours in a bucket; no scan takes it for assets, whatever the list below says.
 OUR_PREFIX = ".dam-dedup/"
@@ -33,7 +30,7 @@ def note_places(client: S3Client, bucket: str, places: Iterable[str]) -> None:
 
     Raises:
         TransientSourceError: when others write it all the time.
-        SourceError: when it cannot be written.
+        SourceError: when it cannot be written, or something else is in its place.
     """
     wanted = {place for place in places if not place.startswith(OUR_PREFIX)}
     with explained(f"note places in {PLACES_KEY!r}", bucket, "s3:GetObject and s3:PutObject"):
@@ -74,8 +71,13 @@ def _read(client: S3Client, bucket: str) -> tuple[str, set[str]]:
         raise
     try:
         listed = json.loads(found["Body"].read())
+        if not isinstance(listed, list):
+            raise TypeError("not a list")
         known = {place for place in listed if isinstance(place, str) and place}
-    except (ValueError, TypeError):
-        log.error("s3://%s/%s is no list of places; it is written anew", bucket, PLACES_KEY)
-        known = set()
+    except (ValueError, TypeError, RecursionError) as error:
+        # Taken for empty, every copy in quarantine would be an asset again, and merged as one.
+        raise SourceError(
+            f"s3://{bucket}/{PLACES_KEY} is no list of quarantines ({error}): remove it, and run "
+            f"dam-dedup recover --source s3://{bucket}, which writes it anew from the journal"
+        ) from error
     return found["ETag"], known

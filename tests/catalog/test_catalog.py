@@ -199,6 +199,27 @@ def test_doubled_keys_are_seen(catalog: Catalog) -> None:
     )
     assert Catalog(catalog.uri).duplicate_keys() == {"assets": 2}
     assert catalog.duplicate_keys() == {"assets": 2}
+    upsert(catalog, {"asset_id": "c"})
+    assert catalog.duplicate_keys(written=True) == {"assets": 2}
+    assert catalog.duplicate_keys(written=True) == {"assets": 2}, "until it was found whole"
+
+
+def test_only_written_tables_are_looked_at_for_doubled_keys(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upsert(catalog, {"asset_id": "a"})
+    with catalog.writing():
+        catalog.upsert("verdicts", pa_table([{"verdict_id": "b"}], schema.VERDICTS))
+    assert catalog.duplicate_keys() == {}
+    upsert(catalog, {"asset_id": "b"})
+    read, real = [], catalog.read_arrow
+    monkeypatch.setattr(
+        catalog, "read_arrow", lambda name, *rest: (read.append(name), real(name, *rest))[1]
+    )
+    assert catalog.duplicate_keys(written=True) == {}
+    assert read == ["assets"]
+    assert catalog.duplicate_keys(written=True) == {}
+    assert read == ["assets"], "looked at once"
 
 
 def test_a_rebuild_keeps_the_rows_and_makes_the_indexes(catalog: Catalog) -> None:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFilter
 
-from tasks.embedding.images import perceptual_hash
+from tasks.embedding.images import perceptual_hash, read_pixels, render_picture
 from tasks.errors import ImageError
 from tasks.records import THUMBNAIL_SIDE
+from tasks.settings import LimitSettings
 
 LOSSLESS = ("PNG", "BMP", "TIFF", "GIF", "WEBP")
 U64 = st.integers(0, 2**64 - 1)
@@ -32,6 +33,23 @@ def psd(image: Image.Image) -> bytes:
     head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, image.height, image.width, 8, 3)
     planes = b"".join(plane.tobytes() for plane in image.split())
     return head + bytes(12) + b"\0\0" + planes
+
+
+def layered(image: Image.Image, layers: list[Image.Image]) -> bytes:
+    """A Photoshop file with layers below its merged image (Adobe, "Photoshop File Formats")."""
+    records = pixels = b""
+    for layer in layers:
+        planes = [b"\0\0" + plane.tobytes() for plane in layer.split()]
+        records += struct.pack(">iiiiH", 0, 0, layer.height, layer.width, len(planes))
+        records += b"".join(struct.pack(">hI", at, len(one)) for at, one in enumerate(planes))
+        records += b"8BIMnorm" + bytes([255, 0, 0, 0]) + struct.pack(">I", 12)
+        records += bytes(8) + b"\x03Sky"
+        pixels += b"".join(planes)
+    body = struct.pack(">h", len(layers)) + records + pixels
+    body += bytes(len(body) % 2)
+    section = struct.pack(">I", len(body)) + body + bytes(4)
+    flat = psd(image)
+    return flat[:34] + struct.pack(">I", len(section)) + section + flat[38:]
 
 
 def png(samples: np.ndarray, colour: int) -> bytes:
@@ -83,6 +101,23 @@ def test_psd(read, scene):
     assert picture.content == read(psd(scene)).content
     expected = np.asarray(scene.resize((16, 16), Image.Resampling.BICUBIC), dtype=int)
     assert np.abs(picture.pixels - expected).max() <= 1
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_a_photoshop_file_with_layers_shows_its_merged_image(read, scene, layers):
+    """Of two layers or more it could not be decoded at all: Pillow counts layers from 1 on."""
+    below = [Image.new("RGB", scene.size, (40 * n, 9, 9)) for n in range(layers)]
+    picture, flat = read(layered(scene, below), into=16), read(psd(scene), into=16)
+    assert np.array_equal(picture.pixels, flat.pixels)
+    assert picture.content != flat.content, "the layers are more than the merged image shows"
+    assert picture.flags == ("multi_frame",), "a person is asked before they leave"
+    data = layered(scene, below)
+    assert np.array_equal(
+        read_pixels(data, LimitSettings()), read_pixels(psd(scene), LimitSettings())
+    )
+    assert render_picture(data, LimitSettings(), 64) == render_picture(
+        psd(scene), LimitSettings(), 64
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,14 +257,3 @@ def test_faces_of_another_crop_are_asked_about(site: Any) -> None:
     (group,) = site.plan(policy=POLICY).groups
     asked = "\n".join(group.questions)
     assert "mwg-rs:Regions: places inside a picture of another shape" in asked
-
-
-def test_the_table_of_metadata_names_tests_that_there_are() -> None:
-    root = Path(__file__).parents[2]
-    page = (root / "docs" / "merging.md").read_text("utf-8")
-    table = page[page.index("| metadata | what") :].split("\n\n")[0].splitlines()[2:]
-    files = {path.name for path in (root / "tests").rglob("test_*.py")}
-    for row in table:
-        named = re.findall(r"`(test_\w+\.py)`", row)
-        assert named, f"no test: {row}"
-        assert files.issuperset(named), row

@@ -16,8 +16,11 @@ from tasks.merging.decide import decide, withdraw
 from tasks.merging.journal import read_decisions, read_events, read_plan
 from tasks.merging.merge import decide_and_merge, merge_approved, merge_plan
 from tasks.merging.operations import Operator
+from tasks.merging.plan import plan_anew
+from tasks.merging.rules.policy import load_policy
 from tasks.merging.undo import undo_merge
 from tasks.records import now
+from tasks.reporting.summarize import last_scan
 from tasks.requests import MergeRequest
 from tasks.session import open_catalog
 
@@ -298,6 +301,38 @@ def test_an_approval_can_be_taken_back_until_its_group_is_carried_out(site: Any)
     assert site.merge(plan, groups=[two]).complete
     said = read_audit(site.settings).filter(group_id=two)
     assert said["what"].to_list()[0] == "approve"
+
+
+def test_a_rejection_is_taken_back_when_it_is_named(site: Any) -> None:
+    plan = site.plan(policy=policy())
+    one = named(plan, 0)
+    decide(site.settings, plan.id, "reject", by="anna", groups=[one.group_id])
+    assert acting(site.plan(policy=policy())) == acting(plan) - {one.keeper}
+    assert withdraw(site.settings, plan.id, by="ben") == [], "without names: approvals alone"
+    (taken,) = withdraw(site.settings, plan.id, by="ben", groups=[one.group_id])
+    assert (taken.decision, taken.new) == ("", True)
+    assert acting(site.plan(policy=policy())) == acting(plan), "it is planned again"
+    (again,) = site.approve(plan, groups=[one.group_id])
+    assert again.new
+    assert site.merge(plan, groups=[one.group_id]).complete
+
+
+def test_planned_anew_is_only_what_was_chosen(site: Any) -> None:
+    """The others are as they were, and are not looked at: who waits, waits for one group."""
+    plan = site.plan(policy=policy())
+    one, two = named(plan, 0), named(plan, 1)
+    site.s3.client.delete_object(Bucket=site.bucket, Key="d/1.png")  # a plan of all would refuse it
+    scan, space, _, _ = last_scan(site.settings)
+    rules = load_policy(policy(), "policy.yaml")
+    anew = plan_anew(scan, space, rules, plan, keepers={one.group_id[:6]: "d/0.png"})
+    assert read_plan(open_catalog(site.settings), anew.id) == anew
+    assert [group.group_id for group in anew.groups] == [group.group_id for group in plan.groups]
+    assert named(anew, 0).keeper == "d/0.png"
+    assert anew.group(two.group_id) == two
+    assert named(site.plan(policy=policy()), 1).refused, "so that there was something to see"
+    site.approve(anew, groups=[one.group_id])
+    assert site.merge(anew, groups=[one.group_id]).complete
+    assert {"k/0.png", "d/0.png"} & set(site.keys()) == {"d/0.png"}
 
 
 def test_an_approval_that_is_taken_back_amid_a_run_stops_its_group(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tasks.merging import operations
 from tasks.sources.places import OUR_PREFIX
 from tests.merging.conftest import EITHER_KIND
 
@@ -98,3 +99,21 @@ def test_a_held_keeper_is_not_rewritten(make_site: Any) -> None:
     left = {one.key: one for one in site.undo(plan.id) if one.state == "left"}
     assert "legal hold" in left["k/a.png"].why
     assert site.s3.client.head_object(**hold)["VersionId"] == version
+
+
+def test_a_keeper_that_is_too_large_to_be_rewritten_is_refused(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is rewritten through our memory; above a limit nothing is done to its group."""
+    monkeypatch.setattr(operations, "_REWRITTEN", len(png(1)) - 1)
+    site = make_site("plain")
+    for key, words in (("k/a.png", {"shot": "7"}), ("d/a.png", {"client": "acme"})):
+        site.put(key, png(1), {}, words, ContentType="image/png")
+    before = site.snapshot()
+    site.list()
+    plan = site.plan(policy=POLICY)
+    site.approve(plan)
+    (group,) = site.merge(plan).groups
+    assert group.state == "refused"
+    assert "'k/a.png' holds" in group.why
+    assert site.snapshot() == before

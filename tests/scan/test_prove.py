@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+import tasks.queries.matches as matches
 import tasks.scan.prove as prove
 from reports.words import proof_words
 from tasks.errors import ImageError, SourceError
@@ -212,3 +213,20 @@ def test_what_is_laid_over_a_photograph_stays_near(library):
     assert pair[0] == "near"
     assert "something added or covered" in pair[1]
     assert outcome.summary.counts["proven"] == 1
+
+
+def test_later_stages_take_the_matches_that_prove_settled(library, monkeypatch):
+    """Settling them takes as long as all else that group does, and at a million assets minutes."""
+    library.add("a.png", 1)
+    library.add("a.jpg", 1)
+    library.add("b.png", 2)
+    read, real = [], matches.read_pairs
+    monkeypatch.setattr(matches, "read_pairs", lambda *its: (read.append(1), real(*its))[1])
+    outcome = library.scan()
+    assert not read
+    its = open_catalog(outcome.scan.settings), outcome.scan, outcome.summary.space
+    kept = matches.read_matches(*its)
+    assert kept.height == 1
+    matches._latest.keep(("", "", "", ()), kept.clear())
+    assert matches.read_matches(*its).equals(kept), "those that the catalog has"
+    assert read == [1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -270,6 +271,16 @@ class Plan:
         """A group by its id, or by the only id that begins so."""
         found = [group for group in self.groups if group.group_id.startswith(group_id)]
         return found[0] if len(found) == 1 else None
+
+
+def places_of(groups: Iterable[PlannedGroup]) -> set[str]:
+    """Prefixes below which the copies of these groups are put."""
+    return {
+        operation.to.removesuffix(operation.key)
+        for group in groups
+        for operation in group.operations
+        if operation.kind is OperationKind.COPY and operation.to
+    }
 
 
 _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)

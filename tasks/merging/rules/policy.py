@@ -106,10 +106,14 @@ class Caps(Part):
     group: int = Field(20, ge=2, strict=True, description="members of one group")
 
 
+_OURS = ".dam-dedup/"
+_IN_OURS = f"{_OURS}quarantine/"
+
+
 class Quarantine(Part):
     """Where duplicates wait before they are gone for good."""
 
-    prefix: Text = ".dam-dedup/quarantine/"
+    prefix: Text = _IN_OURS
     days: int = Field(30, ge=1, le=3650, strict=True)
 
     @field_validator("prefix")
@@ -119,6 +123,9 @@ class Quarantine(Part):
             raise ValueError("must end with / and not begin with it")
         if not prefix.isprintable():
             raise ValueError("holds a character that cannot be printed")
+        # What lies elsewhere below ours is notes of merges: some of them are removed after an hour.
+        if prefix.startswith(_OURS) and not prefix.startswith(_IN_OURS):
+            raise ValueError(f"below {_OURS} only {_IN_OURS} is for quarantined files")
         for part in prefix[:-1].split("/"):
             # The last two are names that S3 servers keep their own data under.
             if part in ("", ".", "..", ".uploads") or part.endswith(".versions"):

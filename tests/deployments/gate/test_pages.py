@@ -500,6 +500,10 @@ def test_forms_that_are_none(settings, saved, client):
     assert client.post(path, json={"decision": "approve"}).status_code == 415
     assert client.post(path, content=b"decision=approve").status_code == 415
     assert client.post(path, content=b"decision=maybe", headers=form).status_code == 400
+    for site in ("cross-site", "same-site"):  # a page of somebody else, of the same domain too
+        foreign = form | {"sec-fetch-site": site}
+        answer = client.post(path, content=b"decision=approve-all-asked", headers=foreign)
+        assert answer.status_code == 403
     assert client.post(path, content=b"\xff\xfe", headers=form).status_code == 400
     assert client.post(path, content=b"a=1&" * 3000, headers=form).status_code == 400
     large = b"comment=" + b"x" * BODY_LIMIT

@@ -142,6 +142,10 @@ def test_a_wrong_value_is_named_with_line_and_key(extra, expected):
         "a/x.versions/",
         "/",
         "q\x7f/",
+        ".dam-dedup/",
+        ".dam-dedup/late/",
+        ".dam-dedup/journal/x/",
+        ".dam-dedup/quarantine-places.json/",
     ],
 )
 def test_a_quarantine_that_could_be_lost_is_refused(prefix):
