@@ -137,7 +137,7 @@ def confirm_page(review: Review) -> bytes:
 
 def message_page(title: str, text: str) -> bytes:
     """A page that only says something: why a link does not work, say."""
-    return render_page("review_message.html", title=title, text=text)
+    return render_page("review_message.html", title=title, message=text)
 
 
 def groups_of_page(

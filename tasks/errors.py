@@ -15,6 +15,7 @@
     ├── AnalysisError        an analysed document cannot be used; says why
     ├── EventError           what came as a notification of a bucket is none
     ├── ModelError           the embedding model cannot be loaded or used
+    ├── EngineError          the cluster that shards run on is gone, or is another release
     ├── CatalogError         the catalog cannot be read or written
     │   └── CatalogBusyError       another process is writing
     └── DeliveryError        a document could not be delivered
@@ -108,6 +109,10 @@ class AnalysisError(DamDedupError):
 
 class ModelError(DamDedupError):
     """The embedding model cannot be loaded or used."""
+
+
+class EngineError(DamDedupError):
+    """The engine that runs shards cannot be used."""
 
 
 class CatalogError(DamDedupError):

@@ -25,6 +25,7 @@ from tasks.sources.store import Store
 
 if TYPE_CHECKING:
     from tasks.embedding.base import Embedder
+    from tasks.engine.shards import Engine
 
 
 #: Catalogs in folders that this process has under :func:`kept_open`, by their address.
@@ -147,6 +148,35 @@ def open_embedder(settings: Settings) -> Embedder:
     from tasks.embedding.base import load_embedder  # torch: seconds, and only some stages need it
 
     return load_embedder(settings.embedding)
+
+
+@contextlib.contextmanager
+def open_engine(settings: Settings) -> Iterator[Engine | None]:
+    """Where a stage's shards run, as long as the block lasts; None: in processes of this machine.
+
+    Raises:
+        EngineError: when the engine does not answer, or its workers would give other results.
+        SettingsError: when what it needs is not installed.
+    """
+    if settings.engine.kind == "processes":
+        yield None
+        return
+    from tasks.engine.cluster import dask_engine
+
+    with dask_engine(settings.engine, engine_facts) as engine:
+        yield engine
+
+
+def engine_facts() -> str:
+    """What must be equal on all machines of an engine for a scan to end as on one."""
+    from importlib.metadata import version
+
+    from tasks.dedup.originals import proof_rule
+    from tasks.dedup.verify import rule_id
+    from tasks.embedding.images import READER_VERSION
+
+    rules = f"pairs {rule_id()}, proofs {proof_rule()}, reader {READER_VERSION}"
+    return f"dam-dedup {version('dam-dedup')}, {rules}"
 
 
 def scope_sql(scan: Scan, source: Source) -> str:

@@ -24,6 +24,7 @@ from tasks.settings_parts import (
     CatalogSettings,
     DeliverySettings,
     EmbeddingSettings,
+    EngineSettings,
     GateSettings,
     LimitSettings,
     LogsSettings,
@@ -41,6 +42,7 @@ __all__ = [
     "CatalogSettings",
     "DeliverySettings",
     "EmbeddingSettings",
+    "EngineSettings",
     "GateSettings",
     "LimitSettings",
     "LogsSettings",
@@ -91,6 +93,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     match: MatchSettings = MatchSettings()
+    engine: EngineSettings = EngineSettings()
     catalog: CatalogSettings = CatalogSettings()
     delivery: DeliverySettings = DeliverySettings()
     mail: MailSettings = MailSettings()

@@ -215,6 +215,29 @@ class MatchSettings(_Part):
     )
 
 
+class EngineSettings(_Part):
+    """Where the shards of a scan run: reading, verification and proof."""
+
+    kind: Literal["processes", "dask"] = Field(
+        "processes", description="processes: of this machine; dask: the workers of a Dask scheduler"
+    )
+    address: str | None = Field(
+        None, description="The Dask scheduler, as tcp://host:8786; for the kind dask"
+    )
+    gpu: bool = Field(
+        False, description="Send shards only to Dask workers that offer the resource GPU"
+    )
+    wait_seconds: float = Field(
+        300, gt=0, description="Seconds to wait while the scheduler has no worker at all"
+    )
+
+    @model_validator(mode="after")
+    def _need_an_address(self) -> EngineSettings:
+        if self.kind == "dask" and not self.address:
+            raise ValueError("the kind dask needs an address, as tcp://host:8786")
+        return self
+
+
 class CatalogSettings(_Part):
     """Where the catalog is."""
 

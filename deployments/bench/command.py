@@ -326,6 +326,69 @@ def show_search(rows: list[dict[str, object]]) -> None:
     _table(_console(), "search modes", pl.DataFrame(rows))
 
 
+@bench_app.command("million", cls=Command)
+def million(
+    work: Annotated[
+        Path, typer.Option(help="Folder for catalog and documents; it is kept, and used again.")
+    ],
+    contents: Annotated[int, typer.Option(help="How many contents.", min=100)] = 1_000_000,
+    stages: Annotated[
+        str,
+        typer.Option(help="Stages with commas between them; each goes on from what is there."),
+    ] = "",
+    features: Annotated[
+        int | None,
+        typer.Option(help="How many contents get compact features of 15 kB each; default: all."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Photographs whose features are used instead of random.")
+    ] = None,
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="An incremental scan instead of a full one.")
+    ] = False,
+    dim: Annotated[
+        int, typer.Option(help="Numbers of a vector; few will do with the stage draw.", min=8)
+    ] = 1280,
+    as_json: Json = False,
+) -> None:
+    """Scan made-up contents, a million of them: CPU time and memory of each stage.
+
+    There are no pictures: vectors and compact features are made up, and so is what verification
+    says of the pairs that are proposed. All that holds the whole collection at once is real.
+
+        dam-dedup bench million --work var/million --contents 200000
+
+        dam-dedup bench million --work var/million --contents 200000 --stages group,report
+
+    The stage draw makes the neighbour lists up, which take an hour of a core at a million:
+
+        dam-dedup bench million --work var/m --dim 32 --features 0
+        --stages fill,draw,list,embed,answers,verify,prove,group,screen,report,finish
+    """
+    from deployments.bench.million import STAGES, as_rows, run_million
+    from deployments.cli.options import read_settings
+
+    work.mkdir(parents=True, exist_ok=True)
+    found = run_million(
+        read_settings(None),
+        contents,
+        work,
+        stages=stages.split(",") if stages else STAGES,
+        features=features,
+        images=images,
+        incremental=incremental,
+        dim=dim,
+        progress=_teller(),
+        tell=lambda lap: typer.echo(
+            f"{lap.stage:<8} {lap.cpu_s:>9.1f} CPU s {lap.wall_s:>9.1f} s "
+            f"{lap.peak_mib:>6} MiB (from {lap.before_mib})  {lap.said}",
+            err=as_json,
+        ),
+    )
+    if as_json:
+        typer.echo(json.dumps(as_rows(found)))
+
+
 @bench_app.command("templates", cls=Command)
 def templates(
     images: Annotated[

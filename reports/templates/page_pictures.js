@@ -12,7 +12,8 @@ function bestPicture(member, wanted) {
   const longer = Math.max(member[WIDE], member[HIGH]);
   if (GATE && GATE.pictures) {
     const least = Math.min(wanted, longer) * 0.9; // a tenth more cannot be seen
-    const size = least > RENDITION ? "full" : least > PREVIEW ? "2048" : "";
+    // A preview of a small picture has all of its pixels, but was compressed once more.
+    const size = least > RENDITION ? "full" : least > PREVIEW || wanted >= longer ? "2048" : "";
     for (const one of size === "full" ? ["full", "2048"] : size ? ["2048", "full"] : []) {
       const found = sharp.get(member[ASSET] + "/" + one);
       if (one === size && !found) wish(member[ASSET] + "/" + size);

@@ -234,6 +234,17 @@ class Catalog:
             with self._engine(f"remove rows of {name} in"):
                 self.table(name).delete(where)
 
+    def drop(self, name: str) -> None:
+        """Remove a table with all that is in it; nothing happens where there is none."""
+        if not self._held.mine:
+            raise CatalogError("drop outside of Catalog.writing()")
+        self._held.check()
+        if self._there(name):
+            with self._engine(f"remove {name} from"):
+                self._db.drop_table(name)
+            self._names.discard(name)
+            self._tables.pop(name, None)
+
     @contextlib.contextmanager
     def _engine(self, action: str) -> Iterator[None]:
         """The engine's errors as ours, without its source paths."""
@@ -329,6 +340,10 @@ class Catalog:
         with self._engine("list the tables of"):
             self._names |= self._list()
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a table."""
+        return self._there(name)
+
     def version(self, name: str) -> int:
         """A number that every write to a table raises; 0 where there is no table yet."""
         if not self._there(name):
@@ -367,6 +382,31 @@ class Catalog:
             query = query.where(where)
         with self._engine(f"read {name} from"):
             yield from query.select(list(columns)).to_batches(batch_size=rows)
+
+    def row_ids(self, name: str, where: str = "") -> pl.DataFrame:
+        """The key of each row that matches, and its ``_rowid``, by which :meth:`take` finds it.
+
+        An id holds until the table is written to or tidied.
+        """
+        if not self._there(name):
+            return pl.DataFrame(schema={"_key": pl.String, "_rowid": pl.UInt64})
+        table = self.table(name)
+        query = table.search()
+        if where:
+            query = query.where(where)
+        with self._engine(f"read {name} from"):
+            key = schema.key_of(table.schema)
+            found = query.select([key]).with_row_id(True).to_arrow()
+        return pl.DataFrame({"_key": pl.from_arrow(found[key]), "_rowid": found["_rowid"]})
+
+    def take(self, name: str, columns: Sequence[str], ids: Sequence[int]) -> pa.Table:
+        """Rows by their ids (:meth:`row_ids`), in no order that means anything.
+
+        45 microseconds a row of 15 kB. A thousand rows by key take 50 ms and a look at the keys of
+        all rows.
+        """
+        with self._engine(f"read {name} from"):
+            return plain(self.table(name).take_row_ids(list(ids)).select(list(columns)).to_arrow())
 
     def search_vectors(
         self, name: str, queries: npt.NDArray[np.float32], limit: int, probes: int

@@ -7,6 +7,8 @@ through a third. The result depends on nothing but the assets and their matches.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 
 from tasks.dedup.cross_filter import crossing
@@ -110,7 +112,11 @@ def _take_in(contents: pl.DataFrame, matches: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([rows, alone.join(rows, on="content", how="anti")])
 
 
-def bridging_pairs(ranks: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+def bridging_pairs(
+    ranks: pl.DataFrame,
+    pairs: pl.DataFrame,
+    unasked: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+) -> pl.DataFrame:
     """Pairs that must be asked before groups are final: left, right (left < right).
 
     Where a match joins members of two groups, the member of the worse keeper may belong to the
@@ -120,7 +126,9 @@ def bridging_pairs(ranks: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     Args:
         ranks: content, rank (the lower the better keeper); one row a content; and side, where
             only pairs that lie across may be asked.
-        pairs: left, right, score of every pair that was asked, refusals included.
+        pairs: left, right, score of the pairs that were asked; refusals that ``unasked`` knows may
+            be left out.
+        unasked: from pairs (left, right, ...) to those of them that were not asked before.
     """
     none = pl.DataFrame(schema={"left": pl.String, "right": pl.String})
     edges = _both_ways(pairs.filter(pl.col("score") >= NEAR_SCORE))
@@ -146,6 +154,8 @@ def bridging_pairs(ranks: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
         .join(pairs.select("left", "right"), on=["left", "right"], how="anti")
     )
     wishes = crossing(wishes, ranks)
+    if unasked is not None:
+        wishes = unasked(wishes)
     if wishes.is_empty():
         return none
     return (

@@ -39,7 +39,9 @@ def look_at_pairs(catalog: Catalog, pairs: pl.DataFrame, workers: int) -> Iterat
     """The first look's votes for pairs of contents, in parts, in no order that means anything.
 
     Features that are missing, or of another rule, are made from the thumbnails and written. No more
-    than two blocks of features, half a gigabyte, are in memory, however many pairs there are.
+    than two blocks of features, half a gigabyte, are in memory, however many pairs there are. No
+    features are read that no pair needs, so what is read grows with the pairs and not with the
+    square of the contents.
 
     Args:
         catalog: the caller holds the writer's lease.
@@ -60,55 +62,98 @@ def look_at_pairs(catalog: Catalog, pairs: pl.DataFrame, workers: int) -> Iterat
     )
     # In order of their blocks, so that each block of the left side is read once.
     block = 2 * _BLOCK if len(names) <= 2 * _BLOCK else _BLOCK
-    order = np.lexsort((right, left, right // block, left // block))
+    order = np.lexsort((right, left, right // block != left // block, left // block))
     left, right = left[order], right[order]
-    edges = np.flatnonzero(np.diff(left // block) | np.diff(right // block)) + 1
-    held: dict[int, Records] = {}
+    edges = np.flatnonzero(np.diff(left // block)) + 1
     use_one_thread()
     with (
         threadpool_limits(1, "blas"),
         ThreadPoolExecutor(workers, "look") as pool,
     ):
+        known = _Known(catalog, names, pool)
         for rows in np.split(np.arange(len(left)), edges):
             if not len(rows):
                 continue
-            wanted = {int(left[rows[0]] // block), int(right[rows[0]] // block)}
-            held = {at: held[at] for at in wanted if at in held}
-            for at in wanted - held.keys():
-                part = names.slice(at * block, block)
-                held[at] = read_records(catalog, part, pool, keep=True)
-            yield from _votes_of_block(names, left[rows], right[rows], held, block, pool)
+            first = int(left[rows[0]] // block) * block
+            ones = known.records(np.arange(first, min(first + block, len(names))))
+            inside = (right[rows] // block) * block == first
+            here, there = rows[inside], rows[~inside]
+            yield from _votes_of_block(
+                names, left[here], right[here], (ones, first), (ones, right[here] - first), pool
+            )
+            wanted = np.unique(right[there])
+            for start in range(0, len(wanted), block):
+                part = wanted[start : start + block]
+                some = there[(right[there] >= part[0]) & (right[there] <= part[-1])]
+                at = np.searchsorted(part, right[some])
+                yield from _votes_of_block(
+                    names, left[some], right[some], (ones, first), (known.records(part), at), pool
+                )
+
+
+class _Known:
+    """The features of some contents (sorted by name), which are there once this is made."""
+
+    def __init__(self, catalog: Catalog, names: pl.Series, pool: ThreadPoolExecutor) -> None:
+        self._catalog, self._names = catalog, names
+        rule = f"rule = {quote(features_rule())}"
+        there = catalog.row_ids("features", rule)
+        for part in (
+            names.filter(~names.is_in(there["_key"].implode())).to_frame("m").iter_slices(_ROWS)
+        ):
+            read_records(catalog, part["m"], pool, keep=True)
+        rows = catalog.row_ids("features", rule).rename({"_key": "content"})
+        self._ids = pl.DataFrame({"content": names}).join(
+            rows, on="content", how="left", maintain_order="left"
+        )["_rowid"]
+
+    def records(self, at: npt.NDArray[np.int64]) -> Records:
+        """The records of contents by their numbers; without features where there are none."""
+        records = np.zeros(len(at), RECORD)
+        names = pl.DataFrame({"content": self._names.gather(at)}).with_row_index("at")
+        ids = self._ids.gather(at).drop_nulls().to_list()
+        for start in range(0, len(ids), _ROWS):
+            part = self._catalog.take("features", ["content", "data"], ids[start : start + _ROWS])
+            rows = pl.DataFrame(pl.from_arrow(part)).join(names, on="content")
+            records[rows["at"].to_numpy()] = unpack(rows["data"].to_list())
+        return records
 
 
 def _votes_of_block(
     names: pl.Series,
     left: npt.NDArray[np.int64],
     right: npt.NDArray[np.int64],
-    held: dict[int, Records],
-    block: int,
+    ones: tuple[Records, int],
+    others: tuple[Records, npt.NDArray[np.int64]],
     pool: ThreadPoolExecutor,
 ) -> Iterator[pl.DataFrame]:
-    """The votes of pairs whose left sides are in one block, and their right sides in one."""
-    ones, others = held[int(left[0] // block)], held[int(right[0] // block)]
+    """The votes of pairs whose left sides are in one block.
 
-    def look(part: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]) -> list[int]:
+    Args:
+        names: of all contents.
+        left: numbers of the left sides, sorted.
+        right: numbers of the right sides.
+        ones: records of the left sides' block, and the number of its first.
+        others: records that hold the right sides, and the place of each pair's in them.
+        pool: looks.
+    """
+    (mine, first), (theirs, place) = ones, others
+
+    def look(part: npt.NDArray[np.intp]) -> list[int]:
         found: list[int] = []
-        lefts, rights = part
-        for rows in _runs(lefts):
-            one = ones[int(lefts[rows[0]] % block)]
-            found += votes_for(one, others[rights[rows] % block]).tolist()
+        for rows in _runs(left[part]):
+            at = part[rows]
+            found += votes_for(mine[int(left[at[0]]) - first], theirs[place[at]]).tolist()
         return found
 
-    runs = _runs(left)
-    for told in _together(runs, _TOLD):
-        parts = [(left[rows], right[rows]) for rows in _together_lefts(told)]
+    for told in _together(_runs(left) if len(left) else [], _TOLD):
+        parts = _together_lefts(told)
         votes = [vote for found in pool.map(look, parts) for vote in found]
-        lefts = np.concatenate([part[0] for part in parts])
-        rights = np.concatenate([part[1] for part in parts])
+        rows = np.concatenate(parts)
         yield pl.DataFrame(
             {
-                "left": names.gather(lefts),
-                "right": names.gather(rights),
+                "left": names.gather(left[rows]),
+                "right": names.gather(right[rows]),
                 "votes": pl.Series(votes, dtype=pl.Int32),
             }
         )

@@ -6,6 +6,7 @@ A match is a verified pair at or above the scan's threshold.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -13,8 +14,8 @@ from tasks.catalog.catalog import Catalog
 from tasks.dedup.cross_filter import content_sides
 from tasks.dedup.groups import bridging_pairs
 from tasks.dedup.keepers import find_copies, rank_keepers
-from tasks.dedup.verify import tiers_of
-from tasks.queries.candidates import list_candidates
+from tasks.dedup.verify import SIMILAR_SCORE, tiers_of
+from tasks.queries.candidates import Candidates
 from tasks.queries.pair_answers import KnownAnswers
 from tasks.queries.proofs import KnownProofs
 from tasks.queries.scope_assets import embedded_assets
@@ -25,9 +26,19 @@ from tasks.records import Scan, Space
 #: like its neighbours only, takes 17.
 _ROUNDS = 30
 
+#: Candidate pairs that are asked at once: 64 MB of names, and as much again for their answers.
+_ASKED_AT_ONCE = 1 << 21
+_NO_PAIRS = {"left": pl.String, "right": pl.String}
 
-def read_pairs(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
-    """All verified pairs of a scope, refusals included, as verify and prove left them.
+
+def read_pairs(catalog: Catalog, scan: Scan, space: Space, least: float = 0.0) -> pl.DataFrame:
+    """The verified pairs of a scope, as verify and prove left them.
+
+    Args:
+        catalog: where they are.
+        scan: whose scope is meant.
+        space: where the vectors are.
+        least: the lowest score that is given; 0: refusals too.
 
     Returns:
         left, right (contents, left < right), score, tier, evidence (JSON or null), claim (the score
@@ -36,7 +47,20 @@ def read_pairs(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
     """
     assets = embedded_assets(catalog, scan, space)
     ask = KnownProofs(catalog).after(KnownAnswers(catalog).of)
-    return _tiered(settled_pairs(catalog, scan, space, assets, ask))
+    return _tiered(settled_pairs(catalog, scan, space, assets, ask, least).pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class SettledPairs:
+    """The pairs of a scope that were asked.
+
+    Attributes:
+        pairs: those that are told, with their answers.
+        asked: how many pairs were asked in all.
+    """
+
+    pairs: pl.DataFrame
+    asked: int
 
 
 def settled_pairs(
@@ -45,7 +69,8 @@ def settled_pairs(
     space: Space,
     assets: pl.DataFrame,
     ask: Callable[[pl.DataFrame], pl.DataFrame],
-) -> pl.DataFrame:
+    least: float = SIMILAR_SCORE,
+) -> SettledPairs:
     """The candidate pairs with their answers, and the pairs that decide between two groups.
 
     The result depends on what is in scope and on the pairs' answers alone: not on the order in
@@ -57,11 +82,17 @@ def settled_pairs(
         space: where the vectors are.
         assets: those in scope (:func:`tasks.queries.scope_assets.embedded_assets`).
         ask: from pairs (left, right) to their answers (left, right, score, evidence ...).
+        least: the lowest score that is told; of a million contents 98 in 100 pairs are refusals,
+            which decide nothing and take gigabytes.
     """
     sides = content_sides(assets)
     contents = assets.select("content", "phash").unique("content", keep="first")
-    contents = contents.join(sides, on="content")
-    pairs = ask(list_candidates(catalog, scan, space, contents))
+    candidates = Candidates(catalog, scan, space, contents.join(sides, on="content"))
+    told, asked = [], 0
+    for part in candidates.parts(_ASKED_AT_ONCE):
+        asked += part.height
+        told.append(ask(part).filter(pl.col("score") >= least))
+    pairs = pl.concat(told) if told else ask(pl.DataFrame(schema=_NO_PAIRS))
     copies = find_copies(assets, pairs)
     for _ in range(_ROUNDS):
         ranks = (
@@ -71,13 +102,14 @@ def settled_pairs(
             .agg(pl.col("rank").min())
             .join(sides, on="content")
         )
-        missing = bridging_pairs(ranks, pairs)
+        missing = bridging_pairs(ranks, pairs, candidates.others)
         if missing.is_empty():
             break
         answers = ask(missing)
+        asked += missing.height
         copies |= find_copies(assets, answers)
         pairs = pl.concat([pairs, answers])
-    return pairs
+    return SettledPairs(pairs.filter(pl.col("score") >= least), asked)
 
 
 def read_matches(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
@@ -97,7 +129,7 @@ def read_matches(catalog: Catalog, scan: Scan, space: Space) -> pl.DataFrame:
     # Taken before the tables are read: what is written while they are read gives a table another
     # version than this, and the matches are derived again.
     state = _state(catalog, scan, space)
-    matches = _matches(scan, read_pairs(catalog, scan, space))
+    matches = _matches(scan, read_pairs(catalog, scan, space, scan.threshold))
     _latest.keep(state, matches)
     return matches
 

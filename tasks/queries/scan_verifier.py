@@ -18,10 +18,12 @@ from tasks.dedup.features import use_one_thread
 from tasks.dedup.first_look import are_strangers
 from tasks.dedup.locality import in_company
 from tasks.dedup.verify import rule_id
+from tasks.engine.shards import Engine
 from tasks.progress import Progress
 from tasks.queries.first_looks import look_at_pairs
 from tasks.queries.pair_answers import KnownAnswers, name_pairs
 from tasks.queries.verify_processes import Answer, Task, VerifyProcesses, answer_pair
+from tasks.queries.verify_shards import read_verified, verify_shard
 from tasks.settings import MatchSettings
 
 #: Pairs verified between two writes: about half a minute of two cores.
@@ -35,21 +37,29 @@ _WORTH_PROCESSES = 256
 class ScanVerifier:
     """Answers pairs from the catalog, and verifies those it does not know.
 
-    A first look refuses strangers, 95 of 100 pairs; the others are verified by processes, or by
-    threads here where they are few.
+    A first look refuses strangers, 95 of 100 pairs; the others are verified by the workers of an
+    engine, by processes, or by threads here where they are few.
 
     Args:
         catalog: where the answers are, and where new ones are written in large batches. The caller
             holds the writer's lease.
         settings: how many processes verify, and how many pictures' features are held.
         progress: told how many of the unknown pairs are verified.
+        engine: where pairs are verified; None: on this machine.
 
     Attributes:
         verified: how many pairs were verified so far.
     """
 
-    def __init__(self, catalog: Catalog, settings: MatchSettings, progress: Progress) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: MatchSettings,
+        progress: Progress,
+        engine: Engine | None = None,
+    ) -> None:
         self._catalog = catalog
+        self._engine = engine
         self._answers = KnownAnswers(catalog)
         self._workers = settings.workers or len(os.sched_getaffinity(0))
         self._held = settings.feature_cache_images
@@ -89,24 +99,38 @@ class ScanVerifier:
             if refused.height:
                 yield refused, _rows(refused, [(0.0, None)] * refused.height)
         survivors = in_company(pl.concat(left)).select("left", "right")
-        many = self._workers > 1 and survivors.height >= _WORTH_PROCESSES
-        verify = self._by_processes if many else self._by_threads
-        yield from verify(survivors)
+        many = survivors.height >= _WORTH_PROCESSES
+        if many and self._engine is not None:
+            yield from self._by_engine(survivors, self._engine)
+        elif many and self._workers > 1:
+            yield from self._by_processes(survivors)
+        else:
+            yield from self._by_threads(survivors)
+
+    def _by_engine(
+        self, pairs: pl.DataFrame, engine: Engine
+    ) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
+        tasks = (task for chunk in pairs.iter_slices(_CHUNK) for task in self._tasks(chunk))
+        done, answers = 0, list[Answer]()
+        for task, table in engine.run(verify_shard, tasks):
+            answers += read_verified(table, len(task.pairs))
+            if len(answers) >= _CHUNK or done + len(answers) == pairs.height:
+                chunk = pairs.slice(done, len(answers))
+                yield chunk, _rows(chunk, answers)
+                done, answers = done + len(answers), []
 
     def _by_processes(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
         with VerifyProcesses(self._workers, self._held) as processes:
             for chunk in pairs.iter_slices(_CHUNK):
-                jpegs = self._thumbnails(chunk)
-                parts = [part.rows() for part in chunk.iter_slices(_TASK)]
-                tasks = (
-                    Task(
-                        part,
-                        {name: jpegs[name] for pair in part for name in pair if name in jpegs},
-                    )
-                    for part in parts
-                )
-                answers = [one for found in processes.verify(tasks) for one in found]
+                answers = [one for found in processes.verify(self._tasks(chunk)) for one in found]
                 yield chunk, _rows(chunk, answers)
+
+    def _tasks(self, chunk: pl.DataFrame) -> Iterator[Task]:
+        jpegs = self._thumbnails(chunk)
+        for part in chunk.iter_slices(_TASK):
+            pairs = part.rows()
+            names = {name for pair in pairs for name in pair if name in jpegs}
+            yield Task(pairs, {name: jpegs[name] for name in names})
 
     def _by_threads(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
         use_one_thread()

@@ -8,15 +8,17 @@ that was killed goes on where it stopped.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
@@ -26,12 +28,13 @@ from tasks.dedup.first_look import make_features
 from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.metadata import UNREADABLE
-from tasks.errors import ImageError, ModelError, SourceError
+from tasks.errors import ModelError
 from tasks.progress import Progress, silent
 from tasks.queries.byte_budget import ByteBudget
 from tasks.queries.first_looks import features_table
-from tasks.queries.objects import NOT_SHOWN, not_shown
+from tasks.queries.objects import NOT_SHOWN
 from tasks.queries.packets import write_packets
+from tasks.queries.reading_shards import read_by_shards, read_one
 from tasks.queries.readings import (
     NO_PIXELS,
     Reading,
@@ -41,7 +44,7 @@ from tasks.queries.readings import (
     record_space,
 )
 from tasks.records import Kind, Scan, Space
-from tasks.session import open_catalog, open_embedder, open_source, pa_table, scope_sql
+from tasks.session import open_catalog, open_embedder, open_engine, open_source, pa_table, scope_sql
 from tasks.sources.base import Source
 from tasks.sources.collection import is_collection
 
@@ -94,9 +97,8 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
         _refuse_unreadable(source, todo, space)
         progress("embed", 0, todo.height)
         writer = _Writer(catalog, embedder, settings.embedding.batch_size, reader_of(scan.settings))
-        decoders = settings.embedding.decoders
-        with DecoderPool(settings.limits, embedder.side, decoders, describe=make_features) as pool:
-            for done, reading in enumerate(_read_all(scan, source, pool, todo), start=1):
+        with contextlib.closing(_readings(scan, source, embedder, todo, writer)) as readings:
+            for done, reading in enumerate(readings, start=1):
                 # Logged in this thread: in others a logger does not find the Prefect run.
                 if reading.failed:
                     log.warning("%r: %s: %s", reading.key, reading.failed, reading.message)
@@ -164,6 +166,22 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
     )
 
 
+def _readings(
+    scan: Scan, source: Source, embedder: Embedder, todo: pl.DataFrame, writer: _Writer
+) -> Generator[Reading]:
+    """Readings in order, made on this machine or by the workers of an engine."""
+    settings = scan.settings
+    with open_engine(settings) if todo.height else contextlib.nullcontext() as engine:
+        if engine is not None:
+            for reading, vector in read_by_shards(engine, scan, todo):
+                writer.give(reading, vector)
+                yield reading
+            return
+    decoders = settings.embedding.decoders
+    with DecoderPool(settings.limits, embedder.side, decoders, describe=make_features) as pool:
+        yield from _read_all(scan, source, pool, todo)
+
+
 def _read_all(
     scan: Scan, source: Source, decoders: DecoderPool, todo: pl.DataFrame
 ) -> Iterator[Reading]:
@@ -178,30 +196,12 @@ def _read_all(
                 for item in part.iter_rows(named=True):
                     if len(waiting) >= window:
                         yield waiting.popleft().result()
-                    waiting.append(threads.submit(_read_one, source, decoders, budget, item, limit))
+                    waiting.append(threads.submit(read_one, source, decoders, budget, item, limit))
             while waiting:
                 yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _read_one(
-    source: Source, decoders: DecoderPool, budget: ByteBudget, item: dict[str, Any], limit: int
-) -> Reading:
-    asset, revision, key = item["asset_id"], item["revision"], item["key"]
-    try:
-        if item["size"] > limit:
-            raise ImageError(
-                "too_many_bytes", f"{item['size']} bytes; raise DAM_DEDUP_LIMITS__BYTES"
-            )
-        with budget.spend(item["size"]):
-            picture = decoders.decode(source.read(key, item["etag"], limit))
-        return Reading(key, asset, revision, picture)
-    except ImageError as error:
-        return Reading(key, asset, revision, None, error.reason, str(error))
-    except SourceError as error:
-        return Reading(key, asset, revision, None, not_shown(error), str(error))
 
 
 class _Writer:
@@ -223,6 +223,16 @@ class _Writer:
         self._ready: dict[str, Any] = {}
         self._next_write = time.monotonic() + _WRITE_SECONDS
         self.read = self.embedded = self.failed = self.unread_metadata = 0
+
+    def give(self, reading: Reading, vector: npt.NDArray[np.float16] | None) -> None:
+        """Hand in the vector of a reading that is taken next, for it was embedded elsewhere."""
+        if reading.picture is None:
+            return
+        content = reading.picture.content
+        if vector is None:
+            self._bad.add(content)
+        elif not self._is_known(content):
+            self._ready[content] = vector
 
     def take(self, reading: Reading) -> None:
         picture = reading.picture
@@ -272,7 +282,7 @@ class _Writer:
         self._next_write = now + max(_WRITE_SECONDS, (now - started) / _WRITE_SHARE)
 
     def _embed(self) -> None:
-        new = [name for name in self._pixels if not self._is_known(name)]
+        new = [n for n in self._pixels if n not in self._bad and not self._is_known(n)]
         if new:
             vectors = self._embedder.embed(np.stack([self._pixels[name] for name in new]))
             usable = np.asarray(np.isfinite(vectors).all(axis=1))

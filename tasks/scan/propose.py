@@ -48,6 +48,14 @@ log = logging.getLogger(__name__)
 
 #: Contents whose lists are compared with exact ones, to measure a search that is not exact.
 _SAMPLE = 200
+#: A list as it is entered in.
+_LISTED = pl.Schema(
+    [
+        ("content", pl.String()),
+        ("names", pl.List(pl.String)),
+        ("cosines", pl.List(pl.Float32)),
+    ]
+)
 #: A search by inverted lists takes this many times the rows of a block at once: queries of one
 #: block share the lists they look into, and a larger block shares more.
 _QUERY_BLOCKS = 4
@@ -98,7 +106,6 @@ def refresh_lists(
         progress: told what is done.
         sides: of each content in a cross-filter scan; see :mod:`tasks.dedup.cross_filter`.
     """
-    lists = _lists(catalog, scan, space)
     here = with_side(
         pl.DataFrame({"content": contents} | ({} if sides is None else {"side": sides}))
     )
@@ -107,10 +114,8 @@ def refresh_lists(
     mode = EXACT if scan.across else choose_scan_mode(here.height, scan.settings.match.mode)
     cells = read_centroids(catalog, scan, space)
     alike = cells.fit(here.height, mode) if cells else mode == EXACT
-    kept = _of_one_side(lists, here, scan, space).filter(pl.col("k") == k)
-    kept = kept.join(_stale_lists(kept, here), on="content", how="anti")
-    if scan.kind is Kind.FULL or not alike:
-        kept = kept.clear()
+    anew = scan.kind is Kind.FULL or not alike
+    lists, kept = _read_standing(catalog, scan, space, here, anew=anew)
     # Outdated lists are deleted before the first new one is written: after a kill half-way, one
     # that was not made anew yet would be taken for a good one.
     outdated = lists.join(kept, on="content", how="anti")
@@ -213,7 +218,7 @@ def _look_up_in_cells(
     _write(catalog, scan, space, blocks, with_side(rows), kept)
     sampled = np.unique(np.linspace(0, len(ordered) - 1, _SAMPLE).astype(np.int64))
     best = nearest_cosines(vectors, sampled, k, device=device)
-    found = _lists(catalog, scan, space, ordered.gather(sampled)).select("content", "cosines")
+    found = _lists(catalog, scan, space, ordered.gather(sampled))
     found = rows.select(pl.col("content").gather(sampled)).join(
         found, on="content", how="left", maintain_order="left"
     )
@@ -242,18 +247,96 @@ def _write(
         space: where the vectors are.
         blocks: what was found; their numbers are rows of ``rows``.
         rows: content, side.
-        kept: the older lists: content, names, cosines.
+        kept: the older lists, as :func:`_read_standing` gives them.
     """
     k = scan.settings.match.neighbours
-    old = kept.select("content", "names", "cosines")
+    old = _OlderLists(catalog, scan, space, kept)
     for block in blocks:
         changed = _merged(block, rows["content"], old, k)
         placed = with_side(changed) if undivided(rows) else changed.join(rows, on="content")
         catalog.upsert("neighbours", _rows(placed, scan, space, k))
         # A later block may change the same older list again, so these are carried on as they are
         # now. The lists of queries are complete after their own block.
-        entered = changed.join(old, on="content", how="semi")
-        old = pl.concat([old.join(entered, on="content", how="anti"), entered])
+        old.carry_on(changed)
+
+
+class _OlderLists:
+    """The older lists, of which only those that this scan changes are held in memory.
+
+    A list takes 1.5 kB with its names, so all those of a million contents would not fit.
+
+    Args:
+        kept: list_id, content; of lists that nobody but this scan changes meanwhile.
+    """
+
+    def __init__(self, catalog: Catalog, scan: Scan, space: Space, kept: pl.DataFrame) -> None:
+        self._catalog = catalog
+        rows = catalog.row_ids("neighbours", lists_where(scan, space)) if kept.height else None
+        self._ids = (
+            pl.DataFrame(schema={"content": pl.String, "_rowid": pl.UInt64})
+            if rows is None
+            else kept.join(rows, left_on="list_id", right_on="_key").select("content", "_rowid")
+        )
+        self._changed = pl.DataFrame(schema=_LISTED)
+
+    def of(self, contents: pl.Series) -> pl.DataFrame:
+        """The older lists of some contents as they are now: content, names, cosines."""
+        wanted = pl.DataFrame({"content": contents.unique()})
+        ids = self._ids.join(wanted, on="content", how="semi")["_rowid"].to_list()
+        held = [self._changed.join(wanted, on="content", how="semi")]
+        for start in range(0, len(ids), READ_ROWS):
+            part = self._catalog.take("neighbours", list(_LISTED), ids[start : start + READ_ROWS])
+            held.append(pl.DataFrame(pl.from_arrow(part)).cast(_LISTED))
+        return pl.concat(held)
+
+    def carry_on(self, changed: pl.DataFrame) -> None:
+        """Take notice of lists (content, names, cosines) that were written now."""
+        known = [self._ids.select("content"), self._changed.select("content")]
+        older = changed.join(pl.concat(known), on="content", how="semi")
+        self._ids = self._ids.join(older, on="content", how="anti")
+        others = self._changed.join(older, on="content", how="anti")
+        self._changed = pl.concat([others, older.select(list(_LISTED)).cast(_LISTED)])
+
+
+def _read_standing(
+    catalog: Catalog, scan: Scan, space: Space, here: pl.DataFrame, *, anew: bool
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """All lists of the scope, and those that can be kept; read in parts, for the names are many.
+
+    Args:
+        catalog: the catalog.
+        scan: the scan.
+        space: where the vectors are.
+        here: content, side of all in scope.
+        anew: all lists are to be made anew, so none is kept.
+
+    Returns:
+        list_id, content of all; list_id, content, length and lowest cosine of those to be kept.
+    """
+    columns = ["list_id", "content"] if anew else ["list_id", "content", "k", "names", "cosines"]
+    lists = [pl.DataFrame(schema={"list_id": pl.String, "content": pl.String})]
+    kept = [
+        lists[0].with_columns(
+            pl.lit(0, pl.Int32).alias("length"), pl.lit(0.0, pl.Float64).alias("lowest")
+        )
+    ]
+    for batch in catalog.stream("neighbours", columns, lists_where(scan, space), READ_ROWS):
+        part = pl.DataFrame(pl.from_arrow(batch))
+        lists.append(part.select("list_id", "content"))
+        if anew:
+            continue
+        good = _of_one_side(part, here, scan, space)
+        good = good.filter(pl.col("k") == scan.settings.match.neighbours)
+        good = good.join(_stale_lists(good, here), on="content", how="anti")
+        kept.append(
+            good.select(
+                "list_id",
+                "content",
+                pl.col("names").list.len().cast(pl.Int32).alias("length"),
+                pl.col("cosines").list.min().cast(pl.Float64).alias("lowest"),
+            )
+        )
+    return pl.concat(lists).sort("list_id"), pl.concat(kept).sort("list_id")
 
 
 def _of_one_side(lists: pl.DataFrame, here: pl.DataFrame, scan: Scan, space: Space) -> pl.DataFrame:
@@ -280,28 +363,25 @@ def _stale_lists(lists: pl.DataFrame, here: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(found)
 
 
-def _lists(
-    catalog: Catalog, scan: Scan, space: Space, contents: pl.Series | None = None
-) -> pl.DataFrame:
-    where = lists_where(scan, space)
-    if contents is not None:
-        where += f" AND content IN ({', '.join(quote(name) for name in contents)})"
-    return catalog.read("neighbours", ["list_id", "content", "k", "names", "cosines"], where)
+def _lists(catalog: Catalog, scan: Scan, space: Space, contents: pl.Series) -> pl.DataFrame:
+    named = ", ".join(quote(name) for name in contents)
+    where = f"{lists_where(scan, space)} AND content IN ({named})"
+    return catalog.read("neighbours", ["content", "cosines"], where)
 
 
 def _ends(kept: pl.DataFrame, full: int) -> npt.NDArray[np.float32]:
     """The lowest cosine in each list; -1 where a list is not full, so that anything may enter."""
     ends = kept.select(
-        pl.when(pl.col("cosines").list.len() < full)
+        pl.when(pl.col("length") < full)
         .then(pl.lit(-1.0))
-        .otherwise(pl.col("cosines").list.min())
+        .otherwise(pl.col("lowest"))
         .cast(pl.Float32)
         .alias("end")
     )
     return ends["end"].to_numpy().copy()
 
 
-def _merged(block: NeighbourBlock, names: pl.Series, old: pl.DataFrame, k: int) -> pl.DataFrame:
+def _merged(block: NeighbourBlock, names: pl.Series, old: _OlderLists, k: int) -> pl.DataFrame:
     """The lists that a block makes or changes: content, names, cosines."""
     from tasks.search.brute_force import DIGITS
 
@@ -312,9 +392,7 @@ def _merged(block: NeighbourBlock, names: pl.Series, old: pl.DataFrame, k: int) 
             "cosines": block.cosine,
         }
     )
-    touched = old.join(found, on="content", how="semi").explode(
-        "names", "cosines", empty_as_null=True
-    )
+    touched = old.of(found["content"]).explode("names", "cosines", empty_as_null=True)
     return (
         pl.concat([found, touched.drop_nulls("names")])
         .with_columns(pl.col("cosines").round(DIGITS))

@@ -12,24 +12,26 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.originals import DIFFERS, DIFFERS_SCORE, SAME, UNREADABLE, claimed
 from tasks.dedup.proof_job import compare_originals
-from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE
+from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE, SIMILAR_SCORE
 from tasks.embedding.decoder import DecoderPool
+from tasks.engine.shards import Engine
 from tasks.progress import Progress, silent
-from tasks.queries.comparison import Asked, Comparer, Original, Proven
+from tasks.queries.comparison import Asked, Comparer, Proven
 from tasks.queries.grouping import group_members, keeper_pairs
 from tasks.queries.matches import keep_matches, settled_pairs, with_boxes
+from tasks.queries.proof_shards import original_of, prove_by_shards
 from tasks.queries.proofs import KnownProofs, proof_rows
 from tasks.queries.scan_verifier import ScanVerifier
 from tasks.queries.scope_assets import embedded_assets, read_assets
 from tasks.records import Kind, Scan, Space
-from tasks.session import open_catalog, open_source
+from tasks.session import open_catalog, open_engine, open_source
 from tasks.sources.collection import is_collection
 
 log = logging.getLogger(__name__)
@@ -67,8 +69,8 @@ def prove_pairs(scan: Scan, space: Space, progress: Progress = silent) -> ProveC
     back can change the groups, so this goes on until nothing is missing.
     """
     catalog = open_catalog(scan.settings)
-    with catalog.writing(scan.settings.catalog.busy_seconds):
-        stage = _Stage(catalog, scan, space, progress)
+    with catalog.writing(scan.settings.catalog.busy_seconds), open_engine(scan.settings) as engine:
+        stage = _Stage(catalog, scan, space, progress, engine)
         for _ in range(_ROUNDS):
             wanted = stage.missing()
             if wanted.is_empty():
@@ -83,10 +85,18 @@ def prove_pairs(scan: Scan, space: Space, progress: Progress = silent) -> ProveC
 class _Stage:
     """One scan's proofs: which are missing, made and written batch by batch."""
 
-    def __init__(self, catalog: Catalog, scan: Scan, space: Space, progress: Progress) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        scan: Scan,
+        space: Space,
+        progress: Progress,
+        engine: Engine | None,
+    ) -> None:
         self._catalog, self._scan, self._space, self._progress = catalog, scan, space, progress
+        self._engine = engine
         self._assets = embedded_assets(catalog, scan, space)
-        self._verifier = ScanVerifier(catalog, scan.settings.match, progress)
+        self._verifier = ScanVerifier(catalog, scan.settings.match, progress, engine)
         # A timeout or a crash may be that of a busy machine: every full scan tries these again.
         self._proofs = KnownProofs(catalog, again=scan.kind is Kind.FULL)
         self._failed: dict[tuple[str, str], str] = {}
@@ -98,7 +108,10 @@ class _Stage:
     def missing(self) -> pl.DataFrame:
         """Pairs (left, right, evidence) that need a proof, have none, and were not tried."""
         ask = self._proofs.after(self._verifier)
-        self._pairs = settled_pairs(self._catalog, self._scan, self._space, self._assets, ask)
+        # Those at the scan's threshold too, for they are handed on as its matches.
+        least = min(SIMILAR_SCORE, self._scan.threshold)
+        settled = settled_pairs(self._catalog, self._scan, self._space, self._assets, ask, least)
+        self._pairs = settled.pairs
         matches = self._pairs.filter(pl.col("score") >= self._scan.threshold).pipe(with_boxes)
         held = keeper_pairs(group_members(self._catalog, self._scan, matches))
         copies = self._pairs.filter(pl.col("claim") >= NEAR_SCORE)
@@ -162,14 +175,22 @@ class _Stage:
     def _compare(self, wanted: pl.DataFrame) -> Iterator[Proven]:
         settings = self._scan.settings
         pairs = [Asked(*row) for row in wanted.iter_rows()]
+        files = self._files(wanted)
+        if self._engine is not None:
+            yield from prove_by_shards(self._engine, self._scan, pairs, files)
+            return
+        source = open_source(self._scan.source, settings)
+        originals = {
+            name: original_of(source, settings.limits.bytes, file) for name, file in files.items()
+        }
         with DecoderPool(
             settings.limits, 1, settings.embedding.decoders, compare_originals
         ) as pool:
-            comparer = Comparer(pool, self._originals(wanted), settings.limits.inflight_bytes)
+            comparer = Comparer(pool, originals, settings.limits.inflight_bytes)
             yield from comparer.compare(pairs)
 
-    def _originals(self, wanted: pl.DataFrame) -> dict[str, Original]:
-        """Content to the smallest file that shows it."""
+    def _files(self, wanted: pl.DataFrame) -> dict[str, dict[str, Any]]:
+        """Content to the smallest file that shows it: key, etag, size, width, height."""
         columns = ["asset_id", "key", "etag", "size", "content", "width", "height"]
         names = pl.concat([wanted["left"], wanted["right"]]).unique()
         assets = read_assets(self._catalog, self._scan, columns)
@@ -177,18 +198,9 @@ class _Stage:
             assets.filter(pl.col("content").is_in(names.implode()))
             .sort("size", "key")
             .unique("content", keep="first", maintain_order=True)
+            .select("content", "key", "etag", "size", "width", "height")
         )
-        source = open_source(self._scan.source, self._scan.settings)
-        limit = self._scan.settings.limits.bytes
-        return {
-            row["content"]: Original(
-                partial(source.read, row["key"], row["etag"], limit),
-                row["size"],
-                row["width"],
-                row["height"],
-            )
-            for row in best.iter_rows(named=True)
-        }
+        return {row.pop("content"): row for row in best.iter_rows(named=True)}
 
     def _write(self, batch: list[Proven]) -> None:
         if not batch:

@@ -18,7 +18,7 @@ from tasks.queries.proofs import KnownProofs
 from tasks.queries.scan_verifier import ScanVerifier
 from tasks.queries.scope_assets import embedded_assets
 from tasks.records import Scan, Space
-from tasks.session import open_catalog
+from tasks.session import open_catalog, open_engine
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +47,13 @@ def verify_candidates(scan: Scan, space: Space, progress: Progress = silent) -> 
     groups makes it worth asking whether the member also matches the better keeper.
     """
     catalog = open_catalog(scan.settings)
-    with catalog.writing(scan.settings.catalog.busy_seconds):
+    with catalog.writing(scan.settings.catalog.busy_seconds), open_engine(scan.settings) as engine:
         assets = embedded_assets(catalog, scan, space)
-        verifier = ScanVerifier(catalog, scan.settings.match, progress)
+        verifier = ScanVerifier(catalog, scan.settings.match, progress, engine)
         ask = KnownProofs(catalog).after(verifier)
-        pairs = settled_pairs(catalog, scan, space, assets, ask)
-        matches = pairs.filter(pl.col("score") >= scan.threshold).height
-    counts = VerifyCounts(pairs.height, verifier.verified, matches, verifier.unanswered)
+        settled = settled_pairs(catalog, scan, space, assets, ask)
+        matches = settled.pairs.filter(pl.col("score") >= scan.threshold).height
+    counts = VerifyCounts(settled.asked, verifier.verified, matches, verifier.unanswered)
     log.info("verify: %s", counts)
     if counts.unanswered:
         log.warning(

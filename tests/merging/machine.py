@@ -4,9 +4,10 @@ A state machine uploads, overwrites, deletes, tags, scans, plans, decides, merge
 kills the product between any two requests and any two writes of the journal, lets somebody else
 change the bucket between any two requests, and has the store let an upload slip in under a delete
 marker. Two catalogs work on the bucket, clocks go ahead and behind, quarantines are in other
-places, and a catalog is lost and rebuilt from the bucket. After every step every content that was
-ever there, and that nobody but us could have lost, can be got back; what others changed is never
-touched; what is undone is as it was.
+places, a process sleeps for minutes and goes on, and a catalog is lost and rebuilt from the bucket.
+After every step every content that was ever there, and that nobody but us could have lost, can be
+got back, and its picture has a live file; what others changed is never touched; what is undone is
+as it was.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from tasks.merging.journal import (
     last_events,
     read_events,
 )
+from tasks.merging.late_hands import LATE_PREFIX
 from tasks.merging.merge import merge_plan
 from tasks.merging.plan import plan_merges
 from tasks.merging.quarantine import empty_quarantine
@@ -65,6 +67,7 @@ from tests.merging.world import (
     World,
     die,
     digest_of,
+    others_go_on,
 )
 
 ACTIONS = ["tag", "link", "metadata", "quarantine", "replace", "delete"]
@@ -113,6 +116,8 @@ class Merges(BucketWorld):
             [],
         )
         self.elsewhere: list[Plan] = []
+        #: What the other catalog left while the process of this one slept.
+        self.by_the_other: dict[str, Thing | None] = {}
 
     def look(self) -> None:
         self.quarantine = ""
@@ -304,7 +309,7 @@ class Merges(BucketWorld):
         slip: Callable[[str], None] | None = None,
     ) -> tuple[Any, World, World]:
         """Do something that may be refused; die on the way, or be disturbed, if told so."""
-        before = self._world()
+        before = self._known_world()
         self.touching.clear()
         self.open_keys = self._open_keys(plan)
         if kill is not None:
@@ -313,6 +318,7 @@ class Merges(BucketWorld):
         elif foreign is not None:
             BETWEEN.when, BETWEEN.left, BETWEEN.act = "before", *foreign
         BETWEEN.slip = slip
+        self.running = True
         found = None
         try:
             found = work()
@@ -325,6 +331,7 @@ class Merges(BucketWorld):
             STEPS[name] += 1
         finally:
             BETWEEN.rest()
+            self.running = False
         after = self._world()
         for key in before.keys() | after.keys():
             if before.get(key) == after.get(key):
@@ -386,6 +393,7 @@ class Merges(BucketWorld):
             tuple(sorted(state.tags.items())),
             tuple(sorted(state.metadata.items())),
             state.headers.get("ContentType", ""),
+            state.headers.get("ServerSideEncryption", ""),
         )
 
     @rule(which=st.integers(0, 3), kill=KILLS)
@@ -489,6 +497,55 @@ class Merges(BucketWorld):
         else:
             self._merge(f"merge disturbed by {how}", plan, None, foreign=(at, changes[how]))
 
+    @rule(
+        action=st.sampled_from(["quarantine", "replace", "metadata", "delete"]),
+        at=st.integers(0, 60),
+        back=st.booleans(),
+    )
+    def stands_still(self, action: str, at: int, back: bool) -> None:
+        """The process sleeps for minutes before one of its requests, and goes on with it."""
+        plan = self._ready(action)
+        self.by_the_other = {}
+        if back:
+            self._merge(f"merge {action}", plan, None)
+            self._undo("undo that slept", plan, plan.id, None, foreign=(at, self._meanwhile))
+        else:
+            self._merge("merge that slept", plan, None, foreign=(at, self._meanwhile))
+        here = self._known_world()
+        self.ours |= {key: one for key, one in self.by_the_other.items() if here.get(key) == one}
+        # An hour later: what the sleeper was at may be touched again.
+        for key in self.client.list_objects_v2(Bucket=self.bucket, Prefix=LATE_PREFIX).get(
+            "Contents", []
+        ):
+            self.client.delete_object(Bucket=self.bucket, Key=key["Key"])
+
+    def _meanwhile(self) -> None:
+        """The other catalog merges the same pictures, with another keeper where it may."""
+        STEPS["slept"] += 1
+        before = self._world()
+        self._switch()
+        plan: Plan | None = None
+        try:
+            with others_go_on(self.settings.s3):
+                self._scan()
+                plan = self._plan("quarantine", True, keeper=0)
+                self._decide(plan, "approve", [])
+                for one in merge_plan(self.settings, plan.id, by="ben").groups:
+                    STEPS[f"  meanwhile {one.state}"] += 1
+        except DamDedupError as error:
+            STEPS[f"  meanwhile {str(error)[:60]}"] += 1
+        finally:
+            if plan is not None:
+                self._forget_words(plan)
+                events = read_events(open_catalog(self.settings), plan)
+                if not events.filter(event=INTENDED).is_empty():
+                    self.begun.append(plan)
+            self._switch()
+        after = self._world()
+        changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+        self.touching |= changed
+        self.by_the_other = {key: after.get(key) for key in changed}
+
     @rule(action=st.sampled_from(["quarantine", "replace", "delete"]), kill=KILLS)
     def upload_under_a_marker(self, action: str, kill: tuple[str, int] | None) -> None:
         """The store deletes what was uploaded after it had looked at the condition."""
@@ -587,6 +644,12 @@ class Merges(BucketWorld):
     def nothing_is_lost(self) -> None:
         STEPS["steps"] += 1
         assert self.owed <= self._reachable()
+
+    @invariant()
+    def every_picture_has_a_live_file(self) -> None:
+        """Of all that others left, unless they removed the last one themselves."""
+        theirs = {PICTURES.get(thing.sha, "") for thing in self.theirs.values()} - {""}
+        assert theirs - self.removed <= self._live()
 
     @invariant()
     def the_journal_is_whole(self) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,14 +23,13 @@ BOTH_KINDS = pytest.mark.parametrize("versioned", [False, True], ids=KINDS)
 
 @pytest.fixture
 def run_machine(
-    s3: Any, versioned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Any
+    s3: Any, versioned: bool, monkeypatch: pytest.MonkeyPatch, make_bare_site: Any
 ) -> Callable[[int, int], Counts]:
     """Runs so many examples of a seed; gives how often each thing happened."""
-    numbers = itertools.count()
 
     def make() -> tuple[Any, str, Settings, bool]:
-        chosen = make_settings(tmp_path / f"catalog{next(numbers)}")
-        return s3.client, s3.bucket(versioned=versioned), chosen, versioned
+        site = make_bare_site("versioned" if versioned else "plain")
+        return s3.client, site.bucket, site.settings, versioned
 
     def run(number: int, examples: int) -> Counts:
         machine = seed(number)(type("Machine", (Merges,), {"make": staticmethod(make)}))

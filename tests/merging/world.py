@@ -6,11 +6,12 @@ import base64
 import hashlib
 import io
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import pytest
@@ -21,12 +22,13 @@ from PIL.PngImagePlugin import PngInfo
 
 import tasks.sources.bucket
 import tasks.sources.s3
+from tasks.catalog import lease
 from tasks.catalog.catalog import Catalog
-from tasks.merging import journal, merge, quarantine, undo
+from tasks.merging import journal, merge, undo
 from tasks.merging.rules.plans import Plan
 from tasks.records import now
 from tasks.settings import Settings
-from tasks.sources.capabilities import Capabilities
+from tests.merging.frugal import frugally
 
 #: Two that share a sidecar, and names that are hard to pass on.
 KEYS = ["a/1.jpg", "a/1.png", "b/ü 3.jpg", "b/+%&.jpg", "c/5.png"]
@@ -109,10 +111,85 @@ def _slip(params: dict[str, Any], **_: Any) -> None:
         slip(params["Key"])
 
 
+class Asleep:
+    """Which process is at work, and what its clock says.
+
+    Attributes:
+        client: what the product is given to reach the bucket.
+        passed: seconds that a clock of this machine is ahead, because somebody slept.
+        awake: whether whoever is at work waits for real; else each of its pauses takes 40 seconds.
+        holders: leases that are held.
+        sleeping: those that nobody renews, for their process stands still.
+    """
+
+    client: Any = None
+    passed = 0.0
+    awake = True
+    holders: ClassVar[set[lease.S3Lease]] = set()
+    sleeping: ClassVar[set[lease.S3Lease]] = set()
+
+
+@contextmanager
+def others_go_on(given: Any) -> Iterator[None]:
+    """The process that was at work stands still; who works in the block is another one.
+
+    Time passes as fast as the other one wants it to: it waits for the sleeper's lease.
+    """
+    sleeper, Asleep.client = (
+        Asleep.client,
+        tasks.sources.s3.session_for(given).client(
+            "s3", endpoint_url=given.endpoint_url, config=Asleep.client.meta.config
+        ),
+    )
+    Asleep.sleeping, Asleep.awake = set(Asleep.holders), False
+    try:
+        yield
+    finally:
+        Asleep.client, Asleep.awake = sleeper, True
+        Asleep.sleeping = set()
+
+
+def _let_time_pass(patch: pytest.MonkeyPatch) -> None:
+    """Leases live by a clock that `others_go_on` moves."""
+    take, release, renew = lease.S3Lease.take, lease.S3Lease.release, lease.S3Lease._renew
+    real = lease.elapsed
+
+    class Time:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(time, name)
+
+        def sleep(self, seconds: float) -> None:
+            if Asleep.awake:
+                time.sleep(min(seconds, 0.1))
+            else:
+                Asleep.passed += 40.0
+
+    def taken(self: lease.S3Lease, wait: float) -> None:
+        take(self, wait if Asleep.awake else 600.0)
+        Asleep.holders.add(self)
+
+    def released(self: lease.S3Lease) -> None:
+        Asleep.holders.discard(self)
+        release(self)
+
+    def renewed(self: lease.S3Lease) -> None:
+        if self not in Asleep.sleeping:
+            renew(self)
+
+    patch.setattr(lease, "time", Time())
+    patch.setattr(lease, "elapsed", lambda: real() + Asleep.passed)
+    patch.setattr(lease.S3Lease, "take", taken)
+    patch.setattr(lease.S3Lease, "release", released)
+    patch.setattr(lease.S3Lease, "_renew", renewed)
+
+
 @contextmanager
 def watched(patch: pytest.MonkeyPatch, given: Any) -> Iterator[None]:
     """Every request of the product, and every write of its journal, may be its last."""
+    frugally(patch)  # no probing: our slips are over before the delete is sent
+    _let_time_pass(patch)
     client = tasks.sources.s3.client_for(given)  # one for all: to make one takes longer than a scan
+    Asleep.client = client
     client.meta.events.register("before-send.s3", lambda **_: BETWEEN.tick("before"))
     client.meta.events.register("after-call.s3", lambda **_: BETWEEN.tick("after"))
     client.meta.events.register("before-parameter-build.s3.DeleteObject", _slip)
@@ -126,18 +203,11 @@ def watched(patch: pytest.MonkeyPatch, given: Any) -> Iterator[None]:
             BETWEEN.tick("journal after")
         return done
 
-    def trusted(store: Any) -> Capabilities:
-        return Capabilities(*[True] * 7)
-
-    patch.setattr(tasks.sources.bucket, "client_for", lambda _: client)
-    patch.setattr(tasks.sources.s3, "client_for", lambda _: client)
+    patch.setattr(tasks.sources.bucket, "client_for", lambda _: Asleep.client)
+    patch.setattr(tasks.sources.s3, "client_for", lambda _: Asleep.client)
     patch.setattr(Catalog, "upsert", write)
-    patch.setattr(merge, "probe", trusted)
-    patch.setattr(undo, "probe", trusted)
-    patch.setattr(quarantine, "probe", trusted)
     for module in (journal, merge, undo):  # whose clocks the machine sets
         patch.setattr(module, "now", now)
-    patch.setattr(merge, "_SETTLED", 0.0)  # our slips are over before the delete is sent
     yield
 
 
@@ -152,6 +222,7 @@ class Thing:
     tags: tuple[tuple[str, str], ...]
     metadata: tuple[tuple[str, str], ...]
     content_type: str
+    encryption: str = ""
 
 
 World = dict[str, Thing]
@@ -180,6 +251,10 @@ class BucketWorld(RuleBasedStateMachine):
         self.elsewhere: list[Plan] = []  # begun by another catalog
         self.fresh = itertools.count()
         self.stale = True  # the last scan does not know all
+        self.known: World | None = None
+        self.running = False  # a merge, an undo or an emptying is under way
+        #: Pictures of which others removed the last live file, or one under our very hands.
+        self.removed: set[str] = set()
 
     # ---- looking -----------------------------------------------------------------------------
 
@@ -204,11 +279,22 @@ class BucketWorld(RuleBasedStateMachine):
             tuple(sorted((tag["Key"], tag["Value"]) for tag in tags)),
             tuple(sorted(head["Metadata"].items())),
             head["ContentType"],
+            head.get("ServerSideEncryption", ""),
         )
 
     def _world(self) -> World:
         found = {key: self._thing(key) for key in self._listed()}
-        return {key: thing for key, thing in found.items() if thing is not None}
+        self.known = {key: thing for key, thing in found.items() if thing is not None}
+        return dict(self.known)
+
+    def _known_world(self) -> World:
+        """As it was looked at last, with what others changed since: to look takes half a step."""
+        return self._world() if self.known is None else dict(self.known)
+
+    def _live(self) -> set[str]:
+        """The pictures that some file shows which is no copy in a quarantine."""
+        found = {key: etag for key, etag in self._listed().items() if key in KEYS}
+        return {PICTURES.get(self._sha(key, etag), "") for key, etag in found.items()}
 
     def _reachable(self) -> set[str]:
         """What the bucket holds, and what an undo would write into it: a plan keeps the sidecars
@@ -254,6 +340,15 @@ class BucketWorld(RuleBasedStateMachine):
         else:
             self.theirs[key] = after
             self.owed.add(after.sha)
+        if self.known is not None:
+            self.known.pop(key, None)
+            self.known |= {} if after is None else {key: after}
+        if after is not None:
+            self.removed.discard(PICTURES.get(after.sha, ""))
+        if before is not None and (after is None or after.sha != before.sha):
+            picture = PICTURES.get(before.sha, "")
+            if picture and (self.running or picture not in self._live()):
+                self.removed.add(picture)
         if before is not None and before.sha not in self._reachable():
             assert not self.versioned
             self.owed.discard(before.sha)
@@ -266,6 +361,7 @@ class BucketWorld(RuleBasedStateMachine):
         metadata: dict[str, str],
         parts: bool = False,
         content_type: str = "image/png",
+        encrypted: bool = False,
     ) -> None:
         request: Any = {
             "Bucket": self.bucket,
@@ -274,6 +370,8 @@ class BucketWorld(RuleBasedStateMachine):
             "Tagging": urlencode(tags),
             "Metadata": metadata,
         }
+        if encrypted:
+            request["ServerSideEncryption"] = "AES256"
         with self._outside(key):
             if not parts:
                 etag = self.client.put_object(Body=body, **request)["ETag"]
@@ -290,12 +388,19 @@ class BucketWorld(RuleBasedStateMachine):
         body=st.sampled_from(BODIES),
         tag=st.sampled_from("xyz"),
         note=st.sampled_from(["", "1", "=?utf-8?b?w7w=?="]),
-        parts=st.sampled_from([False, False, True]),
+        how=st.sampled_from(["", "", "parts", "encrypted"]),
     )
-    def upload(self, key: str, body: bytes, tag: str, note: str, parts: bool) -> None:
-        STEPS["upload"] += 1
+    def upload(self, key: str, body: bytes, tag: str, note: str, how: str) -> None:
+        STEPS[f"upload {how}"] += 1
         metadata = {"note": note} if note else {}
-        self._put(key, body, {tag: tag}, metadata | {"m": tag}, parts)
+        self._put(
+            key,
+            body,
+            {tag: tag},
+            metadata | {"m": tag},
+            how == "parts",
+            encrypted=how == "encrypted",
+        )
 
     def _new(self) -> bytes:
         return body_of(2, f"{next(self.fresh)} {self.bucket}")

@@ -304,7 +304,7 @@ def test_every_document_tells_the_same_number_of_groups_to_decide(told):
     size = human_bytes(sum(moved(group)[1] for group in waiting))
     mail = told.mail.get_body(("plain",)).get_content()
     assert f"TO DECIDE: {len(waiting)} groups\n" in mail
-    assert f"If you press Merge there, {files} files ({size}) of {len(waiting)} groups" in mail
+    assert f"if you merge all, {files} files ({size}) of {len(waiting)} groups" in mail
     assert "approved: 1 group, 1 file (" in mail
     html = told.mail.get_body(("html",)).get_content().replace("\u00a0", " ")
     assert f"<b>{files} files ({size})</b> of {len(waiting)} groups" in html

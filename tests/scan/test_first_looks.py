@@ -101,3 +101,23 @@ def test_a_content_without_a_thumbnail_has_no_features(scanned):
     with ThreadPoolExecutor(1) as pool:
         found = looks.read_records(catalog, pl.Series(["nobody"]), pool, keep=False)
     assert found["count"].tolist() == [0]
+
+
+def test_no_more_features_are_read_than_the_pairs_need(scanned, monkeypatch):
+    catalog = open_catalog(scanned[1].scan.settings)
+    names = catalog.read("features", ["content"])["content"].to_list()
+    monkeypatch.setattr(looks, "_BLOCK", 2)  # so many blocks that all pairs of blocks would be many
+    read, real = [], catalog.take
+
+    def take(table, columns, ids):
+        read.extend(ids)
+        return real(table, columns, ids)
+
+    monkeypatch.setattr(catalog, "take", take)
+    ring = [(one, two) for one, two in zip(names, [*names[1:], names[0]], strict=True)]
+    pairs = pl.DataFrame([sorted(pair) for pair in ring], schema=["left", "right"], orient="row")
+    with catalog.writing():
+        found = pl.concat(looks.look_at_pairs(catalog, pairs, 1))
+    assert found.height == len(names)
+    # Each content once as a left side, and at most once for each pair as a right side elsewhere.
+    assert len(read) <= 2 * len(names)

@@ -18,7 +18,7 @@ from tasks.catalog import schema
 from tasks.catalog.catalog import Catalog
 from tasks.progress import silent
 from tasks.queries import assignments as partition
-from tasks.queries.candidates import list_candidates
+from tasks.queries.candidates import Candidates
 from tasks.records import Kind, Scan, Space
 from tasks.scan.propose import refresh_lists
 from tasks.settings import load_settings
@@ -202,7 +202,7 @@ def candidates(bench: Bench, catalog: Catalog, hashes: dict[str, int | None]) ->
         {"content": list(hashes), "phash": list(hashes.values())},
         schema={"content": pl.String, "phash": pl.UInt64},
     )
-    found = list_candidates(catalog, bench.request, SPACE, contents)
+    found = pl.concat(Candidates(catalog, bench.request, SPACE, contents).parts(7))
     assert (found["left"] < found["right"]).all()
     assert found.is_unique().all()
     return set(found.rows())
@@ -261,7 +261,7 @@ def test_across_the_other_side_is_found_in_a_crowd(bench):
         {"content": list(sides), "phash": [5] * 41, "side": list(sides.values())},
         schema={"content": pl.String, "phash": pl.UInt64, "side": pl.UInt8},
     )
-    found = list_candidates(catalog, bench.request, SPACE, contents)
+    found = pl.concat(Candidates(catalog, bench.request, SPACE, contents).parts(7))
     assert set(found.rows()) == {(name, "070") for name in NAMES[:40]}
 
 
@@ -436,3 +436,21 @@ def test_two_scopes_have_cells_of_their_own(bench, small_cells):
     both = catalog.read("centroids", ["centroids_id", "scope", "centroids"])
     assert both.height == 2
     assert both.filter(scope="scope").equals(first)
+
+
+def test_only_the_lists_that_change_are_read_with_their_names(bench, monkeypatch):
+    catalog = bench.catalog()
+    bench.refresh(catalog, set(NAMES[:-1]))
+    before = lists_in(catalog)
+    read, real = [], catalog.take
+
+    def take(table, columns, ids):
+        read.extend(ids)
+        return real(table, columns, ids)
+
+    monkeypatch.setattr(catalog, "take", take)
+    assert bench.refresh(catalog, set(NAMES)) == 1
+    after = lists_in(catalog)
+    changed = [name for name in before if not same({name: after[name]}, {name: before[name]})]
+    assert 0 < len(changed) <= len(read) < len(NAMES) / 2
+    assert same(after, bench.fresh(set(NAMES)))

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 import tasks.dedup.verify as verify
+import tasks.queries.matches as matches
 import tasks.queries.scan_verifier as verifier
 import tasks.search.brute_force as brute_force
 from deployments.cli.scan_output import show_outcome
@@ -526,3 +527,33 @@ def test_the_mode_is_chosen_kept_and_told(stocked, monkeypatch):
     told = summarize_scan(again, space, counts, finished)
     assert told.search == chosen.summary.search, "a report made later says the same"
     assert stocked.scan(mode="exact").summary.search["mode"] == "exact", "the request wins"
+
+
+def test_pairs_asked_in_small_parts_are_the_same(stocked, monkeypatch):
+    usual = stocked.scan()
+    monkeypatch.setattr(matches, "_ASKED_AT_ONCE", 3)
+    again = stocked.scan(catalog="fresh")
+    assert same(again, usual)
+    counts, others = again.summary.counts, usual.summary.counts
+    assert {name: counts[name] for name in ("candidates", "verified", "matches")} == {
+        name: others[name] for name in ("candidates", "verified", "matches")
+    }
+
+
+def test_a_refusal_is_known_by_another_process_and_not_asked_again(stocked, asked):
+    stocked.scan()
+    refused = answers_of(stocked.scan()).filter(pl.col("score") == 0)
+    assert refused.height > 3
+    assert asked, "the first scan asked"
+    asked.clear()
+    assert stocked.scan(Kind.FULL).summary.counts["verified"] == 0
+    assert not asked
+
+
+def test_refusals_are_left_out_where_nobody_asks_for_them(stocked):
+    outcome = stocked.scan()
+    catalog = open_catalog(outcome.scan.settings)
+    everything = answers_of(outcome)
+    told = read_pairs(catalog, outcome.scan, outcome.summary.space, 0.5)
+    assert 0 < told.height < everything.height
+    assert told.equals(everything.filter(pl.col("score") >= 0.5))

@@ -58,8 +58,8 @@ def test_a_listing_goes_on_beyond_a_page(s3: Any) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: s3.client.put_object(Bucket=bucket, Key=key, Body=b"x"), names))
     pages = list(source(s3, bucket).list_pages())
-    assert [len(page) for page in pages] == [1000, 3]
-    assert keys(source(s3, bucket)) == sorted(names)
+    assert sorted(len(page) for page in pages) == [501, 502], "a folder beside the other"
+    assert sorted(keys(source(s3, bucket))) == sorted(names)
     assert keys(source(s3, bucket, "1/")) == sorted(names)[502:]
     assert keys(source(s3, bucket, "none/")) == []
 
