@@ -25,6 +25,10 @@ _PAGES = ("/review/", "/done/")
 _COMPATIBLE = ("/api/cores/", "/solr/")
 _UNEXPECTED = "The program failed, and has logged why. Please tell whoever runs it."
 _BUSY = "Another process is writing to the catalog just now. Nothing was decided."
+_GOES_ON = (
+    "This takes longer than a page waits. It goes on: open the link again in a few minutes to see "
+    "what became of it."
+)
 _TITLES = {
     403: "This link does not work",
     404: "There is no such page",
@@ -32,6 +36,7 @@ _TITLES = {
     413: "That is too much at once",
     500: "Something went wrong",
     503: "Please try again in a minute",
+    504: "This goes on",
 }
 
 
@@ -95,6 +100,8 @@ def _failure(request: Request, error: Exception) -> Response:
         return _json(request, answer)
     if isinstance(error, CatalogBusyError):
         return _message(503, _BUSY, {"Retry-After": "60"})
+    if isinstance(error, TimeoutError):  # a thread is not cut off: what it began, it ends
+        return _message(504, _GOES_ON)
     return _message(500, _UNEXPECTED)
 
 

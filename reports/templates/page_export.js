@@ -146,8 +146,8 @@ async function send(due, leaving) {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(decisionsOf(due.map((id) => GROUPS[byGroup.get(id)]))),
     });
-    const said = await answer.json();
-    if (!answer.ok) throw new Error(said.error || "the gate answered " + answer.status);
+    const said = await answer.json().catch(() => ({})); // a proxy's refusal is no JSON
+    if (!answer.ok) throw new Error(said.error || "the gate answered " + answer.status + (answer.status === 504 ? ": it goes on there, open the page again in a few minutes." : ""));
     for (const [id, row] of Object.entries(said.decided)) held.set(id, row);
     for (const [id, why] of Object.entries(said.problems)) failures.set(id, why);
     if (said.plan) replanned = said.plan;
@@ -172,8 +172,8 @@ async function withdrawAtGate(ids) {
         method: "POST", credentials: "same-origin", headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ form: FORM, scan: DATA.scan, plan_hash: PLAN.hash, groups: some.map((group) => ({ group, decision: "withdraw" })), verdicts: [] }),
       });
-      const said = await answer.json();
-      if (!answer.ok) throw new Error(said.error || "the gate answered " + answer.status);
+      const said = await answer.json().catch(() => ({})); // a proxy's refusal is no JSON
+      if (!answer.ok) throw new Error(said.error || "the gate answered " + answer.status + (answer.status === 504 ? ": it goes on there, open the page again in a few minutes." : ""));
       Object.assign(problems, said.problems);
       for (const [id, row] of Object.entries(said.decided)) held.set(id, row);
     } catch (error) {

@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 from itsdangerous import TimestampSigner
 from PIL import Image
 
+from deployments.gate import app as app_module
 from deployments.gate.app import create_app
 from deployments.gate.forms import BODY_LIMIT
 from reports.review import GROUPS_PER_PAGE, content_policy
@@ -521,6 +522,28 @@ def test_a_busy_catalog_is_not_waited_for_long(settings, saved, client):
     assert answer.status_code == 503
     assert "Nothing was decided" in answer.text
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_what_takes_longer_than_a_page_waits_goes_on_and_says_so(
+    settings, saved, client, monkeypatch
+):
+    """A thread is not cut off; whoever was told of a failure would press once more."""
+    plan, ended = saved(three()), threading.Event()
+    real = app_module.decide_form
+
+    def slow(*given):
+        time.sleep(0.4)
+        found = real(*given)
+        ended.set()
+        return found
+
+    monkeypatch.setattr(app_module, "decide_form", slow)
+    monkeypatch.setattr("deployments.gate.middleware._seconds", lambda *_: 0.1)
+    answer = send(client, path_of(settings, plan), "approve", ["a" * 32])
+    assert answer.status_code == 504
+    assert "It goes on: open the link again" in Page(answer.text).text
+    assert ended.wait(20)
+    assert decisions(settings, plan)["a"][0] == "approve"
 
 
 def test_two_clicks_at_once_leave_one_outcome(settings, saved):
