@@ -8,7 +8,7 @@ DEMO   ?=
 
 .DEFAULT_GOAL := help
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-.PHONY: audit help setup demo test test-all test-long test-fast soak coverage check lock deploy env-example clean
+.PHONY: audit docs help setup demo test test-all test-long test-fast soak coverage check lock deploy env-example clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ setup: $(STAMP) ## Install everything into .venv, in the versions of constraints
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev,docs]'
 	@touch $@
 
 demo: $(STAMP) ## Scan a small DAM on real servers, end to end; IMAGES=folder for your own pictures
@@ -44,13 +44,17 @@ check: $(STAMP) ## Linters, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs
+
+docs: $(STAMP) ## Build the documentation site into var/site, with every link checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 deploy: $(STAMP) ## Create work pool and deployments on the server of PREFECT_API_URL
 	$(BIN)/dam-dedup deploy
 
 lock: ## Resolve the newest allowed versions anew into constraints.txt
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
-	$(VENV)/lock/bin/pip install --quiet -e '.[demo,dev]'
+	$(VENV)/lock/bin/pip install --quiet -e '.[demo,dev,docs]'
 	$(VENV)/lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 audit: ## Known weaknesses of the locked versions, and an SBOM (var/sbom.json)

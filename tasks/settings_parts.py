@@ -468,6 +468,14 @@ class GateSettings(_Part):
         description="Most bytes of disk for pictures made for the light table of the review "
         "pages; 0: these pages show previews only",
     )
+    rendition_side: int = Field(
+        2048,
+        ge=0,
+        le=16_384,
+        description="Longest side in pixels of the picture that is kept of each asset of a "
+        "collection gate://, whose file is read only once: uploads are compared with it at this "
+        "size before a policy acts on them; 0: none is kept, and a person is asked instead",
+    )
     queue: int = Field(
         64, ge=1, le=10_000, description="Images, checks, updates that may wait; more get a 429"
     )

@@ -35,6 +35,7 @@ from tasks.errors import (
     CatalogBusyError,
     DamDedupError,
     DeliveryError,
+    EngineError,
     MailError,
     SettingsError,
     TransientSourceError,
@@ -57,7 +58,8 @@ def worth_retrying(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     A mail was tried as often as the settings say before it becomes an error.
     """
     error = state.result(raise_on_failure=False)
-    passing = isinstance(error, (TransientSourceError, CatalogBusyError, DeliveryError))
+    kinds = (TransientSourceError, CatalogBusyError, DeliveryError, EngineError)
+    passing = isinstance(error, kinds)
     passing = passing and not isinstance(error, MailError)
     return passing or not isinstance(error, DamDedupError)
 

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from deployments.bench.quality import Report
     from deployments.bench.serving import GateReport
+    from deployments.bench.speed import SpeedReport
     from tasks.progress import Progress
 
 bench_app = typer.Typer(
@@ -428,9 +429,13 @@ def documents(
         int,
         typer.Option(help="Different things of each family; pairs grow with the square.", min=2),
     ] = 4,
-    fitting: Annotated[
-        bool, typer.Option(help="Measure the families that coefficients are fitted to instead.")
-    ] = False,
+    families: Annotated[
+        Literal["reporting", "fitting", "later"],
+        typer.Option(
+            help="Those that figures are reported on, those that coefficients are fitted to, or "
+            "those drawn when the rule was done."
+        ),
+    ] = "reporting",
     as_json: Json = False,
 ) -> None:
     """Compare invoices, slides, labels and goods that differ in one number, word or colour.
@@ -447,12 +452,50 @@ def documents(
 
     from deployments.bench.documents import run_documents
 
-    found, _ = run_documents(seed=seed, things=things, fitting=fitting, progress=_teller())
+    found, _ = run_documents(seed=seed, things=things, families=families, progress=_teller())
     rows = [asdict(row) for row in found]
     if as_json:
         typer.echo(json.dumps(rows))
         return
     _table(_console(), "documents, designs and variants", pl.DataFrame(rows))
+
+
+@bench_app.command("policy", cls=Command)
+def policy(
+    images: Annotated[
+        Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
+    ],
+    seed: Annotated[int, typer.Option(help="Another seed draws other pictures.", min=0)] = 0,
+    photographs: Annotated[int, typer.Option(help="How many photographs.", min=7)] = 60,
+    things: Annotated[
+        int, typer.Option(help="Different things of each family of documents; 0: none.", min=0)
+    ] = 2,
+    as_json: Json = False,
+) -> None:
+    """Count what a policy would merge that quarantines every `exact` pair without a question.
+
+    Documents, photographs, photographs in one template, and bursts, each saved in several ways.
+    `merged` are pairs of different things that it would merge, of which there may be none; `exact`
+    are pairs of one thing that it merges, each proven on its originals.
+
+        dam-dedup bench policy --images ~/Pictures --photographs 200
+    """
+    from dataclasses import asdict
+
+    import polars as pl
+
+    from deployments.bench.smallest_policy import run_policy
+
+    rows, wrong = run_policy(
+        images, seed=seed, photographs=photographs, things=things, progress=_teller()
+    )
+    if as_json:
+        found = {"rows": [asdict(one) for one in rows], "merged": [asdict(one) for one in wrong]}
+        typer.echo(json.dumps(found))
+        return
+    _table(_console(), "what is merged without a question", pl.DataFrame([asdict(r) for r in rows]))
+    for one in wrong[:_SHOWN_WRONG]:
+        _console().print(f"merged and different: {one.left} | {one.right} {one.answer.score:.3f}")
 
 
 @bench_app.command("keepers", cls=Command)
@@ -490,6 +533,81 @@ def keepers(
         typer.echo(json.dumps(found))
         return
     _table(_console(), "which file was first", pl.DataFrame([asdict(row) for row in rows]))
+
+
+@bench_app.command("speed", cls=Command)
+def speed(
+    images: Annotated[
+        Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
+    ],
+    sizes: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Long side in pixels at which reading is measured; may be given more than once. "
+            "Default: 640, 2000 and 4000."
+        ),
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option(help="Photographs that the single steps are measured on.", min=2)
+    ] = 24,
+    scan: Annotated[
+        bool, typer.Option("--scan/--no-scan", help="Scan all of the folder, too.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Measure what each step of a scan costs, beside the least that its result can cost.
+
+    All times are processor time, child processes too, so that other work on the machine disturbs
+    them little. With --scan a first full scan of the folder follows, by stage, with its catalog's
+    bytes by table.
+
+        dam-dedup bench speed --images ~/Pictures --sizes 640 --sizes 2000 --json
+    """
+    from dataclasses import asdict
+
+    from deployments.bench.speed import run_speed
+    from tasks.settings import load_settings
+
+    found = run_speed(
+        images,
+        load_settings(),
+        sizes=sizes or (640, 2000, 4000),
+        pictures=pictures,
+        scan=scan,
+        progress=_teller(),
+    )
+    if as_json:
+        steps = [asdict(step) | {"ratio": step.ratio} for step in found.steps]
+        typer.echo(json.dumps(asdict(found) | {"steps": steps}))
+        return
+    _show_speed(found)
+
+
+def _show_speed(found: SpeedReport) -> None:
+    from dataclasses import asdict
+
+    import polars as pl
+
+    console = _console()
+    rows = [asdict(step) | {"ratio": step.ratio} for step in found.steps]
+    kinds = dict.fromkeys(("floor_ms", "ratio"), pl.Float64)
+    _table(console, "steps", pl.DataFrame(rows, schema_overrides=kinds, infer_schema_length=None))
+    if found.scanned:
+        stages = [
+            {"stage": name, "cpu_s": seconds, "ms_a_picture": seconds * 1000 / found.scanned}
+            for name, seconds in found.stages.items()
+        ]
+        _table(console, f"first full scan of {found.scanned:,} pictures", pl.DataFrame(stages))
+        tables = [
+            {"table": name, "bytes": size, "a_picture": size // found.scanned}
+            for name, size in found.table_bytes.items()
+        ]
+        _table(console, "its catalog", pl.DataFrame(tables))
+        console.print(f"in all {sum(found.stages.values()):.1f} s of processor time")
+    console.print(
+        f"one core multiplies {found.gflops:.0f} GFLOP a second of its time; "
+        f"at most {found.peak_mb[0]:,} MB, a child {found.peak_mb[1]:,} MB"
+    )
 
 
 def _teller() -> Progress:

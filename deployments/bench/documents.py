@@ -14,26 +14,21 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Literal
 
-import polars as pl
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from deployments.bench.families import FAMILIES, Family
-from tasks.dedup.features import Features, extract_features, use_one_thread
-from tasks.dedup.originals import fit_of, with_proofs
-from tasks.dedup.proof_job import compare_originals
-from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE, verify_pair
-from tasks.embedding.images import read_picture, read_pixels
+from deployments.bench.drawing import Family
+from deployments.bench.families import FAMILIES
+from deployments.bench.later_families import LATER_FAMILIES
+from deployments.bench.pair_answers import Answer, answer_pair, read_known
+from tasks.dedup.features import Features, use_one_thread
+from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE
 from tasks.progress import Progress, silent
-from tasks.settings import LimitSettings
 
-_ANSWER: dict[str, Any] = {
-    "left": pl.String,
-    "right": pl.String,
-    "score": pl.Float32,
-    "evidence": pl.String,
-}
+#: Families that coefficients may be fitted to, that figures are reported on, and that were drawn
+#: when the rule was done.
+Kind = Literal["reporting", "fitting", "later"]
 #: Copies that only encode anew: `exact` is the right answer for them, with the original.
 ENCODED = ("jpeg-60", "webp-80", "half")
 
@@ -63,7 +58,12 @@ class Compared:
 
     left: Sheet
     right: Sheet
-    score: float
+    answer: Answer
+
+    @property
+    def score(self) -> float:
+        """With the proof."""
+        return self.answer.score
 
     @property
     def same(self) -> bool:
@@ -80,6 +80,7 @@ class FamilyRow:
         different: pairs of different things; ``wrong_exact`` and ``wrong_near`` are called copies.
         copies: a thing's own file with each of its copies; ``found`` are called copies.
         encoded: of these, copies that were only encoded anew; ``exact`` are called so.
+        proven: pairs whose originals were compared, and of these ``taken_back`` as no copies.
         precision: share of the pairs called copies, edited copies with one another among them, that
             show one thing; None where there are none.
         recall: found of copies.
@@ -93,12 +94,14 @@ class FamilyRow:
     found: int
     encoded: int
     exact: int
+    proven: int
+    taken_back: int
     precision: float | None
     recall: float | None
 
 
 def run_documents(
-    *, seed: int = 0, things: int = 4, fitting: bool = False, progress: Progress = silent
+    *, seed: int = 0, things: int = 4, families: Kind = "reporting", progress: Progress = silent
 ) -> tuple[list[FamilyRow], list[Compared]]:
     """Verify all pairs of every family.
 
@@ -106,27 +109,34 @@ def run_documents(
         seed: names the draw.
         things: different things of each family; each has up to eight files, and the pairs grow
             with the square of both.
-        fitting: measure the families for fitting instead of those for reporting.
+        families: those for ``reporting``, for ``fitting``, or the ``later`` ones.
         progress: told after each family.
 
     Returns:
         A row a family and one for all together, and every pair.
     """
     use_one_thread()
-    chosen = [family for family in FAMILIES if family.fitting == fitting]
+    chosen = families_of(families)
     compared: list[Compared] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, family in enumerate(chosen, 1):
             sheets = make_sheets(family, seed, things)
-            known = list(pool.map(_known, [sheet.data for sheet in sheets]))
-            scores = pool.map(_score, combinations(known, 2))
+            known = list(pool.map(read_known, [sheet.data for sheet in sheets]))
+            answers = pool.map(answer_pair, combinations(known, 2))
             compared += [
-                Compared(one, two, score)
-                for (one, two), score in zip(combinations(sheets, 2), scores, strict=True)
+                Compared(one, two, answer)
+                for (one, two), answer in zip(combinations(sheets, 2), answers, strict=True)
             ]
             progress("documents", done, len(chosen))
     rows = [_row(family.name, _of(compared, family.name)) for family in chosen]
     return [*rows, _row("all", compared)], compared
+
+
+def families_of(kind: Kind) -> list[Family]:
+    """The families of one kind."""
+    if kind == "later":
+        return list(LATER_FAMILIES)
+    return [family for family in FAMILIES if family.fitting == (kind == "fitting")]
 
 
 def make_sheets(family: Family, seed: int, things: int) -> list[Sheet]:
@@ -144,40 +154,9 @@ def make_sheets(family: Family, seed: int, things: int) -> list[Sheet]:
     return sheets
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A file as a scan knows it: digest of its pixels, features of its thumbnail, and its bytes."""
-
-    content: str
-    features: Features
-    size: tuple[int, int]
-    data: bytes
-
-
 def features_of(data: bytes) -> Features:
     """As a scan sees a file: its thumbnail."""
-    return extract_features(read_picture(data, LimitSettings(), 32).thumbnail)
-
-
-def _known(data: bytes) -> _Known:
-    picture = read_picture(data, LimitSettings(), 32)
-    features = extract_features(picture.thumbnail)
-    return _Known(picture.content, features, (picture.width, picture.height), data)
-
-
-def _score(pair: tuple[_Known, _Known]) -> float:
-    """As a scan scores a pair: by the thumbnails, and claims by their originals."""
-    left, right = sorted(pair, key=lambda known: known.content)
-    found = verify_pair(left.features, right.features)
-    if found.score < NEAR_SCORE or left.content == right.content:
-        return found.score
-    text = found.evidence.as_json() if found.evidence else None
-    one, two = (read_pixels(side.data, LimitSettings()) for side in (left, right))
-    said = compare_originals(one, two, fit_of(text, left.size, right.size))
-    names = {"left": "l", "right": "r"}
-    answer = pl.DataFrame([names | {"score": found.score, "evidence": text}], _ANSWER)
-    proof = pl.DataFrame([names | {"verdict": said["verdict"], "box": said["box"]}])
-    return float(with_proofs(answer, proof)["score"][0])
+    return read_known(data).features
 
 
 def _of(compared: Iterable[Compared], family: str) -> list[Compared]:
@@ -199,6 +178,8 @@ def _row(name: str, pairs: list[Compared]) -> FamilyRow:
         found=found,
         encoded=len(encoded),
         exact=sum(pair.score >= EXACT_SCORE for pair in encoded),
+        proven=sum(pair.answer.proof != "" for pair in pairs),
+        taken_back=sum(pair.answer.claim >= NEAR_SCORE > pair.score for pair in pairs),
         precision=sum(pair.same for pair in called) / len(called) if called else None,
         recall=found / len(copies) if copies else None,
     )

@@ -74,6 +74,7 @@ app.add_typer(bench_app, name="bench", rich_help_panel=MEASURE)
 def main() -> None:
     """Run the command; errors raised on purpose become one clear message."""
     warnings.formatwarning = _one_line
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect's client would tell its makers of its use
     os.umask(0o077)  # catalog, reports and state are for nobody else of this machine
     stream = sys.stdout
     output = Output(stream)

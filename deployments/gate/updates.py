@@ -96,6 +96,7 @@ def _enter(service: Service, analysis: Analysis, wanted: Update) -> tuple[Alert,
                 tags=wanted.tags,
                 metadata=wanted.metadata,
                 name=wanted.name,
+                analyzer=service.analyzer,
             )
     return alerts
 

@@ -90,6 +90,18 @@ THUMBNAILS = pa.schema([_key("content"), pa.field("jpeg", pa.large_binary())])
 #: of the file's SHA-256: for merges, which bring it to the keeper. A file that says nothing has an
 #: empty packet; one that was read by a release before this table has no row.
 PACKETS = pa.schema([_key("file"), pa.field("packet", pa.string())])
+#: Of assets whose files nobody can read again, those of collections ``gate://``: the file as it was
+#: handed in, or a JPEG of it, for the proof of what claims to be a copy. ``width`` and ``height``
+#: are this picture's own, ``size`` its bytes.
+RENDITIONS = pa.schema(
+    [
+        _key("content"),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("size", pa.int64()),
+        pa.field("data", pa.large_binary()),
+    ]
+)
 #: What a first look at a picture needs (:mod:`tasks.dedup.first_look`): ``data`` is at most 16 kB,
 #: ``rule`` names how it was made. Features of another rule are made anew from the thumbnail.
 FEATURES = pa.schema(
@@ -447,6 +459,7 @@ TABLES: dict[str, pa.Schema] = {
     "assets": ASSETS,
     "thumbnails": THUMBNAILS,
     "packets": PACKETS,
+    "renditions": RENDITIONS,
     "features": FEATURES,
     "spaces": SPACES,
     "pairs": PAIRS,

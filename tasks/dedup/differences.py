@@ -119,8 +119,10 @@ def is_page(grey: Floats, mask: Mask) -> bool:
     if bare.any() and float(np.median(np.hypot(across[bare], down[bare]))) > _GRAIN:
         return False  # cloth, skin or a wall: a plain ground, and no paper
     around = np.ones((_REACH, _REACH), np.uint8)
+    # What lies beyond the common area is no ground of its ink.
     return any(
-        _commonest(spread(smooth, around)[ink]) > _ON_PAPER for spread in (cv2.dilate, cv2.erode)
+        _commonest(spread(np.where(mask, smooth, beyond), around)[ink]) > _ON_PAPER
+        for spread, beyond in ((cv2.dilate, np.float32(0)), (cv2.erode, np.float32(255)))
     )
 
 

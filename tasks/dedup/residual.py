@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.intp]
 _Steep = TypeVar("_Steep", float, Floats)
 
 #: Both are smoothed by this first, pixels: the grain of a JPEG's blocks is no content.
@@ -123,9 +124,12 @@ def _explained(one: Floats, two: Floats, inside: Mask, *, toned: bool) -> Floats
         )
 
     blurred = cv2.Laplacian(one, cv2.CV_32F)
+    if not toned:
+        rows, columns = _with_ink(np.hypot(across, down), inside)
     at = rows, columns
     design = terms(one[at], across[at], down[at], blurred[at], x[columns], y[rows]).T
     wanted, steep = two[at] - one[at], np.hypot(across[at], down[at])
+    inked = (steep > _STEEP) & (not toned)
     # An edge may be off by a part of its steepness: it tells less of the tone than flat areas do.
     weight = 1 / np.sqrt(_LEAST_NOISE**2 + (_EDGE * steep) ** 2)
     if not toned:
@@ -143,8 +147,12 @@ def _explained(one: Floats, two: Floats, inside: Mask, *, toned: bool) -> Floats
         within = _unclipped(off, one[at], two[at]) == off
         off = np.abs(off)
         # Never only the ground of a page: one tone tells no tone curve, and no edge no shift.
-        usual = float(np.quantile(off[within], _CALM)) if within.any() else 0.0
-        calm = off <= max(usual, _SURELY_CALM)
+        bar = np.full(len(off), _SURELY_CALM, np.float32)
+        for kind in (inked, ~inked):
+            if (kind & within).any():
+                usual = float(np.quantile(off[kind & within], _CALM))
+                bar[kind] = max(usual, _SURELY_CALM)
+        calm = off <= bar
         # A clipped pixel tells how far the curve goes at least, not where it goes.
         calm &= within | (off <= _SURELY_CALM)
     level, tone, square, soft, *moved = (float(value) for value in solution)
@@ -154,6 +162,21 @@ def _explained(one: Floats, two: Floats, inside: Mask, *, toned: bool) -> Floats
     change = level + (tone + square * light) * light + soft * blurred
     change = change + shift_x * across + shift_y * down
     return np.asarray(one + change, dtype=np.float32)
+
+
+def _with_ink(steep: Floats, inside: Mask) -> tuple[Rows, Rows]:
+    """Rows and columns of pixels for the fit of a tile: as many inked ones as others.
+
+    A tile may hold two letters at its edge. Of pixels drawn evenly they would be a few dozen, and a
+    fit to the bare ground beside them knows no blur.
+    """
+    found = []
+    for kind in (inside & (steep > _STEEP), inside & (steep <= _STEEP)):
+        rows, columns = np.nonzero(kind)
+        step = max(1, 2 * len(rows) // _FITTED)
+        found.append((rows[::step], columns[::step]))
+    rows, columns = (np.concatenate(part) for part in zip(*found, strict=True))
+    return rows, columns
 
 
 def _unclipped(rest: Floats, one: Floats, two: Floats) -> Floats:

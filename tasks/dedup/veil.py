@@ -74,12 +74,26 @@ def take_off(bare: Pixels, veiled: Pixels, mask: Mask) -> Veil | None:
         return None
     if not _is_pattern(strokes, mask) or not _shows_through(one, two, strokes):
         return None
+    rim = _rim(strokes)
+    if _edges(one, rim) > _edges(two, rim):
+        return None  # white on the dark side of one looks like black on the light side of the other
     lifted = (veiled.astype(np.float32) - opacity * ink) / (1 - opacity)
     clean = np.where(strokes[..., None], np.clip(lifted, 0, 255), veiled).astype(np.uint8)
-    wide = cv2.dilate(strokes.astype(np.uint8), np.ones((3, 3), np.uint8))
-    rim = wide - cv2.erode(strokes.astype(np.uint8), np.ones((3, 3), np.uint8))
     clean = cv2.inpaint(np.ascontiguousarray(clean), rim, 2, cv2.INPAINT_TELEA)
     return Veil(np.asarray(clean, dtype=np.uint8), float(strokes.sum() / max(1, mask.sum())))
+
+
+def _rim(strokes: Mask) -> Pixels:
+    """uint8, not 0 where strokes begin and end."""
+    square = np.ones((3, 3), np.uint8)
+    wide = cv2.dilate(strokes.astype(np.uint8), square)
+    return np.asarray(wide - cv2.erode(strokes.astype(np.uint8), square), dtype=np.uint8)
+
+
+def _edges(grey: Floats, rim: Pixels) -> float:
+    """How steep a picture is along the rim of strokes: much, where they lie over it."""
+    x, y = (cv2.Sobel(grey, cv2.CV_32F, *way) for way in ((1, 0), (0, 1)))
+    return float(np.hypot(x, y)[rim > 0].mean())
 
 
 def _opacity(one: Floats, two: Floats, mask: Mask, ink: float) -> float | None:

@@ -92,6 +92,14 @@ class Analyzer:
             for picture, data in zip(pictures, files, strict=True)
         ]
 
+    def render(self, data: bytes, side: int) -> bytes:
+        """A file as a JPEG of at most so many pixels a side, made by a decoder process.
+
+        Raises:
+            ImageError: with the reason.
+        """
+        return self._open()[1].render(data, side)
+
     def __enter__(self) -> Analyzer:
         return self
 

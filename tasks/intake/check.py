@@ -31,7 +31,7 @@ from tasks.intake.pair_verifier import ANSWERS, AskedPicture, PairVerifier
 from tasks.queries.candidates import ALL_OF_ONE_HASH
 from tasks.queries.readings import NO_PIXELS
 from tasks.queries.scope_assets import original_document
-from tasks.records import Analysis, Checked, CheckQuestion, Picture, Space
+from tasks.records import Analysis, Checked, CheckQuestion, Finding, Picture, Space
 from tasks.session import default_source, live_sql, locate, open_catalog
 from tasks.settings import Settings
 
@@ -87,6 +87,23 @@ class Checker:
         if not question.source and not self._is_default(row["source"]):
             question = replace(question, source=row["source"])
         return self._check(self._catalog(analysis.space), analysis, question, row["asset_id"])
+
+    def why_not_compared(self, analysis: Analysis, match: Finding) -> str:
+        """Compare the originals of an image and of a match that decides about it.
+
+        A check compares what claims to be the same picture. Who acts on another match, as an
+        upload's policy does on a ``near`` one, asks for that comparison here.
+
+        Args:
+            analysis: of the image, as it was checked.
+            match: what was found.
+
+        Returns:
+            Why they cannot be compared at full size; empty where they were.
+        """
+        catalog = self._catalog(analysis.space)
+        asked = _asked(catalog, analysis, "")
+        return self._proofs.why_not_compared(catalog, analysis, asked, match)
 
     def close(self) -> None:
         """Write the answers that still wait to be written, and end the processes that decode."""

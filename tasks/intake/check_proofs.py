@@ -1,7 +1,8 @@
 """Proofs of one picture's pairs: what a scan does for all, done where somebody waits.
 
-An upload is read at full size while its bytes are at hand, an asset from where it lies. What has no
-bytes to read, as an asset of a collection ``gate://``, is not proven, and so ``near`` at most.
+An upload is read at full size while its bytes are at hand, an asset from where it lies, and one of
+a collection ``gate://`` from the picture that was kept of it. What has none of these is not proven,
+and so ``near`` at most.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from functools import partial
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
-from tasks.dedup.originals import claimed
+from tasks.dedup.evidence import Evidence
+from tasks.dedup.originals import DIFFERS, SAME, UNKNOWN, UNREADABLE, claimed
 from tasks.dedup.proof_job import compare_originals
 from tasks.embedding.decoder import DecoderPool
 from tasks.errors import CatalogBusyError, SettingsError, SourceError
 from tasks.intake.pair_verifier import ANSWERS, AskedPicture
 from tasks.queries.comparison import Asked, Comparer, Original
 from tasks.queries.proofs import KnownProofs, proof_rows
-from tasks.records import Analysis
+from tasks.queries.renditions import read_renditions
+from tasks.records import Analysis, Finding
 from tasks.session import open_source
 from tasks.settings import Settings
 from tasks.sources.collection import is_collection
@@ -29,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: The most claims that one check proves, the best first; the others stay ``near``.
 _MOST = 20
+#: What originals say that were compared.
+_COMPARED = (SAME, DIFFERS, UNKNOWN)
 _COLUMNS = ["content", "source", "key", "etag", "size", "width", "height"]
 
 
@@ -63,6 +68,37 @@ class CheckProver:
         content = pl.when(pl.col("left") == asked.content).then("right").otherwise("left")
         found = proofs.of(sided).select(content.alias("content"), "score", "evidence")
         return found.cast(ANSWERS)  # type: ignore[arg-type]
+
+    def why_not_compared(
+        self, catalog: Catalog, analysis: Analysis, asked: AskedPicture, match: Finding
+    ) -> str:
+        """Compare the originals of a match that decides; why that cannot be, or nothing.
+
+        What they say is another question: of a ``near`` pair that is no page they may well differ,
+        for its thumbnails told of that already.
+
+        Args:
+            catalog: the catalog.
+            analysis: of the picture that is asked about, with its bytes where they are at hand.
+            asked: the same picture.
+            match: a match of it.
+        """
+        if match.content == asked.content or match.verdict == "duplicate":
+            return ""
+        if match.evidence and Evidence.from_json(match.evidence).proof in _COMPARED:
+            return ""  # which this check, or one before it, found out
+        left, right = sorted((match.content, asked.content))
+        proofs = KnownProofs(catalog, [asked.content])
+        pair = pl.DataFrame([{"left": left, "right": right, "evidence": match.evidence or None}])
+        if proofs.missing(pair).height:
+            self._prove(catalog, analysis, asked, pair, proofs)
+        found = proofs.rows.filter(left=left, right=right)
+        if found.is_empty():
+            read_again = match.content in self._originals(catalog, {match.content})
+            whose = "this image" if read_again else repr(match.key)
+            return f"not compared at full size: the file of {whose} cannot be read again"
+        verdict, message = found.select("verdict", "message").row(-1)
+        return f"not compared at full size: {message}" if verdict == UNREADABLE else ""
 
     def close(self) -> None:
         """End the decoder processes."""
@@ -105,17 +141,18 @@ class CheckProver:
         """Content to its smallest file that can be read again."""
         listed = ", ".join(quote(name) for name in sorted(contents))
         where = f"content IN ({listed}) AND removed_at IS NULL AND skipped IS NULL"
-        found: dict[str, Original] = {}
-        limit = self._settings.limits.bytes
+        found = read_renditions(catalog, contents)
+        limit, read = self._settings.limits.bytes, set[str]()
         for row in (
             catalog.read("assets", _COLUMNS, where).sort("size", "key").iter_rows(named=True)
         ):
-            if row["content"] in found or is_collection(row["source"]):
+            if row["content"] in read or is_collection(row["source"]):
                 continue
             try:
                 source = open_source(row["source"], self._settings)
             except (SourceError, SettingsError):  # its folder is not here
                 continue
+            read.add(row["content"])  # the file itself, before any picture kept of it
             found[row["content"]] = Original(
                 partial(source.read, row["key"], row["etag"], limit),
                 row["size"],

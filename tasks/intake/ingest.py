@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -46,6 +46,8 @@ from tasks.sources.collection import is_collection
 _NONE: Mapping[str, str] = MappingProxyType({})
 #: Matches that rules are asked about; more copies of one picture than that decide no differently.
 _MOST_FINDINGS = 1000
+#: What nobody may do by a match whose originals were not compared at full size.
+_ACTING = frozenset({Admit.REJECT, Admit.LINK, Admit.OVERWRITE})
 _COLUMNS = [
     "sequence",
     "admission_id",
@@ -126,6 +128,10 @@ def admit(
 ) -> Admission:
     """Check an upload, decide, enter it or not, and record that.
 
+    Before an upload is rejected, linked or put in another's place because of a match, the two
+    originals are compared at full size. Where that cannot be, as with an asset of a collection
+    whose bytes were never kept, a person is asked.
+
     No bucket is touched, ever. An object of ``s3://`` that is rejected stays where it is, and the
     next scan sees it: such a bucket is guarded by asking before the upload. What such an object
     shows is read from the object itself, whatever was handed in.
@@ -181,6 +187,7 @@ def admit(
             alerts,
             other_shots(catalog, analysis, checked.found),
         )
+        said = _compared(said, checker, analysis)
         save_alerts(catalog, alerts, channel=channel)
         entered = ""
         if said.action in (Admit.ADD, Admit.LINK, Admit.OVERWRITE):
@@ -196,6 +203,7 @@ def admit(
                     tags=tags,
                     metadata=metadata,
                     name=name,
+                    analyzer=analyzer,
                 )
             )
         if said.action is Admit.LINK and said.match:
@@ -276,6 +284,16 @@ def decide(
         if _strictness(action) > _strictness(said.action):
             said = AdmissionDecision(action, alert.rule, alert.as_text(), None)
     return said
+
+
+def _compared(said: AdmissionDecision, checker: Checker, analysis: Analysis) -> AdmissionDecision:
+    """The decision, or a question where it would act on originals that nobody compared."""
+    if said.match is None or said.action not in _ACTING:
+        return said
+    why = checker.why_not_compared(analysis, said.match)
+    if not why:
+        return said
+    return replace(said, action=Admit.ASK, reason=f"{said.reason}; {why}: are they the same?")
 
 
 def other_shots(catalog: Catalog, analysis: Analysis, found: Sequence[Finding]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from tasks.intake.analyze import Analyzer
 from tasks.queries.objects import label_of, look_at, own_places, revision_of
 from tasks.queries.packets import write_packets
 from tasks.queries.readings import picture_row, record_space
+from tasks.queries.renditions import forget_renditions, write_rendition
 from tasks.records import Analysis, asset_id, now
 from tasks.session import default_source, open_catalog, open_source, pa_table
 from tasks.settings import Settings
@@ -35,6 +36,9 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 _KEY_BYTES = 1024
 _TEXT_BYTES = 64 * 1024
 _TOMBSTONES = 10_000
+#: An uploaded file of at most so many bytes is kept as it is to prove copies with; of a larger one
+#: a JPEG is made.
+_KEPT_AS_IT_IS = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,35 @@ def update_asset(
             settings, place, key, etag=etag, analyzer=analyzer, sha256=analysis.picture.sha256
         )
         return enter_object(settings, found)
-    return _enter(
-        settings, _handed_in(place, analysis, key, tags, metadata, name, settings), analysis
-    )
+    listing = _handed_in(place, analysis, key, tags, metadata, name, settings)
+    rendition = _rendition(settings, analysis, analyzer)
+    with catalog.writing(settings.catalog.busy_seconds):
+        before = catalog.read_keys("assets", ["asset_id", "content"], [listing["asset_id"]])
+        if rendition is not None:
+            write_rendition(catalog, analysis.picture.content, *rendition)
+        asset = _enter(settings, listing, analysis)
+        others = [one for one in before["content"] if one != analysis.picture.content]
+        forget_renditions(catalog, others)
+    return asset
+
+
+def _rendition(
+    settings: Settings, analysis: Analysis, analyzer: Analyzer | None
+) -> tuple[bytes, int, int] | None:
+    """A picture to prove copies of an asset with, its width and height; None: none can be made."""
+    side, data, picture = settings.gate.rendition_side, analysis.original, analysis.picture
+    if not side or data is None:
+        return None  # an analysis that travelled brings no bytes
+    if len(data) <= _KEPT_AS_IT_IS:
+        return data, picture.width, picture.height
+    if analyzer is None:
+        return None
+    try:
+        made = analyzer.render(data, side)
+    except ImageError:  # which was read before; then there is no proof, and somebody is asked
+        return None
+    less = min(1.0, side / max(picture.width, picture.height))
+    return made, max(1, round(picture.width * less)), max(1, round(picture.height * less))
 
 
 def read_object(
@@ -184,13 +214,14 @@ def remove_assets(settings: Settings, source: str, keys: Sequence[str] | None) -
     catalog = open_catalog(settings)
     with catalog.writing(settings.catalog.busy_seconds):
         here = f"source = {quote(place.id)} AND removed_at IS NULL"
-        live = catalog.read("assets", ["asset_id"], here)
+        live = catalog.read("assets", ["asset_id", "content"], here)
         if keys is not None:
             named = pl.Series([asset_id(place.id, key) for key in keys], dtype=pl.String)
             live = live.filter(pl.col("asset_id").is_in(named.implode()))
-        gone = live.with_columns(pl.lit(now()).alias("removed_at"))
+        gone = live.select("asset_id", pl.lit(now()).alias("removed_at"))
         for part in gone.iter_slices(_TOMBSTONES):
             catalog.upsert("assets", part.to_arrow().cast(schema.TOMBSTONE))
+        forget_renditions(catalog, live["content"])
     return live.height
 
 

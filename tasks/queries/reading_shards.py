@@ -107,7 +107,8 @@ def read_shard(shard: ReadShard) -> pa.Table:
     budget = ByteBudget(shard.settings.limits.inflight_bytes)
     limit = shard.settings.limits.bytes
     with ThreadPoolExecutor(_FETCHED, "read") as threads:
-        readings = list(threads.map(partial(_read, source, pool, budget, limit), shard.items))
+        read = partial(read_one, source, pool, budget, limit=limit)
+        readings = list(threads.map(read, shard.items))
     pictures = {one.picture.content: one.picture for one in readings if one.picture}
     vectors = _embed(embedder, pictures)
     return pa_table([_row(reading, vectors) for reading in readings], _READINGS)
@@ -123,9 +124,18 @@ def _tools(uri: str, settings: Settings) -> _Tools:
     return _kept.of((uri, settings.model_dump_json()), make)
 
 
-def _read(
-    source: Source, pool: DecoderPool, budget: ByteBudget, limit: int, item: dict[str, Any]
+def read_one(
+    source: Source, decoders: DecoderPool, budget: ByteBudget, item: dict[str, Any], limit: int
 ) -> Reading:
+    """One asset's reading; why there is none, where it cannot be read.
+
+    Args:
+        source: where it is.
+        decoders: decodes it.
+        budget: the bytes of files that may be held at once.
+        item: key, asset_id, etag, size and revision.
+        limit: bytes of the largest file that is read.
+    """
     asset, revision, key = item["asset_id"], item["revision"], item["key"]
     try:
         if item["size"] > limit:
@@ -133,7 +143,7 @@ def _read(
                 "too_many_bytes", f"{item['size']} bytes; raise DAM_DEDUP_LIMITS__BYTES"
             )
         with budget.spend(item["size"]):
-            picture = pool.decode(source.read(key, item["etag"], limit))
+            picture = decoders.decode(source.read(key, item["etag"], limit))
         return Reading(key, asset, revision, picture)
     except ImageError as error:
         return Reading(key, asset, revision, None, error.reason, str(error))

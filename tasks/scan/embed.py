@@ -28,13 +28,13 @@ from tasks.dedup.first_look import make_features
 from tasks.embedding.base import Embedder
 from tasks.embedding.decoder import DecoderPool
 from tasks.embedding.metadata import UNREADABLE
-from tasks.errors import ImageError, ModelError, SourceError
+from tasks.errors import ModelError
 from tasks.progress import Progress, silent
 from tasks.queries.byte_budget import ByteBudget
 from tasks.queries.first_looks import features_table
-from tasks.queries.objects import NOT_SHOWN, not_shown
+from tasks.queries.objects import NOT_SHOWN
 from tasks.queries.packets import write_packets
-from tasks.queries.reading_shards import read_by_shards
+from tasks.queries.reading_shards import read_by_shards, read_one
 from tasks.queries.readings import (
     NO_PIXELS,
     Reading,
@@ -196,30 +196,12 @@ def _read_all(
                 for item in part.iter_rows(named=True):
                     if len(waiting) >= window:
                         yield waiting.popleft().result()
-                    waiting.append(threads.submit(_read_one, source, decoders, budget, item, limit))
+                    waiting.append(threads.submit(read_one, source, decoders, budget, item, limit))
             while waiting:
                 yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _read_one(
-    source: Source, decoders: DecoderPool, budget: ByteBudget, item: dict[str, Any], limit: int
-) -> Reading:
-    asset, revision, key = item["asset_id"], item["revision"], item["key"]
-    try:
-        if item["size"] > limit:
-            raise ImageError(
-                "too_many_bytes", f"{item['size']} bytes; raise DAM_DEDUP_LIMITS__BYTES"
-            )
-        with budget.spend(item["size"]):
-            picture = decoders.decode(source.read(key, item["etag"], limit))
-        return Reading(key, asset, revision, picture)
-    except ImageError as error:
-        return Reading(key, asset, revision, None, error.reason, str(error))
-    except SourceError as error:
-        return Reading(key, asset, revision, None, not_shown(error), str(error))
 
 
 class _Writer:

@@ -28,6 +28,7 @@ from tasks.queries.grouping import group_members, keeper_pairs
 from tasks.queries.matches import keep_matches, settled_pairs, with_boxes
 from tasks.queries.proof_shards import original_of, prove_by_shards
 from tasks.queries.proofs import KnownProofs, proof_rows
+from tasks.queries.renditions import read_renditions
 from tasks.queries.scan_verifier import ScanVerifier
 from tasks.queries.scope_assets import embedded_assets, read_assets
 from tasks.records import Kind, Scan, Space
@@ -136,10 +137,6 @@ class _Stage:
 
     def prove(self, wanted: pl.DataFrame) -> None:
         """Compare some pairs, and write what is known of them as it comes."""
-        source = open_source(self._scan.source, self._scan.settings)
-        if is_collection(source.id):  # whose bytes were never kept
-            self._failed |= dict.fromkeys(wanted.select(_SIDES).iter_rows(), "its bytes are gone")
-            return
         batch: list[Proven] = []
         written = time.monotonic()
         self._progress("prove", 0, wanted.height)
@@ -175,14 +172,17 @@ class _Stage:
     def _compare(self, wanted: pl.DataFrame) -> Iterator[Proven]:
         settings = self._scan.settings
         pairs = [Asked(*row) for row in wanted.iter_rows()]
-        files = self._files(wanted)
-        if self._engine is not None:
-            yield from prove_by_shards(self._engine, self._scan, pairs, files)
-            return
         source = open_source(self._scan.source, settings)
-        originals = {
-            name: original_of(source, settings.limits.bytes, file) for name, file in files.items()
-        }
+        if is_collection(source.id):  # whose files were read once; a picture of each was kept
+            named = pl.concat([wanted["left"], wanted["right"]]).unique()
+            originals = read_renditions(self._catalog, named.to_list())
+        else:
+            files = self._files(wanted)
+            if self._engine is not None:
+                yield from prove_by_shards(self._engine, self._scan, pairs, files)
+                return
+            limit = settings.limits.bytes
+            originals = {name: original_of(source, limit, file) for name, file in files.items()}
         with DecoderPool(
             settings.limits, 1, settings.embedding.decoders, compare_originals
         ) as pool:

@@ -57,6 +57,23 @@ def test_the_picture_without_the_watermark_is_the_original(photo, known):
     assert "watermark" in told.changes
 
 
+def test_at_night_white_strokes_lie_over_the_picture_that_has_them(known):
+    """There a white veil taken off one side looks like a black one that lies over the other."""
+    rng = np.random.default_rng(1)
+    sky = np.linspace(8, 46, 240)[:, None] + rng.normal(0, 2, (240, 320))
+    night = np.dstack([sky, sky, 1.2 * sky])
+    down, across = np.mgrid[:240, :320]
+    for x, y, size in rng.integers((0, 120, 3), (320, 240, 14), (14, 3)):
+        glow = np.exp(-((across - x) ** 2 + (down - y) ** 2) / size**2)
+        night += glow[..., None] * rng.integers(60, 255, 3)
+    bare = Image.fromarray(np.clip(night, 0, 255).astype(np.uint8))
+    veiled = known(watermarked(bare, 0.4))
+    for turned, sides in (("right", (known(bare), veiled)), ("left", (veiled, known(bare)))):
+        answer = verify_pair(*sides)
+        assert answer.score >= NEAR_SCORE
+        assert answer.evidence.veiled == turned
+
+
 def test_another_picture_under_the_same_watermark_is_another(photo, known):
     for opacity in (0.5, 0.7):
         one, other = (known(watermarked(photo(seed), opacity)) for seed in (5, 7))

@@ -98,7 +98,7 @@ def until(check: Callable[[], Any], seconds: float, what: str) -> Any:
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
-def put_pictures(first: int, number: int, label: str = "test") -> None:
+def put_pictures(first: int, number: int, label: str = "test", bucket: str = BUCKET) -> None:
     """Pictures, each with a smaller copy, and one object that is no picture."""
     client = client_for(load_settings().s3)
     rng = np.random.default_rng(first)
@@ -115,9 +115,9 @@ def put_pictures(first: int, number: int, label: str = "test") -> None:
             body = io.BytesIO()
             copy.save(body, "JPEG", quality=85)
             client.put_object(
-                Bucket=BUCKET, Key=key, Body=body.getvalue(), Tagging=f"label={label}"
+                Bucket=bucket, Key=key, Body=body.getvalue(), Tagging=f"label={label}"
             )
-    client.put_object(Bucket=BUCKET, Key="readme.txt", Body=b"no picture")
+    client.put_object(Bucket=bucket, Key="readme.txt", Body=b"no picture")
 
 
 def mails(place: Place) -> list[Any]:

@@ -33,7 +33,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(pictures: Path, work: Path) -> subprocess.Popen[str]:
+def start(pictures: Path, work: Path, before: str = "") -> subprocess.Popen[str]:
+    """A scan in a process group of its own; ``before`` is run in it first."""
     env = {
         **{k: v for k, v in os.environ.items() if not k.startswith("DAM_DEDUP_")},
         "DAM_DEDUP_MATCH__BLOCK_ROWS": "16",
@@ -42,8 +43,8 @@ def start(pictures: Path, work: Path) -> subprocess.Popen[str]:
     }
     command = [
         sys.executable,
-        "-m",
-        "deployments.cli",
+        "-c",
+        f"{before}\nfrom deployments.cli.main import main\nmain()",
         "scan",
         "--kind",
         "incremental",
@@ -105,17 +106,24 @@ def test_killed_scans_end_like_an_undisturbed_one(pictures: Path, tmp_path: Path
     assert pairs == whole["counts"]["verified"]
     verified = kill_when(start(pictures, killed), killed, "pairs", pairs)
     assert count(killed, "vectors_") == total
+    proofs = count(calm, "proofs")
+    assert proofs == whole["counts"]["proven"] == IMAGES // 3
+    often = "import tasks.scan.prove as prove\nprove._WRITE_ROWS = 2"
+    proven = kill_when(start(pictures, killed, often), killed, "proofs", proofs)
     last = finish(start(pictures, killed))
 
     assert last["counts"]["embedded"] == 0, "the second scan had embedded the rest"
     assert last["counts"]["compared"] == 0, "... and looked up all lists"
-    assert last["counts"]["verified"] == pairs - verified
+    assert 0 < verified < pairs == count(killed, "pairs")
+    assert last["counts"]["verified"] == 0, "the third scan had verified the rest"
+    assert last["counts"]["proven"] == proofs - proven
+    assert count(killed, "proofs") == proofs
     assert kept > 0
     assert results(killed) == expected
     assert not Catalog(str(killed / "c")).duplicate_keys()
 
     again = finish(start(pictures, calm))["counts"]
-    idle = ("added", "changed", "removed", "embedded", "compared", "verified")
+    idle = ("added", "changed", "removed", "embedded", "compared", "verified", "proven")
     assert {again[name] for name in idle} == {0}
     groups, listed = results(calm)
     assert listed == expected[1]

@@ -8,7 +8,7 @@ import pytest
 from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
-from tasks.errors import DeliveryError, MailError, SettingsError
+from tasks.errors import DeliveryError, EngineError, MailError, SettingsError
 from tasks.settings import load_settings
 from tasks.steps import with_credentials, worth_retrying
 
@@ -134,3 +134,5 @@ def test_a_mail_that_was_tried_is_not_tried_again_by_the_task():
     lost = SimpleNamespace(result=lambda raise_on_failure: DeliveryError("bucket busy"))
     assert not worth_retrying(None, None, failed)
     assert worth_retrying(None, None, lost)
+    gone = SimpleNamespace(result=lambda raise_on_failure: EngineError("the scheduler is gone"))
+    assert worth_retrying(None, None, gone), "it may have been started again"

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.intake import update
 from tasks.intake.analyze import Analyzer
 from tasks.intake.check import Checker
-from tasks.intake.update import update_asset
+from tasks.intake.update import remove_assets, update_asset
 from tasks.records import CheckQuestion
 from tasks.session import open_catalog
 from tests.conftest import blobs
@@ -50,13 +51,33 @@ def test_an_upload_is_proven_while_its_bytes_are_at_hand(site):
     assert open_catalog(settings).count("proofs") == 0  # of what is not in the catalog, nothing
 
 
-def test_a_collection_has_no_bytes_to_prove_with(site):
+def test_a_collections_asset_is_proven_by_the_picture_that_was_kept_of_it(site, monkeypatch):
     settings, analysis = site
     with Analyzer(settings) as analyzer:
         (kept,) = analyzer.analyze([webp(0)])
-    update_asset(settings, kept, "id/1", source="gate://shop")
-    assert tier(settings, analysis, "gate://shop") == "near"
-    assert tier(settings, kept, "gate://shop") == "exact"  # equal bytes need no proof
+        (large,) = analyzer.analyze([jpeg(1)])
+        # What travelled as a document brings no file, and what has none of it is not proven.
+        update_asset(settings, replace(kept, original=None), "id/1", source="gate://shop")
+        assert tier(settings, analysis, "gate://shop") == "near"
+        assert tier(settings, kept, "gate://shop") == "exact"  # equal bytes need no proof
+        update_asset(settings, kept, "id/1", source="gate://shop")
+        assert tier(settings, analysis, "gate://shop") == "exact"
+        with monkeypatch.context() as patch:
+            patch.setattr(update, "_KEPT_AS_IT_IS", 100)
+            update_asset(settings, large, "id/2", source="gate://shop", analyzer=analyzer)
+        (anew,) = analyzer.analyze([webp(1)])
+    assert tier(settings, anew, "gate://shop") == "exact"
+    catalog = open_catalog(settings)
+    rows = catalog.read("renditions", ["content", "width", "height"])
+    assert rows.filter(content=large.picture.content).row(0)[1:] == (
+        large.picture.width,
+        large.picture.height,
+    )
+    update_asset(settings, analysis, "id/1", source="gate://shop")  # shows something else now
+    remove_assets(settings, "gate://shop", ["id/2"])
+    assert catalog.read("renditions", ["content"])["content"].to_list() == [
+        analysis.picture.content
+    ]
 
 
 def webp(seed: int) -> bytes:

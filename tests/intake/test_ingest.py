@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tasks.intake.analyze import Analyzer, analysis_json
 from tasks.intake.blocklist import block, list_blocked
 from tasks.intake.check import Checker
 from tasks.intake.ingest import Admission, admit, answer, decide, list_questions, read_admissions
+from tasks.intake.update import update_asset
 from tasks.merging.rules.ingest_policy import Admit, Ingest, IngestPolicy, IngestRule
 from tasks.records import Analysis, Finding, Tier
 from tasks.session import open_catalog, open_source
@@ -176,6 +178,18 @@ def test_another_shot_of_the_same_is_asked_about(uploads, time, fraction, decisi
     second = uploads.put("b", shot(time, fraction, 70), REJECT)
     assert second.decision == decision
     assert ("another shot" in second.reason) == (decision == "ask")
+
+
+@pytest.mark.parametrize("action", ["reject", "link", "overwrite"])
+def test_nobody_acts_on_a_near_match_whose_originals_were_not_compared(uploads, action) -> None:
+    rules, crop = policy({"tier": "near", "action": action}), blobs(1).crop((12, 9, 150, 112))
+    blind = replace(uploads.analysis(blobs(1)), original=None)  # came as a document, without a file
+    update_asset(uploads.settings, blind, "a", source=SHOP)
+    asked = uploads.put("b", crop, rules)
+    assert (asked.decision, asked.match.tier) == ("ask", "near")
+    assert "the file of 'a' cannot be read again: are they the same?" in asked.reason
+    update_asset(uploads.settings, uploads.analysis(blobs(1)), "a", source=SHOP)
+    assert uploads.put("c", crop, rules).decision == action
 
 
 def test_objects_are_never_overwritten(uploads, library) -> None:

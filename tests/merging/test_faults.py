@@ -238,7 +238,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     import botocore.endpoint
 
     import tasks.sources.bucket as bucket
-    import tasks.sources.s3 as s3
+    from tasks.sources import access
 
     made: list[Any] = []
 
@@ -253,10 +253,10 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         new.meta.events.register("before-send.s3", answer)
         return new
 
-    client_for, config = bucket.client_for, s3.Config
+    client_for, config = bucket.client_for, access.Config
     # As many attempts as ever, without the adaptive mode's waits.
     monkeypatch.setattr(
-        s3,
+        access,
         "Config",
         lambda **kw: config(**kw | {"retries": {"mode": "standard", "max_attempts": 6}}),
     )
