@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -236,9 +235,7 @@ def test_3000_copies_in_a_ring_cost_few_pairs():
         for n in range(count)
         for step in range(1, near + 1)
     }
-    started = time.perf_counter()
     found, rounds = settled(ranks_of(assets), pairs(*sorted(ring)), lambda left, right: 0.8)
-    assert time.perf_counter() - started < 10
     asked = found.height - len(ring)
     assert asked <= 5 * count, f"{asked} pairs in {rounds} rounds"
     groups = group_matches(assets, found)
@@ -327,9 +324,7 @@ def test_an_empty_library():
 
 def test_20000_equal_copies_are_one_group():
     assets = library(*((f"k{n:05}", "logo", 10) for n in range(20_000)), ("near", "x", 5))
-    started = time.perf_counter()
     groups = group_matches(assets, pairs(("logo", "x")))
-    assert time.perf_counter() - started < 2
     assert groups.height == 20_001
     assert groups["group_id"].n_unique() == 1
     assert groups.filter(pl.col("role") == Role.KEEPER.value)["asset_id"].to_list() == ["id-k00000"]

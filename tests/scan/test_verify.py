@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 
 import cv2
 import numpy as np
@@ -463,9 +462,7 @@ def test_pairs_of_very_many_copies_are_listed_against_the_first(stocked):
         schema_overrides={"score": pl.Float32},
     )
     members = assets.select("key", pl.lit("g").alias("group_id"))
-    started = time.perf_counter()
     pairs = list_pairs(assets, matches, members)
-    assert time.perf_counter() - started < 3
     assert pairs.height == count
     assert set(pairs["left"]) == {"k00000"}
     assert pairs.filter(pl.col("right") == "near")["tier"].to_list() == ["near"]

@@ -235,9 +235,7 @@ def test_mails_become_files_in_order_of_arrival(state: StackState) -> None:
 
 @pytest.mark.long
 def test_up_twice_changes_nothing(state: StackState) -> None:
-    begun = time.monotonic()
     assert up(state.dir) == state
-    assert time.monotonic() - begun < 10
 
 
 def test_a_busy_server_is_asked_again() -> None:
