@@ -81,7 +81,9 @@ class KnownAnswers:
         told = [self._told]
         for part in parts:
             refused = (pl.col("score") <= 0) & pl.col("evidence").is_null()
-            told.append(part.filter(~refused))
+            # By Arrow, which copies the few rows: polars' own would hold on to the texts of all.
+            few = part.filter(~refused).to_arrow(compat_level=pl.CompatLevel.oldest())
+            told.append(pl.DataFrame(pl.from_arrow(few)))
             self._new.append(_numbers(part.filter(refused)))
         self._told = pl.concat(told, rechunk=False)
 

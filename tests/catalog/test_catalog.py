@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -253,6 +254,24 @@ def test_tidy_leaves_tables_of_few_fragments_alone(
     monkeypatch.setattr("tasks.catalog.catalog._FRAGMENTS", 3)
     assert catalog.tidy() == ["assets"]
     assert assets(catalog) == [("0",), ("1",), ("2",), ("3",)]
+
+
+def test_a_rebuild_does_not_write_large_rows_again(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 200_000
+    for name in ("a", "b"):
+        row = {"content": name, "jpeg": os.urandom(size)}
+        with catalog.writing():
+            catalog.upsert("thumbnails", pa_table([row], schema.THUMBNAILS))
+    with catalog.writing():
+        assert "thumbnails" not in catalog.tidy(rebuild=True)
+    files = Path(catalog.uri, "thumbnails.lance", "data").iterdir()
+    assert sum(file.stat().st_size for file in files) < 1.2 * 2 * size
+    monkeypatch.setattr("tasks.catalog.catalog._FRAGMENTS", 1)
+    with catalog.writing():
+        assert "thumbnails" in catalog.tidy(rebuild=True), "where reads would suffer"
+    assert catalog.read("thumbnails", ["content"])["content"].to_list() == ["a", "b"]
 
 
 def test_vectors_have_a_table_of_their_own(catalog: Catalog) -> None:
