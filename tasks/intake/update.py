@@ -24,7 +24,7 @@ from tasks.intake.analyze import Analyzer
 from tasks.queries.objects import label_of, look_at, own_places, revision_of
 from tasks.queries.packets import write_packets
 from tasks.queries.readings import picture_row, record_space
-from tasks.queries.renditions import forget_renditions, write_rendition
+from tasks.queries.renditions import forget_renditions, read_renditions, write_rendition
 from tasks.records import Analysis, asset_id, now
 from tasks.session import default_source, open_catalog, open_source, pa_table
 from tasks.settings import Settings
@@ -98,7 +98,8 @@ def update_asset(
         )
         return enter_object(settings, found)
     listing = _handed_in(place, analysis, key, tags, metadata, name, settings)
-    rendition = _rendition(settings, analysis, analyzer)
+    kept = read_renditions(catalog, [analysis.picture.content])
+    rendition = None if kept else _rendition(settings, analysis, analyzer)
     with catalog.writing(settings.catalog.busy_seconds):
         before = catalog.read_keys("assets", ["asset_id", "content"], [listing["asset_id"]])
         if rendition is not None:
