@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from deployments.bench.drawing import Family
 from deployments.bench.families import FAMILIES
 from deployments.bench.later_families import LATER_FAMILIES
+from deployments.bench.noise import draw_noise
 from deployments.bench.pair_answers import Answer, answer_pair, read_known
 from tasks.dedup.features import Features, use_one_thread
 from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE
@@ -222,7 +223,7 @@ def _scanned(image: Image.Image, rng: random.Random) -> bytes:
         rng.uniform(0.5, 1.0), Image.Resampling.BICUBIC, expand=True, fillcolor="white"
     )
     soft = turned.filter(ImageFilter.GaussianBlur(1.0))
-    noise = Image.effect_noise(soft.size, 8).convert("RGB")
+    noise = draw_noise(soft.size, 8, rng)
     return _saved(Image.blend(soft, noise, 0.08), "JPEG", quality=75)
 
 

@@ -24,6 +24,7 @@ import polars as pl
 from PIL import Image, ImageDraw
 
 from deployments.bench.keeper_edits import KINDS, Kind
+from deployments.bench.noise import draw_noise
 from deployments.bench.plant import find_photos, read_photo
 from tasks.dedup.explain import explain_pair
 from tasks.dedup.features import Features, extract_features, use_one_thread
@@ -273,5 +274,5 @@ def draw_picture(rng: random.Random) -> Image.Image:
         box = (x, y, x + rng.uniform(0.03, 0.3) * width, y + rng.uniform(0.03, 0.3) * height)
         shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
         shape(box, fill=f"#{rng.randrange(1 << 24):06x}")
-    noise = Image.effect_noise((width, height), 24).convert("RGB")
+    noise = draw_noise((width, height), 24, rng)
     return Image.blend(image, noise, 0.12)

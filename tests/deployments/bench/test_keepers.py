@@ -72,3 +72,8 @@ def test_drawn_pictures_keep_their_originals():
     assert by_name["pixels decide"].asked == sum(kind.decided for kind in KINDS)
     assert by_name["groups"].asked == 2
     assert by_name["all pairs"].wrong <= 1
+
+
+def test_a_seed_draws_the_same_picture_again():
+    one, two, other = (keepers.draw_picture(random.Random(seed)).tobytes() for seed in (1, 1, 2))
+    assert one == two != other
