@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.metadata import version
 
 from tasks.engine.shards import Engine
 from tasks.errors import EngineError, SettingsError
@@ -18,13 +17,8 @@ log = logging.getLogger(__name__)
 _CONNECT_SECONDS = 20
 
 
-def release() -> str:
-    """The installed release, asked of each worker."""
-    return version("dam-dedup")
-
-
 @contextlib.contextmanager
-def dask_engine(settings: EngineSettings, facts: Callable[[], str] = release) -> Iterator[Engine]:
+def dask_engine(settings: EngineSettings, facts: Callable[[], str]) -> Iterator[Engine]:
     """The engine of a scheduler, as long as the block lasts.
 
     Args:

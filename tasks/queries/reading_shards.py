@@ -43,11 +43,14 @@ _IMAGES = 32
 #: Files fetched at once while one decoder works.
 _FETCHED = 4
 _WANTED = ["key", "asset_id", "etag", "size", "revision"]
+_ASSET = ("key", "asset_id", "revision")
 _TEXTS = ("sha256", "content", "mode", "format")
 _NUMBERS = ("width", "height", "quality")
+#: What travels of a picture as it is.
+_TOLD = (*_TEXTS, *_NUMBERS, "phash", "packet", "thumbnail", "features")
 _READINGS = pa.schema(
     [
-        *(pa.field(name, pa.string()) for name in ("key", "asset_id", "revision")),
+        *(pa.field(name, pa.string()) for name in _ASSET),
         *(pa.field(name, pa.string()) for name in ("failed", "message", *_TEXTS, "packet")),
         *(pa.field(name, pa.int32()) for name in _NUMBERS),
         pa.field("phash", pa.uint64()),
@@ -161,17 +164,13 @@ def _embed(embedder: Embedder, pictures: dict[str, Picture]) -> dict[str, Vector
 
 
 def _row(reading: Reading, vectors: dict[str, Vector]) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        name: getattr(reading, name)
-        for name in ("key", "asset_id", "revision", "failed", "message")
-    }
+    row: dict[str, Any] = {name: getattr(reading, name) for name in (*_ASSET, "failed", "message")}
     picture = reading.picture
     if picture is None:
         return row
-    told = (*_TEXTS, *_NUMBERS, "phash", "packet", "thumbnail", "features")
     return (
         row
-        | {name: getattr(picture, name) for name in told}
+        | {name: getattr(picture, name) for name in _TOLD}
         | {
             "flags": list(picture.flags),
             "exif": json.dumps(picture.exif),
@@ -183,15 +182,13 @@ def _row(reading: Reading, vectors: dict[str, Vector]) -> dict[str, Any]:
 
 def _readings_of(table: pa.Table) -> Iterator[tuple[Reading, Vector | None]]:
     for row in table.to_pylist():
-        names = ("key", "asset_id", "revision")
-        asset = {name: row[name] for name in names}
+        asset = {name: row[name] for name in _ASSET}
         reading = Reading(**asset, picture=None, failed=row["failed"], message=row["message"])
         if row["content"] is None:
             yield reading, None
             continue
-        told = (*_TEXTS, *_NUMBERS, "phash", "packet", "thumbnail", "features")
         picture = Picture(
-            **{name: row[name] for name in told},
+            **{name: row[name] for name in _TOLD},
             pixels=NO_PIXELS,
             flags=tuple(row["flags"]),
             exif=json.loads(row["exif"]),
