@@ -32,9 +32,8 @@ from tasks.merging.rules.decisions import Decisions, PairVerdict, parse_decision
 from tasks.merging.rules.plan_note import PlanNote, note_plan
 from tasks.merging.rules.plans import Plan, PlannedGroup
 from tasks.queries.verdicts import Verdict, record_verdicts, withdraw_verdicts
-from tasks.records import asset_id
 from tasks.reporting.summarize import approved_by_policy, last_scan, summarize_scan
-from tasks.session import open_catalog, open_source
+from tasks.session import locate, open_catalog
 from tasks.settings import Settings
 from tasks.summary import Summary
 
@@ -152,21 +151,20 @@ class ReportRoutes:
 
         Such a group has no decision; ``decide_each`` has taken back those of the others.
         """
-        source = open_source(plan.source, self._settings).id if names else ""
+        source, _ = locate(plan.source, self._settings)
         for group in plan.groups:
             if group.group_id in names and _may(claim, plan, group):
-                assets = [asset_id(source, key) for key in (group.keeper, *group.duplicates)]
-                who = claim.reviewer
+                who, assets = claim.reviewer, group.assets(source)
                 withdraw_verdicts(self._settings, assets, said_by=who, by=who, channel="page")
 
     def _homes(self, plan: Plan, claim: Claim, verdicts: tuple[PairVerdict, ...]) -> list[str]:
         """The group of each pair, which must be one that the reviewer may decide on."""
-        source = open_source(plan.source, self._settings).id
+        source, _ = locate(plan.source, self._settings)
         home = {
-            asset_id(source, key): group.group_id
+            asset: group.group_id
             for group in plan.groups
             if _may(claim, plan, group)
-            for key in (group.keeper, *group.duplicates)
+            for asset in group.assets(source)
         }
         found = [home.get(one.left, "") for one in verdicts]
         for one, where in zip(verdicts, found, strict=True):

@@ -9,7 +9,6 @@ from tasks.catalog.catalog import Catalog
 from tasks.merging.rules.plans import Plan, PlannedGroup
 from tasks.merging.rules.proofs import MERGING, why_unproven
 from tasks.queries.pair_proofs import read_pair_proofs
-from tasks.records import asset_id
 from tasks.session import locate
 from tasks.settings import Settings
 
@@ -22,7 +21,7 @@ def why_not_compared(catalog: Catalog, settings: Settings, plan: Plan, group: Pl
     if group.action not in MERGING:
         return ""
     source, _ = locate(plan.source, settings)
-    names = [asset_id(source, key) for key in (group.keeper, *group.duplicates)]
+    names = group.assets(source)
     assets = catalog.read_keys("assets", ["asset_id", "content", "key"], names).drop_nulls()
     proofs = read_pair_proofs(catalog, source, assets.select("asset_id", "content"))
     return why_unproven(assets.select("content", "key").sort("key").rows(), proofs)

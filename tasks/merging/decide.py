@@ -28,8 +28,7 @@ from tasks.merging.rules.caps import over_caps
 from tasks.merging.rules.decisions import GroupDecision
 from tasks.merging.rules.plans import Plan, PlannedGroup
 from tasks.queries.verdicts import withdraw_verdicts
-from tasks.records import asset_id
-from tasks.session import open_catalog, open_source
+from tasks.session import locate, open_catalog
 from tasks.settings import Settings
 
 ApproveOrReject = Literal["approve", "reject"]
@@ -177,21 +176,17 @@ def withdraw(
             outcome.append(Decided(group.group_id, group.keeper, "", name, "", True))
     said = events.filter(event=DECIDED).group_by("group_id").agg(pl.max("sequence"))
     since = dict(said.iter_rows())
+    source, _ = locate(plan.source, settings)
     for group, row in taken:
         withdraw_verdicts(
             settings,
-            _assets_of(settings, plan, group),
+            group.assets(source),
             said_by=row["by"],
             by=name,
             channel=row["channel"],
             after=since.get(group.group_id, 0),
         )
     return outcome
-
-
-def _assets_of(settings: Settings, plan: Plan, group: PlannedGroup) -> list[str]:
-    source = open_source(plan.source, settings).id
-    return [asset_id(source, key) for key in (group.keeper, *group.duplicates)]
 
 
 def _checked_name(by: str) -> str:

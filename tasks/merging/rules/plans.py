@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tasks.merging.rules.plan_forms import present_form
-from tasks.records import ObjectState, Tier
+from tasks.records import ObjectState, Tier, asset_id
 
 #: The form in which plans are written. Raised when a field of a plan gets another name, type or
 #: meaning; :mod:`tasks.merging.rules.plan_forms` then says how the form before is read.
@@ -205,6 +205,10 @@ class PlannedGroup:
     automatic: bool
     operations: tuple[Operation, ...]
     states: tuple[ObjectState, ...]
+
+    def assets(self, source: str) -> list[str]:
+        """Ids of its assets in a source (the source's id), the keeper's first."""
+        return [asset_id(source, key) for key in (self.keeper, *self.duplicates)]
 
 
 @dataclass(frozen=True, slots=True)
