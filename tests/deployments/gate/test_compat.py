@@ -19,8 +19,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from deployments.gate.app import create_app
+from tasks.session import open_catalog
 from tasks.settings import Settings, load_settings
-from tests.conftest import Library, undisturbed
+from tests.conftest import Library, first_of, undisturbed
 
 
 def file_of(image: Image.Image, kind: str = "JPEG") -> bytes:
@@ -203,6 +204,28 @@ def test_the_scanner_finds_planted_duplicates(server, planted):
     assert (scanner.count(), scanner.ids()) == (0, [])
     other = DupeScanner(server, "other")
     assert other.count() == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    first_of(("?softCommit=true", None), ("", {"commit": {}}), ("?commit=false", None)),
+)
+def test_a_commit_tidies_what_single_updates_scattered(library, tmp_path, monkeypatch, said):
+    monkeypatch.setattr("tasks.catalog.catalog._FRAGMENTS", 2)
+    query, body = said
+    settings = settings_of(library)
+    with serving(settings) as address:
+        scanner = DupeScanner(address, "incoming")
+        for seed in range(3):
+            path = tmp_path / f"img-{seed}.jpg"
+            path.write_bytes(file_of(picture_of(seed)))
+            scanner.index(path)
+        scanner.http.post(f"{scanner.core}/update{query}", json=body).raise_for_status()
+    catalog = open_catalog(settings)
+    stats = catalog.table("assets").stats()["fragment_stats"]
+    assert stats["num_fragments"] == (3 if "false" in query else 1)
+    assert catalog.count("assets") == 3
+    assert catalog.version("spaces") <= 2, "the space is known, and not written each time"
 
 
 @pytest.mark.long
