@@ -233,6 +233,56 @@ def gate(
         show_gate(report)
 
 
+@bench_app.command("client", cls=Command)
+def client(
+    images: Annotated[
+        Path, typer.Option(help="Folder of JPEG photographs, with subfolders; it is only read.")
+    ],
+    pictures: Annotated[int, typer.Option(help="How many of them.", min=2)] = 500,
+    seed: Annotated[int, typer.Option(help="Draws which.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure the gate with the calls of the reference's public client.
+
+    Pictures are entered one by one; then each one's duplicates are asked for, twice. The first
+    time pairs are verified, the second time they are known.
+
+        dam-dedup bench client --images ~/Pictures --pictures 730
+    """
+    import random
+    import tempfile
+
+    from rich.table import Table
+
+    from deployments.bench.client import run_client
+    from deployments.cli.options import read_settings
+    from tasks.errors import SettingsError
+
+    found = {path.stem: path for path in sorted(images.rglob("*.jpg"))}
+    if len(found) < pictures:
+        raise SettingsError(
+            f"{images} has {len(found)} JPEG files of different names: ask for less"
+        )
+    names = random.Random(seed).sample(sorted(found), pictures)  # noqa: S311 - keeps no secret
+    with tempfile.TemporaryDirectory(prefix="dam-dedup-bench-") as place:
+        drawn = [found[name] for name in names]
+        report = run_client(read_settings(None), drawn, Path(place), _teller())
+    if as_json:
+        typer.echo(json.dumps(report.as_dict()))
+        return
+    table = Table(title=f"The reference's client, {pictures:,} pictures, {report.cores} cores")
+    for column in ("round", "a second", "CPU ms each: gate", "client"):
+        table.add_column(column, justify="left" if column == "round" else "right")
+    for one in report.rounds:
+        each = [f"{1000 * used / one.pictures:.1f}" for used in (one.server, one.client)]
+        table.add_row(one.name, f"{one.pictures / one.seconds:.1f}", *each)
+    _console().print(table)
+    typer.echo(
+        f"{report.found} matched another; the gate holds {report.memory / 2**20:.0f} MiB; "
+        f"load {report.load:.1f}"
+    )
+
+
 def show_gate(report: GateReport) -> None:
     """The figures, for people."""
     from rich.table import Table
