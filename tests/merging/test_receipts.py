@@ -24,16 +24,15 @@ from flows.receipts import mail_merge, mail_purge, mail_undo
 from reports.highlights import since_words
 from reports.mail import scan_mail
 from tasks.errors import MailError
-from tasks.merging import quarantine
 from tasks.merging.approvals import sign_link, sign_undo_link
 from tasks.merging.journal import read_events
 from tasks.merging.merge import GroupOutcome, MergeOutcome
-from tasks.merging.quarantine import empty_quarantine
-from tasks.records import now
+from tasks.merging.quarantine import empty_quarantine, list_quarantine
 from tasks.reporting.receipts import MERGE, read_done, read_receipt
 from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog
 from tasks.summary import MergedSince
+from tests.merging.conftest import later
 
 BODY = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(900)
 CHROMIUM = Path("/usr/bin/chromium")
@@ -98,7 +97,7 @@ def test_a_merge_is_told_undone_at_its_link_and_told_again(two, sent, versioned)
     text = text_of(receipt)
     assert "By: schedule" in text
     assert "Approved by: ben@example.org" in text
-    until = min(entry.until for entry in quarantine.list_quarantine(site.settings))
+    until = min(entry.until for entry in list_quarantine(site.settings))
     assert f"In quarantine: 2.8 kB, until {until:%Y-%m-%d %H:%M} UTC" in text
     if versioned:
         assert "Kept as old versions: 2.8 kB: not freed" in text
@@ -210,7 +209,7 @@ def test_an_emptied_quarantine_is_told_as_freed_where_no_version_is_kept(
     mail_merge(site.settings, site.merge(plan), by="anna")
     assert mail_purge(site.settings, empty_quarantine(site.settings, by="ben"), by="ben") == ""
     assert len(sent) == 1, "nothing was due"
-    monkeypatch.setattr(quarantine, "now", lambda: now() + timedelta(days=99))
+    later(monkeypatch, timedelta(days=99))
     mail_purge(site.settings, empty_quarantine(site.settings, by="ben"), by="ben")
     text = text_of(sent[-1])
     assert "Quarantine emptied: 3 files (2.8 kB) of 2 groups removed for good" in text
