@@ -200,9 +200,8 @@ def _look(
 
 def _made(jobs: Sequence[_Job]) -> Iterator[list[tuple[str, npt.NDArray[np.uint8]]]]:
     """What each job makes, in order; by processes that are begun anew, not forked."""
-    context = get_context("spawn")
     cores = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(cores, mp_context=context) as pool:
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
         for start in range(0, len(jobs), 16 * cores):
             yield from pool.map(_make, jobs[start : start + 16 * cores])
 

@@ -40,7 +40,7 @@ from tasks.embedding.tiff import (
 )
 from tasks.embedding.xmp import parse_xmp
 from tasks.errors import ImageError
-from tasks.heap import keep_freed_memory
+from tasks.process.heap import keep_freed_memory
 from tasks.records import THUMBNAIL_SIDE, Picture, as_text
 from tasks.settings import LimitSettings
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.dedup.features import use_one_thread
 from tasks.dedup.verify import SIMILAR_SCORE, try_to_verify
-from tasks.heap import keep_freed_memory
+from tasks.process.heap import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
