@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tasks import heap
+from tasks.process import heap
 
 #: Makes and frees what a first look does, again and again, and counts the pages it was handed.
 _WORK = """
