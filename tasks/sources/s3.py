@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from email.header import decode_header, make_header
@@ -151,8 +152,21 @@ class S3Source:
         self.prefix = uri.removeprefix(f"s3://{self.bucket}").removeprefix("/")
         self.id = f"s3://{self.bucket}"
         self.workers = settings.connections
-        self._client = client or client_for(settings)
         self._tags_denied = False
+        self._settings = settings
+        self._made = client
+        self._making = threading.Lock()
+
+    @property
+    def _client(self) -> S3Client:
+        """What reaches the bucket, made by the first request: most who open a source ask its id.
+
+        To make a client takes 10 ms, and was 40 % of what planning and merging a few files took.
+        """
+        with self._making:
+            if self._made is None:
+                self._made = client_for(self._settings)
+            return self._made
 
     def list_pages(self) -> Iterator[list[Listing]]:
         """All objects below the prefix, a page of at most 1,000 at a time, in any order."""

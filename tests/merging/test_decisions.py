@@ -329,6 +329,7 @@ def test_an_approval_can_be_taken_back_until_its_group_is_carried_out(site: Any)
     assert said["what"].to_list()[0] == "approve"
 
 
+@pytest.mark.long
 def test_a_rejection_is_taken_back_when_it_is_named(site: Any) -> None:
     plan = site.plan(policy=policy())
     one = named(plan, 0)

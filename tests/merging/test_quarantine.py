@@ -147,6 +147,7 @@ def test_undo_after_emptying(site: Any, monkeypatch: pytest.MonkeyPatch) -> None
     assert now_there["k/0.png"] == keeper, "what only the lost ones knew stays with the keeper"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["gone", "replaced"])
 def test_without_the_keeper_the_copy_is_kept(
     site: Any, monkeypatch: pytest.MonkeyPatch, how: str
@@ -193,6 +194,7 @@ def test_a_removal_that_failed_is_tried_again(site: Any, monkeypatch: pytest.Mon
     assert aside(site) == set()
 
 
+@pytest.mark.long
 def test_a_damaged_plan_hides_no_other(site: Any) -> None:
     catalog = open_catalog(site.settings)
     row = catalog.table("plans").to_arrow().to_pylist()[0]

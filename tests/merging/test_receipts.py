@@ -138,6 +138,7 @@ def test_a_merge_is_told_undone_at_its_link_and_told_again(two, sent, versioned)
     assert len(sent) == 3, "nothing was done, so nothing is told"
 
 
+@pytest.mark.long
 def test_a_link_undoes_its_own_groups_alone_and_decides_nothing(two, sent):
     site, plan = two
     mail_merge(site.settings, site.merge(plan), by="anna")
@@ -167,6 +168,7 @@ def test_a_link_undoes_its_own_groups_alone_and_decides_nothing(two, sent):
     assert set(site.keys()) == back | {second.keeper}
 
 
+@pytest.mark.long
 def test_what_was_refused_is_told_with_its_reason(two, sent):
     site, plan = two
     site.put("c/5.png", BODY + b"changed since")
@@ -199,6 +201,7 @@ def test_a_schedule_tells_no_failure_every_ten_minutes(site, sent):
     assert len(sent) == 2
 
 
+@pytest.mark.long
 def test_an_emptied_quarantine_is_told_as_freed_where_no_version_is_kept(
     two, sent, versioned, monkeypatch
 ):
@@ -251,6 +254,7 @@ def test_a_mail_that_fails_is_told_and_fails_nothing(two, monkeypatch):
     assert "the receipt could not be mailed" in ran.stderr
 
 
+@pytest.mark.long
 def test_without_a_gate_all_owners_get_one_mail_with_the_command(two, sent):
     site, plan = two
     site.settings = site.settings.model_copy(
