@@ -42,6 +42,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (rf"differs in a filled area at the {_PLACE}", "seen.area"),
     (rf"something added or covered at the {_PLACE}: {_SHARE} of the area", "seen.covered"),
     (rf"something small differs at the {_PLACE}", "seen.small"),
+    (rf"differs in lettering at full size at the {_PLACE}", "seen.reads"),
     (rf"differs at full size at the {_PLACE}", "seen.full"),
     (r"sharp in other parts of the picture", "seen.uneven"),
     (rf"a pattern, such as a watermark, over all of it: {_SHARE} of the area", "seen.veil"),

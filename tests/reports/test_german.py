@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reports.mail import scan_mail
 from reports.page import report_page
@@ -174,8 +175,22 @@ def test_the_form_and_its_question(scan):
         assert english(seen) == set()
 
 
-@settings(max_examples=60, deadline=None)
-@given(evidence=evidences, left=sides, right=sides)
+#: With what only some rules say of a pair.
+all_evidence = st.builds(
+    replace,
+    evidences,
+    covered=st.sampled_from([0.0, 0.5]),
+    differs=st.sampled_from(["", "ink", "left", "right", "tone"]),
+    proof=st.sampled_from(["", "same", "differs", "reads", "unknown"]),
+    uneven=st.sampled_from([0.0, 1000.0]),
+    veil=st.sampled_from([0.0, 0.3]),
+    see_through=st.sampled_from([0.0, 0.5]),
+    besides=st.booleans(),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(evidence=all_evidence, left=sides, right=sides)
 def test_all_evidence(evidence, left, right):
     said = explain_pair(evidence, left, right)
     with speaking("de"):
