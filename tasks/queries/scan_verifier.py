@@ -19,6 +19,7 @@ from tasks.dedup.first_look import are_strangers
 from tasks.dedup.locality import in_company
 from tasks.dedup.verify import rule_id
 from tasks.engine.shards import Engine
+from tasks.process.heap import keep_freed_memory
 from tasks.progress import Progress
 from tasks.queries.first_looks import look_at_pairs
 from tasks.queries.pair_answers import KnownAnswers, name_pairs
@@ -110,7 +111,11 @@ class ScanVerifier:
     def _by_engine(
         self, pairs: pl.DataFrame, engine: Engine
     ) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
-        tasks = (task for chunk in pairs.iter_slices(_CHUNK) for task in self._tasks(chunk))
+        tasks = (
+            task
+            for chunk in pairs.iter_slices(_CHUNK)
+            for task in _tasks(chunk, self._thumbnails(chunk), {})
+        )
         done, answers = 0, list[Answer]()
         for task, table in engine.run(verify_shard, tasks):
             answers += read_verified(table, len(task.pairs))
@@ -122,18 +127,14 @@ class ScanVerifier:
     def _by_processes(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
         with VerifyProcesses(self._workers, self._held) as processes:
             for chunk in pairs.iter_slices(_CHUNK):
-                answers = [one for found in processes.verify(self._tasks(chunk)) for one in found]
+                jpegs = self._thumbnails(chunk)
+                tasks = _tasks(chunk, jpegs, processes.describe(jpegs))
+                answers = [one for found in processes.verify(tasks) for one in found]
                 yield chunk, _rows(chunk, answers)
-
-    def _tasks(self, chunk: pl.DataFrame) -> Iterator[Task]:
-        jpegs = self._thumbnails(chunk)
-        for part in chunk.iter_slices(_TASK):
-            pairs = part.rows()
-            names = {name for pair in pairs for name in pair if name in jpegs}
-            yield Task(pairs, {name: jpegs[name] for name in names})
 
     def _by_threads(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
         use_one_thread()
+        keep_freed_memory()
         cache = FeatureCache(self._held)
         # Each pair is verified by one thread. If the matrix products inside were spread over the
         # cores as well, the threads would get in each other's way, at twice the cost.
@@ -150,6 +151,18 @@ class ScanVerifier:
     def _thumbnails(self, pairs: pl.DataFrame) -> dict[str, bytes]:
         names = {*pairs["left"], *pairs["right"]}
         return dict(self._catalog.read_keys("thumbnails", ["content", "jpeg"], names).iter_rows())
+
+
+def _tasks(chunk: pl.DataFrame, jpegs: dict[str, bytes], local: dict[str, bytes]) -> Iterator[Task]:
+    """Pairs (left, right) in parts, each with the thumbnails and local features it needs."""
+    for part in chunk.iter_slices(_TASK):
+        pairs = part.rows()
+        names = {name for pair in pairs for name in pair}
+        yield Task(
+            pairs,
+            {name: jpegs[name] for name in names if name in jpegs},
+            {name: local[name] for name in names if name in local},
+        )
 
 
 def _rows(pairs: pl.DataFrame, found: Sequence[Answer]) -> pa.Table:
