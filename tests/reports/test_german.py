@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from reports.mail import scan_mail
 from reports.page import report_page
-from reports.review import Review, confirm_page, review_page
+from reports.review import Review, confirm_page, message_page, review_page
 from reports.translated import QUESTIONS, translated, translated_question
 from reports.words import reason_words, speaking, texts
 from tasks.dedup.explain import explain_pair
@@ -212,6 +212,14 @@ def test_reasons_and_questions():
             assert english(told.replace("k.jpg", "")) == set(), told
         assert translated_question("anything else?") == "anything else?"
         assert reason_words("format_heic") == "HEIC, ein Format, das nicht gelesen wird"
+
+
+def test_a_link_that_does_not_work():
+    ended = "This link ended on 2026-11-22 at 12:00 UTC. Nothing was decided with it now; ask."
+    page = message_page(403, ended, "de").decode()
+    assert "Dieser Link funktioniert nicht" in page
+    assert "Dieser Link galt bis 2026-11-22, 12:00 UTC." in page
+    assert "That cannot be done" in message_page(418, "anything else").decode()
 
 
 @pytest.mark.browser
