@@ -84,6 +84,10 @@ class SearchNote:
     neighbours: int = 0
 
 
+#: Storage classes of S3 whose objects cannot be read before somebody restores them.
+ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """One object as a listing shows it.
@@ -132,6 +136,9 @@ class ObjectState:
         metadata: user metadata as the store hands it out, undecoded.
         headers: what else a copy must keep: ContentType, CacheControl, StorageClass ...
         held: why it may not be removed (``legal hold``, ``retained until 2030-01-01``), or nothing.
+        expires: the day (``2030-01-01``) on which a lifecycle rule of the bucket removes it, as far
+            as the store tells; it says nothing of whether two states are equal, for the rule is not
+            the object's.
     """
 
     key: str
@@ -142,6 +149,7 @@ class ObjectState:
     metadata: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     held: str = ""
+    expires: str = field(default="", compare=False)
 
     @property
     def exists(self) -> bool:

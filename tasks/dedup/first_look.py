@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.dedup.features import reflected_cells, use_one_thread
-from tasks.heap import keep_freed_memory
+from tasks.process.heap import keep_freed_memory
 from tasks.records import THUMBNAIL_SIDE, digest
 
 log = logging.getLogger(__name__)

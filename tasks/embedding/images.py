@@ -40,7 +40,7 @@ from tasks.embedding.tiff import (
 )
 from tasks.embedding.xmp import parse_xmp
 from tasks.errors import ImageError
-from tasks.heap import keep_freed_memory
+from tasks.process.heap import keep_freed_memory
 from tasks.records import THUMBNAIL_SIDE, Picture, as_text
 from tasks.settings import LimitSettings
 
@@ -542,7 +542,7 @@ class Reduced:
         sides = zip(box[2:], self.whole.size, size, strict=True)
         if any(have < full and have < _GAP * wanted for have, full, wanted in sides):
             # A model that looks at more pixels than a thumbnail has, or a narrow strip.
-            image, box = self.whole, (0.0, 0.0, *map(float, self.whole.size))
+            image, box = self.whole, (0.0, 0.0, float(self.whole.width), float(self.whole.height))
         if mode:
             image = image.convert(mode)
         return image.resize(size, by, box, reducing_gap=3.0)

@@ -33,7 +33,7 @@ from tasks.dedup.first_look import (
 )
 from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, try_to_verify
 from tasks.errors import AnalysisError, CatalogBusyError
-from tasks.heap import keep_freed_memory
+from tasks.process.heap import keep_freed_memory
 from tasks.queries.blas_threads import OneBlasThread
 from tasks.queries.first_looks import read_records
 from tasks.queries.pair_answers import name_pairs

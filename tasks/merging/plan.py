@@ -36,6 +36,7 @@ from tasks.merging.rules.blocks import exif_as_xmp, left_behind, what_it_holds
 from tasks.merging.rules.bursts import time_taken
 from tasks.merging.rules.caps import refuse_above_caps
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
+from tasks.merging.rules.lifecycle import ask_about_expiry
 from tasks.merging.rules.metadata import list_rules, merge_metadata
 from tasks.merging.rules.plan_note import PlanNote, note_plan
 from tasks.merging.rules.plans import (
@@ -57,7 +58,7 @@ from tasks.queries.packets import read_packets
 from tasks.queries.pair_proofs import read_pair_proofs
 from tasks.queries.reviewers import share_groups
 from tasks.queries.scope_assets import read_assets
-from tasks.records import ObjectState, Scan, Space, Tier, now
+from tasks.records import ARCHIVES, ObjectState, Scan, Space, Tier, now
 from tasks.session import open_catalog, open_source, open_store, scope_sql
 from tasks.sources.store import Store
 
@@ -80,6 +81,7 @@ _FACTS = [
     "format",
     "quality",
     "last_modified",
+    "storage_class",
     "flags",
     "etag",
     "tags",
@@ -430,6 +432,7 @@ def _member(row: dict[str, Any], packet: str | None) -> Member:
         packet=packet or "",
         lists=said.lists,
         taken=time_taken(exif),
+        archived=row["storage_class"] in ARCHIVES,
     )
 
 
@@ -515,6 +518,9 @@ def _with_operations(
         refused = refused or why_unproven([(m.content, m.key) for m in everyone], site.proofs)
     if rule.action in _LEAVING:
         questions = (*questions, *left_behind(keeper, duplicates), *asked)
+        if acting:
+            leaving = [states[member.key] for member in duplicates]
+            questions = (*questions, *ask_about_expiry(states[keeper.key], leaving))
     operations: tuple[Any, ...] = ()
     if not refused and acting:
         try:

@@ -22,7 +22,7 @@ from tasks.dedup.first_look import (
     unpack,
     votes_for,
 )
-from tasks.heap import keep_freed_memory
+from tasks.process.heap import keep_freed_memory
 
 #: Pictures whose compact features are held at once, on either side of a block of pairs: 255 MB.
 _BLOCK = 16_384

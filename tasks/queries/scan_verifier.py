@@ -19,7 +19,7 @@ from tasks.dedup.first_look import are_strangers
 from tasks.dedup.locality import in_company
 from tasks.dedup.verify import rule_id
 from tasks.engine.shards import Engine
-from tasks.heap import keep_freed_memory
+from tasks.process.heap import keep_freed_memory
 from tasks.progress import Progress
 from tasks.queries.first_looks import look_at_pairs
 from tasks.queries.pair_answers import KnownAnswers, name_pairs

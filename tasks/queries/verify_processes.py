@@ -28,7 +28,7 @@ from cachetools import LRUCache
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.dedup.features import pack_local, use_one_thread
 from tasks.dedup.verify import SIMILAR_SCORE, try_to_verify
-from tasks.heap import keep_freed_memory
+from tasks.process.heap import keep_freed_memory
 
 log = logging.getLogger(__name__)
 

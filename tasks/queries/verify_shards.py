@@ -7,7 +7,7 @@ import pyarrow as pa
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.dedup.features import use_one_thread
 from tasks.engine.kept import Kept
-from tasks.heap import keep_freed_memory
+from tasks.process.heap import keep_freed_memory
 from tasks.queries.blas_threads import OneBlasThread
 from tasks.queries.verify_processes import Answer, Task, answer_pair
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from tasks.dedup.differences import is_page
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.explain import explain_pair
 from tasks.dedup.features import Features
@@ -71,6 +72,43 @@ def test_another_number_on_a_page_is_another_document(known: Known, other, quali
     assert reads_differently(answer.evidence)
     assert answer.evidence.differs_at == pytest.approx((0.76, 0.3), abs=0.12)
     assert "differs in lettering at the upper right" in words(answer.evidence)
+
+
+def test_light_letters_beside_dark_ones_make_a_page_too():
+    """A page has more than one ground, and ink that is darker than one and lighter than another."""
+    page = Image.new("L", (384, 240), 246)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(11)
+    draw.rectangle((0, 0, 384, 120), fill=50)
+    for row in range(12):
+        text = "the early train from the north is late today"[row:] + f" {row * 37}"
+        ink = (245, 225, 205, 185, 165, 145, 40, 65, 90, 115, 140, 165)[row]
+        draw.text((20, 8 + 19 * row), text, ink, font)
+    assert is_page(np.asarray(page, np.float32), np.ones((240, 384), np.bool_))
+
+
+def parcel() -> Image.Image:
+    """A label most of whose ink are the bars of a code, along which every place looks alike."""
+    label = Image.new("RGB", (800, 1000), "white")
+    draw, x = ImageDraw.Draw(label), 110
+    draw.rectangle((50, 50, 750, 950), outline="black", width=5)
+    draw.text((90, 90), "Odile Brand", "black", ImageFont.load_default(46))
+    draw.text((90, 160), "14 Chapel row", "black", ImageFont.load_default(40))
+    draw.line((50, 300, 750, 300), fill="black", width=5)
+    for wide in np.random.default_rng(0).choice([4, 8, 12], (60, 2)):
+        if x < 680:
+            draw.rectangle((x, 330, x + int(wide[0]) - 1, 860), fill="black")
+        x += int(wide.sum())
+    draw.text((250, 880), "731 442 907", "black", ImageFont.load_default(40))
+    return label
+
+
+def test_a_bar_code_off_a_scanner_is_a_copy(known: Known):
+    """Flow along the bars is chance, and no parallax."""
+    whole = parcel()
+    turned = whole.rotate(0.9, Image.Resampling.BICUBIC, expand=True, fillcolor="white")
+    answer = verify_pair(known(whole), known(turned))
+    assert answer.score >= NEAR_SCORE
+    assert answer.evidence.parallax < 0.5
 
 
 def test_another_level_of_a_gauge_is_another_picture(known: Known):
@@ -140,6 +178,20 @@ def lamp(colour: tuple[int, int, int]) -> Image.Image:
 def test_another_colour_on_a_ground_that_stayed_is_a_variant(known: Known, one, other):
     answer = verify_pair(known(lamp(one)), known(lamp(other)))
     assert answer.score < NEAR_SCORE
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [((96, 22, 40), (60, 60, 64)), ((30, 30, 32), (100, 100, 104))],
+    ids=["wine and grey", "black and grey"],
+)
+def test_another_colour_is_a_variant_when_a_scanner_darkened_the_paper(known: Known, one, other):
+    """A ground that moved a little explains another colour no more than one that stayed."""
+    veil = Image.new("RGB", (700, 700), (128, 128, 128))
+    scanned = Image.blend(lamp(other), veil, 0.09)
+    assert verify_pair(known(lamp(one)), known(scanned)).score < NEAR_SCORE
+    copy = Image.blend(lamp(one), veil, 0.09)
+    assert verify_pair(known(lamp(one)), known(copy)).score >= NEAR_SCORE
 
 
 def test_a_darker_exposure_of_ground_and_thing_is_a_copy(known: Known):

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from tasks import heap
+from tasks.process import heap
 
 #: Makes and frees what a first look does, again and again, and counts the pages it was handed.
 _WORK = """
 import resource, numpy as np
-from tasks.heap import keep_freed_memory
+from tasks.process.heap import keep_freed_memory
 kept = {keep} and keep_freed_memory()
 def work():
     for _ in range(50):
