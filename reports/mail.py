@@ -160,7 +160,7 @@ def _values(
         "totals": totals(summary),
         "receipts": receipts,
         "report": report,
-        "report_until": words.link_end(report) if report else "",
+        "report_until": words.link_end(report, "mail.report") if report else "",
         "plan": summary.plan,
         "later": later,
         "first": words.soon(first, summary.finished) if first else "",

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.order import render
 from reports.mail import scan_mail
 from reports.page import report_page
 from reports.review import Review, confirm_page, message_page, review_page
@@ -140,6 +141,14 @@ def test_the_report_without_its_script(scan):
     assert '<html lang="de">' in html
     seen = re.sub(r"\S+\.(?:jpg|json|csv)\b|name=\S+", " ", Visible(html).text)
     assert english(re.sub(r"\b(?:read|seen|s3\S*)\b", " ", seen)) == set()
+
+
+def test_data_files_keep_their_terms(scan):
+    english_files = {one.name: one.body for one in render(scan)}
+    german = {one.name: one.body for one in render(scan, "de")}
+    assert german.keys() == english_files.keys()
+    differ = {name for name in german if german[name] != english_files[name]}
+    assert {name for name in differ if not name.endswith(".parquet")} == {"report.html"}
 
 
 def test_a_language_is_a_pages_own(scan):

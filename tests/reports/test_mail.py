@@ -71,7 +71,10 @@ def test_the_link_is_in_both_bodies(make_summary):
     )
     lines = body(ends, "plain").splitlines()
     at = lines.index("Full report: https://example.com/r?a=1&b=2")
-    assert lines[at + 1 : at + 3] == ["The link works until 2026-12-04 00:00 UTC.", ""]
+    assert lines[at + 1 : at + 3] == [
+        "The link to the report works until 2026-12-04 00:00 UTC.",
+        "",
+    ]
     without = sent(make_summary(["a", "b"]), [Receipt("report.html", "/srv/report.html")])
     assert "Full report" not in body(without, "plain")
     assert "/srv/report.html" in body(without, "plain")
