@@ -7,7 +7,9 @@ IMAGES ?=
 DEMO   ?=
 
 .DEFAULT_GOAL := help
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three workers on two cores: a test waits for a server nearly a third of its time.
+WORKERS ?= 3
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 .PHONY: audit docs help setup demo test test-all test-long test-fast soak coverage check lock deploy env-example clean
 
 help: ## Say what can be made
@@ -30,9 +32,11 @@ test-fast: test
 
 test-all: test test-long ## And what takes longer: kills, crashes, all of the deployed flows
 
+test-long: WORKERS = 2
 test-long: $(STAMP)
 	$(PYTEST) -m 'long and not soak'
 
+soak: WORKERS = 2
 soak: $(STAMP) ## What takes hours; put its figures into docs/testing.md
 	$(PYTEST) -m soak -s
 

@@ -132,6 +132,9 @@ class ObjectState:
         metadata: user metadata as the store hands it out, undecoded.
         headers: what else a copy must keep: ContentType, CacheControl, StorageClass ...
         held: why it may not be removed (``legal hold``, ``retained until 2030-01-01``), or nothing.
+        expires: the day (``2030-01-01``) on which a lifecycle rule of the bucket removes it, as far
+            as the store tells; it says nothing of whether two states are equal, for the rule is not
+            the object's.
     """
 
     key: str
@@ -142,6 +145,7 @@ class ObjectState:
     metadata: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     held: str = ""
+    expires: str = field(default="", compare=False)
 
     @property
     def exists(self) -> bool:

@@ -88,11 +88,7 @@ def open_source(uri: str, settings: Settings) -> Source:
 
 
 def locate(uri: str, settings: Settings) -> tuple[str, str]:
-    """Id and prefix of a source, without a connection where none is needed."""
-    if uri.startswith("s3://"):
-        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-        if bucket:
-            return f"s3://{bucket}", prefix
+    """Id and prefix of a source; nothing is asked of it."""
     source = open_source(uri, settings)
     return source.id, source.prefix
 

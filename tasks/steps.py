@@ -32,6 +32,7 @@ from prefect.utilities.urls import url_for
 from pydantic import SecretStr
 
 from tasks.errors import (
+    AssetGoneError,
     CatalogBusyError,
     DamDedupError,
     DeliveryError,
@@ -55,12 +56,13 @@ for _name in ("tasks", "flows", "reports"):
 def worth_retrying(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
     """Whether the error may pass by itself; a wrong setting, key or filter does not.
 
-    A mail was tried as often as the settings say before it becomes an error.
+    A mail was tried as often as the settings say before it becomes an error, and an asset that
+    somebody named and that is not there will not come: who asked for it waited 90 seconds.
     """
     error = state.result(raise_on_failure=False)
     kinds = (TransientSourceError, CatalogBusyError, DeliveryError, EngineError)
     passing = isinstance(error, kinds)
-    passing = passing and not isinstance(error, MailError)
+    passing = passing and not isinstance(error, (MailError, AssetGoneError))
     return passing or not isinstance(error, DamDedupError)
 
 

@@ -43,7 +43,7 @@ LONGEST = (
     "tests/merging/test_killed.py",
     "tests/merging/test_faults.py",
 )
-#: Files whose tests share nothing, so that both workers may take of them.
+#: Files whose tests share nothing, so that all workers may take of them.
 DIVISIBLE = ("tests/merging/test_machine.py",)
 #: Files that share servers which take long to start, and so are one worker's.
 TOGETHER = LONGEST[:4]

@@ -129,6 +129,7 @@ def test_the_open_plan_of_the_old_release_is_approved_and_merged(site: Site) -> 
     assert leaving <= set(site.listed())
 
 
+@pytest.mark.long
 def test_a_release_with_another_form_of_plans_carries_the_open_plan_on(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -127,8 +128,6 @@ def report(
 
     dam-dedup bench report --groups 100 --groups 10000
     """
-    from dataclasses import asdict
-
     from deployments.bench.pages import measure
 
     found = [measure(number) for number in groups or [100, 1_000, 10_000]]
@@ -233,6 +232,56 @@ def gate(
         show_gate(report)
 
 
+@bench_app.command("client", cls=Command)
+def client(
+    images: Annotated[
+        Path, typer.Option(help="Folder of JPEG photographs, with subfolders; it is only read.")
+    ],
+    pictures: Annotated[int, typer.Option(help="How many of them.", min=2)] = 500,
+    seed: Annotated[int, typer.Option(help="Draws which.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure the gate with the calls of the reference's public client.
+
+    Pictures are entered one by one; then each one's duplicates are asked for, twice. The first
+    time pairs are verified, the second time they are known.
+
+        dam-dedup bench client --images ~/Pictures --pictures 730
+    """
+    import random
+    import tempfile
+
+    from rich.table import Table
+
+    from deployments.bench.client import run_client
+    from deployments.cli.options import read_settings
+    from tasks.errors import SettingsError
+
+    found = {path.stem: path for path in sorted(images.rglob("*.jpg"))}
+    if len(found) < pictures:
+        raise SettingsError(
+            f"{images} has {len(found)} JPEG files of different names: ask for less"
+        )
+    names = random.Random(seed).sample(sorted(found), pictures)  # noqa: S311 - keeps no secret
+    with tempfile.TemporaryDirectory(prefix="dam-dedup-bench-") as place:
+        drawn = [found[name] for name in names]
+        report = run_client(read_settings(None), drawn, Path(place), _teller())
+    if as_json:
+        typer.echo(json.dumps(report.as_dict()))
+        return
+    table = Table(title=f"The reference's client, {pictures:,} pictures, {report.cores} cores")
+    for column in ("round", "a second", "CPU ms each: gate", "client"):
+        table.add_column(column, justify="left" if column == "round" else "right")
+    for one in report.rounds:
+        each = [f"{1000 * used / one.pictures:.1f}" for used in (one.server, one.client)]
+        table.add_row(one.name, f"{one.pictures / one.seconds:.1f}", *each)
+    _console().print(table)
+    typer.echo(
+        f"{report.found} matched another; the gate holds {report.memory / 2**20:.0f} MiB; "
+        f"load {report.load:.1f}"
+    )
+
+
 def show_gate(report: GateReport) -> None:
     """The figures, for people."""
     from rich.table import Table
@@ -326,6 +375,64 @@ def show_search(rows: list[dict[str, object]]) -> None:
     _table(_console(), "search modes", pl.DataFrame(rows))
 
 
+@bench_app.command("candidates", cls=Command)
+def candidates(
+    images: Annotated[
+        Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
+    ],
+    strangers: Annotated[
+        int, typer.Option(help="Crops of other photographs beside those with copies.", min=100)
+    ] = 100_000,
+    sources: Annotated[
+        int, typer.Option(help="How many photographs get edited copies.", min=1)
+    ] = 200,
+    numbers: Annotated[
+        str, typer.Option(help="Lengths to which vectors are whitened, with commas.")
+    ] = "384,256",
+    seed: Annotated[int, typer.Option(help="Draws photographs, edits and crops.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure how many copies are among the 30 nearest of a large collection.
+
+    Copies of some photographs are planted among crops of all others. The vectors of the model in
+    the settings are compared as they are, and whitened by what the collection itself teaches. A
+    hundred thousand pictures take an hour of a core, and minutes with a GPU.
+
+        dam-dedup bench candidates --images ~/Pictures --strangers 10000
+    """
+    import polars as pl
+
+    from deployments.bench.candidates import measure_candidates
+    from deployments.cli.options import read_settings
+    from tasks.errors import SettingsError
+    from tasks.session import open_embedder
+
+    parts = numbers.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise SettingsError(f"--numbers {numbers}: whole numbers with commas between them")
+    embedder = open_embedder(read_settings(None))
+    found = measure_candidates(
+        embedder.embed,
+        embedder.side,
+        sorted(path for path in images.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"}),
+        strangers=strangers,
+        sources=sources,
+        numbers=[int(part) for part in parts],
+        seed=seed,
+        device=embedder.device.split()[0],
+        progress=_teller(),
+    )
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found]))
+        return
+    rows = [
+        {"numbers": one.numbers, "whitened": one.whitened, "strangers": one.strangers}
+        | {f"{name} ({one.pairs[name]})": round(share, 4) for name, share in one.shares.items()}
+        for one in found
+    ]
+    _table(_console(), "copies among the 30 nearest of either side", pl.DataFrame(rows))
+
+
 @bench_app.command("million", cls=Command)
 def million(
     work: Annotated[
@@ -408,8 +515,6 @@ def templates(
 
         dam-dedup bench templates --images ~/Pictures --pictures 60
     """
-    from dataclasses import asdict
-
     import polars as pl
 
     from deployments.bench.templates import run_templates
@@ -446,8 +551,6 @@ def documents(
 
         dam-dedup bench documents --seed 3
     """
-    from dataclasses import asdict
-
     import polars as pl
 
     from deployments.bench.documents import run_documents
@@ -480,8 +583,6 @@ def policy(
 
         dam-dedup bench policy --images ~/Pictures --photographs 200
     """
-    from dataclasses import asdict
-
     import polars as pl
 
     from deployments.bench.smallest_policy import run_policy
@@ -521,8 +622,6 @@ def keepers(
 
         dam-dedup bench keepers --images ~/Pictures --seed 3
     """
-    from dataclasses import asdict
-
     import polars as pl
 
     from deployments.bench.keepers import run_keepers
@@ -563,8 +662,6 @@ def speed(
 
         dam-dedup bench speed --images ~/Pictures --sizes 640 --sizes 2000 --json
     """
-    from dataclasses import asdict
-
     from deployments.bench.speed import run_speed
     from tasks.settings import load_settings
 
@@ -646,7 +743,6 @@ def machine(
 
 
 def _show_speed(found: SpeedReport) -> None:
-    from dataclasses import asdict
 
     import polars as pl
 

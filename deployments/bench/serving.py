@@ -5,10 +5,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,12 +18,11 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from deployments.bench.gate_catalog import COLLECTION, Made, fill_catalog
-from tasks.errors import DamDedupError
+from deployments.bench.served_gate import ServedGate
 from tasks.progress import Progress
 from tasks.session import open_embedder
 from tasks.settings import Settings
 
-_START_SECONDS = 300.0
 _UPLOADS = 64
 _MODEL_RUNS = 8
 #: The mixed round: in so many parts, with memory told after each; assets, and share of uploads.
@@ -118,7 +113,7 @@ def run_gate(
     draw = random.Random(seed)  # noqa: S311 - draws samples, keeps no secret
     uploads = [_edited(made.photographs[n % len(made.photographs)], draw) for n in range(_UPLOADS)]
     rounds, memory, answers = [], [], Counter[str]()
-    with _Server(settings, work) as server:
+    with ServedGate(settings, work) as server:
         memory.append(server.memory())
         by_upload, by_id = _by_upload(uploads), _by_id(made)
         plan = [("upload", by_upload, number, max(number, requests)) for number in clients]
@@ -171,7 +166,7 @@ def _mixed(by_upload: Ask, made: Made) -> Ask:
 
 
 def _round(
-    server: _Server, asked: str, ask: Ask, clients: int, requests: int, draw: random.Random
+    server: ServedGate, asked: str, ask: Ask, clients: int, requests: int, draw: random.Random
 ) -> tuple[Latency, Counter[str]]:
     shares = [requests // clients + (n < requests % clients) for n in range(clients)]
     seeds = [draw.random() for _ in shares]
@@ -233,61 +228,3 @@ def _edited(photograph: bytes, draw: random.Random) -> bytes:
     found = io.BytesIO()
     image.save(found, "JPEG", quality=draw.randint(70, 95))
     return found.getvalue()
-
-
-class _Server:
-    """The command, as it is run in production."""
-
-    def __init__(self, settings: Settings, work: Path) -> None:
-        with socket.socket() as place:
-            place.bind(("127.0.0.1", 0))
-            port = place.getsockname()[1]
-        self.address = f"http://127.0.0.1:{port}"
-        self._log = work / "gate.log"
-        self._env = {**os.environ, "DAM_DEDUP_EMBEDDING__MODEL": settings.embedding.model}
-        self._command = [
-            sys.executable,
-            "-m",
-            "deployments.cli.main",
-            "gate",
-            "--port",
-            str(port),
-            "--catalog",
-            settings.catalog.uri,
-        ]
-
-    def __enter__(self) -> _Server:
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command, env=self._env, stdout=log, stderr=log, start_new_session=True
-            )
-        until = time.monotonic() + _START_SECONDS
-        while time.monotonic() < until and self._process.poll() is None:
-            try:
-                if httpx.get(f"{self.address}/health/ready", timeout=5).status_code == 200:
-                    return self
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.2)
-        self.__exit__()
-        raise DamDedupError(f"the gate did not start; see {self._log}")
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(30)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-
-    def memory(self) -> int:
-        """Resident bytes of the server, without its decoders."""
-        return int(self.figure("process_resident_memory_bytes"))
-
-    def figure(self, name: str) -> float:
-        """A figure that the gate shows."""
-        for line in httpx.get(f"{self.address}/metrics", timeout=60).text.splitlines():
-            if line.startswith(f"{name} "):
-                return float(line.split()[1])
-        raise DamDedupError(f"the gate does not show {name}")

@@ -131,16 +131,22 @@ class _Compat:
             return await self._duplicate(collection, _params(request, body), body.file)
 
     async def update(self, collection: str, request: Request) -> JSONResponse:
-        """Add documents, or delete some; what is done is seen at once, committed or not."""
+        """Add documents, or delete some; what is done is seen at once, committed or not.
+
+        A commit says that much was added: the catalog is tidied, after the answer.
+        """
         started = time.perf_counter()
         chosen = find_collection(collection, self._service.settings)
-        _params(request).check(words.UPDATING)
+        params = _params(request)
+        params.check(words.UPDATING)
         async with self._service.body(request) as body:
             for document in _documents(body.document):
                 if set(document) == {"delete"}:
                     await self._delete(chosen, document["delete"])
                 else:
                     await self._add(chosen, document)
+            if words.asks_for_commit(params) or _commits(body.document):
+                self._service.tidy()
         return _answer(started, {})
 
     # ---- inside ------------------------------------------------------------------------------
@@ -276,8 +282,16 @@ def _documents(found: Any) -> list[dict[str, Any]]:
         )
     if not all(isinstance(one, dict) for one in listed):
         raise wrong("a document is not a JSON object", 'Send {"id": ..., "import": ...}')
-    commits = ({"commit"}, {"softCommit"}, {"optimize"})
-    return [dict(one) for one in listed if set(one) not in commits]
+    return [dict(one) for one in listed if not _commits(one)]
+
+
+def _commits(document: Any) -> bool:
+    """Whether a document of an update is none, but says that enough was added."""
+    return isinstance(document, dict) and set(document) in (
+        {"commit"},
+        {"softCommit"},
+        {"optimize"},
+    )
 
 
 def _output(found: Any) -> Any:

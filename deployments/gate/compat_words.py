@@ -34,7 +34,8 @@ _YES, _NO = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 _STRONG = {"high", "strong", "max", "3"}
 #: Parameters that every route takes, and that change nothing here. The last is what the other
 #: service's public client sends for ``q=*:*``.
-_ANYWHERE = {"wt", "indent", "omitHeader", "_", "commit", "softCommit", "overwrite", "q*:*"}
+_COMMITS = {"commit", "softCommit", "optimize"}
+_ANYWHERE = {"wt", "indent", "omitHeader", "_", "overwrite", "q*:*", *_COMMITS}
 _PAGING = {"fq", "fl", "rows", "start", "sort"}
 _SELECTING = {"q", "cursorMark", *_PAGING}
 _BY = {f"rank.by.{name}" for name in ("id", "url", "data", "preprocessed")}
@@ -86,6 +87,11 @@ class Params:
         if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= most):
             raise wrong(f"{name}={text[:20]!r} is no number from 0 to {most}", f"Correct {name}")
         return int(text)
+
+
+def asks_for_commit(params: Params) -> bool:
+    """Whether the parameters of an update ask for a commit; ``commit=true``, as Solr spells it."""
+    return any(params.last(name).lower() == "true" for name in _COMMITS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,12 +141,19 @@ def up(
     return state
 
 
-def down(folder: Path, say: Callable[[str], None] = _silent) -> None:
-    """Stop everything that was started for this folder, flow runs included; keep its data."""
+def down(folder: Path, say: Callable[[str], None] = _silent, *, grace: float = 15.0) -> None:
+    """Stop everything that was started for this folder, flow runs included; keep its data.
+
+    Args:
+        folder: of the stack.
+        say: called with each line of progress.
+        grace: seconds that a process may take to end by itself before it is killed. SeaweedFS
+            waits for clients that keep their connections.
+    """
     folder = folder.resolve()
     if folder.is_dir():
         with _locked(folder, 200.0):
-            _stop_all(folder, load(folder), say)
+            _stop_all(folder, load(folder), say, grace)
 
 
 def status(folder: Path) -> list[ServiceStatus]:
@@ -247,7 +254,9 @@ def _identity(folder: Path) -> tuple[dict[str, str], dict[str, int]]:
 # --- stop, and the folder ---
 
 
-def _stop_all(folder: Path, state: StackState | None, say: Callable[[str], None]) -> None:
+def _stop_all(
+    folder: Path, state: StackState | None, say: Callable[[str], None], grace: float = 15.0
+) -> None:
     """Stop the worker and its flow runs first: they report their end to the server."""
     services = state.services if state else ()
     live = {s.name: p for s in services if (p := s.process())}
@@ -255,8 +264,8 @@ def _stop_all(folder: Path, state: StackState | None, say: Callable[[str], None]
     if everything:
         say(f"stopping {len(everything)} processes")
     servers = family(p for name, p in live.items() if name != "worker")
-    stop(everything - servers)
-    stop(servers)
+    stop(everything - servers, grace)
+    stop(servers, grace)
     stop(marked(folder))  # what was started meanwhile
     _remove_sockets(folder)
     (folder / "stack.json").unlink(missing_ok=True)

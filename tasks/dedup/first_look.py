@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.dedup.features import reflected_cells, use_one_thread
+from tasks.process.heap import keep_freed_memory
 from tasks.records import THUMBNAIL_SIDE, digest
 
 log = logging.getLogger(__name__)
@@ -175,6 +176,7 @@ def compact_features(jpeg: bytes) -> bytes:
         ValueError: when the bytes are no picture.
     """
     use_one_thread()
+    keep_freed_memory()
     bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:
         raise ValueError("not a JPEG")

@@ -7,8 +7,6 @@ when the pixels are at hand, in strips, and kept with the thumbnail.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -19,6 +17,9 @@ BANDS = 32
 _STRIPS, _LINES, _WINDOW = 12, 6, 256
 #: Steps of a byte for each doubling of power, and the power that 0 stands for, as a logarithm.
 _STEPS, _LOWEST = 6.0, -14.0
+
+#: A picture of so many pixels is made grey as a whole: 24 strips of it would cost more.
+_WHOLE = 1 << 20
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,19 +36,25 @@ def measure_detail(rgb: Image.Image) -> str:
         all are 0 along a side that is too short to measure.
     """
     width, height = rgb.size
-    rows = _strips(height, lambda at, end: rgb.crop((0, at, width, end)))
-    columns = _strips(width, lambda at, end: rgb.crop((at, 0, end, height)))
+    if width * height <= _WHOLE:
+        grey = np.asarray(rgb.convert("L"), dtype=np.float32)
+        rows = [grey[at : at + _LINES] for at in _starts(height)]
+        columns = [grey[:, at : at + _LINES] for at in _starts(width)]
+    else:
+        rows = [_grey(rgb, (0, at, width, min(height, at + _LINES))) for at in _starts(height)]
+        columns = [_grey(rgb, (at, 0, min(width, at + _LINES), height)) for at in _starts(width)]
     bands = _bands(np.concatenate(rows)) + _bands(np.concatenate([one.T for one in columns]))
     return f"{width}x{height} {bands.hex()}"
 
 
-def _strips(length: int, cut: Callable[[int, int], Image.Image]) -> list[Floats]:
-    """Grey strips of a picture, evenly spread; ``length`` is the side that they are cut from."""
-    lines = min(_LINES, length)
-    starts = np.unique(np.linspace(0, length - lines, _STRIPS + 2).round().astype(int)[1:-1])
-    return [
-        np.asarray(cut(int(at), int(at) + lines).convert("L"), dtype=np.float32) for at in starts
-    ]
+def _starts(length: int) -> list[int]:
+    """Where strips begin, evenly spread over the side that they are cut from."""
+    at = np.linspace(0, length - min(_LINES, length), _STRIPS + 2)
+    return [int(start) for start in np.unique(at.round().astype(int)[1:-1])]
+
+
+def _grey(rgb: Image.Image, box: tuple[int, int, int, int]) -> Floats:
+    return np.asarray(rgb.crop(box).convert("L"), dtype=np.float32)
 
 
 def _bands(lines: Floats) -> bytes:

@@ -33,6 +33,7 @@ from tasks.dedup.first_look import (
 )
 from tasks.dedup.verify import SIMILAR_SCORE, Verified, rule_id, try_to_verify
 from tasks.errors import AnalysisError, CatalogBusyError
+from tasks.process.heap import keep_freed_memory
 from tasks.queries.blas_threads import OneBlasThread
 from tasks.queries.first_looks import read_records
 from tasks.queries.pair_answers import name_pairs
@@ -80,6 +81,7 @@ class PairVerifier:
 
     def __init__(self, settings: MatchSettings, patience: float = 0.0) -> None:
         use_one_thread()
+        keep_freed_memory()
         self._unwritten = _Unwritten(patience)
         self._cache = FeatureCache(min(settings.feature_cache_images, _HELD))
         self._records: LRUCache[str, Record] = LRUCache(_HELD_COMPACT)

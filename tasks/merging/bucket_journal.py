@@ -7,8 +7,10 @@ rewritten. What a step intends is there before the first request of the step.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from urllib.parse import urlsplit
 from tasks.catalog import schema
 from tasks.errors import MergeError, SourceError
 from tasks.merging.rules.plans import Plan
+from tasks.records import ObjectState
 from tasks.session import pa_table
 from tasks.sources.places import OUR_PREFIX
 from tasks.sources.store import Store
@@ -30,6 +33,9 @@ _PLAN = "plan.json"
 _JSON = "application/json"
 #: A plan of 5,000 groups has some 50 MB.
 _MOST = 1024**3
+#: No journal counts so far (older releases counted nanoseconds). What is written after a row of a
+#: larger number would not fit into 64 bits.
+_MOST_ROWS = 2**62
 
 
 class BucketJournal:
@@ -46,16 +52,38 @@ class BucketJournal:
         # Once: it is the digest of the whole plan, which may have some 50 MB.
         self._folder = f"{JOURNAL_PREFIX}{plan.id}/"
 
-    def open(self) -> None:
+    def open(self, *, undoing: bool = False) -> None:
         """Keep the plan, unless it is there.
 
+        Args:
+            undoing: go on where something else lies in its place: what a merge took away must not
+                stay away for that.
+
         Raises:
-            SourceError: when it cannot be written; nothing may be done then.
+            SourceError: when it cannot be written, or something else lies in its place, from which
+                nothing could be recovered; nothing may be done then.
         """
         key = self._key(_PLAN)
-        if not self._store.state(key).exists:
-            body = self._plan.as_json().encode()
+        body = self._plan.as_json().encode()
+        found = self._store.state(key)
+        if not found.exists:
             self._store.put(key, body, expected="", content_type=_JSON)
+        elif not self._is_there(found, body):
+            why = (
+                f"{key!r} in s3://{self._store.bucket} is not the plan {self._plan.id}: look at "
+                "it, and move it elsewhere"
+            )
+            if not undoing:
+                raise SourceError(f"nothing was done: {why}")
+            log.error("%s", why)
+
+    def _is_there(self, found: ObjectState, body: bytes) -> bool:
+        if found.size != len(body):
+            return False
+        # Of what was put in one part and without KMS the ETag tells; a plan may have some 50 MB.
+        if found.etag.strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest():
+            return True
+        return self._store.read(found.key, found.etag, _MOST) == body
 
     def write(self, rows: Sequence[dict[str, Any]], *, required: bool) -> None:
         """Add the rows of one step.
@@ -88,6 +116,41 @@ class BucketJournal:
                 raise
             log.error("the bucket's journal lacks %s: %s", name, error)
 
+    def steps(self) -> set[tuple[int, str]]:
+        """Number and event of every step that is there; of another name, -1 and the name.
+
+        Raises:
+            SourceError: when the journal cannot be listed.
+        """
+        return {_step_of(name) for name in self._names()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of all steps, in order.
+
+        Raises:
+            MergeError: when one is not what a merge writes.
+            SourceError: when one cannot be read.
+        """
+        names = self._names()
+        return [
+            row for name in names for row in _read_rows(self._store, self._plan, self._key(name))
+        ]
+
+    def _names(self) -> list[str]:
+        """What is there beside the plan, in the order in which it was written."""
+        start = len(self._folder)
+        found = [key[start:] for key, _ in self._store.listed(self._folder)]
+        return sorted(name for name in found if name != _PLAN)
+
+    def last_of(self, *events: str) -> str:
+        """Key of the last step that was one of some events; empty where there was none.
+
+        Raises:
+            SourceError: when the journal cannot be listed.
+        """
+        found = [name for name in self._names() if _step_of(name)[1] in events]
+        return self._key(found[-1]) if found else ""
+
     def _key(self, name: str) -> str:
         return f"{self._folder}{name}"
 
@@ -104,6 +167,12 @@ class KeptPlan:
     plan: Plan
     made: datetime
     rows: tuple[dict[str, Any], ...]
+
+
+def _step_of(name: str) -> tuple[int, str]:
+    """Number of the first row and event of a step, by the name that `BucketJournal.write` gave."""
+    found = re.fullmatch(r"\d+-(\d+)-([a-z]+)-[0-9a-f]+\.json", name)
+    return (int(found[1]), found[2]) if found else (-1, name)
 
 
 def read_kept_plans(store: Store) -> Iterator[KeptPlan | str]:
@@ -158,15 +227,24 @@ def _read_rows(store: Store, plan: Plan, key: str) -> list[dict[str, Any]]:
         SourceError: when they cannot be read.
     """
     data = _read(store, key)
-    known = {group.group_id: len(group.operations) for group in plan.groups}
+    known = {
+        (group.group_id, number): (operation.kind.value, operation.key)
+        for group in plan.groups
+        for number, operation in enumerate(group.operations)
+    }
+    known |= {(group.group_id, -1): ("group", group.keeper) for group in plan.groups}
     try:
         rows = [{**row, "at": datetime.fromisoformat(row["at"])} for row in json.loads(data)]
         for row in rows:
-            mine = row["plan_id"] == plan.id and -1 <= row["number"] < known[row["group_id"]]
+            step = known[row["group_id"], row["number"]]
+            mine = row["plan_id"] == plan.id and step == (row["kind"], row["key"])
+            mine = mine and 0 <= row["sequence"] < _MOST_ROWS
             if not mine or not isinstance(json.loads(row["detail"]), dict):
                 raise ValueError("a row of no step of this plan")
         pa_table(rows, schema.JOURNAL)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError) as error:
+        raise MergeError(f"{key!r} is not what a merge wrote ({error!r}): look at it") from error
+    except (TypeError, ValueError) as error:
         raise MergeError(f"{key!r} is not what a merge wrote ({error}): look at it") from error
     return rows
 

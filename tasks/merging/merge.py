@@ -21,12 +21,14 @@ from tasks.errors import (
     AssetChangedError,
     AssetGoneError,
     MergeError,
+    PolicyError,
     SourceError,
     TransientSourceError,
 )
 from tasks.merging.bucket_journal import BucketJournal
 from tasks.merging.bucket_turn import bucket_turn, bucket_wanted
 from tasks.merging.catalog_sync import remember_objects
+from tasks.merging.catch_up import catch_up
 from tasks.merging.compared import why_not_compared
 from tasks.merging.decide import decide
 from tasks.merging.journal import (
@@ -49,6 +51,7 @@ from tasks.merging.journal import (
 )
 from tasks.merging.late_hands import late_hands, why_too_early
 from tasks.merging.operations import Operator, Stand
+from tasks.merging.policy_file import why_lapsed
 from tasks.merging.rules.caps import next_lot, over_caps
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup, places_of
 from tasks.progress import Progress, silent
@@ -152,6 +155,7 @@ def merge_plan(
             note_places(store.client, store.bucket, places_of(chosen))
             if chosen:
                 book.open()
+                catch_up(catalog, plan, book, settings.catalog.busy_seconds)
         run = Run(
             f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
             plan,
@@ -298,10 +302,10 @@ def _chosen(
     return chosen
 
 
-def _still_approved(catalog: Catalog, plan: Plan, group: PlannedGroup) -> bool:
-    """Whether nobody took the approval back since this run began."""
-    decided = read_decisions(catalog, plan).filter(decision="approve")
-    return group.group_id in set(decided["group_id"])
+def _approved_by_way_of(catalog: Catalog, plan: Plan, group: PlannedGroup) -> str:
+    """The channel of a group's approval; empty where there is none, or it was taken back."""
+    decided = read_decisions(catalog, plan).filter(decision="approve", group_id=group.group_id)
+    return str(decided["channel"][0]) if decided.height else ""
 
 
 def _may_be_tried(group: PlannedGroup, decided: pl.DataFrame, dry_run: bool) -> bool:
@@ -439,10 +443,16 @@ def _merge_group(
             f"dam-dedup undo {run.plan.id}/{group.group_id[:8]} --by NAME",
         )
     begun = state == "interrupted"
-    if not begun and not dry_run and not _still_approved(catalog, run.plan, group):
+    channel = _approved_by_way_of(catalog, run.plan, group)
+    if not begun and not dry_run and not channel:
         return outcome("refused", "its approval was taken back")
     # Approved in this plan, and rejected or undone in another one since: the last word holds.
     since = "" if begun else past_outcomes(catalog, run.plan.scope).get(group.fingerprint, "")
+    try:
+        if channel == "policy" and not begun:
+            since = since or why_lapsed(settings, run.plan.policy)
+    except PolicyError as error:
+        return outcome("failed", f"its approval is a policy's: {error}. Nothing was done to it")
     since = since or ("" if begun else why_not_compared(catalog, settings, run.plan, group))
     if since:
         if not dry_run:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from tasks.errors import AssetChangedError, AssetGoneError, MergeError
+from tasks.merging.rules.lifecycle import why_expiring
 from tasks.merging.rules.plans import Operation, OperationKind, PlannedGroup
 from tasks.records import ObjectState
 from tasks.sources.store import Store, same_description
@@ -131,16 +132,11 @@ class Operator:
 
     def _copy_of(self, operation: Operation) -> ObjectState | None:
         """The quarantined copy, if it is one of what the operation is about."""
-        copy = self._store.state(operation.to or "") if operation.to else None
         before = operation.before
-        same = (
-            copy is not None
-            and copy.exists
-            and (
-                (copy.size, copy.metadata, copy.tags) == (before.size, before.metadata, before.tags)
-            )
-        )
-        return copy if same else None
+        copy = self._store.state(operation.to) if operation.to else None
+        if copy is None or not copy.exists or copy.tags != before.tags:
+            return None
+        return copy if _may_be_copy(copy, before) else None
 
     def quarantined(self, number: int) -> ObjectState | None:
         """The quarantined copy of an operation as it is now, whatever tags it got since.
@@ -150,13 +146,10 @@ class Operator:
             SourceError: when the store refuses.
         """
         operation = self._group.operations[number]
-        before, copy = operation.before, self._store.state(operation.to or "")
+        copy = self._store.state(operation.to or "")
         if not copy.exists:
             return None
-        # The ETag is the digest of the bytes only of what was put in one part and without KMS.
-        told = "-" not in before.etag + copy.etag and "SSEKMSKeyId" not in copy.headers
-        same = (copy.size, copy.metadata) == (before.size, before.metadata)
-        if not same or (told and copy.etag != before.etag):
+        if not _may_be_copy(copy, operation.before):
             raise MergeError(f"{operation.to!r} is not what was moved there: it stays")
         return copy
 
@@ -215,12 +208,14 @@ class Operator:
         """Look at the keeper once more: what leaves may be the last of its picture.
 
         Raises:
-            AssetChangedError: when the keeper is gone, or is neither what was planned nor what we
-                made of it; nothing leaves for it then.
+            AssetChangedError: when the keeper is gone, is about to be removed by a lifecycle rule,
+                or is neither what was planned nor what we made of it; nothing leaves for it then.
         """
         key = self._group.keeper
         planned = next((state for state in self._group.states if state.key == key), None)
         found = self._store.state(key)
+        if why := why_expiring(planned, found):
+            raise AssetChangedError(f"the keeper {key!r} does not stay: {why}. Its copies stay")
         if found.exists and found in (planned, self._keeper):
             return
         ours = [operation for operation in self._group.operations if operation.key == key]
@@ -420,7 +415,8 @@ class Operator:
         copy = self._copy_of(operation)
         if copy is None:
             raise MergeError(
-                f"{operation.key!r} cannot be brought back: its copy {operation.to!r} is not there"
+                f"{operation.key!r} cannot be brought back: its copy {operation.to!r} is not "
+                "there, or is something else by now"
             )
         self._store.copy(copy, operation.key)
         return ""
@@ -455,6 +451,15 @@ class Operator:
         return self._store.read(state.key, state.etag, limit) == self._store.read(
             copy.key, copy.etag, limit
         )
+
+
+def _may_be_copy(copy: ObjectState, before: ObjectState) -> bool:
+    """Whether an object may hold what another one held, by all that a look at both can tell."""
+    if (copy.size, copy.metadata) != (before.size, before.metadata):
+        return False
+    # The ETag is the digest of the bytes only of what was put in one part and without KMS.
+    encrypted = any("SSEKMSKeyId" in state.headers for state in (copy, before))
+    return encrypted or "-" in before.etag + copy.etag or copy.etag == before.etag
 
 
 def _put_headers(operation: Operation) -> dict[str, str]:

@@ -36,6 +36,7 @@ from tasks.merging.rules.blocks import exif_as_xmp, left_behind, what_it_holds
 from tasks.merging.rules.bursts import time_taken
 from tasks.merging.rules.caps import refuse_above_caps
 from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
+from tasks.merging.rules.lifecycle import ask_about_expiry
 from tasks.merging.rules.metadata import list_rules, merge_metadata
 from tasks.merging.rules.plan_note import PlanNote, note_plan
 from tasks.merging.rules.plans import (
@@ -515,6 +516,9 @@ def _with_operations(
         refused = refused or why_unproven([(m.content, m.key) for m in everyone], site.proofs)
     if rule.action in _LEAVING:
         questions = (*questions, *left_behind(keeper, duplicates), *asked)
+        if acting:
+            leaving = [states[member.key] for member in duplicates]
+            questions = (*questions, *ask_about_expiry(states[keeper.key], leaving))
     operations: tuple[Any, ...] = ()
     if not refused and acting:
         try:

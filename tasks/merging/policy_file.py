@@ -8,6 +8,7 @@ from tasks.catalog.filters import render_filter
 from tasks.errors import FilterError, PolicyError
 from tasks.merging.rules.ingest_policy import filters
 from tasks.merging.rules.policy import Policy, load_policy
+from tasks.settings import Settings
 
 
 def read_policy(path: Path) -> Policy:
@@ -23,6 +24,34 @@ def read_policy(path: Path) -> Policy:
     policy = load_policy(text, str(path))
     check_filters(policy)
     return policy
+
+
+def why_lapsed(settings: Settings, planned_by: str) -> str:
+    """Why a rule's own approval does not hold any more: its policy says something else by now.
+
+    Nobody but the rule has looked at such a group. A policy of another name is not the one that
+    was changed, and says nothing of it.
+
+    Args:
+        settings: with the policy that is in force, if there is one.
+        planned_by: name and version hash of the policy that the plan was made by.
+
+    Returns:
+        Nothing while it holds.
+
+    Raises:
+        PolicyError: when the policy in force cannot be read.
+    """
+    if settings.merge.policy is None:
+        return ""
+    policy = read_policy(settings.merge.policy)
+    name, _, version = planned_by.rpartition(" ")
+    if policy.name != name or policy.version_hash == version:
+        return ""
+    return (
+        f"a rule of the policy {name} approved it by itself, and the policy was changed since: "
+        "plan again"
+    )
 
 
 def check_filters(policy: Policy) -> None:

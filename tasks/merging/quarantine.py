@@ -16,12 +16,14 @@ from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError, SourceError
 from tasks.merging.bucket_journal import BucketJournal
 from tasks.merging.bucket_turn import bucket_turn, bucket_wanted
+from tasks.merging.catch_up import catch_up
 from tasks.merging.journal import (
     DONE,
     LEFT,
     PURGED,
     RELEASED,
     SETTLED,
+    UNDOING,
     Run,
     last_events,
     read_events,
@@ -31,6 +33,7 @@ from tasks.merging.journal import (
 )
 from tasks.merging.late_hands import GRACE, late_hands, why_too_early
 from tasks.merging.operations import Operator
+from tasks.merging.rules.lifecycle import why_expiring
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
 from tasks.progress import Progress, silent
 from tasks.records import now
@@ -108,13 +111,17 @@ def empty_quarantine(
                     wanted.enter_context(bucket_wanted(store, settings))
             stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         for plan in _plans(catalog, plan_id):
-            due = [
-                (entry, group)
-                for entry, group in _entries(catalog, plan)
-                if entry.state == "expired" or (early and entry.state == "kept")
-            ]
-            outcomes += _purge(catalog, settings, plan, due, by, dry_run, progress)
+            due = _due(catalog, plan, early)
+            outcomes += _purge(catalog, settings, plan, due, by, dry_run, early, progress)
     return outcomes
+
+
+def _due(catalog: Catalog, plan: Plan, early: bool) -> list[tuple[Quarantined, PlannedGroup]]:
+    return [
+        (entry, group)
+        for entry, group in _entries(catalog, plan)
+        if entry.state == "expired" or (early and entry.state == "kept")
+    ]
 
 
 def _plans(catalog: Catalog, plan_id: str) -> Iterator[Plan]:
@@ -165,6 +172,7 @@ def _purge(
     due: list[tuple[Quarantined, PlannedGroup]],
     by: str,
     dry_run: bool,
+    early: bool,
     progress: Progress,
 ) -> list[Quarantined]:
     if not due or dry_run:
@@ -178,7 +186,7 @@ def _purge(
             f"the store of {store.bucket} does not keep to {', '.join(store.capabilities.missing)}"
         )
     with bucket_turn(store, settings):
-        return _purge_in_turn(catalog, settings, store, plan, due, by, progress)
+        return _purge_in_turn(catalog, settings, store, plan, by, early, progress)
 
 
 def _purge_in_turn(
@@ -186,26 +194,38 @@ def _purge_in_turn(
     settings: Settings,
     store: Store,
     plan: Plan,
-    due: list[tuple[Quarantined, PlannedGroup]],
     by: str,
+    early: bool,
     progress: Progress,
 ) -> list[Quarantined]:
     book = BucketJournal(store, plan)
     book.open()
+    catch_up(catalog, plan, book, settings.catalog.busy_seconds)
+    due = _due(catalog, plan, early)  # another catalog may have put some back
     run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()), book)
     events = read_events(catalog, plan)
     outcomes = []
     hands = late_hands(store)
+    rested = _rested(store, book)
     for at, (entry, group) in enumerate(due):
+        progress("purge", at + 1, len(due))
         operation = group.operations[entry.number]
         last = last_events(events, group.group_id)
         try:
             with catalog.writing(settings.catalog.busy_seconds):
                 if why := why_too_early(hands, plan.id, group):
                     raise MergeError(why)
+                released = last[entry.number][0] == RELEASED
+                age = rested if released else None if early else store.age(entry.at)
+                least = GRACE if released else timedelta(days=plan.quarantine_days)
+                if age is not None and age < least:
+                    why = _why_not_yet(entry, age, least)
+                    log.warning("%s", why)
+                    outcomes.append(replace(entry, state="kept", why=why))
+                    continue
                 store.announce(f"{plan.id}/{group.group_id}")
                 # The journal last: what is gone and not written down is found by the next run.
-                if last[entry.number][0] == RELEASED:
+                if released:
                     event = _end_release(Operator(store, group, last), entry.number)
                 else:
                     _check_keeper(store, group, last)
@@ -223,14 +243,34 @@ def _purge_in_turn(
             outcomes.append(_ended(entry, "failed", str(error)))
         else:
             outcomes.append(_ended(entry, "purged"))
-        progress("purge", at + 1, len(due))
     log.info(
         "quarantine of plan %s: %d of %d removed",
         plan.id,
         sum(1 for outcome in outcomes if outcome.state == "purged"),
         len(due),
     )
-    return [replace(entry, run_id=run.id) for entry in outcomes]
+    return [replace(entry, run_id="" if entry.state == "kept" else run.id) for entry in outcomes]
+
+
+def _rested(store: Store, book: BucketJournal) -> timedelta | None:
+    """How long ago an undo of the plan last began or did a step, by the store's clock.
+
+    None where its bucket's journal has no undo: an older release undid it.
+    """
+    last = book.last_of(UNDOING, RELEASED)
+    return store.age(last) if last else None
+
+
+def _why_not_yet(entry: Quarantined, age: timedelta, least: timedelta) -> str:
+    """Why a copy stays that is due by this machine's clock and not by the store's.
+
+    A clock that is a month ahead would else remove for good what was merged today.
+    """
+    hours, wanted = (moment.total_seconds() / 3600 for moment in (age, least))
+    return (
+        f"{entry.at!r} has been there for {hours:.1f} of {wanted:.0f} hours by the store's clock, "
+        "whatever this machine's says: it stays"
+    )
 
 
 def _end_release(operator: Operator, number: int) -> str:
@@ -245,6 +285,9 @@ def _check_keeper(
     keeper = store.state(group.keeper)
     if not keeper.exists:
         raise MergeError(f"the keeper {group.keeper!r} is gone: its copies are kept")
+    planned = next((state for state in group.states if state.key == group.keeper), None)
+    if why := why_expiring(planned, keeper):
+        raise MergeError(f"the keeper {group.keeper!r} does not stay: {why}. Its copies are kept")
     known = {state.etag for state in group.states if state.key == group.keeper}
     known |= {
         detail.get("etag", "")

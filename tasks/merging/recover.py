@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from dataclasses import dataclass
 
-from tasks.catalog import schema
-from tasks.catalog.catalog import Catalog
 from tasks.errors import MergeError
 from tasks.merging.bucket_journal import KeptPlan, read_kept_plans
+from tasks.merging.catch_up import add_rows
 from tasks.merging.journal import save_plan
 from tasks.merging.rules.plans import places_of
-from tasks.queries.sequence import next_sequence
-from tasks.session import open_catalog, open_store, pa_table
+from tasks.session import open_catalog, open_store
 from tasks.settings import Settings
 from tasks.sources.places import note_places
 
@@ -63,26 +60,7 @@ def recover(settings: Settings, source: str) -> Recovered:
         with catalog.writing(settings.catalog.busy_seconds):
             if catalog.read_keys("plans", ["plan_id"], [found.plan.id]).is_empty():
                 save_plan(catalog, found.plan, made=found.made)
-            _add_rows(catalog, found)
+            add_rows(catalog, found.rows)
         plans.append(found.plan.id)
         events += len(found.rows)
     return Recovered(tuple(plans), events, tuple(unreadable))
-
-
-def _add_rows(catalog: Catalog, found: KeptPlan) -> None:
-    """Add the rows of a plan in the order in which the bucket has them.
-
-    Each catalog counts by itself: where two worked on one plan, their numbers say nothing of which
-    came first. The fence of the bucket's lease does, by which the rows are sorted here; where that
-    is another order, all get new numbers.
-    """
-    rows = list(found.rows)
-    numbers = [row["sequence"] for row in rows]
-    ids = [row["event_id"] for row in rows]
-    known = dict(catalog.read_keys("journal", ["event_id", "sequence"], ids).iter_rows())
-    numbers = [known.get(name, number) for name, number in zip(ids, numbers, strict=True)]
-    in_order = all(one < other for one, other in itertools.pairwise(numbers))
-    if not in_order:
-        first = next_sequence(catalog)
-        rows = [row | {"sequence": first + at} for at, row in enumerate(rows)]
-    catalog.upsert("journal", pa_table(rows, schema.JOURNAL), only_new=in_order)

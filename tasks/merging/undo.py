@@ -23,6 +23,7 @@ from tasks.errors import MergeError, SourceError
 from tasks.merging.bucket_journal import BucketJournal
 from tasks.merging.bucket_turn import bucket_turn, bucket_wanted
 from tasks.merging.catalog_sync import remember_objects
+from tasks.merging.catch_up import catch_up
 from tasks.merging.journal import (
     LEFT,
     PURGED,
@@ -101,9 +102,7 @@ def undo_merge(
         with bucket_wanted(store, settings):
             stack.enter_context(catalog.turn(settings.catalog.scan_wait_seconds))
         events = read_events(catalog, plan)
-        todo = _todo(plan, events, group_id, number)
-        if groups is not None:
-            todo = [one for one in todo if one[0].group_id in groups]
+        todo = _todo(plan, events, group_id, number, groups)
         if todo and not dry_run:
             store.capabilities = probe(store)
             if not store.capabilities.writable:
@@ -112,7 +111,10 @@ def undo_merge(
             stack.enter_context(bucket_turn(store, settings))
         book = BucketJournal(store, plan)
         if todo and not dry_run:
-            book.open()
+            book.open(undoing=True)
+            catch_up(catalog, plan, book, settings.catalog.busy_seconds, undoing=True)
+            events = read_events(catalog, plan)
+            todo = _todo(plan, events, group_id, number, groups)
         run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()), book)
         outcomes: list[UndoOutcome] = []
         for at, (group, numbers) in enumerate(todo):
@@ -168,12 +170,18 @@ def _plan_of_group(catalog: Catalog, group_id: str) -> Plan | None:
 
 
 def _todo(
-    plan: Plan, events: pl.DataFrame, group_id: str | None, number: int | None
+    plan: Plan,
+    events: pl.DataFrame,
+    group_id: str | None,
+    number: int | None,
+    groups: Collection[str] | None,
 ) -> list[tuple[PlannedGroup, list[int]]]:
     """Groups with the operations that were begun and are not undone, the last first."""
     found = []
     for group in reversed(plan.groups):
         if group_id is not None and group.group_id != group_id:
+            continue
+        if groups is not None and group.group_id not in groups:
             continue
         last = last_events(events, group.group_id)
         ended = {UNDONE, PURGED, RELEASED, SETTLED}

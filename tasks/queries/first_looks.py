@@ -22,6 +22,7 @@ from tasks.dedup.first_look import (
     unpack,
     votes_for,
 )
+from tasks.process.heap import keep_freed_memory
 
 #: Pictures whose compact features are held at once, on either side of a block of pairs: 255 MB.
 _BLOCK = 16_384
@@ -66,6 +67,7 @@ def look_at_pairs(catalog: Catalog, pairs: pl.DataFrame, workers: int) -> Iterat
     left, right = left[order], right[order]
     edges = np.flatnonzero(np.diff(left // block)) + 1
     use_one_thread()
+    keep_freed_memory()
     with (
         threadpool_limits(1, "blas"),
         ThreadPoolExecutor(workers, "look") as pool,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tasks.catalog import schema
-from tasks.catalog.catalog import Catalog
+from tasks.catalog.catalog import Catalog, quote
 from tasks.embedding.images import READER_VERSION
 from tasks.records import Picture, Space, digest
 from tasks.session import pa_table
@@ -57,7 +57,12 @@ def reader_of(settings: Settings) -> str:
 
 
 def record_space(catalog: Catalog, space: Space) -> None:
-    """Write the model, revision, preprocessing and dimension that a space's id stands for."""
+    """Write the model, revision, preprocessing and dimension that a space's id stands for.
+
+    What is known is not written again: even a write that adds nothing makes a version.
+    """
+    if catalog.has("spaces") and catalog.count("spaces", f"space = {quote(space.id)}"):
+        return
     row = {
         "space": space.id,
         "model": space.model,

@@ -19,6 +19,7 @@ from tasks.dedup.first_look import are_strangers
 from tasks.dedup.locality import in_company
 from tasks.dedup.verify import rule_id
 from tasks.engine.shards import Engine
+from tasks.process.heap import keep_freed_memory
 from tasks.progress import Progress
 from tasks.queries.first_looks import look_at_pairs
 from tasks.queries.pair_answers import KnownAnswers, name_pairs
@@ -134,6 +135,7 @@ class ScanVerifier:
 
     def _by_threads(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
         use_one_thread()
+        keep_freed_memory()
         cache = FeatureCache(self._held)
         # Each pair is verified by one thread. If the matrix products inside were spread over the
         # cores as well, the threads would get in each other's way, at twice the cost.

@@ -24,6 +24,7 @@ from pathlib import Path
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.dedup.features import use_one_thread
 from tasks.dedup.verify import SIMILAR_SCORE, try_to_verify
+from tasks.process.heap import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +152,7 @@ def main() -> None:
     os.dup2(2, 1)  # a library that prints must not corrupt the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     use_one_thread()
+    keep_freed_memory()
     cache = FeatureCache(int(sys.argv[1]))
     with contextlib.suppress(EOFError):
         while True:

@@ -7,6 +7,7 @@ import pyarrow as pa
 from tasks.dedup.feature_cache import FeatureCache
 from tasks.dedup.features import use_one_thread
 from tasks.engine.kept import Kept
+from tasks.process.heap import keep_freed_memory
 from tasks.queries.blas_threads import OneBlasThread
 from tasks.queries.verify_processes import Answer, Task, answer_pair
 
@@ -23,6 +24,7 @@ def verify_shard(task: Task) -> pa.Table:
     They depend on the pairs' thumbnails alone, so any worker gives the same ones.
     """
     use_one_thread()
+    keep_freed_memory()
     cache = _kept.of("features", lambda _: FeatureCache(_HELD))
     with OneBlasThread():
         found = [answer_pair(cache, task.jpegs, left, right) for left, right in task.pairs]

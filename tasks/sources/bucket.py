@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -57,6 +58,7 @@ GRANTS = {
 }
 _GRANTEES = {"ID": "id", "URI": "uri", "EmailAddress": "emailAddress"}
 _GRANTEE = re.compile(r'(id|uri|emailAddress)="([^"]*)"')
+_EXPIRY = re.compile(r'expiry-date="([^"]*)"')
 _NO_GRANTS = {"AccessControlListNotSupported", "NotImplemented", "MethodNotAllowed"}
 _NO_LISTING = " (and s3:ListBucket: without it a missing object looks forbidden)"
 
@@ -130,7 +132,28 @@ class Bucket:
             metadata=dict(found["Metadata"]),
             headers=headers,
             held=held,
+            expires=_expiry(found.get("Expiration", "")),
         )
+
+    def age(self, key: str) -> timedelta | None:
+        """How long ago an object was last written; None where there is none.
+
+        By the store's clock alone, which tells both moments in one answer. This machine's clock may
+        be wrong by any amount.
+
+        Raises:
+            StoreRefusedError: when it may not be looked at.
+            SourceError: when the store does not tell its time.
+        """
+        try:
+            with self._explained(f"look at {key!r}", "s3:GetObject" + _NO_LISTING):
+                found = self.client.head_object(Bucket=self.bucket, Key=key)
+        except AssetGoneError:
+            return None
+        told = found["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if not told:
+            raise SourceError(f"the store of s3://{self.bucket} does not tell its time")
+        return parsedate_to_datetime(told).astimezone(UTC) - found["LastModified"]
 
     def states(self, keys: Iterable[str], workers: int = 16) -> dict[str, ObjectState]:
         """The states of many objects, ``workers`` at a time; raises as `state` does."""
@@ -310,6 +333,15 @@ def grants_of(headers: Mapping[str, str]) -> list[Any]:
         for permission, parameter in GRANTS.items()
         for kind, value in _GRANTEE.findall(headers.get(parameter, ""))
     ]
+
+
+def _expiry(told: str) -> str:
+    """The day that a store's ``x-amz-expiration`` names, or nothing (``GetObject``, AWS's API)."""
+    found = _EXPIRY.search(told)
+    try:
+        return f"{parsedate_to_datetime(found[1]):%Y-%m-%d}" if found else ""
+    except ValueError:
+        return told
 
 
 def bare(etag: str) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from email.header import decode_header, make_header
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,6 +21,7 @@ import boto3
 import botocore.loaders
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.utils import parse_timestamp
 
 from tasks.errors import AssetChangedError, AssetGoneError, SourceError, TransientSourceError
 from tasks.records import Listing, Probe
@@ -52,6 +55,22 @@ def _loader() -> botocore.loaders.Loader:
     return botocore.loaders.create_loader()
 
 
+def moment_of(told: Any) -> datetime:
+    """A moment as a store writes it: of a listing in ISO 8601, of a header as mail writes it.
+
+    botocore's own reader, which guesses among all ways to write a date, takes 50 microseconds,
+    and so a twelfth of all that a merge does.
+    """
+    if isinstance(told, str):
+        with contextlib.suppress(ValueError):
+            found = (
+                datetime.fromisoformat(told) if told[:4].isdigit() else parsedate_to_datetime(told)
+            )
+            if found.tzinfo is not None:
+                return found
+    return parse_timestamp(told)
+
+
 def session_for(settings: S3Settings) -> boto3.Session:
     """A boto3 session with the credentials of the settings or, without any, those AWS tools find.
 
@@ -63,6 +82,8 @@ def session_for(settings: S3Settings) -> boto3.Session:
     try:
         core = botocore.session.get_session()
         core.register_component("data_loader", _loader())
+        parsers = core.get_component("response_parser_factory")
+        parsers.set_parser_defaults(timestamp_parser=moment_of)
         core.get_scoped_config()  # raises for a profile that is not there, as boto3 would later
         return boto3.Session(
             botocore_session=core,
@@ -131,8 +152,21 @@ class S3Source:
         self.prefix = uri.removeprefix(f"s3://{self.bucket}").removeprefix("/")
         self.id = f"s3://{self.bucket}"
         self.workers = settings.connections
-        self._client = client or client_for(settings)
         self._tags_denied = False
+        self._settings = settings
+        self._made = client
+        self._making = threading.Lock()
+
+    @property
+    def _client(self) -> S3Client:
+        """What reaches the bucket, made by the first request: most who open a source ask its id.
+
+        To make a client takes 10 ms, and was 40 % of what planning and merging a few files took.
+        """
+        with self._making:
+            if self._made is None:
+                self._made = client_for(self._settings)
+            return self._made
 
     def list_pages(self) -> Iterator[list[Listing]]:
         """All objects below the prefix, a page of at most 1,000 at a time, in any order."""

@@ -256,6 +256,22 @@ def test_tidy_leaves_tables_of_few_fragments_alone(
     assert assets(catalog) == [("0",), ("1",), ("2",), ("3",)]
 
 
+def test_who_tidies_often_copies_only_what_has_grown(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.catalog.catalog._FRAGMENTS", 1)
+    monkeypatch.setattr("tasks.catalog.catalog._VERY_MANY", 4)
+    upsert(catalog, *({"asset_id": str(n)} for n in range(20)))
+    upsert(catalog, {"asset_id": "x"})
+    assert catalog.tidy(only_grown=True) == [], "20 of 21 rows lie together"
+    upsert(catalog, *({"asset_id": f"y{n}"} for n in range(6)))
+    assert catalog.tidy(only_grown=True) == ["assets"]
+    for n in range(4):
+        upsert(catalog, {"asset_id": f"z{n}"})
+    assert catalog.tidy(only_grown=True) == ["assets"], "very many fragments"
+    assert catalog.count("assets") == 31
+
+
 def test_a_rebuild_does_not_write_large_rows_again(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

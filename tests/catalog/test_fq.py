@@ -264,6 +264,7 @@ def test_negation_is_the_complement(catalog: Catalog, fq: str) -> None:
     assert not held & not_held
 
 
+@pytest.mark.long
 @quick
 @given(one=queries, two=queries)
 def test_operators_are_those_of_sets(catalog: Catalog, one: str, two: str) -> None:

@@ -550,3 +550,23 @@ def test_what_follows_a_jpeg_is_not_counted_as_its_scans(encode, scene, read):
     many = encode(scene, "JPEG", progressive=True)
     scan = many[many.rindex(b"\xff\xda") : -2]
     assert refused(read, many[:-2] + scan * 200 + many[-2:]) == "too_many_scans"
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [((3000, 40), 224), ((40, 3000), 224), ((2000, 1500), 512), ((320, 240), 224)]
+)
+def test_the_models_input_has_all_that_it_can_hold(read, encode, photo, size, side):
+    picture = photo("coffee").resize(size)
+    whole = picture.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    seen = read(encode(picture, "BMP"), into=side).pixels
+    assert np.abs(seen.astype(int) - np.asarray(whole)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(2000, 1333), (3900, 2600)])
+def test_a_thumbnail_is_that_of_all_pixels(read, encode, photo, size):
+    picture = photo("coffee").resize(size)
+    found = Image.open(io.BytesIO(read(encode(picture, "BMP")).thumbnail))
+    exact = picture.resize(found.size, Image.Resampling.BICUBIC)
+    exact = Image.open(io.BytesIO(encode(exact, "JPEG", quality=80)))
+    assert max(found.size) == THUMBNAIL_SIDE
+    assert np.abs(np.asarray(found, int) - np.asarray(exact)).mean() < 1.5

@@ -20,7 +20,7 @@ def start_servers(folder) -> Iterator[stack.StackState]:
     try:
         yield stack.up(folder, worker=False)
     finally:
-        stack.down(folder)
+        stack.down(folder, grace=1)  # nobody needs its data any more
 
 
 @pytest.fixture(scope="session")

@@ -234,6 +234,7 @@ def webhook() -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
+@pytest.mark.long
 def test_an_operator_is_told_by_the_server_alone(
     deployer: Deployer, servers: Any, webhook: tuple[str, list[str]]
 ) -> None:

@@ -75,6 +75,7 @@ def test_full_scan_through_the_deployment(place: Place, prefect: Prefect) -> Non
     assert httpx.get(links["A picture of the first groups"]).content.startswith(b"\xff\xd8\xff")
 
 
+@pytest.mark.long
 def test_a_worker_is_looked_at_and_a_name_given_by_hand_stays(prefect: Prefect) -> None:
     found = prefect.http.get("/deployments/name/check-setup/Photos: check the setup").json()
     given = {"name": "before the holidays"}

@@ -8,7 +8,14 @@ import pytest
 from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
-from tasks.errors import DeliveryError, EngineError, MailError, SettingsError
+from tasks.errors import (
+    AssetChangedError,
+    AssetGoneError,
+    DeliveryError,
+    EngineError,
+    MailError,
+    SettingsError,
+)
 from tasks.settings import load_settings
 from tasks.steps import with_credentials, worth_retrying
 
@@ -136,3 +143,10 @@ def test_a_mail_that_was_tried_is_not_tried_again_by_the_task():
     assert worth_retrying(None, None, lost)
     gone = SimpleNamespace(result=lambda raise_on_failure: EngineError("the scheduler is gone"))
     assert worth_retrying(None, None, gone), "it may have been started again"
+
+
+def test_an_asset_that_is_not_there_is_not_waited_for():
+    absent = SimpleNamespace(result=lambda raise_on_failure: AssetGoneError("no asset 'nobody'"))
+    changed = SimpleNamespace(result=lambda raise_on_failure: AssetChangedError("replaced"))
+    assert not worth_retrying(None, None, absent)
+    assert worth_retrying(None, None, changed)

@@ -37,6 +37,7 @@ from tasks.scan.group import group_assets
 from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.settings import Settings, load_settings
+from tasks.sources.bucket import Bucket
 from tests.conftest import cheaply, undisturbed
 from tests.merging.world import NOTES
 
@@ -68,6 +69,21 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def later(patch: pytest.MonkeyPatch, passed: timedelta) -> None:
+    """Let the quarantine be looked at so much later, by this machine's clock and the store's."""
+    age = _AGE
+
+    def aged(self: Bucket, key: str) -> timedelta | None:
+        found = age(self, key)
+        return None if found is None else found + passed
+
+    patch.setattr(quarantine, "now", lambda: now() + passed)
+    patch.setattr(Bucket, "age", aged)
+
+
+_AGE = Bucket.age
 
 
 @dataclass
@@ -126,7 +142,7 @@ class Site:
     def settle(self) -> None:
         """Two hours later, when the copies of what an undo put back are removed."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(quarantine, "now", lambda: now() + timedelta(hours=2))
+            later(patch, timedelta(hours=2))
             empty_quarantine(self.settings, by="schedule")
 
     def keys(self, *, ours: bool = False) -> list[str]:

@@ -25,7 +25,7 @@ from hypothesis.stateful import invariant, rule
 
 from tasks.catalog import schema
 from tasks.errors import DamDedupError
-from tasks.merging import journal, quarantine
+from tasks.merging import journal
 from tasks.merging import merge as merge_module
 from tasks.merging import undo as undo_module
 from tasks.merging.decide import decide
@@ -55,6 +55,7 @@ from tasks.scan.begin import begin_scan
 from tasks.scan.group import group_assets
 from tasks.scan.sync import sync_assets
 from tasks.session import open_catalog, pa_table
+from tests.merging.conftest import later as later_by
 from tests.merging.world import (
     BETWEEN,
     BODIES,
@@ -179,7 +180,7 @@ class Merges(BucketWorld):
     def _settle(self, plan: Plan, kill: tuple[str, int] | None) -> None:
         def later() -> Any:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(quarantine, "now", lambda: now() + timedelta(days=3))
+                later_by(patch, timedelta(days=3))
                 return empty_quarantine(self.settings, by="anna", plan_id=plan.id)
 
         found, _, _ = self._run("settle", plan, later, kill)
@@ -394,6 +395,7 @@ class Merges(BucketWorld):
             tuple(sorted(state.metadata.items())),
             state.headers.get("ContentType", ""),
             state.headers.get("ServerSideEncryption", ""),
+            state.held,
         )
 
     @rule(which=st.integers(0, 3), kill=KILLS)
@@ -650,6 +652,14 @@ class Merges(BucketWorld):
         """Of all that others left, unless they removed the last one themselves."""
         theirs = {PICTURES.get(thing.sha, "") for thing in self.theirs.values()} - {""}
         assert theirs - self.removed <= self._live()
+
+    @invariant()
+    def what_is_held_stays(self) -> None:
+        """Held or retained, a version stays the newest of its key, and stays held as it was."""
+        for key, (version, how) in self.held.items():
+            head = self.client.head_object(Bucket=self.bucket, Key=key)
+            assert head["VersionId"] == version, f"{key!r} was {how}, and is another version now"
+            assert self._how_held(key, version) == how
 
     @invariant()
     def the_journal_is_whole(self) -> None:

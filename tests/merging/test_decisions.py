@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -178,6 +179,31 @@ def test_automatic_approval(site: Any, most: int, expected: int) -> None:
             site.merge(plan)
 
 
+def test_a_rule_approves_nothing_that_its_policy_says_no_more(site: Any, tmp_path: Path) -> None:
+    """A rule that approved too much was taken out, and all it had approved was merged."""
+    file = tmp_path / "policy.yaml"
+    file.write_text(policy("automatic: {groups: 2}"))
+    merging = site.settings.merge.model_copy(update={"policy": file})
+    settings = site.settings.model_copy(update={"merge": merging})
+    plan = site.plan(policy=policy("automatic: {groups: 2}"))
+    by_hand = named(plan, 2).group_id
+    site.approve(plan, groups=[by_hand])
+    file.write_text(policy())
+    (outcome,) = merge_approved(settings, by="schedule")
+    states = {one.group_id: one.state for one in outcome.groups}
+    assert states.pop(by_hand) == "merged", "a person saw that one"
+    assert set(states.values()) == {"refused"}
+    assert all("the policy was changed since" in one.why for one in outcome.groups if one.why)
+    assert merge_approved(settings, by="schedule") == [], "told once"
+    file.unlink()
+    other = site.plan(policy=policy("automatic: {groups: 2}"), again=True)
+    (outcome,) = merge_approved(settings, by="schedule")
+    assert {one.state for one in outcome.groups} == {"failed"}, "the file may come back"
+    file.write_text(policy("automatic: {groups: 2}"))
+    (outcome,) = merge_approved(settings, by="schedule")
+    assert (outcome.plan_id, {one.state for one in outcome.groups}) == (other.id, {"merged"})
+
+
 def test_another_keeper(site: Any) -> None:
     plan = site.plan(policy=policy())
     group = named(plan, 0)
@@ -303,6 +329,7 @@ def test_an_approval_can_be_taken_back_until_its_group_is_carried_out(site: Any)
     assert said["what"].to_list()[0] == "approve"
 
 
+@pytest.mark.long
 def test_a_rejection_is_taken_back_when_it_is_named(site: Any) -> None:
     plan = site.plan(policy=policy())
     one = named(plan, 0)

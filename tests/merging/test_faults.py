@@ -363,6 +363,7 @@ def test_undo_after_a_failure_at_a_write(
         site.approve(plan)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", EITHER_KIND)
 def test_an_undo_that_was_stopped_is_not_merged_again(
     make_site: Any, answers: list[Any], kind: str
@@ -423,6 +424,7 @@ def hold(site: Any, key: str, status: str = "ON") -> None:
     site.s3.client.put_object_legal_hold(Bucket=site.bucket, Key=key, LegalHold={"Status": status})
 
 
+@pytest.mark.long
 def test_locked_since_the_plan(make_site: Any) -> None:
     site = make_site("locked")
     plan, _ = approved(site, "held", "calm")
@@ -518,6 +520,7 @@ def test_an_upload_in_the_moment_of_the_delete(
     assert site.body(copy) == png(0), "the old one is kept"
 
 
+@pytest.mark.long
 def test_a_multipart_keeper_is_undone_where_nothing_has_versions(make_site: Any) -> None:
     """Written in one part it has another ETag, with the same bytes."""
     site = make_site("plain")
@@ -545,6 +548,7 @@ def test_a_multipart_keeper_is_undone_where_nothing_has_versions(make_site: Any)
     assert site.snapshot(ours=True) == before
 
 
+@pytest.mark.long
 def test_a_dry_run_writes_nothing_at_all(make_site: Any) -> None:
     """Nor does it look again at what an earlier run left to be looked at."""
     site = make_site("versioned")
@@ -618,6 +622,7 @@ def test_lots_take_equal_pictures_first_and_the_largest_of_them(make_site: Any) 
 # ---- undo ------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", EITHER_KIND)
 def test_undo_leaves_what_others_did_since(make_site: Any, kind: str) -> None:
     site = make_site(kind)
@@ -641,6 +646,7 @@ def test_undo_leaves_what_others_did_since(make_site: Any, kind: str) -> None:
     assert site.snapshot(ours=True) == now
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", EITHER_KIND)
 def test_undo_of_a_group_and_of_one_operation(make_site: Any, kind: str) -> None:
     site = make_site(kind)
@@ -682,6 +688,7 @@ def test_undo_of_nothing(wounded: Wounded, target: str, words: str) -> None:
         wounded.site.undo(target.format(p=wounded.plan.id, g=group))
 
 
+@pytest.mark.long
 def test_markers_that_cannot_be_looked_at_again(make_site: Any, answers: list[Any]) -> None:
     """The groups are merged; what is not known of one is said, and found out by the next run."""
     site = make_site("versioned")

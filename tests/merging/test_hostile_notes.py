@@ -13,16 +13,15 @@ import pytest
 from tasks.catalog.lease import LEASE_SECONDS, s3_lease
 from tasks.errors import SourceError
 from tasks.merging import late_hands as late_module
-from tasks.merging import quarantine
 from tasks.merging.bucket_journal import JOURNAL_PREFIX
 from tasks.merging.late_hands import LATE_PREFIX, late_hands
 from tasks.merging.quarantine import empty_quarantine
 from tasks.merging.recover import recover
 from tasks.merging.rules.plans import Plan
 from tasks.queries.objects import own_places
-from tasks.records import now
 from tasks.session import open_source, open_store
 from tasks.sources.places import PLACES_KEY
+from tests.merging.conftest import later
 from tests.merging.test_late_hands import png
 
 POLICY = """
@@ -130,6 +129,10 @@ def test_rows_and_plans_of_somebody_else_are_told_and_the_others_come_back(
         [row | {"number": 99}],
         [row | {"group_id": "f" * 32}],
         [row | {"sequence": "first"}],
+        [row | {"sequence": 2**63 - 1}],  # the next one would fit into no table
+        [row | {"sequence": 10**30}],
+        [row | {"kind": "put"}],
+        [row | {"key": "k/1.png"}],
         [row | {"detail": "[]"}],
         7,
     ]
@@ -165,12 +168,49 @@ def test_what_was_put_in_a_copys_place_is_not_removed_with_it(
     site.s3.client.put_object_tagging(
         Bucket=site.bucket, Key=second, Tagging={"TagSet": [{"Key": "cost", "Value": "7"}]}
     )
-    monkeypatch.setattr(quarantine, "now", lambda: now() + timedelta(days=40))
+    later(monkeypatch, timedelta(days=40))
     ended = {one.at: one for one in empty_quarantine(site.settings, by="anna")}
     assert (ended[first].state, ended[second].state) == ("failed", "purged")
     assert "not what was moved there" in ended[first].why
     assert site.body(first) == png(99)
     assert second not in site.snapshot()
+
+
+def test_other_bytes_in_a_copys_place_are_not_put_back(make_bare_site: Any) -> None:
+    """Of the same length, they came back as the original, and the undo called that undone."""
+    site = make_bare_site("plain")
+    for prefix in "kd":
+        site.put(f"{prefix}/1.png", png(1))
+    site.list()
+    plan = site.plan(policy=POLICY)
+    site.approve(plan)
+    assert site.merge(plan).complete
+    (copy,) = (key for key in site.snapshot() if key.startswith("aside/"))
+    put(site, copy, png(8))
+    ended = {one.kind: one for one in site.undo(plan.id, settle=False)}
+    assert ended["delete"].state == "failed"
+    assert "is something else by now" in ended["delete"].why
+    assert (site.keys(), site.body(copy)) == ([copy, "k/1.png"], png(8))
+
+
+def test_what_lies_in_a_plans_place_stops_its_merge_and_no_undo(make_bare_site: Any) -> None:
+    """It was taken for the plan, and the merge could never have been recovered."""
+    site = make_bare_site("plain")
+    for prefix in "kd":
+        site.put(f"{prefix}/1.png", png(1))
+    site.list()
+    plan = site.plan(policy=POLICY)
+    site.approve(plan)
+    key = f"{JOURNAL_PREFIX}{plan.id}/plan.json"
+    put(site, key, plan.as_json().replace("k/1.png", "k/2.png"))
+    with pytest.raises(SourceError, match="is not the plan"):
+        site.merge(plan)
+    assert site.keys() == ["d/1.png", "k/1.png"]
+    site.s3.client.delete_object(Bucket=site.bucket, Key=key)
+    assert site.merge(plan).complete
+    put(site, key, b"something else")
+    assert {one.state for one in site.undo(plan.id, settle=False)} == {"undone"}
+    assert site.keys()[-2:] == ["d/1.png", "k/1.png"]
 
 
 def test_the_catalog_outlives_such_a_bucket(merged: tuple[Any, Plan]) -> None:

@@ -78,6 +78,7 @@ def test_encryption_checksum_and_headers_stay_with_the_object(make_site: Any, ki
     assert {key: described(site, key) for key in before} == before
 
 
+@pytest.mark.long
 def test_a_held_keeper_is_not_rewritten(make_site: Any) -> None:
     """Its new version was not held, and could be destroyed by anybody."""
     site = make_site("locked")

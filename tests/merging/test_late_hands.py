@@ -92,6 +92,7 @@ def test_a_bucket_has_one_hand_at_a_time(make_site: Any, tmp_path: Path) -> None
         type(site)(site.s3, site.bucket, settings).undo(plan.id, settle=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["plain", "versioned"])
 @pytest.mark.parametrize("what", ["replaced", "removed"])
 def test_nothing_leaves_for_a_keeper_that_is_gone(
@@ -121,6 +122,7 @@ def test_nothing_leaves_for_a_keeper_that_is_gone(
     assert png(1) in [site.body(key) for key in live]
 
 
+@pytest.mark.long
 def test_what_an_undo_put_back_survives_a_late_delete(make_site: Any) -> None:
     """The copy stays until no request of the merge can come any more."""
     site = make_site("plain")
@@ -141,6 +143,7 @@ def test_what_an_undo_put_back_survives_a_late_delete(make_site: Any) -> None:
     assert site.body(entry.at) == png(1)
 
 
+@pytest.mark.long
 def test_the_copy_goes_when_its_original_is_still_there(make_site: Any) -> None:
     site = make_site("plain")
     for prefix in "kd":

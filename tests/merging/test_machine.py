@@ -18,18 +18,18 @@ from tests.merging.world import STEPS, watched
 
 STEPS_EACH = 40  # of an example; some end early
 Counts = dict[str, int]
-BOTH_KINDS = pytest.mark.parametrize("versioned", [False, True], ids=KINDS)
+BOTH_KINDS = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture
 def run_machine(
-    s3: Any, versioned: bool, monkeypatch: pytest.MonkeyPatch, make_bare_site: Any
+    s3: Any, kind: str, monkeypatch: pytest.MonkeyPatch, make_bare_site: Any
 ) -> Callable[[int, int], Counts]:
     """Runs so many examples of a seed; gives how often each thing happened."""
 
-    def make() -> tuple[Any, str, Settings, bool]:
-        site = make_bare_site("versioned" if versioned else "plain")
-        return s3.client, site.bucket, site.settings, versioned
+    def make() -> tuple[Any, str, Settings, str]:
+        site = make_bare_site(kind)
+        return s3.client, site.bucket, site.settings, kind
 
     def run(number: int, examples: int) -> Counts:
         machine = seed(number)(type("Machine", (Merges,), {"make": staticmethod(make)}))
@@ -57,6 +57,7 @@ def run_machine(
         return {
             "steps": STEPS["steps"],
             "killed": sum(times for name, times in STEPS.items() if name.startswith("killed")),
+            "held": sum(STEPS[f"{how} outside"] for how in ("hold", "retain", "upload held")),
             "undone": sum(times for name, times in STEPS.items() if name.startswith("undo")),
         }
 
@@ -65,12 +66,22 @@ def run_machine(
 
 @BOTH_KINDS
 @pytest.mark.timeout(1200)  # against a hang, on a machine that is busy with other things
-def test_nothing_is_lost_in_a_few_steps(run_machine: Any, versioned: bool) -> None:
+def test_nothing_is_lost_in_a_few_steps(run_machine: Any, kind: str) -> None:
     # A step on a bucket with versions takes three times as long. So few steps may hold no kill, and
     # of one example no undo: those at length do.
-    done = run_machine(0, 1 if versioned else 3)
+    done = run_machine(0, 1 if kind == "versioned" else 3)
     assert done["steps"] > 0
-    assert versioned or done["undone"] > 0
+    assert kind == "versioned" or done["undone"] > 0
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", ["locked"])
+def test_what_is_held_is_never_touched(run_machine: Any, kind: str) -> None:
+    """A bucket with object lock: legal holds and retentions come and go at any time."""
+    done = run_machine(3, 3)  # the first of a seed does next to nothing
+    assert done["steps"] > 0
+    assert done["held"] > 0
 
 
 # At most 240 steps, each of some 0.3 seconds of processor time. By hand, until it has passed more
@@ -87,7 +98,7 @@ def test_nothing_is_ever_lost(run_machine: Any) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(24 * 3600)
 @pytest.mark.parametrize("number", range(100, 110))
-@BOTH_KINDS
+@pytest.mark.parametrize("kind", [*KINDS, "locked"])
 def test_nothing_is_lost_in_many_thousand_steps(run_machine: Any, number: int) -> None:
     """SOAK_EXAMPLES of 40 steps for each of ten seeds and both kinds of buckets: 20,000 or more."""
     done = run_machine(number, int(os.environ.get("SOAK_EXAMPLES", "50")))

@@ -41,6 +41,7 @@ def other_catalog(site: Any, folder: Path) -> Any:
     return type(site)(site.s3, site.bucket, site.settings.model_copy(update={"catalog": catalog}))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("prefix", first_of("trash/", ".dam-dedup/quarantine/"))
 def test_what_was_merged_is_not_merged_again(make_site: Any, tmp_path: Path, prefix: str) -> None:
     """Of a custom prefix the copies were scanned as assets, and became the last of their kind."""

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-import tasks.merging.quarantine
 from tasks.catalog import schema
 from tasks.errors import MergeError
+from tasks.merging import quarantine
 from tasks.merging.quarantine import empty_quarantine, list_quarantine
 from tasks.records import now
 from tasks.reporting.savings import read_savings
 from tasks.session import open_catalog, pa_table
 from tests.merging.conftest import EITHER_KIND
+from tests.merging.conftest import later as time_passes
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
 POLICY = """
@@ -47,7 +48,7 @@ def site(make_site: Any, request: pytest.FixtureRequest) -> Any:
 
 
 def later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
-    monkeypatch.setattr(tasks.merging.quarantine, "now", lambda: now() + timedelta(days=days))
+    time_passes(monkeypatch, timedelta(days=days))
 
 
 def aside(site: Any) -> set[str]:
@@ -86,6 +87,23 @@ def test_kept_until_the_policys_days_are_over(site: Any, monkeypatch: pytest.Mon
     assert empty_quarantine(site.settings, by="anna") == []
     freed = read_savings(site.settings)["total"]["freed"]
     assert freed == (0 if site.kind == "versioned" else 3 * len(PNG + b"0"))
+
+
+def test_a_clock_that_is_ahead_removes_nothing(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By that clock the days were over: every copy was gone for good minutes after the merge."""
+    monkeypatch.setattr(quarantine, "now", lambda: now() + timedelta(days=400))
+    ended = empty_quarantine(site.settings, by="anna")
+    assert {entry.key: entry.state for entry in ended} == dict.fromkeys(ALL, "kept")
+    assert all("0.0 of 168 hours by the store's clock" in entry.why for entry in ended)
+    assert aside(site) == ALL
+    # What an undo put back rests for an hour by the store's clock, too.
+    site.undo(site.made.id, settle=False)
+    ended = empty_quarantine(site.settings, by="anna")
+    assert {entry.key: entry.state for entry in ended} == dict.fromkeys(ALL, "kept")
+    assert all("0.0 of 1 hours by the store's clock" in entry.why for entry in ended)
+    assert aside(site) == ALL
+    site.settle()
+    assert site.snapshot(ours=True) == site.before
 
 
 @pytest.mark.long
@@ -129,6 +147,7 @@ def test_undo_after_emptying(site: Any, monkeypatch: pytest.MonkeyPatch) -> None
     assert now_there["k/0.png"] == keeper, "what only the lost ones knew stays with the keeper"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["gone", "replaced"])
 def test_without_the_keeper_the_copy_is_kept(
     site: Any, monkeypatch: pytest.MonkeyPatch, how: str
@@ -175,6 +194,7 @@ def test_a_removal_that_failed_is_tried_again(site: Any, monkeypatch: pytest.Mon
     assert aside(site) == set()
 
 
+@pytest.mark.long
 def test_a_damaged_plan_hides_no_other(site: Any) -> None:
     catalog = open_catalog(site.settings)
     row = catalog.table("plans").to_arrow().to_pylist()[0]

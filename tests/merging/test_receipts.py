@@ -24,16 +24,15 @@ from flows.receipts import mail_merge, mail_purge, mail_undo
 from reports.highlights import since_words
 from reports.mail import scan_mail
 from tasks.errors import MailError
-from tasks.merging import quarantine
 from tasks.merging.approvals import sign_link, sign_undo_link
 from tasks.merging.journal import read_events
 from tasks.merging.merge import GroupOutcome, MergeOutcome
-from tasks.merging.quarantine import empty_quarantine
-from tasks.records import now
+from tasks.merging.quarantine import empty_quarantine, list_quarantine
 from tasks.reporting.receipts import MERGE, read_done, read_receipt
 from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog
 from tasks.summary import MergedSince
+from tests.merging.conftest import later
 
 BODY = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(900)
 CHROMIUM = Path("/usr/bin/chromium")
@@ -98,7 +97,7 @@ def test_a_merge_is_told_undone_at_its_link_and_told_again(two, sent, versioned)
     text = text_of(receipt)
     assert "By: schedule" in text
     assert "Approved by: ben@example.org" in text
-    until = min(entry.until for entry in quarantine.list_quarantine(site.settings))
+    until = min(entry.until for entry in list_quarantine(site.settings))
     assert f"In quarantine: 2.8 kB, until {until:%Y-%m-%d %H:%M} UTC" in text
     if versioned:
         assert "Kept as old versions: 2.8 kB: not freed" in text
@@ -139,6 +138,7 @@ def test_a_merge_is_told_undone_at_its_link_and_told_again(two, sent, versioned)
     assert len(sent) == 3, "nothing was done, so nothing is told"
 
 
+@pytest.mark.long
 def test_a_link_undoes_its_own_groups_alone_and_decides_nothing(two, sent):
     site, plan = two
     mail_merge(site.settings, site.merge(plan), by="anna")
@@ -168,6 +168,7 @@ def test_a_link_undoes_its_own_groups_alone_and_decides_nothing(two, sent):
     assert set(site.keys()) == back | {second.keeper}
 
 
+@pytest.mark.long
 def test_what_was_refused_is_told_with_its_reason(two, sent):
     site, plan = two
     site.put("c/5.png", BODY + b"changed since")
@@ -200,6 +201,7 @@ def test_a_schedule_tells_no_failure_every_ten_minutes(site, sent):
     assert len(sent) == 2
 
 
+@pytest.mark.long
 def test_an_emptied_quarantine_is_told_as_freed_where_no_version_is_kept(
     two, sent, versioned, monkeypatch
 ):
@@ -207,7 +209,7 @@ def test_an_emptied_quarantine_is_told_as_freed_where_no_version_is_kept(
     mail_merge(site.settings, site.merge(plan), by="anna")
     assert mail_purge(site.settings, empty_quarantine(site.settings, by="ben"), by="ben") == ""
     assert len(sent) == 1, "nothing was due"
-    monkeypatch.setattr(quarantine, "now", lambda: now() + timedelta(days=99))
+    later(monkeypatch, timedelta(days=99))
     mail_purge(site.settings, empty_quarantine(site.settings, by="ben"), by="ben")
     text = text_of(sent[-1])
     assert "Quarantine emptied: 3 files (2.8 kB) of 2 groups removed for good" in text
@@ -252,6 +254,7 @@ def test_a_mail_that_fails_is_told_and_fails_nothing(two, monkeypatch):
     assert "the receipt could not be mailed" in ran.stderr
 
 
+@pytest.mark.long
 def test_without_a_gate_all_owners_get_one_mail_with_the_command(two, sent):
     site, plan = two
     site.settings = site.settings.model_copy(

@@ -21,6 +21,7 @@ def of_bucket(site: Any) -> Any:
     return site.settings.model_copy(update={"source": source})
 
 
+@pytest.mark.long
 def test_every_catalog_that_merges_is_known(
     make_site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_an_undo_leaves_a_link_record_that_others_tagged(pair):
     assert pair.tags(COPY) == {"word": "sea"}
 
 
+@pytest.mark.long
 def test_tags_of_the_original_outlive_an_upload_of_the_same_bytes(pair, versioned):
     plan = merged(pair, "quarantine")
     pair.put(COPY, png(), {"else": "1"}, ContentType="image/png")
@@ -90,6 +91,7 @@ def test_a_copy_tagged_amid_the_merge_stays(pair, monkeypatch):
     assert pair.tags(COPY) == {"new": "word"}
 
 
+@pytest.mark.long
 def test_a_keeper_tagged_amid_the_merge_keeps_its_tags(pair, monkeypatch):
     read = Store.check_readable
 
@@ -104,6 +106,7 @@ def test_a_keeper_tagged_amid_the_merge_keeps_its_tags(pair, monkeypatch):
     assert pair.tags(KEEPER) == {"new": "word"}
 
 
+@pytest.mark.long
 def test_metadata_that_is_not_ascii_is_merged_and_undone(site):
     site.put(KEEPER, png(), {}, {"shot": "7"}, ContentType="image/png")
     site.put(COPY, png(), {}, {"client": "=?utf-8?b?w7w=?="}, ContentType="image/png")

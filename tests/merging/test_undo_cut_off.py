@@ -82,6 +82,7 @@ def test_what_was_put_back_and_deleted_since_stays_deleted(
         assert [entry.key for entry in left] == [key], "and its copy is kept, and told"
 
 
+@pytest.mark.long
 def test_without_versions_an_open_outcome_is_put_back(
     make_site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_without_versions_an_open_outcome_is_put_back(
     assert site.keys() == ["d/1.png", "d/2.png", "k/1.png"]
 
 
+@pytest.mark.long
 def test_a_later_marker_is_never_taken_for_ours(
     make_site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ def test_unproven_is_merged_by_nobody_and_the_proof_lifts_that(pair, monkeypatch
     assert pair.merge(plan).groups[0].state == "merged"
 
 
+@pytest.mark.long
 def test_a_plan_of_before_proofs_is_not_carried_out(pair):
     pair.scan()
     plan = pair.plan(policy=POLICY)
@@ -82,6 +83,7 @@ def test_a_plan_of_before_proofs_is_not_carried_out(pair):
     assert pair.snapshot() == before
 
 
+@pytest.mark.long
 def test_a_catalog_of_before_proofs_says_what_to_do(pair):
     pair.scan()
     catalog = open_catalog(pair.settings)

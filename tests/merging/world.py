@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -223,6 +224,7 @@ class Thing:
     metadata: tuple[tuple[str, str], ...]
     content_type: str
     encryption: str = ""
+    held: str = ""
 
 
 World = dict[str, Thing]
@@ -231,14 +233,18 @@ World = dict[str, Thing]
 class BucketWorld(RuleBasedStateMachine):
     """A bucket that people and programs other than ours work on.
 
-    Needs ``make``: gives a bucket's client, its name, settings, and whether it is versioned.
+    Needs ``make``: gives a bucket's client, its name, settings, and what kind it is of: plain,
+    versioned or locked. In one that is locked, versions may be under a hold or a retention.
     """
 
-    make: Callable[[], tuple[Any, str, Settings, bool]]
+    make: Callable[[], tuple[Any, str, Settings, str]]
 
     def __init__(self) -> None:
         super().__init__()
-        self.client, self.bucket, self.settings, self.versioned = type(self).make()
+        self.client, self.bucket, self.settings, kind = type(self).make()
+        self.versioned, self.locked = kind != "plain", kind == "locked"
+        #: Key to the version of it that others hold, as the newest of its key, and how.
+        self.held: dict[str, tuple[str, str]] = {}
         self.source = f"s3://{self.bucket}"
         #: Contents that must be reachable: everything ever put, less what the outside destroyed.
         self.owed: set[str] = set()
@@ -280,7 +286,22 @@ class BucketWorld(RuleBasedStateMachine):
             tuple(sorted(head["Metadata"].items())),
             head["ContentType"],
             head.get("ServerSideEncryption", ""),
+            self._how_held(key, head.get("VersionId", "")) if self.locked else "",
         )
+
+    def _how_held(self, key: str, version: str) -> str:
+        """How a version is held, in the words of an object's state."""
+        which = {"Bucket": self.bucket, "Key": key, "VersionId": version}
+        try:
+            if self.client.get_object_legal_hold(**which)["LegalHold"]["Status"] == "ON":
+                return "legal hold"
+        except self.client.exceptions.ClientError:
+            pass  # it has never been under one
+        try:
+            until = self.client.get_object_retention(**which)["Retention"]["RetainUntilDate"]
+        except self.client.exceptions.ClientError:
+            return ""
+        return f"retained until {until:%Y-%m-%d}" if until > now() else ""
 
     def _world(self) -> World:
         found = {key: self._thing(key) for key in self._listed()}
@@ -333,6 +354,10 @@ class BucketWorld(RuleBasedStateMachine):
         before = self._thing(key)
         yield
         after = self._thing(key)
+        self.held.pop(key, None)  # what becomes of the newest version is theirs to say
+        if after is not None and after.held:
+            version = self.client.head_object(Bucket=self.bucket, Key=key)["VersionId"]
+            self.held[key] = version, after.held
         if before != self.theirs.get(key):
             self.mixed.add(key)
         if after is None:
@@ -436,6 +461,32 @@ class BucketWorld(RuleBasedStateMachine):
                 self.client.put_object_tagging(
                     Bucket=self.bucket, Key=key, Tagging={"TagSet": [{"Key": "n", "Value": tag}]}
                 )
+
+    @precondition(lambda self: self.locked)
+    @rule(
+        which=st.integers(0, 19),
+        how=st.sampled_from(["hold", "hold", "release", "retain", "upload held"]),
+    )
+    def hold_from_outside(self, which: int, how: str) -> None:
+        """A person puts an object under a legal hold or a retention, or takes a hold away."""
+        key = self._some(which)
+        if self._thing(key) is None:
+            return
+        STEPS[f"{how} outside"] += 1
+        where: Any = {"Bucket": self.bucket, "Key": key}
+        with self._outside(key):
+            if how == "upload held":
+                body = self.client.get_object(**where)["Body"].read()
+                self.client.put_object(
+                    Body=body, ContentType="image/png", ObjectLockLegalHoldStatus="ON", **where
+                )
+            elif how == "retain":
+                until = now() + timedelta(days=2)
+                retention: Any = {"Mode": "GOVERNANCE", "RetainUntilDate": until}
+                self.client.put_object_retention(Retention=retention, **where)
+            else:
+                status: Any = {"Status": "ON" if how == "hold" else "OFF"}
+                self.client.put_object_legal_hold(LegalHold=status, **where)
 
     @rule(which=st.integers(0, 19), text=st.sampled_from("pq"))
     def rewrite_from_outside(self, which: int, text: str) -> None:

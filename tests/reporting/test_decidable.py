@@ -26,6 +26,7 @@ rules:
 """
 
 
+@pytest.mark.long
 def test_a_group_that_grew_old_enough_is_mailed(
     make_site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

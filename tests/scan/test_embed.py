@@ -65,6 +65,7 @@ def test_a_changed_file_is_read_again(library):
     assert after.summary.coverage.scanned == before.coverage.scanned == 4
 
 
+@pytest.mark.long
 def test_a_removed_and_returned_file_costs_one_read_at_most(library):
     fill(library)
     library.scan()

@@ -146,6 +146,7 @@ def short_role(s3: Any, plain: pytest.MonkeyPatch) -> Iterator[Role]:
         yield made
 
 
+@pytest.mark.long
 def test_a_catalog_outlives_the_credentials_it_was_opened_with(
     s3: Any, short_role: Role, plain: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from tasks.session import pa_table
 from tasks.settings import S3Settings
 from tasks.sources.base import HEAD_BYTES
 from tasks.sources.s3 import S3Source, client_for, storage_options
+from tests.conftest import first_of
 
 ODD = [
     "a b.jpg",
@@ -201,8 +202,12 @@ def test_the_aws_chain_is_used(s3: Any, no_chain: pytest.MonkeyPatch) -> None:
 def test_an_unknown_profile_is_named(s3: Any, no_chain: pytest.MonkeyPatch) -> None:
     no_chain.setenv("AWS_PROFILE", "no-such-profile")
     bare = S3Settings(endpoint_url=s3.endpoint, region="us-east-1")
+    source = S3Source("s3://bucket", bare)
+    assert (source.id, source.prefix) == ("s3://bucket", ""), (
+        "who asks the id alone needs no access"
+    )
     with pytest.raises(SourceError, match="no-such-profile"):
-        S3Source("s3://bucket", bare)
+        keys(source)
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///key", "http://bucket/key"])
@@ -291,7 +296,7 @@ def test_the_lease_of_a_dead_writer_is_taken_when_it_has_not_changed_for_its_ter
     assert leases(s3, bucket) == []
 
 
-@pytest.mark.parametrize("skew", [-120, 120, 10**6])
+@pytest.mark.parametrize("skew", first_of(-120, 120, 10**6))
 def test_no_clock_of_another_machine_is_believed(
     s3: Any, monkeypatch: pytest.MonkeyPatch, skew: float
 ) -> None:

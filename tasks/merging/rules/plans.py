@@ -274,7 +274,7 @@ class Plan:
     def group(self, group_id: str) -> PlannedGroup | None:
         """A group by its id, or by the only id that begins so."""
         found = [group for group in self.groups if group.group_id.startswith(group_id)]
-        return found[0] if len(found) == 1 else None
+        return found[0] if group_id and len(found) == 1 else None
 
 
 def places_of(groups: Iterable[PlannedGroup]) -> set[str]:

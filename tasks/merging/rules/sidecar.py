@@ -235,13 +235,15 @@ def _add_lacking(
     mine: Collection[str],
 ) -> None:
     has = properties(packet).keys() | {_SUBJECT, *mine}
+    lacking: list[Element] = []
     for other in others:
         for name, element in other.items():
             kept_back = name in withheld or split_name(name)[1] in withheld
             if name not in has and is_merged(name) and not kept_back:
                 has.add(name)
-                # Last: our reader takes the first of one local name, which stays the keeper's.
-                description(packet).append(_copied(element))
+                lacking.append(_copied(element))
+    if lacking:  # last: our reader takes the first of one local name, which stays the keeper's
+        description(packet).extend(lacking)
 
 
 def _set_further(
@@ -255,8 +257,9 @@ def _set_further(
     Lists without an order are united, the keeper's first.
     """
     elements = []
+    has = properties(packet)
     for tag, text in values.items():
-        known = properties(packet).get(tag, mine.get(tag))
+        known = has.get(tag, mine.get(tag))
         sources = [other[tag] for other in others if tag in other]
         every = [known, *sources] if known is not None else sources
         if any(form_of(element) == "Bag" for element in every):

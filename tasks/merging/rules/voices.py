@@ -43,7 +43,7 @@ def one_packet(packets: Sequence[str]) -> str:
     whole = read_packet(found[0].encode(), "what it says")
     for other in found[1:]:
         has = properties(whole)
-        for name, element in properties(read_packet(other.encode(), "what it says")).items():
-            if name not in has:
-                description(whole).append(element)
+        said = properties(read_packet(other.encode(), "what it says"))
+        if lacking := [element for name, element in said.items() if name not in has]:
+            description(whole).extend(lacking)
     return write_packet(whole).decode()

@@ -18,9 +18,11 @@ import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from deployments.bench.client import DupeScanner
 from deployments.gate.app import create_app
+from tasks.session import open_catalog
 from tasks.settings import Settings, load_settings
-from tests.conftest import Library, undisturbed
+from tests.conftest import Library, first_of, undisturbed
 
 
 def file_of(image: Image.Image, kind: str = "JPEG") -> bytes:
@@ -29,64 +31,8 @@ def file_of(image: Image.Image, kind: str = "JPEG") -> bytes:
     return found.getvalue()
 
 
-class DupeScanner:
-    """The calls of the other service's public client, in its order and with its oddities."""
-
-    def __init__(self, server: str, collection: str) -> None:
-        self.core = f"{server}/api/cores/{collection}"
-        self.solr = f"{server}/solr/{collection}"
-        self.http = httpx.Client(timeout=60)
-
-    def check_connection(self) -> bool:
-        return self.http.get(f"{self.core}/").status_code == 200
-
-    def count(self) -> int:
-        answer = self.http.get(f"{self.core}/select?rows=0&q*:*").json()
-        return answer["response"]["numFound"]
-
-    def ids(self, rows: int = 1000) -> list[str]:
-        found, mark = [], "*"
-        while True:
-            answer = self.http.get(
-                f"{self.core}/select?rows={rows}&fl=id&sort=id asc&cursorMark={mark}"
-            ).json()
-            found += [one["id"] for one in answer["response"]["docs"]]
-            if answer["nextCursorMark"] == mark:
-                return found
-            mark = answer["nextCursorMark"]
-
-    def clear(self) -> None:
-        answer = self.http.post(
-            f"{self.solr}/update?commit=true",
-            content='{"delete":{"query":"*:*"}}',
-            headers={"Content-Type": "application/json"},
-        )
-        assert answer.json()["responseHeader"]["status"] == 0, answer.text
-
-    def index(self, path: Path) -> None:
-        uri = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
-        analysed = self.http.post(
-            f"{self.core}/analyze?modules.apply=duplicate", data={"input.data": uri}
-        ).json()
-        document = {
-            "id": path.stem,
-            "image": f"/srv/images/{path.name}",
-            "filename": path.name,
-            "import": analysed["outputs"],
-        }
-        answer = self.http.post(f"{self.core}/update", json=document)
-        assert answer.json()["responseHeader"]["status"] == 0, answer.text
-
-    def commit(self) -> None:
-        answer = self.http.post(f"{self.core}/update?softCommit=true")
-        assert answer.json()["responseHeader"]["status"] == 0
-
-    def duplicates(self, name: str, threshold: float = 0.6) -> list[dict]:
-        answer = self.http.get(
-            f"{self.core}/duplicate?rank.by.id={name}&fl=id,score,filename,image&rows=10"
-            f"&rank.threshold={threshold}&rank.approximate=False&rank.smartfilter=off"
-        )
-        return answer.json()["response"]["docs"]
+class Scanner(DupeScanner):
+    """The client, with what it does with the answers."""
 
     def scan(self, folder: Path) -> list[set[str]]:
         """Index a folder and group what is found."""
@@ -162,7 +108,7 @@ def planted(tmp_path_factory) -> Path:
 
 def filled_core(server: str, planted: Path) -> httpx.Client:
     """A client of a core that holds the planted pictures."""
-    scanner = DupeScanner(server, "incoming")
+    scanner = Scanner(server, "incoming")
     for path in sorted(planted.iterdir()):
         scanner.index(path)
     return httpx.Client(base_url=f"{server}/api/cores/incoming", timeout=60)
@@ -182,7 +128,7 @@ def core(tmp_path_factory, tiny_model, planted) -> Iterator[httpx.Client]:
 
 @pytest.mark.long
 def test_the_scanner_finds_planted_duplicates(server, planted):
-    scanner = DupeScanner(server, "incoming")
+    scanner = Scanner(server, "incoming")
     assert scanner.count() == 0
     assert scanner.ids() == []
     groups = scanner.scan(planted)
@@ -201,8 +147,30 @@ def test_the_scanner_finds_planted_duplicates(server, planted):
     assert scanner.scan(planted) == groups  # everything is known now, and found again
     scanner.clear()
     assert (scanner.count(), scanner.ids()) == (0, [])
-    other = DupeScanner(server, "other")
+    other = Scanner(server, "other")
     assert other.count() == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    first_of(("?softCommit=true", None), ("", {"commit": {}}), ("?commit=false", None)),
+)
+def test_a_commit_tidies_what_single_updates_scattered(library, tmp_path, monkeypatch, said):
+    monkeypatch.setattr("tasks.catalog.catalog._FRAGMENTS", 2)
+    query, body = said
+    settings = settings_of(library)
+    with serving(settings) as address:
+        scanner = Scanner(address, "incoming")
+        for seed in range(3):
+            path = tmp_path / f"img-{seed}.jpg"
+            path.write_bytes(file_of(picture_of(seed)))
+            scanner.index(path)
+        scanner.http.post(f"{scanner.core}/update{query}", json=body).raise_for_status()
+    catalog = open_catalog(settings)
+    stats = catalog.table("assets").stats()["fragment_stats"]
+    assert stats["num_fragments"] == (3 if "false" in query else 1)
+    assert catalog.count("assets") == 3
+    assert catalog.version("spaces") <= 2, "the space is known, and not written each time"
 
 
 @pytest.mark.long
@@ -349,7 +317,7 @@ def test_pages_are_selected_by_post_and_sorted_by_several(core):
 
 
 def test_fields_of_the_clients_own(server, planted):
-    scanner = DupeScanner(server, "incoming")
+    scanner = Scanner(server, "incoming")
     own = [
         {"project": "spring", "Colours": ["red", 'say "blue"', "10%"], "shot": 7},
         {"project": "autumn", "Colours": ["dark red"]},

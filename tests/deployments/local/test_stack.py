@@ -313,6 +313,7 @@ def test_two_stacks_side_by_side(state: StackState, tmp_path: Path) -> None:
     assert all(s.alive for s in status(state.dir))
 
 
+@pytest.mark.long
 def test_other_ports_are_taken_when_ours_are_gone_and_the_data_stays(tmp_path: Path) -> None:
     """Only the S3 server: the ports choose themselves the same way for all."""
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from tasks.embedding.xmp import _FIELDS, parse_xmp
 from tasks.errors import MergeError
+from tasks.merging.rules import sidecar
 from tasks.merging.rules.metadata import fold
 from tasks.merging.rules.sidecar import link_sidecar, merge_sidecar
 from tasks.xmp.packet import DC, RDF, ST_REF, XMP_MM
+from tasks.xmp.properties import properties as properties_of
 
 IDENTITIES = {"original_document_id", "document_id", "instance_id", "derived_from"}
 FIELDS = sorted(set(_FIELDS.values()) - IDENTITIES)
@@ -386,3 +388,27 @@ def test_any_bytes_are_merged_or_refused(data):
     except MergeError:
         return
     assert parse_xmp(found)["label"] == "green"
+
+
+def test_a_sidecar_of_thousands_of_properties_is_read_once(monkeypatch):
+    """Both with 9,000 lists: all of the keeper's were gone through for each of the other's."""
+    read = []
+
+    def counted(packet):
+        read.append(packet)
+        return properties_of(packet)
+
+    monkeypatch.setattr(sidecar, "properties", counted)
+    sides = [
+        packet(
+            "".join(
+                f"<shop:b{n}><rdf:Bag><rdf:li>{word}</rdf:li></rdf:Bag></shop:b{n}>"
+                for n in range(100)
+            )
+        )
+        for word in ("sea", "sun")
+    ]
+    values = {f"{{http://example.com/shop/}}b{n}": "sea; sun" for n in range(100)}
+    merged = merge_sidecar(sides[0], [sides[1]], values).decode()
+    assert merged.count("<rdf:li>sun</rdf:li>") == merged.count("<rdf:li>sea</rdf:li>") == 100
+    assert len(read) < 10
