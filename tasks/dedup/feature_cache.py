@@ -31,8 +31,13 @@ class FeatureCache:
         with self._lock:
             return self._features.get(name)
 
-    def make(self, name: str, jpeg: bytes) -> Features:
+    def make(self, name: str, jpeg: bytes, packed: bytes = b"") -> Features:
         """The features of a picture: held, or made from its thumbnail and held from now on.
+
+        Args:
+            name: of the picture.
+            jpeg: its thumbnail.
+            packed: its local features, where another process has found them.
 
         Raises:
             ValueError: when the thumbnail cannot be read.
@@ -41,7 +46,7 @@ class FeatureCache:
         if found is not None:
             return found
         # Outside of the lock: two threads may make the same features, none waits for another's.
-        made = extract_features(jpeg)
+        made = extract_features(jpeg, packed)
         with self._lock:
             self._features[name] = made
         return made

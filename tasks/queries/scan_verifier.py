@@ -111,7 +111,11 @@ class ScanVerifier:
     def _by_engine(
         self, pairs: pl.DataFrame, engine: Engine
     ) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
-        tasks = (task for chunk in pairs.iter_slices(_CHUNK) for task in self._tasks(chunk))
+        tasks = (
+            task
+            for chunk in pairs.iter_slices(_CHUNK)
+            for task in _tasks(chunk, self._thumbnails(chunk), {})
+        )
         done, answers = 0, list[Answer]()
         for task, table in engine.run(verify_shard, tasks):
             answers += read_verified(table, len(task.pairs))
@@ -123,15 +127,10 @@ class ScanVerifier:
     def _by_processes(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
         with VerifyProcesses(self._workers, self._held) as processes:
             for chunk in pairs.iter_slices(_CHUNK):
-                answers = [one for found in processes.verify(self._tasks(chunk)) for one in found]
+                jpegs = self._thumbnails(chunk)
+                tasks = _tasks(chunk, jpegs, processes.describe(jpegs))
+                answers = [one for found in processes.verify(tasks) for one in found]
                 yield chunk, _rows(chunk, answers)
-
-    def _tasks(self, chunk: pl.DataFrame) -> Iterator[Task]:
-        jpegs = self._thumbnails(chunk)
-        for part in chunk.iter_slices(_TASK):
-            pairs = part.rows()
-            names = {name for pair in pairs for name in pair if name in jpegs}
-            yield Task(pairs, {name: jpegs[name] for name in names})
 
     def _by_threads(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
         use_one_thread()
@@ -152,6 +151,18 @@ class ScanVerifier:
     def _thumbnails(self, pairs: pl.DataFrame) -> dict[str, bytes]:
         names = {*pairs["left"], *pairs["right"]}
         return dict(self._catalog.read_keys("thumbnails", ["content", "jpeg"], names).iter_rows())
+
+
+def _tasks(chunk: pl.DataFrame, jpegs: dict[str, bytes], local: dict[str, bytes]) -> Iterator[Task]:
+    """Pairs (left, right) in parts, each with the thumbnails and local features it needs."""
+    for part in chunk.iter_slices(_TASK):
+        pairs = part.rows()
+        names = {name for pair in pairs for name in pair}
+        yield Task(
+            pairs,
+            {name: jpegs[name] for name in names if name in jpegs},
+            {name: local[name] for name in names if name in local},
+        )
 
 
 def _rows(pairs: pl.DataFrame, found: Sequence[Answer]) -> pa.Table:

@@ -16,13 +16,17 @@ import queue
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, TypeVar
+
+import cv2
+from cachetools import LRUCache
 
 from tasks.dedup.feature_cache import FeatureCache
-from tasks.dedup.features import use_one_thread
+from tasks.dedup.features import pack_local, use_one_thread
 from tasks.dedup.verify import SIMILAR_SCORE, try_to_verify
 from tasks.process.heap import keep_freed_memory
 
@@ -30,6 +34,12 @@ log = logging.getLogger(__name__)
 
 #: Score and evidence, as the catalog keeps them; None: the pair could not be compared.
 Answer = tuple[float, str | None] | None
+_Read = TypeVar("_Read")
+
+#: Pictures whose packed local features are held, 72 kB each; more where one batch needs them.
+_LOCAL = 2048
+#: Pictures that a process describes before it tells, and more bytes than any features have.
+_DESCRIBED, _MOST_LOCAL = 8, 1 << 17
 
 _ROOT = Path(__file__).resolve().parents[2]
 #: Libraries that would each start a thread a core inside a process that has one core.
@@ -43,14 +53,30 @@ class Task:
     Attributes:
         pairs: left and right content of each.
         jpegs: thumbnails by content; of a content that is missing, pairs have no answer.
+        local: packed local features of some of them, see :meth:`VerifyProcesses.describe`.
     """
 
     pairs: Sequence[tuple[str, str]]
     jpegs: dict[str, bytes] = field(repr=False)
+    local: dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
-def answer_pair(cache: FeatureCache, jpegs: dict[str, bytes], left: str, right: str) -> Answer:
-    """The answer for one pair, with features from the cache or made for it."""
+def answer_pair(
+    cache: FeatureCache,
+    jpegs: dict[str, bytes],
+    left: str,
+    right: str,
+    local: dict[str, bytes] | None = None,
+) -> Answer:
+    """The answer for one pair, with features from the cache or made for it.
+
+    Args:
+        cache: holds features.
+        jpegs: thumbnails by content.
+        left: a content.
+        right: another.
+        local: packed local features by content, where they are known.
+    """
     sides = []
     for content in (left, right):
         features = cache.get(content)
@@ -58,7 +84,7 @@ def answer_pair(cache: FeatureCache, jpegs: dict[str, bytes], left: str, right: 
             if content not in jpegs:
                 log.error("no thumbnail of %s: the pair is not verified", content)
                 return None
-            features = cache.make(content, jpegs[content])
+            features = cache.make(content, jpegs[content], (local or {}).get(content, b""))
         sides.append(features)
     found = try_to_verify(sides[0], sides[1])
     if found is None:
@@ -69,6 +95,9 @@ def answer_pair(cache: FeatureCache, jpegs: dict[str, bytes], left: str, right: 
 
 class VerifyProcesses:
     """As many processes as asked for, each started at its first task.
+
+    A picture's local features are looked for by one of them, and handed to whichever needs them: a
+    picture has some ten pairs, which are spread over all processes.
 
     Args:
         workers: how many.
@@ -82,36 +111,69 @@ class VerifyProcesses:
         for _ in range(workers):
             self._idle.put(None)
         self._threads = ThreadPoolExecutor(workers, "verify")
+        self._local: LRUCache[str, bytes] = LRUCache(_LOCAL)
+
+    def describe(self, jpegs: dict[str, bytes]) -> dict[str, bytes]:
+        """The packed local features of some thumbnails, each looked for once.
+
+        Those of a picture that makes a process fail are missing; its pairs fail alone.
+        """
+        missing = [name for name in jpegs if name not in self._local]
+        parts = [missing[at : at + _DESCRIBED] for at in range(0, len(missing), _DESCRIBED)]
+        found = {name: self._local[name] for name in jpegs if name in self._local}
+        for part, packed in zip(
+            parts,
+            self._threads.map(lambda part: self._described([jpegs[n] for n in part]), parts),
+            strict=True,
+        ):
+            told = {name: one for name, one in zip(part, packed, strict=True) if one}
+            self._local.update(told)
+            found |= told
+        return found
 
     def verify(self, tasks: Iterable[Task]) -> Iterator[list[Answer]]:
         """The answers to each task, in order."""
-        return self._threads.map(self._run, tasks)
+        return self._threads.map(self._answered, tasks)
 
-    def _run(self, task: Task) -> list[Answer]:
+    def _described(self, jpegs: list[bytes]) -> list[bytes]:
+        def read(answers: IO[bytes]) -> list[bytes]:
+            sizes = json.loads(answers.readline())
+            if len(sizes) != len(jpegs) or not all(0 <= size < _MOST_LOCAL for size in sizes):
+                raise ValueError("no sizes of features")
+            return [_exactly(answers, size) for size in sizes]
+
+        return self._run(jpegs, read, f"{len(jpegs)} pictures") or [b""] * len(jpegs)
+
+    def _answered(self, task: Task) -> list[Answer]:
+        def read(answers: IO[bytes]) -> list[Answer]:
+            # JSON and not pickle: what looked at strangers' pictures cannot run code here.
+            found = json.loads(answers.readline())
+            if len(found) != len(task.pairs):
+                raise ValueError("an answer is missing")
+            return [None if one is None else (float(one[0]), one[1]) for one in found]
+
+        asked = (list(task.pairs), task.jpegs, task.local)
+        return self._run(asked, read, f"{len(task.pairs)} pairs") or [None] * len(task.pairs)
+
+    def _run(self, asked: object, read: Callable[[IO[bytes]], _Read], what: str) -> _Read | None:
+        """What a process says to a request; None where it dies of it."""
         process = self._idle.get()
         try:
             if process is None:
                 process = self._start()
-            return self._ask(process, task)
+            if process.stdin is None or process.stdout is None:
+                raise EOFError
+            pickle.dump(asked, process.stdin)
+            process.stdin.flush()
+            return read(process.stdout)
         except (OSError, EOFError, ValueError):
             code = process.poll() if process else None
-            log.error("a process died (exit %s) on %d pairs, not verified", code, len(task.pairs))
+            log.error("a process died (exit %s) on %s, not verified", code, what)
             self._stop(process)
             process = None
-            return [None] * len(task.pairs)
+            return None
         finally:
             self._idle.put(process)
-
-    def _ask(self, process: subprocess.Popen[bytes], task: Task) -> list[Answer]:
-        if process.stdin is None or process.stdout is None:
-            raise EOFError
-        pickle.dump((list(task.pairs), task.jpegs), process.stdin)
-        process.stdin.flush()
-        # JSON and not pickle: what looked at strangers' pictures cannot run code here.
-        answers = json.loads(process.stdout.readline())
-        if len(answers) != len(task.pairs):
-            raise ValueError("an answer is missing")
-        return [None if one is None else (float(one[0]), one[1]) for one in answers]
 
     def _start(self) -> subprocess.Popen[bytes]:
         path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
@@ -156,10 +218,39 @@ def main() -> None:
     cache = FeatureCache(int(sys.argv[1]))
     with contextlib.suppress(EOFError):
         while True:
-            pairs, jpegs = pickle.load(source)  # noqa: S301 - from our own parent
-            answers = [answer_pair(cache, jpegs, left, right) for left, right in pairs]
-            sink.write(json.dumps(answers).encode() + b"\n")
+            asked = pickle.load(source)  # noqa: S301 - from our own parent
+            sink.write(_packed(asked) if isinstance(asked, list) else _answers(cache, *asked))
             sink.flush()
+
+
+def _packed(jpegs: list[bytes]) -> bytes:
+    """How many bytes the features of each thumbnail have, as a line of JSON, and these bytes."""
+    found = [_try_to_pack(jpeg) for jpeg in jpegs]
+    return json.dumps([len(one) for one in found]).encode() + b"\n" + b"".join(found)
+
+
+def _try_to_pack(jpeg: bytes) -> bytes:
+    try:
+        return pack_local(jpeg)
+    except (cv2.error, ValueError):  # its pairs will say so
+        return b""
+
+
+def _answers(
+    cache: FeatureCache,
+    pairs: list[tuple[str, str]],
+    jpegs: dict[str, bytes],
+    local: dict[str, bytes],
+) -> bytes:
+    found = [answer_pair(cache, jpegs, left, right, local) for left, right in pairs]
+    return json.dumps(found).encode() + b"\n"
+
+
+def _exactly(answers: IO[bytes], size: int) -> bytes:
+    data = answers.read(size)
+    if len(data) != size:
+        raise EOFError
+    return data
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tasks.dedup.feature_cache import FeatureCache
+from tasks.dedup.features import extract_features, pack_local, unpack_local
 
 
 def thumbnail(seed: int) -> bytes:
@@ -46,3 +47,23 @@ def test_threads_share_a_cache_that_is_always_full() -> None:
     with ThreadPoolExecutor(4) as threads:
         assert set(threads.map(use, range(60))) == {64}
     assert len(cache.held("0123456")) == 3
+
+
+def test_packed_features_are_the_picture_s_own(photo) -> None:
+    for image in (photo(0), photo(1).resize((20, 16)), Image.new("RGB", (80, 60), "white")):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG")
+        jpeg = buffer.getvalue()
+        looked, packed = extract_features(jpeg), pack_local(jpeg)
+        handed = extract_features(jpeg, packed)
+        assert len(packed) <= 72_002
+        assert np.array_equal(looked.points, handed.points)
+        assert np.array_equal(looked.descriptors, handed.descriptors)
+        assert np.array_equal(looked.rgb, handed.rgb)
+        assert looked.enlarged == handed.enlarged
+
+
+@pytest.mark.parametrize("packed", [b"\x01", b"\xff\xff" + bytes(144), bytes(2) + b"x"])
+def test_what_is_no_packed_features_is_refused(packed: bytes) -> None:
+    with pytest.raises(ValueError, match="packed"):
+        unpack_local(packed)
