@@ -6,10 +6,11 @@ another. So these rates are of a clock, and mean something on a machine that doe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -126,28 +127,28 @@ def run_machine(
         place = Path(name)
         catalog = settings.catalog.model_copy(update={"uri": str(place / "catalog")})
         here = settings.model_copy(update={"catalog": catalog})
-        progress("files", 0, 5)
+        progress("files", 0, 6)
         folder = place / "files"
         vary(images, folder, plan.pictures, plan.side)
         device = choose_device(settings.embedding.device).type
         peak = _peak(device)
         know(peak)
-        progress("model", 1, 5)
+        if plan.vectors:
+            progress("lists", 1, 6)
+            know(_lists(plan.vectors, plan.dim, device, peak))
+        progress("model", 2, 6)
         model = _model(open_embedder(here))
         know(model)
-        progress("decode", 2, 5)
+        progress("decode", 3, 6)
         decoders = _decoders(folder, here)
         know(decoders)
-        progress("embed", 3, 5)
+        progress("embed", 4, 6)
         scan = begin_scan(ScanRequest(kind=Kind.FULL, source=str(folder)), here)
         sync_assets(scan)
         stage, space = _stage(scan, min(model, decoders, key=lambda one: one.rate))
         know(stage)
-        progress("verify", 4, 5)
+        progress("verify", 5, 6)
         know(*_verified(scan, space, plan))
-    if plan.vectors:
-        progress("lists", 5, 5)
-        know(_lists(plan.vectors, plan.dim, device, peak))
     return rates
 
 
@@ -196,13 +197,29 @@ def _decoders(folder: Path, settings: Settings) -> Rate:
     count = settings.embedding.decoders or len(os.sched_getaffinity(0))
     paths = [str(path) for path in sorted(folder.iterdir())]
     parts = [paths[at : at + 16] for at in range(0, len(paths), 16)]
-    context = get_context("spawn")
-    with ProcessPoolExecutor(count, context) as pool:
+    with _one_thread_each(), ProcessPoolExecutor(count, get_context("spawn")) as pool:
         list(pool.map(read_files, [paths[:8]] * count * 2))
         begun = time.perf_counter()
         done = sum(pool.map(read_files, parts))
         seconds = time.perf_counter() - begun
     return Rate(f"decoders alone, {count} processes", "picture", done / seconds)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that are started meanwhile multiply with one thread, as decoders do.
+
+    With a thread for each core in each process they wait for one another instead.
+    """
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _stage(scan: Scan, slower: Rate) -> tuple[Rate, Space]:
@@ -258,11 +275,11 @@ def _lists(count: int, dim: int, device: str, peak: Rate) -> Rate:
     rng = np.random.default_rng(1)
     wanted = np.sort(rng.choice(count, min(_CHECKED, count), replace=False))
     held: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = []
+    looked = np.zeros(count, bool)
+    looked[wanted] = True
     begun = time.perf_counter()
-    entries = 0
     for block in find(vectors, count, _K, nobody, ranks, device=device):
-        entries += len(block.owner)
-        mine = np.isin(block.owner, wanted)
+        mine = looked[block.owner]
         held.append((block.owner[mine], block.cosine[mine]))
     seconds = time.perf_counter() - begun
     wrong = _wrong(vectors, wanted, held)
