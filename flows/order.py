@@ -23,6 +23,7 @@ from reports.metrics import failed_samples, scan_samples
 from reports.page import report_page, totals
 from reports.picture import overview_picture
 from reports.table import alerts_json, coverage_csv, groups_json, pairs_csv, tables
+from reports.words import ENGLISH
 from tasks.delivery.logs import logged_as
 from tasks.errors import IncompleteScanError
 from tasks.intake.screen import ScreenCounts, screen_assets
@@ -182,7 +183,8 @@ def _stages(
             plan = replace(plan, form=form_link(plan.id))
         summary = run(summarize_scan, scan, space, counts, plan=plan)
         run(keep_report, scan, summary, totals(summary))
-        receipts = run(deliver_documents, scan, render(summary), folder)
+        documents = render(summary, settings.mail.language)
+        receipts = run(deliver_documents, scan, documents, folder)
         post = tell(run, scan, [] if lacking else compose(summary, receipts, settings))
         told = post.whole and not postponed(summary, settings)
         run(finish_scan, scan, space, counts, told, lacking)
@@ -289,11 +291,11 @@ def count(
     }
 
 
-def render(summary: Summary) -> list[Document]:
-    """Every document of a scan."""
+def render(summary: Summary, language: str = ENGLISH) -> list[Document]:
+    """Every document of a scan; the report in a language, for data files keep their terms."""
     picture = overview_picture(summary)
     return [
-        report_page(summary),
+        report_page(summary, language=language),
         groups_json(summary),
         pairs_csv(summary),
         coverage_csv(summary),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from reports.words import shown_key
+from reports.words import shown_key, text
 
 _WIDE, _HIGH = 520, 190
 _LEFT, _TOP, _BOTTOM = 8, 26, 30
@@ -115,7 +115,7 @@ def bars(
 
 def _svg(title: str, rows: Sequence[tuple[str, str]], high: int, drawn: Sequence[str]) -> Markup:
     said = "; ".join(f"{label}: {words}" for label, words in rows[:12])
-    more = f"; and {len(rows) - 12} more" if len(rows) > 12 else ""
+    more = text("chart.more", number=len(rows) - 12) if len(rows) > 12 else ""
     return Markup(  # noqa: S704 - every text in it is escaped
         f'<svg class="chart" viewBox="0 0 {_WIDE} {high}" role="img" '
         f'aria-label="{_text(title)}. {_text(said)}{more}">{"".join(drawn)}</svg>'

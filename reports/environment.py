@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -25,14 +26,30 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "bytes": words.human_bytes,
+        "bytes": _spoken(words.human_bytes),
+        "decimal": _spoken(words.decimal),
+        "grouped": _spoken(words.grouped),
         "key": words.shown_key,
         "moment": words.moment,
-        "reason": words.reason_words,
-        "tier": words.tier_words,
+        "reason": _spoken(words.reason_words),
+        "tier": _spoken(words.tier_words),
     }
     made.globals |= {"counted": words.counted, "text": words.text}
     return made
+
+
+def _spoken(tell: Callable[..., str]) -> Callable[..., str]:
+    """A filter that is asked each time a page is made.
+
+    Jinja puts constants through filters once, when it compiles a template: they would then be told
+    in the language of the first page for good. What takes the context is never put in ahead.
+    """
+
+    @jinja2.pass_context
+    def told(_: object, *values: Any) -> str:
+        return tell(*values)
+
+    return told
 
 
 def hashed(text: str) -> str:

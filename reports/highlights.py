@@ -11,6 +11,7 @@ import polars as pl
 
 from reports import words
 from reports.proposals import proposals
+from reports.translated import change_words
 from tasks.merging.rules.plan_note import GroupNote
 from tasks.records import Role
 from tasks.summary import Summary
@@ -105,7 +106,7 @@ def evidence(summary: Summary, groups: pl.DataFrame) -> dict[tuple[str, str], st
     for mine, theirs in (("left", "right"), ("right", "left")):
         rows = summary.pairs.join(keepers, left_on=mine, right_on="keeper", how="semi")
         for row in rows.iter_rows(named=True):
-            found[row[mine], row[theirs]] = words.change_words(
+            found[row[mine], row[theirs]] = change_words(
                 row["changes"], row["reasons"], keeper_is_original=row["original"] != theirs
             )
     return found

@@ -58,6 +58,18 @@ def scan_mail(
         to: the recipients.
         part: whether the summary holds only what is the reader's.
     """
+    with words.speaking(settings.language):
+        return _scan_mail(summary, receipts, settings, to, part=part)
+
+
+def _scan_mail(
+    summary: Summary,
+    receipts: Sequence[Receipt],
+    settings: MailSettings,
+    to: Sequence[str],
+    *,
+    part: bool,
+) -> EmailMessage:
     mail = letter(
         (summary.collection, summary.source),
         f"{news(summary)}: {headline(summary)}",
@@ -115,7 +127,7 @@ def letter(
     thread = f"<{digest('collection', title, source)[:16]}.thread@{domain}>"
     mail["In-Reply-To"] = thread
     mail["References"] = thread
-    mail["Thread-Topic"] = f"Duplicates in {title}"
+    mail["Thread-Topic"] = words.text("mail.topic", collection=title)
     mail["List-Id"] = f"Duplicates in {title} <{title}.dam-dedup.{domain}>"
     mail["Auto-Submitted"] = "auto-generated"
     if settings.unsubscribe:
@@ -137,6 +149,10 @@ def _values(
     pages = summary.plan.pages if summary.plan else {}
     report = next((r for r in receipts if r.name == "report.html" and r.link), None)
     later, first = openings(summary)
+    found = decisions(summary, to)
+    page = pages.get(to[0]) if len(to) == 1 else None
+    shared = 0 if part else len(others(summary, to))
+    reviewers = sum(1 for person in summary.shares if theirs(summary, person))
     return {
         "summary": summary,
         "headline": headline(summary),
@@ -152,13 +168,66 @@ def _values(
         # A reviewer's part has no share in what merges of the whole collection did.
         "merged": [] if part else merged_words(summary),
         "since": "" if part else since_words(summary),
-        "decisions": decisions(summary, to),
+        "decisions": found,
+        "what_all": _merging_all(
+            found, summary.plan.quarantine_days if summary.plan else 0, on_page=bool(page)
+        ),
+        "where": "" if page or part else _where(summary),
+        "if_nothing": _doing_nothing(found),
         # The signed page of a mail's only reader; nobody gets another's.
-        "page": pages.get(to[0]) if len(to) == 1 else None,
+        "page": page,
         "part": part,
-        "shared": 0 if part else len(others(summary, to)),
-        "reviewers": sum(1 for person in summary.shares if theirs(summary, person)),
+        "shared": shared,
+        "shared_words": _shared(shared, reviewers),
     }
+
+
+def _where(summary: Summary) -> str:
+    """Where a reader without a page decides."""
+    if summary.plan is None:
+        return ""
+    if summary.plan.form:
+        return words.text("mail.where.form")
+    return words.text("mail.where.command", plan=summary.plan.id)
+
+
+def _merging_all(found: dict[str, int], days: int, *, on_page: bool) -> str:
+    """What happens when all groups that wait are merged, there on the page or elsewhere."""
+    if not found["open_files"]:
+        kind = "tagged"
+    else:
+        kind = "quarantine" if days and found["removed"] < found["open_files"] else "moved"
+        kind += ".one" if found["open_files"] == 1 else ".other"
+    what = words.text(
+        f"mail.all.{kind}",
+        files=words.counted(found["open_files"], "file"),
+        bytes=words.human_bytes(found["open_bytes"]),
+        groups=words.counted(found["waiting"], "group"),
+        days=words.counted(days, "day"),
+    )
+    return words.text("mail.all" if on_page else "mail.all.bare", what=what)
+
+
+def _doing_nothing(found: dict[str, int]) -> str:
+    """What happens when nobody decides: nothing, or what the policy has approved."""
+    if not found["approved"]:
+        return words.text("mail.nothing")
+    return words.text(
+        "mail.nothing.but",
+        groups=words.counted(found["approved"], "group"),
+        files=words.counted(found["files"] - found["open_files"], "file"),
+        bytes=words.human_bytes(found["bytes"] - found["open_bytes"]),
+    )
+
+
+def _shared(groups: int, reviewers: int) -> str:
+    """How many of an owner's groups others were asked about too."""
+    parts = words.text(
+        f"mail.parts.{'one' if reviewers == 1 else 'other'}",
+        reviewers=words.counted(reviewers, "reviewer"),
+    )
+    name = f"mail.shared.{'one' if groups == 1 else 'other'}"
+    return words.text(name, groups=words.counted(groups, "group"), parts=parts)
 
 
 def _fitting(values: dict[str, Any], shown: list[dict[str, Any]]) -> tuple[str, str]:

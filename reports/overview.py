@@ -39,7 +39,9 @@ def money(summary: Summary) -> str:
     saved = float(summary.groups["savings"].sum()) / 1e9 * summary.cost_per_gb_month
     if not summary.cost_per_gb_month or not saved:
         return ""
-    return f"${saved:,.2f}" if saved >= 0.01 else "less than $0.01"
+    if saved < 0.01:
+        return words.text("money.less")
+    return words.text("money", amount=words.decimal(saved, ",.2f"))
 
 
 def draw_charts(summary: Summary) -> list[Chart]:
@@ -67,33 +69,41 @@ def _scores(summary: Summary) -> Chart | None:
         tier = "exact" if start >= EXACT_SCORE - 1e-6 else "near"
         kinds.append(f"bar {tier if start >= NEAR_SCORE - 1e-6 else 'similar'}")
     lines = [
-        (NEAR_SCORE, f"{words.tier_words('near')} from {NEAR_SCORE:g}"),
-        (EXACT_SCORE, f"{words.tier_words('exact')} from {EXACT_SCORE:g}"),
+        (NEAR_SCORE, _from("near", NEAR_SCORE)),
+        (EXACT_SCORE, _from("exact", EXACT_SCORE)),
     ]
+    threshold = words.decimal(summary.threshold, "g")
     if abs(summary.threshold - NEAR_SCORE) > 1e-6:
-        lines.insert(0, (summary.threshold, f"threshold {summary.threshold:g}"))
+        lines.insert(0, (summary.threshold, words.text("chart.line.threshold", score=threshold)))
     return charts.columns(
-        "Scores of the pairs",
+        words.text("chart.scores"),
         values,
-        head=("score from", "pairs"),
+        head=(words.text("chart.scores.from"), words.text("chart.pairs")),
         lines=[((at - low) / (1 - low), name) for at, name in lines],
         kinds=kinds,
-        note=f"Pairs below {summary.threshold:g} were compared and are not listed.",
+        note=words.text("chart.scores.note", score=threshold),
+    )
+
+
+def _from(tier: str, score: float) -> str:
+    """From which score on a pair is of a tier."""
+    return words.text(
+        "chart.line.from", tier=words.tier_words(tier), score=words.decimal(score, "g")
     )
 
 
 def _by_prefix(duplicates: pl.DataFrame) -> Chart:
-    folder = pl.col("key").str.extract(r"^(.*/)", 1).fill_null("(top)")
-    return _bars("Duplicates by prefix", duplicates, folder, "prefix")
+    folder = pl.col("key").str.extract(r"^(.*/)", 1).fill_null(words.text("chart.top"))
+    return _bars("prefix", duplicates, folder)
 
 
 def _by_format(duplicates: pl.DataFrame) -> Chart | None:
     if duplicates["format"].n_unique() < 2:
         return None
-    return _bars("Duplicates by format", duplicates, pl.col("format").str.to_uppercase(), "format")
+    return _bars("format", duplicates, pl.col("format").str.to_uppercase())
 
 
-def _bars(title: str, duplicates: pl.DataFrame, name: pl.Expr, head: str) -> Chart:
+def _bars(by: str, duplicates: pl.DataFrame, name: pl.Expr) -> Chart:
     counted = (
         duplicates.group_by(name.alias("name"))
         .agg(pl.len().alias("n"), pl.col("size").sum())
@@ -103,14 +113,16 @@ def _bars(title: str, duplicates: pl.DataFrame, name: pl.Expr, head: str) -> Cha
     named = counted.head(_BARS if counted.height > _BARS + 1 else counted.height)
     rest = counted.slice(named.height)
     values = [
-        (label, float(number), f"{number:,}, {words.human_bytes(size)}")
+        (label, float(number), f"{words.grouped(number)}, {words.human_bytes(size)}")
         for label, number, size in named.iter_rows()
     ]
     if rest.height:
         total = int(rest["n"].sum())
         size = words.human_bytes(int(rest["size"].sum()))
-        values.append((f"({rest.height:,} others)", float(total), f"{total:,}, {size}"))
-    return charts.bars(title, values, head=(head, "duplicates"))
+        others = words.text("chart.others", number=words.grouped(rest.height))
+        values.append((others, float(total), f"{words.grouped(total)}, {size}"))
+    head = (words.text(f"chart.{by}.head"), words.text("chart.duplicates"))
+    return charts.bars(words.text(f"chart.{by}"), values, head=head)
 
 
 def _by_month(duplicates: pl.DataFrame) -> Chart | None:
@@ -127,7 +139,8 @@ def _by_month(duplicates: pl.DataFrame) -> Chart | None:
         (f"{month:%Y-%m}", float(number or 0), words.counted(number or 0, "duplicate"))
         for month, number in spread.iter_rows()
     ]
-    return charts.columns("Duplicates by month of upload", values, head=("month", "duplicates"))
+    head = (words.text("chart.month.head"), words.text("chart.duplicates"))
+    return charts.columns(words.text("chart.month"), values, head=head)
 
 
 def _by_uploader(summary: Summary, duplicates: pl.DataFrame) -> Chart | None:
@@ -145,9 +158,9 @@ def _by_uploader(summary: Summary, duplicates: pl.DataFrame) -> Chart | None:
         return None
     named = pl.DataFrame({"asset_id": list(found), "who": list(found.values())})
     rows = duplicates.join(named, on="asset_id", how="left").with_columns(
-        pl.col("who").fill_null("(not said)")
+        pl.col("who").fill_null(words.text("chart.unsaid"))
     )
-    return _bars("Duplicates by uploader", rows, pl.col("who"), "uploader")
+    return _bars("uploader", rows, pl.col("who"))
 
 
 def _history(summary: Summary) -> Chart | None:
@@ -172,5 +185,6 @@ def _history(summary: Summary) -> Chart | None:
         )
         for row in rows
     ]
-    title = "Could be saved, scan by scan" if in_bytes else "Duplicates, scan by scan"
-    return charts.columns(title, values, head=("scan", "could be saved" if in_bytes else "found"))
+    title = words.text("chart.history.bytes" if in_bytes else "chart.history")
+    head = (words.text("chart.scan"), words.text("chart.saved" if in_bytes else "chart.found"))
+    return charts.columns(title, values, head=head)

@@ -69,13 +69,21 @@ class Gate:
     pictures: str = ""
 
 
-def report_page(summary: Summary, gate: Gate | None = None) -> Document:
+def report_page(
+    summary: Summary, gate: Gate | None = None, language: str = words.ENGLISH
+) -> Document:
     """``report.html``: what was found, to be decided on, and what was not looked at.
 
     Args:
         summary: the scan.
         gate: where decisions are sent, where a gate serves the page.
+        language: of the page's words: the name of a file of ``texts/``.
     """
+    with words.speaking(language):
+        return _report_page(summary, gate)
+
+
+def _report_page(summary: Summary, gate: Gate | None) -> Document:
     pictures = Pictures(summary.thumbnails, summary.small)
     groups = groups_data(summary, pictures, gate.reviewer if gate else "")
     plan = summary.planned
@@ -87,7 +95,7 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
         "price": summary.cost_per_gb_month,
         "batches": BATCHES,
         "perPart": PICTURES_PER_PART,
-        "words": words.texts(),
+        "words": _scripted(),
         "plan": {"id": plan.id, "hash": plan.hash, "policy": plan.policy} if plan else None,
         "gate": asdict(gate) if gate else None,
         "groups": groups,
@@ -125,6 +133,19 @@ def report_page(summary: Summary, gate: Gate | None = None) -> Document:
     return Document("report.html", "text/html; charset=utf-8", body.encode())
 
 
+#: Texts that only documents without a script use, by the beginning of their names.
+_NOT_SCRIPTED = (
+    *("ask.", "chart.", "done.", "first.", "form.", "headline.", "labels.", "mail."),
+    *("page.", "proof.", "reason.", "receipt.", "search.", "stays."),
+)
+
+
+def _scripted() -> dict[str, str]:
+    """The texts that the page's script tells."""
+    every = words.texts(words.spoken())
+    return {name: said for name, said in every.items() if not name.startswith(_NOT_SCRIPTED)}
+
+
 def page_policy(*, gate: bool = False) -> str:
     """The page's Content-Security-Policy: its own style and script, and at most its own gate."""
     connect = "'self'" if gate else "'none'"
@@ -160,30 +181,30 @@ def totals(summary: Summary) -> dict[str, int]:
 def headline(summary: Summary) -> str:
     """The result in one sentence, after what makes it worth less."""
     missing = summary.counts.get("missing", 0)
-    warning = (
-        f"INCOMPLETE: the storage did not show {words.counted(missing, 'image')}. "
-        if missing
-        else ""
-    )
+    images = words.counted(missing, "image")
+    warning = words.text("headline.incomplete", images=images) if missing else ""
     return warning + _result(summary)
 
 
 def _result(summary: Summary) -> str:
     found = totals(summary)
-    coverage = summary.coverage
+    coverage, text = summary.coverage, words.text
     if not coverage.scanned:
-        where = " that pass the filter" if summary.where else ""
-        return (
-            f"No images{where} among {words.counted(coverage.seen, 'object')}: "
-            f"{found['skipped']:,} skipped, {found['failed']:,} failed."
+        return text(
+            f"headline.nothing{'.where' if summary.where else ''}",
+            objects=words.counted(coverage.seen, "object"),
+            skipped=words.grouped(found["skipped"]),
+            failed=words.grouped(found["failed"]),
         )
     scanned = words.counted(coverage.scanned, "image")
     if not found["groups"]:
-        return f"No duplicates {'across the filters, ' if summary.across else ''}among {scanned}."
-    return (
-        f"{words.counted(found['groups'], 'group')} with "
-        f"{words.counted(found['duplicates'], 'duplicate')} among {scanned}; "
-        f"{words.human_bytes(found['savings'])} could be saved."
+        return text(f"headline.none{'.across' if summary.across else ''}", images=scanned)
+    return text(
+        "headline.found",
+        groups=words.counted(found["groups"], "group"),
+        duplicates=words.counted(found["duplicates"], "duplicate"),
+        images=scanned,
+        bytes=words.human_bytes(found["savings"]),
     )
 
 
@@ -196,5 +217,6 @@ def news(summary: Summary) -> str:
         if found[state]
     ]
     if summary.now_decidable:
-        parts.append(f"{words.counted(summary.now_decidable, 'group')} that can be decided now")
-    return " and ".join(parts) or "nothing new"
+        groups = words.counted(summary.now_decidable, "group")
+        parts.append(words.text("news.decidable", groups=groups))
+    return words.text("news.and").join(parts) or words.text("news.none")

@@ -14,6 +14,7 @@ from typing import Any
 from reports.batches import BATCHES, batch_of
 from reports.proposals import Proposal, proposals
 from reports.review import can_decide
+from reports.translated import translated, translated_question
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.placement import Affine, inverse, placement
 from tasks.merging.rules.plans import FieldMerge, PlannedGroup
@@ -172,7 +173,10 @@ def _edge(pair: dict[str, Any], at: Mapping[str, int], rows: list[dict[str, Any]
             covered = _place(side, evidence.covered_at, evidence.covered)
         if evidence.differs:
             differs = _place(side, evidence.differs_at, evidence.differs_share)
-        elif evidence.proof == "differs":  # at full size, where the small pictures showed nothing
+        elif evidence.proof in {
+            "differs",
+            "reads",
+        }:  # at full size, where the small pictures showed nothing
             x0, y0, x1, y1 = evidence.proof_box
             differs = _place(side, ((x0 + x1) / 2, (y0 + y1) / 2), (x1 - x0) * (y1 - y0))
     return [
@@ -180,9 +184,9 @@ def _edge(pair: dict[str, Any], at: Mapping[str, int], rows: list[dict[str, Any]
         right,
         _TIERS[pair["tier"]],
         pair["score"],
-        pair["changes"],
+        translated(pair["changes"]),
         original,
-        pair["reasons"],
+        translated(pair["reasons"]),
         None if affine is None else [round(value, 4) for value in affine],
         covered,
         *([differs] if differs else []),
@@ -243,10 +247,11 @@ def _planned(group: PlannedGroup, proposal: Proposal, files: int, reviewer: str)
         "files": files,
         "action": group.action.value,
         "rule": group.rule,
-        "why": list(group.reasons),
+        "why": [translated(one) for one in group.reasons],
+        "fixed": any(one.startswith("may not be touched") for one in group.reasons),
         "fields": [_field(one) for one in group.fields if one.conflict or one.kept != one.had],
         "same": sum(1 for one in group.fields if not one.conflict and one.kept == one.had),
-        "questions": list(group.questions),
+        "questions": [translated_question(one) for one in group.questions],
         "asks": list(proposal.asks),
         "rest": sum(1 for question in group.questions if not _by_value(question, group)),
         "refused": group.refused,

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from reports import words
 from reports.environment import environment
 from reports.proposals import press_words
+from reports.translated import translated, translated_question
 from reports.why_not import WhyNot, question_words, why_not
 from tasks.merging.rules.plan_note import above_caps
 from tasks.merging.rules.plans import (
@@ -61,13 +62,14 @@ class Review:
         states: group id to what was done so far (``waiting``, ``merged`` ...).
         looks: by key; where one is missing, the page does without.
         page: from 1.
-        notice: what was done just now, in one sentence.
+        notice: the name of what was done just now, of the texts ``form.note.*``; or nothing.
         problems: why something could not be done.
         comment: what was written, where it could not be recorded.
         keepers: whether another keeper can be chosen.
         only: ids of the groups that this reviewer's link is for; None: all.
         report: the address of the report page that decides on the same plan.
         now: when the page is made.
+        language: of the page's words.
     """
 
     plan: Plan
@@ -84,10 +86,16 @@ class Review:
     only: Collection[str] | None = None
     report: str = ""
     now: datetime | None = None
+    language: str = words.ENGLISH
 
 
 def review_page(review: Review) -> bytes:
     """The page, as HTML."""
+    with words.speaking(review.language):
+        return _review_page(review)
+
+
+def _review_page(review: Review) -> bytes:
     plan = review.plan
     decided = {row["group_id"]: row for row in review.decisions.iter_rows(named=True)}
     mine = _listed(plan, review.only)
@@ -111,6 +119,11 @@ def review_page(review: Review) -> bytes:
 
 def confirm_page(review: Review) -> bytes:
     """The one question before everything is approved: counts, bytes, and the ten largest groups."""
+    with words.speaking(review.language):
+        return _confirm_page(review)
+
+
+def _confirm_page(review: Review) -> bytes:
     decided = {row["group_id"]: row for row in review.decisions.iter_rows(named=True)}
     mine = _listed(review.plan, review.only)
     still = [group for group in mine if can_decide(group, review.reviewer, decided)]
@@ -188,35 +201,22 @@ def content_policy() -> str:
 def action_words(group: PlannedGroup, quarantine_days: int) -> str:
     """What carrying out a group does, for people who have not read the policy."""
     leaving, total = _leaving(group)
-    files, size = words.counted(leaving, "file"), words.human_bytes(total)
-    match group.action:
-        case Action.QUARANTINE | Action.REPLACE:
-            days = words.counted(quarantine_days, "day")
-            said = f"moves {files} ({size}) to quarantine, kept for {days}"
-            if group.action is Action.REPLACE:
-                said += ", and leaves a small link record in the place of each"
-        case Action.DELETE:
-            said = f"removes {files} ({size}) from the bucket"
-            said += " for good" if _lasting(group) else "; their old versions stay"
-        case Action.TAG:
-            number = words.counted(len(group.operations), "file")
-            return (
-                f"tags {number} as {'a duplicate' if number == '1 file' else 'duplicates'}; "
-                "nothing is moved"
-            )
-        case Action.LINK:
-            number = words.counted(len(group.operations), "sidecar")
-            return f"writes {number} that name the original; nothing is moved"
-        case Action.METADATA:
-            return (
-                "gives the file that stays what the duplicates know; the duplicates stay where "
-                "they are"
-            )
-        case Action.REPORT:
-            return "nothing: the group is only reported"
+    number = len(group.operations)
+    kind = group.action.value
+    if group.action is Action.DELETE and _lasting(group):
+        kind += ".good"
+    elif group.action is Action.TAG and number == 1:
+        kind += ".one"
+    said = words.text(
+        f"form.does.{kind}",
+        files=words.counted(number if group.action is Action.TAG else leaving, "file"),
+        sidecars=words.counted(number, "sidecar"),
+        bytes=words.human_bytes(total),
+        days=words.counted(quarantine_days, "day"),
+    )
     gained = sum(1 for one in group.fields if one.kept != one.had)
-    if gained:
-        said += f"; before that, the file that stays takes over {words.counted(gained, 'field')}"
+    if gained and group.action in (Action.QUARANTINE, Action.REPLACE, Action.DELETE):
+        said += words.text("form.does.gains", fields=words.counted(gained, "field"))
     return said
 
 
@@ -234,8 +234,9 @@ def _group(review: Review, group: PlannedGroup, row: dict[str, Any] | None) -> d
         "action": action_words(group, review.plan.quarantine_days),
         "press": press_words(group.action.value, _leaving(group)[0], len(group.duplicates)),
         "why": _why(review, group),
+        "reasons": "; ".join(translated(one) for one in group.reasons),
         "asks": [
-            (short, "" if short == question else question)
+            (short, "" if short == question else translated_question(question))
             for question in group.questions
             for short in [question_words(question)]
         ],
@@ -269,28 +270,20 @@ def _closed(group: PlannedGroup, reviewer: str) -> str:
     if group.refused or not group.operations:
         return ""
     if group.approvers and reviewer not in group.approvers:
-        return f"You may not decide about this group; {', '.join(group.approvers)} may."
+        return words.text("ui.others", who=", ".join(group.approvers))
     return ""
 
 
 def _outcome(review: Review, group: PlannedGroup, row: dict[str, Any]) -> dict[str, Any]:
     state = review.states.get(group.group_id, "waiting")
-    done = {
-        "waiting": "It has not been carried out yet.",
-        "interrupted": "It is being carried out.",
-        "merged": "It was carried out.",
-        "undoing": "It was carried out, and is being undone.",
-        "undone": "It was carried out, and undone since.",
-        "partly undone": "It was carried out, and undone in part since.",
-    }
     approved = row["decision"] == "approve"
     return {
         "approved": approved,
-        "word": "Approved" if approved else "Rejected",
+        "word": words.text(f"form.word.{'approve' if approved else 'reject'}"),
         "by": row["by"],
         "at": row["at"],
         "comment": row["comment"] or "",
-        "done": done.get(state, "") if approved else "Nothing is done to it.",
+        "done": words.text(f"form.done.{state if approved else 'rejected'}"),
         "again": state == "waiting" and (not group.approvers or review.reviewer in group.approvers),
     }
 
@@ -298,7 +291,9 @@ def _outcome(review: Review, group: PlannedGroup, row: dict[str, Any]) -> dict[s
 def _member(review: Review, group: PlannedGroup, key: str) -> dict[str, Any]:
     state = next((state for state in group.states if state.key == key), None)
     look = review.looks.get(key, Look())
-    facts = [f"{look.width:,} \u00d7 {look.height:,}"] if look.width and look.height else []
+    facts = []
+    if look.width and look.height:
+        facts.append(f"{words.grouped(look.width)} \u00d7 {words.grouped(look.height)}")
     facts += [look.format.upper()] if look.format else []
     facts += [words.human_bytes(state.size)] if state else []
     return {
@@ -315,9 +310,9 @@ def _field(merged: FieldMerge) -> dict[str, Any]:
     for key, value in merged.others.items():
         others.setdefault(_short(value), []).append(key)
     room, _, name = merged.field.partition(".")
-    rooms = {"tags": "tag", "metadata": "user metadata", "xmp": "XMP"}
+    known = words.texts()
     return {
-        "room": rooms.get(room, room),
+        "room": words.text(f"form.room.{room}") if f"form.room.{room}" in known else room,
         "name": name,
         "rule": merged.rule,
         "had": None if merged.had is None else _short(merged.had),
@@ -330,15 +325,9 @@ def _field(merged: FieldMerge) -> dict[str, Any]:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    verbs = {
-        OperationKind.TAG: "set the tags of",
-        OperationKind.REWRITE: "set the user metadata and tags of",
-        OperationKind.PUT: "write" if operation.had is None else "write anew",
-        OperationKind.COPY: "copy",
-        OperationKind.DELETE: "remove",
-    }
+    anew = operation.kind is OperationKind.PUT and operation.had is not None
     return {
-        "verb": verbs[operation.kind],
+        "verb": words.text(f"form.verb.{operation.kind.value}{'.anew' if anew else ''}"),
         "key": operation.key,
         "to": operation.to if operation.kind is OperationKind.COPY else None,
         "reason": operation.reason,

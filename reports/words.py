@@ -44,6 +44,11 @@ def texts(language: str = ENGLISH) -> dict[str, str]:
     return found if language == ENGLISH else texts() | found
 
 
+def spoken() -> str:
+    """The language that is spoken."""
+    return _language.get()
+
+
 def text(name: str, **values: Any) -> str:
     """A text of the language that is spoken, with its values put in.
 
@@ -76,9 +81,9 @@ def human_bytes(size: int) -> str:
     value = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if abs(value) < (1000 if unit == "B" else 999.95):  # which rounds to 1000.0
-            return f"{value:.0f} {unit}" if unit == "B" else f"{_marked(f'{value:.1f}')} {unit}"
+            return f"{value:.0f} {unit}" if unit == "B" else f"{marked(f'{value:.1f}')} {unit}"
         value /= 1000
-    return f"{_marked(f'{value:.1f}')} TB"
+    return f"{marked(f'{value:.1f}')} TB"
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -87,14 +92,24 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     The texts ``n.group.one`` and ``n.group.other`` are for one and for all other numbers, which is
     the rule of English, German and their neighbours; a language with more forms needs CLDR's.
     """
-    shown = _marked(f"{number:,}")
+    shown = grouped(number)
     name = f"n.{noun}.{'one' if number == 1 else 'other'}"
     if name in texts(_language.get()):
         return text(name, number=shown)
     return f"{shown} {noun if number == 1 else (plural or noun + 's')}"
 
 
-def _marked(number: str) -> str:
+def grouped(number: int) -> str:
+    """``1,200``; with the language's own separator."""
+    return marked(f"{number:,}")
+
+
+def decimal(number: float, form: str) -> str:
+    """A number in one of Python's forms (``.1f``, ``.0%``), with the language's own marks."""
+    return marked(format(number, form))
+
+
+def marked(number: str) -> str:
     """A number as English writes it, with the language's own decimal mark and separator."""
     marks = {",": text("number.thousands"), ".": text("number.decimal")}
     return "".join(marks.get(char, char) for char in number)
@@ -126,13 +141,6 @@ def moment(when: datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M} UTC"
 
 
-def change_words(changes: str, reasons: str, *, keeper_is_original: bool) -> str:
-    """What was done to the file that stays to get this one, or that it was the other way round."""
-    if keeper_is_original:
-        return changes
-    return f"looks like the original of the file that stays ({reasons}); that one: {changes}"
-
-
 def cap_words(what: str, above: Mapping[str, float]) -> list[str]:
     """The caps of a policy that are exceeded, as one sentence; none where none is.
 
@@ -140,11 +148,11 @@ def cap_words(what: str, above: Mapping[str, float]) -> list[str]:
         what: ``plan``: by all of it; ``all``: by what is about to be approved.
         above: name of the cap (``objects``, ``bytes``, ``share``) to its value.
     """
-    shown = {"objects": "{:,.0f}", "share": "{:.1%}"}
+    shown = {"objects": ",.0f", "share": ".1%"}
     caps = [
         human_bytes(int(cap))
         if name == "bytes"
-        else text(f"cap.{name}", cap=shown[name].format(cap))
+        else text(f"cap.{name}", cap=decimal(cap, shown[name]))
         for name, cap in above.items()
     ]
     return [text(f"above.{what}", cap=text("cap.and").join(caps))] if caps else []
@@ -153,14 +161,18 @@ def cap_words(what: str, above: Mapping[str, float]) -> list[str]:
 def search_words(search: Mapping[str, str | float | int]) -> str:
     """How the candidates of a scan were searched for, and what share of them that found."""
     if not search:
-        return "not written down"
-    mode, listed = search["mode"], f"the {search['neighbours']} nearest of each content"
+        return text("search.none")
+    mode, number = search["mode"], search["neighbours"]
     if not search["sample"]:
-        return f"{mode}: {listed}, all of them"
-    return (
-        f"{mode}: {listed}, among {search['ranked']:.0%} of the contents; of a sample of "
-        f"{search['sample']:,} it found {search['recall']:.1%} of the nearest, and the very "
-        f"nearest of {search['best']:.1%}"
+        return text("search.all", mode=mode, number=number)
+    return text(
+        "search.some",
+        mode=mode,
+        number=number,
+        ranked=decimal(float(search["ranked"]), ".0%"),
+        sample=grouped(int(search["sample"])),
+        recall=decimal(float(search["recall"]), ".1%"),
+        best=decimal(float(search["best"]), ".1%"),
     )
 
 
@@ -173,7 +185,7 @@ def proof_words(counts: Mapping[str, int]) -> list[str]:
                 "proof.done",
                 pairs=counted(counts["proven"], "pair"),
                 bytes=human_bytes(counts.get("proof_bytes", 0)),
-                back=f"{counts.get('taken_back', 0):,}",
+                back=grouped(counts.get("taken_back", 0)),
             )
         )
     if counts.get("not_proven"):
@@ -184,11 +196,11 @@ def proof_words(counts: Mapping[str, int]) -> list[str]:
 def label_words(said: Mapping[str, Any] | None) -> str:
     """Where a collection's thresholds come from (``dam-dedup calibrate``)."""
     if said is None:
-        return "as shipped; no labels of this collection"
-    advised = said["recommended"]
-    return f"{said['labelled']:,} labels of this collection, {said['made'][:10]}: " + (
-        f"they advise {advised:g}" if advised is not None else "too few to advise a threshold"
-    )
+        return text("labels.none")
+    number, date, advised = grouped(said["labelled"]), said["made"][:10], said["recommended"]
+    if advised is None:
+        return text("labels.few", number=number, date=date)
+    return text("labels.advised", number=number, date=date, threshold=decimal(advised, "g"))
 
 
 def data_uri(jpeg: bytes | None) -> str | None:
@@ -196,52 +208,11 @@ def data_uri(jpeg: bytes | None) -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else None
 
 
-#: What a reason code means, for people who did not write this program.
-REASONS: dict[str, str] = {
-    "folder": "folder markers",
-    "zero_bytes": "empty objects",
-    "sidecar": "XMP sidecars, attached to their assets",
-    "not_an_image": "not an image",
-    "archived": "archived: restore them first to have them scanned",
-    "gone": "removed while the scan ran",
-    "unreadable": "the storage refused; tried again by the next scan",
-    "link": "a link to a file that has its own line",
-    "filtered": "outside the filter",
-    "tags_unread": "left out: the filter asks for tags, which may not be read",
-    "format_svg": "SVG, a format that is not read",
-    "format_pdf": "PDF, a format that is not read",
-    "format_eps": "EPS, a format that is not read",
-    "format_raw": "camera raw, a format that is not read",
-    "format_jxl": "JPEG XL, a format that is not read",
-    "format_video": "video",
-    "format_psb": "Photoshop large document, a format that is not read",
-    "format_indd": "InDesign, a format that is not read",
-    "format_exr": "OpenEXR, a format that is not read",
-    "format_xcf": "GIMP, a format that is not read",
-    "format_dicom": "DICOM, a format that is not read",
-    "raw": "camera raw: the embedded preview is not the picture",
-    "thumbnail_first": "a TIFF whose first page is a small version of another one",
-    "planes_not_supported": "a TIFF of deep colour planes that is not read",
-    "truncated": "cut off: the file ends before the picture does",
-    "cannot_decode": "broken, or not what it claims to be",
-    "too_many_pixels": "more pixels than allowed",
-    "too_many_bytes": "more bytes than allowed",
-    "too_many_scans": "a JPEG made to cost time",
-    "too_long_side": "a side longer than allowed",
-    "too_much_memory": "needs more memory than allowed",
-    "timeout": "takes longer to decode than allowed",
-    "crashed": "kills the decoder",
-    "format_not_supported": "a format that is not read",
-    "no_vector": "the model gives no vector for it",
-    "storage_error": "the storage failed; tried again by the next scan",
-    "not_read": "not read: please report this",
-}
-
-
 def reason_words(code: str) -> str:
-    """The reason in words."""
-    if code.startswith("format_") and code not in REASONS:
-        return (
-            f"{code.removeprefix('format_').replace('_', ' ').upper()}, a format that is not read"
-        )
-    return REASONS.get(code, code.replace("_", " "))
+    """The reason in words; a code without any as it is."""
+    known = texts(_language.get())
+    if f"reason.{code}" in known:
+        return known[f"reason.{code}"]
+    if code.startswith("format_"):
+        return text("reason.format", format=code.removeprefix("format_").replace("_", " ").upper())
+    return code.replace("_", " ")

@@ -84,6 +84,10 @@ class SearchNote:
     neighbours: int = 0
 
 
+#: Storage classes of S3 whose objects cannot be read before somebody restores them.
+ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """One object as a listing shows it.

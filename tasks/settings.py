@@ -12,6 +12,7 @@ import difflib
 import os
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
@@ -166,6 +167,16 @@ def _unknown_variables() -> list[str]:
     return complaints
 
 
+def _temporary_folder() -> list[str]:
+    """What is wrong with ``TMPDIR``: the catalog's library uses it unseen and fails in mid-scan."""
+    place = os.environ.get("TMPDIR", "")
+    there = Path(place).is_dir()
+    if not place or (there and os.access(place, os.W_OK | os.X_OK)):
+        return []
+    what = "a folder that may not be written to" if there else "not a folder"
+    return [f"TMPDIR={place!r}: {what}; make one there, or unset the variable"]
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read and check the settings.
 
@@ -174,9 +185,10 @@ def load_settings(**overrides: Any) -> Settings:
             environment, which wins over ``.env``, and leave a part's other values alone.
 
     Raises:
-        SettingsError: naming each wrong variable, its value and what is allowed.
+        SettingsError: naming each wrong variable, its value and what is allowed; ``TMPDIR`` too,
+            when it is no folder to write to.
     """
-    complaints = _unknown_variables()
+    complaints = [*_unknown_variables(), *_temporary_folder()]
     complaints += [
         f"{name}: no such part" for name in overrides if name not in Settings.model_fields
     ]

@@ -370,7 +370,7 @@ class MailSettings(_Part):
     language: str = Field(
         "en",
         pattern="^[a-z]{2,3}$",
-        description="Language of receipts and of the page of what was merged: en or de",
+        description="Language of mails, report, form and the page of what was merged: en or de",
     )
     attempts: int = Field(
         3, ge=1, le=10, description="Times a mail is tried when the server fails in passing"

@@ -244,3 +244,15 @@ def test_an_endpoint_without_a_scheme_is_told(env: pytest.MonkeyPatch) -> None:
     env.setenv("DAM_DEDUP_S3__ENDPOINT_URL", "minio:9000")
     with pytest.raises(SettingsError, match="write http://minio:9000 or https://minio:9000"):
         load_settings()
+
+
+@pytest.mark.parametrize("kind", ["missing", "file"])
+def test_a_temporary_folder_that_is_none_is_told(env, tmp_path, kind):
+    place = tmp_path / "away"
+    if kind == "file":
+        place.touch()
+    env.setenv("TMPDIR", str(place))
+    with pytest.raises(SettingsError, match=f"TMPDIR='{place}': not a folder; make one there"):
+        load_settings()
+    env.setenv("TMPDIR", str(tmp_path))
+    load_settings()

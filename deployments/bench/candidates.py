@@ -126,12 +126,12 @@ def measure_candidates(
                 flush()
     flush()
     vectors = np.concatenate(parts)
-    owner, level = np.array(owners), np.array(levels)
-    found = [_look(vectors, owner, level, each * len(others), device, whitened=False)]
+    owner = np.array(owners)
+    found = [_look(vectors, owner, levels, each * len(others), device, whitened=False)]
     mean, axes, variances = principal_axes(vectors, device)
     for most in numbers:
         short = whiten(vectors, mean, axes, variances, most)
-        found.append(_look(short, owner, level, each * len(others), device, whitened=True))
+        found.append(_look(short, owner, levels, each * len(others), device, whitened=True))
     return found
 
 
@@ -164,14 +164,14 @@ def whiten(
 def _look(
     vectors: Vectors,
     owner: npt.NDArray[np.int64],
-    level: npt.NDArray[np.str_],
+    level: Sequence[str],
     strangers: int,
     device: str,
     *,
     whitened: bool,
 ) -> Found:
     """Who is among whose nearest, of photographs and copies."""
-    rows = np.flatnonzero(level != "stranger")
+    rows = np.array([at for at, name in enumerate(level) if name != "stranger"])
     halves = torch.from_numpy(vectors).to(device)
     if device != "cpu":
         halves = halves.to(torch.float16)
@@ -188,7 +188,7 @@ def _look(
         if level[row] != "original":
             source = originals[int(owner[row])]
             hit = source in lists[int(row)] or int(row) in lists[source]
-            hits.setdefault(str(level[row]), []).append(bool(hit))
+            hits.setdefault(level[row], []).append(bool(hit))
     return Found(
         vectors.shape[1],
         whitened,

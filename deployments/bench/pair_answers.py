@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from tasks.dedup.features import Features, extract_features
@@ -72,6 +75,12 @@ def read_known(data: bytes) -> Known:
     return Known(picture.content, features, (picture.width, picture.height), picture.exif, data)
 
 
+@lru_cache(maxsize=16)
+def _pixels(data: bytes) -> npt.NDArray[np.uint8]:
+    """A file at full size; kept for the next pairs, which mostly share one of their files."""
+    return read_pixels(data, LimitSettings())
+
+
 def answer_pair(pair: tuple[Known, Known]) -> Answer:
     """Verify two files, and prove what the thumbnails call a copy."""
     left, right = sorted(pair, key=lambda known: known.content)
@@ -81,7 +90,7 @@ def answer_pair(pair: tuple[Known, Known]) -> Answer:
     if found.score < NEAR_SCORE:
         return Answer(found.score, found.score)
     text = found.evidence.as_json() if found.evidence else None
-    one, two = (read_pixels(side.data, LimitSettings()) for side in (left, right))
+    one, two = (_pixels(side.data) for side in (left, right))
     said = compare_originals(one, two, fit_of(text, left.size, right.size))
     answer = pl.DataFrame([_NAMES | {"score": found.score, "evidence": text}], _ANSWER)
     proof = pl.DataFrame([_NAMES | {"verdict": said["verdict"], "box": said["box"]}])

@@ -52,13 +52,8 @@ from tasks.settings import Settings
 log = logging.getLogger(__name__)
 
 _DECISIONS = {"approve", "reject", "approve-all", "approve-all-asked", "keeper", "withdraw"}
-#: Notices that an address may ask for; their words are ours alone.
-_NOTICES = {
-    "recorded": "Your decision is recorded. Thank you.",
-    "before": "This was decided before; that decision holds until it is taken back.",
-    "withdrawn": "Your decision is taken back. The group waits for one again.",
-    "planned": "This is the new plan, with the files you picked to stay. Nothing is approved yet.",
-}
+#: Notices that an address may ask for; their words are ours alone (``form.note.*``).
+_NOTICES = {"recorded", "before", "withdrawn", "planned"}
 
 
 def create_app(
@@ -144,7 +139,7 @@ class _Gate:
         mine = claim.groups(plan)
         number = page_of(plan, group, mine) or _page_number(page, pages(plan, mine))
         return self._page(
-            claim, plan, number, report=f"{token}/report", notice=_NOTICES.get(note, "")
+            claim, plan, number, report=f"{token}/report", notice=note if note in _NOTICES else ""
         )
 
     async def act(self, token: str, request: Request, page: str = "1") -> Response:
@@ -207,6 +202,7 @@ class _Gate:
             page=number,
             only=claim.groups(plan),
             comment=form.comment,
+            language=self._settings.mail.language,
         )
         return _html(confirm_page(review), 200)
 
@@ -256,6 +252,7 @@ class _Gate:
             only=mine,
             keepers=self._replan is not None,
             now=now(),
+            language=self._settings.mail.language,
             **said,
         )
         return _html(review_page(review), status)

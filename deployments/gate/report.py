@@ -79,7 +79,8 @@ class ReportRoutes:
             keepers=self._replan is not None,
             pictures="pictures/" if self._settings.gate.picture_bytes else "",
         )
-        body = report_page(_part(self._summary(plan), claim.groups(plan)), gate).body
+        shown = _part(self._summary(plan), claim.groups(plan))
+        body = report_page(shown, gate, self._settings.mail.language).body
         return Response(
             body,
             headers={

@@ -50,7 +50,7 @@ function keeperUnder(group, rule) {
 }
 
 // What may not be touched stays, whatever the criteria say.
-const fixed = (group) => Boolean(group.p && group.p.why.some((why) => why.startsWith("may not be touched")));
+const fixed = (group) => Boolean(group.p && group.p.fixed);
 
 // The one criterion says of a decision: true: right, false: wrong, null: nothing.
 function agrees(group, keeper, [name, values]) {

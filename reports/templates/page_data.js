@@ -16,7 +16,7 @@ const words = (name, values) => TEXTS[name].replace(/\{(\w+)\}/g, (_, one) => va
 const TIERS = ["exact", "near", "similar"];
 const TIER_WORDS = TIERS.map((tier) => words("tier." + tier));
 const STAYS = words("role.keeper"), COPY = words("role.duplicate");
-const STATES = ["new", "changed", "known"];
+const STATES = ["new", "changed", "known"].map((state) => words("state." + state));
 let seen = ""; // the view that is open
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -63,26 +63,27 @@ function shown(text) {
 const bdi = (text, kind) => h("bdi", { class: kind }, shown(text));
 const baseName = (key) => key.replace(/\/+$/, "").split("/").pop() || key;
 const folder = (key) => key.slice(0, key.length - baseName(key).length);
-const number = (value) => value.toLocaleString("en-US");
-const counted = (value, noun) => number(value) + " " + noun + (value === 1 ? "" : "s");
+const number = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, words("number.thousands"));
+const marked = (text) => text.replace(".", words("number.decimal"));
+const counted = (value, noun) => words("n." + noun + (value === 1 ? ".one" : ".other"), { number: number(value) });
 
 function bytes(size) {
   let value = size;
   for (const unit of ["B", "kB", "MB", "GB"]) {
-    if (Math.abs(value) < (unit === "B" ? 1000 : 999.95)) return (unit === "B" ? value.toFixed(0) : value.toFixed(1)) + " " + unit;
+    if (Math.abs(value) < (unit === "B" ? 1000 : 999.95)) return (unit === "B" ? value.toFixed(0) : marked(value.toFixed(1))) + " " + unit;
     value /= 1000;
   }
-  return value.toFixed(1) + " TB";
+  return marked(value.toFixed(1)) + " TB";
 }
 
 function money(size) {
   if (!DATA.price || !size) return "";
   const cost = (size / 1e9) * DATA.price;
-  return cost >= 0.01 ? "$" + cost.toFixed(2) + " a month" : "";
+  return cost >= 0.01 ? words("ui.money", { amount: marked(cost.toFixed(2)) }) : "";
 }
 
 const moment = (seconds) => seconds === null ? "" : new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
-const percent = (score) => score.toFixed(2);
+const percent = (score) => marked(score.toFixed(2));
 
 // ---- pictures: parsed part by part, when they are first looked at ----------------------------
 const parts = new Map();
@@ -132,9 +133,9 @@ function placesOf({ covered, differs }) {
 }
 
 function evidenceWords(pair) {
-  if (!pair) return "not compared with this file directly; both were compared with another file of the group";
-  if (pair.original === "two") return "looks like the original of the file that stays (" + pair.reasons + "); that one: " + pair.changes;
-  return pair.changes + (pair.reasons && pair.original === "one" ? "; the file that stays is the original: " + pair.reasons : "");
+  if (!pair) return words("seen.not");
+  if (pair.original === "two") return words("seen.original", { reasons: pair.reasons, changes: pair.changes });
+  return pair.reasons && pair.original === "one" ? words("seen.is.original", { changes: pair.changes, reasons: pair.reasons }) : pair.changes;
 }
 
 function inverse([a, b, c, d, e, f]) {

@@ -81,19 +81,19 @@ function openExport() {
   const others = all.groups.filter((word) => word.keeper || word.values);
   const line = (text) => h("pre", {}, text);
   put(dialog, 
-    h("h2", { id: "export-title" }, "Export decisions"),
-    h("p", {}, counted(found.decided, "group") + " decided of " + number(GROUPS.length) + ": " + number(found.accept) + " accepted (" + bytes(found.bytes) + "), " + number(found.distinct) + " " + WORDS.distinct + ", " + number(found.linked) + " " + WORDS.linked + ". " + number(found.skip) + " " + WORDS.skip + "."),
-    PLAN ? h("div", {}, h("p", {}, h("b", {}, "decisions.json"), " approves or rejects groups of the plan ", h("span", { class: "mono" }, PLAN.id), " and holds the verdicts on pairs:"),
-      line("dam-dedup approve " + PLAN.id + " --decisions decisions.json --by YOUR-NAME"),
-      others.length ? h("p", {}, counted(others.length, "group") + " with another file that stays or another value: the command says how to plan them anew; nothing is approved that no plan showed.") : null) : h("p", {}, "There is no merge plan: decisions are verdicts on pairs, which every later scan keeps to."),
-    h("p", {}, h("b", {}, "verdicts.csv"), " holds the verdicts on pairs alone:"),
-    line("dam-dedup verdict verdicts.csv --by YOUR-NAME"),
-    GATE ? h("p", {}, h("b", {}, "Served by the gate: "), "decisions are recorded there by themselves, these files are copies.") : null,
-    keeps ? null : h("p", { class: "bad" }, "This browser keeps nothing for this page: export before you close it."),
+    h("h2", { id: "export-title" }, words("ui.export")),
+    h("p", {}, words("ui.export.sum", { groups: counted(found.decided, "group"), all: number(GROUPS.length), accepted: number(found.accept), bytes: bytes(found.bytes), distinct: number(found.distinct), linked: number(found.linked), later: number(found.skip) })),
+    PLAN ? h("div", {}, h("p", {}, h("b", {}, "decisions.json"), " " + words("ui.export.json") + " ", h("span", { class: "mono" }, PLAN.id), " " + words("ui.export.json.too")),
+      line("dam-dedup approve " + PLAN.id + " --decisions decisions.json --by " + words("ui.export.name")),
+      others.length ? h("p", {}, words("ui.export.others", { groups: counted(others.length, "group") })) : null) : h("p", {}, words("ui.export.noplan")),
+    h("p", {}, h("b", {}, "verdicts.csv"), " " + words("ui.export.csv")),
+    line("dam-dedup verdict verdicts.csv --by " + words("ui.export.name")),
+    GATE ? h("p", {}, h("b", {}, words("ui.export.gate") + " "), words("ui.export.copies")) : null,
+    keeps ? null : h("p", { class: "bad" }, words("ui.export.keeps")),
     h("div", { class: "end" },
-      h("button", { type: "button", id: "save-csv", on: { click: () => save("verdicts.csv", "text/csv;charset=utf-8", verdictsCsv(GROUPS)) } }, "Save verdicts.csv"),
-      h("button", { type: "button", id: "save-json", class: PLAN ? "primary" : "", on: { click: () => save("decisions.json", "application/json", JSON.stringify(all, null, 1)) } }, "Save decisions.json"),
-      h("button", { type: "button", on: { click: () => dialog.close() } }, "Close")),
+      h("button", { type: "button", id: "save-csv", on: { click: () => save("verdicts.csv", "text/csv;charset=utf-8", verdictsCsv(GROUPS)) } }, words("ui.export.save.csv")),
+      h("button", { type: "button", id: "save-json", class: PLAN ? "primary" : "", on: { click: () => save("decisions.json", "application/json", JSON.stringify(all, null, 1)) } }, words("ui.export.save.json")),
+      h("button", { type: "button", on: { click: () => dialog.close() } }, words("ui.close"))),
   );
   dialog.showModal();
 }
@@ -147,7 +147,7 @@ async function send(due, leaving) {
       body: JSON.stringify(decisionsOf(due.map((id) => GROUPS[byGroup.get(id)]))),
     });
     const said = await answer.json().catch(() => ({})); // a proxy's refusal is no JSON
-    if (!answer.ok) throw new Error(said.error || "the gate answered " + answer.status + (answer.status === 504 ? ": it goes on there, open the page again in a few minutes." : ""));
+    if (!answer.ok) throw new Error(said.error || words(answer.status === 504 ? "ui.answered.late" : "ui.answered", { status: answer.status }));
     for (const [id, row] of Object.entries(said.decided)) held.set(id, row);
     for (const [id, why] of Object.entries(said.problems)) failures.set(id, why);
     if (said.plan) replanned = said.plan;
@@ -156,7 +156,7 @@ async function send(due, leaving) {
     unsaved = Math.max(0, unsaved - due.length);
   } catch (error) {
     for (const id of due) failures.set(id, String(error.message || error));
-    toast("Not recorded: " + shown(error.message || error) + " Decide again to retry.");
+    toast(words("ui.unrecorded.retry", { why: shown(error.message || error) }));
   }
   sending = false;
   changed();
@@ -173,7 +173,7 @@ async function withdrawAtGate(ids) {
         body: JSON.stringify({ form: FORM, scan: DATA.scan, plan_hash: PLAN.hash, groups: some.map((group) => ({ group, decision: "withdraw" })), verdicts: [] }),
       });
       const said = await answer.json().catch(() => ({})); // a proxy's refusal is no JSON
-      if (!answer.ok) throw new Error(said.error || "the gate answered " + answer.status + (answer.status === 504 ? ": it goes on there, open the page again in a few minutes." : ""));
+      if (!answer.ok) throw new Error(said.error || words(answer.status === 504 ? "ui.answered.late" : "ui.answered", { status: answer.status }));
       Object.assign(problems, said.problems);
       for (const [id, row] of Object.entries(said.decided)) held.set(id, row);
     } catch (error) {
@@ -185,8 +185,8 @@ async function withdrawAtGate(ids) {
 
 function gateWords(group) {
   if (!GATE) return "";
-  if (failures.has(group.i)) return "Not recorded: " + shown(failures.get(group.i));
-  if (waiting.has(group.i)) return "Recorded in a few seconds.";
+  if (failures.has(group.i)) return words("ui.unrecorded", { why: shown(failures.get(group.i)) });
+  if (waiting.has(group.i)) return words("ui.soon");
   if (replanned && (recordOf(group).k || Object.keys(otherValues(group)).length)) return words("choice.replanned");
   return "";
 }

@@ -22,7 +22,7 @@ function layGraph() {
   });
   put(field, h("div", { class: "field-space" }));
   field.firstChild.style.height = Math.max(...heights, 0) * pitch + "px";
-  byId("graph-shown").textContent = counted(order.length, "group") + (order.length < GROUPS.length ? " of " + number(GROUPS.length) + ", as the list is filtered" : "");
+  byId("graph-shown").textContent = order.length < GROUPS.length ? words("ui.graph.filtered", { groups: counted(order.length, "group"), all: number(GROUPS.length) }) : counted(order.length, "group");
   drawGraph();
 }
 
@@ -60,7 +60,7 @@ function star({ at, x, y, side }) {
       member === keeper ? s("text", { x: cx - wide / 2 + 3, y: cy - high / 2 + 13, class: "node-star" }, "★") : null);
   });
   const decision = decisionOf(group), more = group.n - 1 - around.length;
-  const label = "Group of " + group.n + ", " + TIER_WORDS[group.t] + (decision ? ", " + WORDS[decision] : "") + ", " + words("role.keeper.low") + " " + shown(group.m[keeper][KEY]);
+  const label = words("ui.graph.group", { files: counted(group.n, "file") }) + ", " + TIER_WORDS[group.t] + (decision ? ", " + WORDS[decision] : "") + ", " + words("role.keeper.low") + " " + shown(group.m[keeper][KEY]);
   const button = h("button", { type: "button", class: "star " + decision, "data-at": at, "aria-label": label, on: { click: () => go(at), focus: () => tellGroup(group) } },
     s("svg", { viewBox: "0 0 " + side + " " + side, "aria-hidden": "true" }, ...edges, ...nodes),
     decision ? h("span", { class: "star-mark glyph " + decision }, GLYPHS[decision]) : null, more > 0 ? h("span", { class: "star-more" }, "+" + number(more)) : null);

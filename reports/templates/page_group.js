@@ -9,7 +9,7 @@ function comparedWith(group) {
 function drawGroup() {
   const group = GROUPS[current], place = byId("group");
   if (!group || !order.length) {
-    put(place, h("p", { class: "empty soft" }, GROUPS.length ? "No group passes the filter." : "No duplicates were found."));
+    put(place, h("p", { class: "empty soft" }, GROUPS.length ? words("batches.none") : words("ui.none")));
     put(byId("acts"));
     return;
   }
@@ -30,26 +30,26 @@ function drawGroup() {
 function groupHead(group) {
   const place = order.indexOf(current) + 1;
   return h("header", { class: "group-head" },
-    h("button", { type: "button", class: "back small", on: { click: () => byId("view-groups").classList.remove("opened") } }, "‹ List"),
-    h("h1", {}, h("span", { class: "soft" }, place ? number(place) + " of " + number(order.length) + " · " : ""), bdi(baseName(group.m[keeperOf(group)][KEY]))),
+    h("button", { type: "button", class: "back small", on: { click: () => byId("view-groups").classList.remove("opened") } }, "‹ " + words("ui.list")),
+    h("h1", {}, h("span", { class: "soft" }, place ? words("ui.place", { at: number(place), all: number(order.length) }) + " · " : ""), bdi(baseName(group.m[keeperOf(group)][KEY]))),
     h("p", { class: "soft facts-line" },
       h("span", { class: "badge " + TIERS[group.t], title: percent(group.q) }, TIER_WORDS[group.t]),
       group.s < 2 ? h("span", { class: "badge" }, STATES[group.s]) : null,
-      h("span", {}, counted(group.n, "file") + ", " + bytes(group.b) + " could be saved"),
-      h("a", { href: "#" + group.i, class: "mono small", title: "Link to this group" }, group.i.slice(0, 10)),
-      ...(group.r || []).filter((id) => byGroup.has(id)).map((id) => h("a", { class: "small", href: "#" + id }, "also close to " + id.slice(0, 8)))));
+      h("span", {}, words("ui.saved", { files: counted(group.n, "file"), bytes: bytes(group.b) })),
+      h("a", { href: "#" + group.i, class: "mono small", title: words("ui.link") }, group.i.slice(0, 10)),
+      ...(group.r || []).filter((id) => byGroup.has(id)).map((id) => h("a", { class: "small", href: "#" + id }, words("ui.near", { group: id.slice(0, 8) })))));
 }
 
 // ---- side by side --------------------------------------------------------------------------------
 function sheet(group) {
   const keeper = keeperOf(group), columns = [keeper, ...othersOf(group)], with_ = comparedWith(group);
   const table = h("table", { class: "sheet-table" },
-    h("caption", { class: "hidden" }, "Members of the group; what differs from the file that stays is marked with ≠"),
+    h("caption", { class: "hidden" }, words("ui.caption")),
     h("thead", {}, h("tr", {}, h("td", { class: "corner" }), ...columns.map((at) => memberHead(group, at, keeper, with_)))),
     h("tbody", {}, ...factRows(group, columns)));
   const more = group.n - group.m.length;
-  return h("div", {}, h("div", { class: "sheet", id: "sheet", tabindex: 0, role: "group", "aria-label": "Members side by side" }, table),
-    more > 0 ? h("p", { class: "soft" }, "and " + counted(more, "more file") + "; groups.json lists them all. A decision holds for the whole group.") : null);
+  return h("div", {}, h("div", { class: "sheet", id: "sheet", tabindex: 0, role: "group", "aria-label": words("ui.members") }, table),
+    more > 0 ? h("p", { class: "soft" }, words("ui.morefiles", { files: counted(more, "more file") })) : null);
 }
 
 function memberHead(group, at, keeper, with_) {
@@ -58,16 +58,16 @@ function memberHead(group, at, keeper, with_) {
   return h("th", { scope: "col", class: "member" + (isKeeper ? " is-keeper" : "") + (apart ? " is-apart" : "") },
     h("div", { class: "member-top" },
       isKeeper ? h("span", { class: "badge keeper" }, "★ " + STAYS) : h("span", { class: "badge " + TIERS[tier], title: percent(pair ? pair.score : member[SCORE]) }, TIER_WORDS[tier]),
-      apart ? h("span", { class: "badge bad" }, "≠ not a copy") : null,
+      apart ? h("span", { class: "badge bad" }, "≠ " + words("table.apart")) : null,
       h("span", { class: "soft small" }, at < 9 ? h("kbd", {}, String(at + 1)) : "")),
     drawn(group, at, keeper, with_),
     isKeeper ? null : h("p", { class: "said" }, evidenceWords(pair)),
     h("div", { class: "path" }, h("span", { class: "soft" }, bdi(folder(member[KEY]))), bdi(baseName(member[KEY]))),
-    isKeeper ? h("p", { class: "soft small" }, group.p && group.p.why.length && !keeper ? "stays: " + group.p.why.map(shown).join("; ") : keeper ? "picked by you" : "stays")
+    isKeeper ? h("p", { class: "soft small" }, group.p && group.p.why.length && !keeper ? words("ui.stays.why", { why: group.p.why.map(shown).join("; ") }) : keeper ? words("ui.picked") : words("ui.stays"))
       : h("div", { class: "member-acts" },
-        h("button", { type: "button", id: "keep-" + at, class: "small", disabled: blocked, on: { click: () => setKeeper(group, at) } }, "Keep this one"),
-        group.m.length > 2 ? h("button", { type: "button", id: "apart-" + at, class: "small", disabled: blocked, "aria-pressed": String(apart), on: { click: () => toggleApart(group, at) } }, "Not a copy") : null,
-        group.m.length > 2 ? h("button", { type: "button", id: "with-" + at, class: "small", "aria-pressed": String(at === with_), on: { click: () => { chosen = at; drawGroup(); } } }, "Compare") : null));
+        h("button", { type: "button", id: "keep-" + at, class: "small", disabled: blocked, on: { click: () => setKeeper(group, at) } }, words("ui.keep")),
+        group.m.length > 2 ? h("button", { type: "button", id: "apart-" + at, class: "small", disabled: blocked, "aria-pressed": String(apart), on: { click: () => toggleApart(group, at) } }, words("ui.notcopy")) : null,
+        group.m.length > 2 ? h("button", { type: "button", id: "with-" + at, class: "small", "aria-pressed": String(at === with_), on: { click: () => { chosen = at; drawGroup(); } } }, words("ui.compare")) : null));
 }
 
 // A thumbnail, with where it meets the other one and what was added drawn on it.
@@ -76,7 +76,7 @@ function drawn(group, at, keeper, with_) {
   const pair = isKeeper ? null : pairOf(group, keeper, at);
   const said = (isKeeper ? STAYS + ": " : COPY + ", " + TIER_WORDS[pair ? pair.tier : member[TIER]] + ", " + evidenceWords(pair) + ": ")
     + shown(member[KEY]) + ", " + member[WIDE] + " × " + member[HIGH] + " " + member[FORMAT];
-  if (!source) return h("div", { class: "pic none soft" }, "no picture in this file", h("span", { class: "hidden" }, said));
+  if (!source) return h("div", { class: "pic none soft" }, words("ui.nopicture"), h("span", { class: "hidden" }, said));
   const [wide, high] = sides(member);
   const other = isKeeper ? with_ : keeper, met = other === undefined ? null : pairOf(group, at, other);
   return h("button", { type: "button", class: "pic", title: words("table.open"), on: { click: () => { if (!isKeeper) chosen = at; openTable(); } } }, s("svg", { viewBox: "0 0 " + wide + " " + high, role: "img", "aria-label": said },
@@ -105,13 +105,13 @@ function outlines(pair, wide, high) {
 // ---- what differs -------------------------------------------------------------------------------
 function factRows(group, columns) {
   const rows = [
-    ["Pixels", (row) => row[WIDE] + " × " + row[HIGH], (row) => row[WIDE] * row[HIGH], ["smaller", "larger"]],
-    ["Size", (row) => bytes(row[SIZE]), (row) => row[SIZE], ["smaller", "larger"]],
-    ["Format", (row) => row[FORMAT].toUpperCase()],
-    ["Quality", (row) => (row[QUALITY] ? "about " + row[QUALITY] : "–"), (row) => row[QUALITY] || 0, ["lower", "higher"]],
-    ["Uploaded", (row) => moment(row[WHEN]), (row) => row[WHEN] || 0, ["earlier", "later"]],
-    ["Label", (row) => row[LABEL] || "–"],
-    ["Flags", (row) => row[FLAGS].join(", ") || "–"],
+    [words("ui.fact.pixels"), (row) => row[WIDE] + " × " + row[HIGH], (row) => row[WIDE] * row[HIGH], [words("ui.smaller"), words("ui.larger")]],
+    [words("ui.fact.size"), (row) => bytes(row[SIZE]), (row) => row[SIZE], [words("ui.smaller"), words("ui.larger")]],
+    [words("ui.fact.format"), (row) => row[FORMAT].toUpperCase()],
+    [words("ui.fact.quality"), (row) => (row[QUALITY] ? words("ui.about", { number: row[QUALITY] }) : "–"), (row) => row[QUALITY] || 0, [words("ui.lower"), words("ui.higher")]],
+    [words("ui.fact.uploaded"), (row) => moment(row[WHEN]), (row) => row[WHEN] || 0, [words("ui.earlier"), words("ui.later")]],
+    [words("ui.fact.label"), (row) => row[LABEL] || "–"],
+    [words("ui.fact.flags"), (row) => row[FLAGS].join(", ") || "–"],
   ].map(([name, told, measure, said]) => [name, group.m.map(told), group.m.map(measure || told), said]);
   for (const [name, value] of Object.entries(group.f || {})) {
     const values = Array.isArray(value) ? value.map((one) => (one === null ? "–" : one)) : group.m.map(() => value);
@@ -127,31 +127,31 @@ function factRows(group, columns) {
       const asked = conflictOf(group, name), told = asked ? choice(group, asked[0], values[at], at) : bdi(values[at]);
       if (values[at] === values[keeper]) return h("td", { class: at === keeper ? "kept" : null, "data-label": shown(name) }, told, at === keeper && asked ? result(group, asked[0]) : null);
       const how = said && values[at] !== "–" && values[keeper] !== "–" ? " " + said[measures[at] > measures[keeper] ? 1 : 0] : "";
-      return h("td", { class: "differs", "data-label": shown(name) }, h("span", { "aria-hidden": "true" }, "≠ "), h("span", { class: "hidden" }, "differs: "), told, h("span", { class: "how" }, how));
+      return h("td", { class: "differs", "data-label": shown(name) }, h("span", { "aria-hidden": "true" }, "≠ "), h("span", { class: "hidden" }, words("ui.differs") + " "), told, h("span", { class: "how" }, how));
     })));
   }
-  if (same.length) out.push(h("tr", { class: "same" }, h("th", { scope: "row" }, "Equal"), h("td", { colspan: columns.length }, ...same.flatMap(([name, value], nth) => [nth ? " · " : "", h("span", { class: "soft" }, shown(name) + " "), bdi(value)]))));
+  if (same.length) out.push(h("tr", { class: "same" }, h("th", { scope: "row" }, words("ui.equal")), h("td", { colspan: columns.length }, ...same.flatMap(([name, value], nth) => [nth ? " · " : "", h("span", { class: "soft" }, shown(name) + " "), bdi(value)]))));
   return out;
 }
 
 // ---- what would be done ---------------------------------------------------------------------------
 function planPart(group) {
-  const plan = group.p, value = (text) => (text === null ? h("span", { class: "soft" }, "nothing") : bdi(text));
-  if (refused(group)) return h("section", { class: "part" }, h("h2", {}, "Why nothing is offered"), h("p", {}, h("b", { class: "bad" }, shown(plan.line) + ".")), h("p", { class: "soft small" }, "The policy’s words: " + shown(plan.refused)));
-  const parts = [h("h2", {}, "If you press the button")];
+  const plan = group.p, value = (text) => (text === null ? h("span", { class: "soft" }, words("choice.nothing")) : bdi(text));
+  if (refused(group)) return h("section", { class: "part" }, h("h2", {}, words("ui.whynot")), h("p", {}, h("b", { class: "bad" }, shown(plan.line) + ".")), h("p", { class: "soft small" }, words("ui.policywords") + " ", bdi(plan.refused)));
+  const parts = [h("h2", {}, words("ui.ifpressed"))];
   if (!plan) parts.push(h("p", {}, lineOf(group) + "."));
   else {
-    parts.push(h("p", { class: "does" }, h("b", {}, shown(plan.line) + "."), " ", h("span", { class: "soft small" }, "rule " + shown(plan.rule) + (plan.same ? "; " + counted(plan.same, "field") + " of the file that stays are left as they are" : ""))));
-    if (group.m[keeperOf(group)][KEY] !== plan.keeper && plan.acts) parts.push(h("p", { class: "warn" }, "You picked another file to stay than the plan. It has to be planned anew before it can be approved; accepting asks for that."));
-    if (apartOf(group).length) parts.push(h("p", { class: "warn" }, "The plan merges whole groups. Accepting the rest rejects this one, records what is not a copy, and the next scan groups the others anew."));
-    if (plan.fields.length) parts.push(h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "What the file that stays takes over" }, h("table", { class: "merge" }, h("thead", {}, h("tr", {}, ...["Field", "It has", "Duplicates have", "It gets"].map((name) => h("th", { scope: "col" }, name)))),
+    parts.push(h("p", { class: "does" }, h("b", {}, lineOf(group) + "."), " ", h("span", { class: "soft small" }, words("ui.rule", { rule: shown(plan.rule) }) + (plan.same ? "; " + words("ui.samefields", { fields: counted(plan.same, "field") }) : ""))));
+    if (group.m[keeperOf(group)][KEY] !== plan.keeper && plan.acts) parts.push(h("p", { class: "warn" }, words("ui.otherkeeper")));
+    if (apartOf(group).length) parts.push(h("p", { class: "warn" }, words("ui.rest")));
+    if (plan.fields.length) parts.push(h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": words("ui.takes") }, h("table", { class: "merge" }, h("thead", {}, h("tr", {}, ...[words("ui.field"), words("ui.has"), words("ui.others.have"), words("ui.gets")].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, ...plan.fields.map(([name, had, kept, others, rule, conflict]) => h("tr", {}, h("th", { scope: "row" }, bdi(name)), h("td", {}, conflict ? choice(group, name, had, "had") : value(had)),
-        h("td", {}, ...others.map(([text, times], nth) => [nth ? ", " : "", conflict && text !== had ? choice(group, name, text, "o" + nth) : value(text), times > 1 ? h("span", { class: "soft" }, " (" + times + " files)") : ""]).flat()),
+        h("td", {}, ...others.map(([text, times], nth) => [nth ? ", " : "", conflict && text !== had ? choice(group, name, text, "o" + nth) : value(text), times > 1 ? h("span", { class: "soft" }, " (" + counted(times, "file") + ")") : ""]).flat()),
         h("td", {}, conflict ? result(group, name) || lost(name, kept, others) : h("b", {}, "+ ", value(kept)), h("span", { class: "soft small" }, " (" + shown(rule) + ")"))))))));
-    for (const [nth, question] of plan.questions.entries()) parts.push(h("p", { class: "warn" }, plan.asks.indexOf(plan.asks[nth]) < nth ? null : [h("b", {}, "Question: "), shown(plan.asks[nth]) + " "], plan.asks[nth] === question ? null : h("span", { class: "small" }, "(" + shown(question) + ")")));
+    for (const [nth, question] of plan.questions.entries()) parts.push(h("p", { class: "warn" }, plan.asks.indexOf(plan.asks[nth]) < nth ? null : [h("b", {}, words("ui.question") + " "), shown(plan.asks[nth]) + " "], plan.asks[nth] === question ? null : h("span", { class: "small" }, "(" + shown(question) + ")")));
     if (Object.keys(otherValues(group)).length) parts.push(h("p", { class: "warn" }, words("choice.anew")));
     if (conflictsOf(group).length) parts.push(h("p", { class: "soft small" }, words("choice.how")));
-    if (mustAsk(group)) parts.push(h("label", { class: "read" }, h("input", { type: "checkbox", id: "read", checked: recordOf(group).q, on: { change: (event) => { records.set(group.i, { ...recordOf(group), q: event.target.checked }); keep(); } } }), " I have read this; where values differ, those of the file that stays are kept"));
+    if (mustAsk(group)) parts.push(h("label", { class: "read" }, h("input", { type: "checkbox", id: "read", checked: recordOf(group).q, on: { change: (event) => { records.set(group.i, { ...recordOf(group), q: event.target.checked }); keep(); } } }), " " + words("ui.read")));
   }
   return h("section", { class: "part" }, ...parts);
 }
@@ -163,15 +163,16 @@ function lost(name, kept, others) {
   return gone.flatMap((one, nth) => (nth ? [", ", one] : [one]));
 }
 
+const sentence = (said) => said.replace(/^./, (first) => first.toUpperCase());
+
 // What the button of a group says, and the line beside it that says what happens then.
 function pressOf(group) {
   if (apartOf(group).length) return words("press.rest");
-  if (group.p && group.p.acts && group.m[keeperOf(group)][KEY] !== group.p.keeper) return words("press.other");
-  if (Object.keys(otherValues(group)).length) return words("press.values");
+  if (picksAnew(group)) return words(group.m[keeperOf(group)][KEY] !== group.p.keeper ? "press.other" : "press.values");
   return group.p ? group.p.press : words("press.report");
 }
 
-const lineOf = (group) => (group.p ? shown(group.p.line) : words(PLAN ? "line.unplanned" : "line.none").replace(/^./, (first) => first.toUpperCase()));
+const lineOf = (group) => (apartOf(group).length || picksAnew(group) ? sentence(words(apartOf(group).length ? "line.apart" : "line.anew")) : group.p ? shown(group.p.line) : sentence(words(PLAN ? "line.unplanned" : "line.none")));
 
 function drawActs(group) {
   const decision = decisionOf(group), why = closed(group) || gateWords(group), blocked = Boolean(closed(group));
@@ -179,12 +180,12 @@ function drawActs(group) {
   const focused = document.activeElement && document.activeElement.id;
   put(byId("acts"), 
     h("p", { class: "line small" + (refused(group) ? " bad" : ""), id: "act-line" }, lineOf(group) + (mustAsk(group) && !answered(group) ? "; " + words("line.asks", { asks: [...new Set(group.p.asks)].map(shown).join("; ") }) : "") + "."),
-    h("button", { type: "button", class: "turn", "aria-label": "Previous group", on: { click: () => step(-1) } }, "‹"),
+    h("button", { type: "button", class: "turn", "aria-label": words("ui.previous"), on: { click: () => step(-1) } }, "‹"),
     refused(group) ? null : button("accept", "a", "✓ " + pressOf(group), "accept"), button("distinct", "d", "≠ " + words("decide.distinct"), "distinct"), button("linked", "l", "⚭ " + words("decide.linked"), "linked"), button("skip", "s", "↷ " + words("decide.skip"), ""),
     blocked && held.has(group.i) && held.get(group.i)[3] ? h("button", { type: "button", id: "act-again", "aria-keyshortcuts": "y", on: { click: () => reopen(group) } }, words("decide.again") + " ", h("kbd", {}, "y")) : null,
     h("button", { type: "button", id: "act-undo", "aria-keyshortcuts": "u", on: { click: undo } }, words("decide.undo") + " ", h("kbd", {}, "u")),
-    h("button", { type: "button", class: "turn", "aria-label": "Next group", on: { click: () => step(1) } }, "›"),
-    h("span", { class: "state small" }, why || (decision ? "You " + { accept: "accepted this group", distinct: "say: not duplicates", linked: "say: related, all stay", skip: "left this group for later" }[decision] + "." : ""),
-      replanned && GATE ? h("a", { href: replanned }, " The new plan") : null));
+    h("button", { type: "button", class: "turn", "aria-label": words("ui.next"), on: { click: () => step(1) } }, "›"),
+    h("span", { class: "state small" }, why || (decision ? words("ui.you." + decision) : ""),
+      replanned && GATE ? h("a", { href: replanned }, " " + words("ui.newplan")) : null));
   if (focused && focused.startsWith("act-") && byId(focused)) byId(focused).focus({ preventScroll: true });
 }

@@ -1,9 +1,9 @@
 // Views, keys and the start.
 const KEYS = [
-  ["j ↓ →", "next group"], ["k ↑ ←", "previous group"], ["a", "merge as the button says"], ["d", words("decide.distinct")], ["l", words("decide.linked")],
-  ["s", words("decide.skip")], ["u", "undo"], ["y", words("keys.again")], ["1 … 9", "let this file stay"], ["o", "overlay"], ["f", "flicker"], ["x", "slider"], ["e", "difference"],
+  ["j ↓ →", words("ui.keys.next")], ["k ↑ ←", words("ui.keys.previous")], ["a", words("ui.keys.merge")], ["d", words("decide.distinct")], ["l", words("decide.linked")],
+  ["s", words("decide.skip")], ["u", words("ui.keys.undo")], ["y", words("keys.again")], ["1 … 9", words("ui.keys.stay")], ["o", words("ui.mode.overlay")], ["f", words("ui.mode.flicker")], ["x", words("ui.mode.slider")], ["e", words("ui.mode.difference")],
   ["t", words("table.open")], ["+ -", words("keys.zoom")], ["0", words("keys.fit")], ["z", words("keys.whole")], ["m", words("table.lens")], ["h", words("table.marks")], ["n", words("table.next")], ["p", words("table.pair")], ["w", words("table.full")],
-  ["c", "compare with the next duplicate"], ["i", words("keys.apart")], ["q", words("keys.question")], ["b", "merge many"], ["v", words("batches.title")], ["r", words("rules.title")], ["g", "graph"], ["/", "search"], ["Esc", "side by side; close"], ["?", "this help"],
+  ["c", words("ui.keys.compare")], ["i", words("keys.apart")], ["q", words("keys.question")], ["b", words("ui.keys.many")], ["v", words("batches.title")], ["r", words("rules.title")], ["g", words("ui.keys.graph")], ["/", words("ui.keys.search")], ["Esc", words("ui.keys.esc")], ["?", words("ui.keys.help")],
 ];
 const VIEWS = ["overview", "groups", "table", "batches", "rules", "graph"];
 
@@ -62,8 +62,8 @@ function clearFilters() {
 
 function openKeys() {
   const dialog = byId("keys");
-  put(dialog, h("h2", { id: "keys-title" }, "Keys"), h("dl", { class: "keys" }, ...KEYS.flatMap(([key, label]) => [h("dt", {}, ...key.split(" ").map((one) => (one === "…" ? " … " : h("kbd", {}, one)))), h("dd", {}, label)])),
-    h("div", { class: "end" }, h("button", { type: "button", on: { click: () => dialog.close() } }, "Close")));
+  put(dialog, h("h2", { id: "keys-title" }, words("ui.keys")), h("dl", { class: "keys" }, ...KEYS.flatMap(([key, label]) => [h("dt", {}, ...key.split(" ").map((one) => (one === "…" ? " … " : h("kbd", {}, one)))), h("dd", {}, label)])),
+    h("div", { class: "end" }, h("button", { type: "button", on: { click: () => dialog.close() } }, words("ui.close"))));
   dialog.showModal();
 }
 
@@ -109,14 +109,14 @@ const ON_PAPER = 200;
 function paper() {
   const some = order.slice(0, ON_PAPER).map((at, place) => {
     const group = GROUPS[at], keeper = keeperOf(group), decision = decisionOf(group);
-    return h("section", {}, h("h3", {}, number(place + 1) + ". " + TIER_WORDS[group.t] + ", " + group.n + " files, " + bytes(group.b) + (decision ? " · " + WORDS[decision] : "") + " · " + group.i.slice(0, 10)),
+    return h("section", {}, h("h3", {}, number(place + 1) + ". " + TIER_WORDS[group.t] + ", " + counted(group.n, "file") + ", " + bytes(group.b) + (decision ? " · " + WORDS[decision] : "") + " · " + group.i.slice(0, 10)),
       h("div", { class: "line" }, ...[keeper, ...othersOf(group)].slice(0, 8).map((at_) => {
         const row = group.m[at_], source = picture(row[PICTURE]);
         return h("figure", {}, source ? h("img", { src: source, alt: "" }) : null, h("b", {}, at_ === keeper ? "★ " + STAYS + " " : COPY + " "), bdi(row[KEY]), h("br"), row[WIDE] + " × " + row[HIGH] + " " + row[FORMAT] + ", " + bytes(row[SIZE]),
           at_ === keeper ? null : h("p", {}, evidenceWords(pairOf(group, keeper, at_))));
       })), group.p ? h("p", {}, shown(group.p.line) + ".") : null);
   });
-  put(byId("paper"), h("h2", {}, "Groups"), ...some, ...(order.length > ON_PAPER ? [h("p", {}, "and " + counted(order.length - ON_PAPER, "more group") + ".")] : []));
+  put(byId("paper"), h("h2", {}, words("ui.groups")), ...some, ...(order.length > ON_PAPER ? [h("p", {}, words("ui.more", { more: counted(order.length - ON_PAPER, "more group") }))] : []));
 }
 
 // ---- start ---------------------------------------------------------------------------------------

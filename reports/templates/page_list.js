@@ -81,7 +81,7 @@ function applyFilters() {
 
 function drawList() {
   const list = byId("list"), rows = byId("rows");
-  byId("shown").textContent = order.length === GROUPS.length ? counted(order.length, "group") : number(order.length) + " of " + counted(GROUPS.length, "group");
+  byId("shown").textContent = order.length === GROUPS.length ? counted(order.length, "group") : words("ui.of", { number: number(order.length), groups: counted(GROUPS.length, "group") });
   rows.style.height = order.length * ROW + "px";
   const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
   const last = Math.min(order.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + 4);
@@ -98,11 +98,11 @@ function listRow(at, place) {
       h("span", { class: "thumb" }, source ? h("img", { src: source, alt: "", decoding: "async" }) : null),
       h("span", { class: "row-text" },
         h("span", { class: "row-name" }, bdi(baseName(keeper[KEY]))),
-        h("span", { class: "row-facts" }, h("span", { class: "badge " + TIERS[group.t], title: percent(group.q) }, TIER_WORDS[group.t]), " " + group.n + " files")),
+        h("span", { class: "row-facts" }, h("span", { class: "badge " + TIERS[group.t], title: percent(group.q) }, TIER_WORDS[group.t]), " " + counted(group.n, "file"))),
       h("span", { class: "row-end" }, h("span", { class: "row-bytes" }, bytes(group.b)),
         decision ? h("span", { class: "glyph " + decision, title: WORDS[decision] }, GLYPHS[decision], h("span", { class: "hidden" }, WORDS[decision])) : group.s < 2 ? h("span", { class: "soft small" }, STATES[group.s]) : null,
-        refused(group) && !decision ? h("span", { class: "asks", title: shown(group.p.line) }, "–", h("span", { class: "hidden" }, "nothing may be done")) : null,
-        mustAsk(group) && !decision ? h("span", { class: "asks", title: "has a question" }, "?", h("span", { class: "hidden" }, "has a question")) : null)));
+        refused(group) && !decision ? h("span", { class: "asks", title: shown(group.p.line) }, "–", h("span", { class: "hidden" }, words("ui.refused"))) : null,
+        mustAsk(group) && !decision ? h("span", { class: "asks", title: words("ui.asks") }, "?", h("span", { class: "hidden" }, words("ui.asks"))) : null)));
   row.style.top = place * ROW + "px";
   return row;
 }
@@ -152,12 +152,12 @@ function forward() {
   drawList();
   drawGroup();
   const found = tally();
-  toast("All groups shown here are decided: " + number(found.accept) + " accepted, " + number(found.distinct + found.linked) + " kept, " + number(found.skip) + " left for later." + (GATE ? "" : " Export them now."), true);
+  toast(words("ui.all", { accepted: number(found.accept), kept: number(found.distinct + found.linked), later: number(found.skip) }) + (GATE ? "" : " " + words("ui.all.export")), true);
 }
 
 function changed() {
   const found = tally();
-  byId("progress").textContent = number(found.decided) + " of " + number(GROUPS.length) + " decided · " + bytes(found.bytes) + " accepted";
+  byId("progress").textContent = words("ui.progress", { decided: number(found.decided), all: number(GROUPS.length), bytes: bytes(found.bytes) });
   drawList();
   drawGroup();
   if (seen === "batches") drawBatches();

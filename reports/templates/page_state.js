@@ -28,7 +28,7 @@ function decisionOf(group) {
 function closed(group) {
   const before = held.get(group.i);
   if (before) return words(before[0] === "approve" ? "held.approved" : "held.rejected", { by: shown(before[1]), at: before[2] }) + " " + words(before[3] ? "held.open" : before[0] === "approve" ? "held.begun" : "held.kept");
-  if (GATE && group.p && !group.p.mine) return "You may not decide about this group; " + group.p.approvers.map(shown).join(", ") + " may.";
+  if (GATE && group.p && !group.p.mine) return words("ui.others", { who: group.p.approvers.map(shown).join(", ") });
   return "";
 }
 
@@ -36,7 +36,7 @@ function closed(group) {
 function change(changes, said) {
   const open = changes.filter(([group]) => !closed(group));
   if (!open.length) {
-    toast(changes.length === 1 ? closed(changes[0][0]) : "Nothing to change.");
+    toast(changes.length === 1 ? closed(changes[0][0]) : words("ui.nochange"));
     return false;
   }
   steps.push(open.map(([group]) => [group.i, records.get(group.i)]));
@@ -52,7 +52,7 @@ function change(changes, said) {
 
 function undo() {
   const last = steps.pop();
-  if (!last) return toast("Nothing to undo.");
+  if (!last) return toast(words("ui.noundo"));
   const late = last.filter(([id]) => held.has(id) || (GATE && (records.get(id) || {}).sent));
   if (late.length) takeBack(late.map(([id]) => id), Object.fromEntries(late));
   const back = last.filter((step) => !late.includes(step));
@@ -64,7 +64,7 @@ function undo() {
   keep();
   if (back.length) {
     unsaved += 1;
-    toast("Undone: " + (back.length === 1 ? "one step" : counted(back.length, "group")) + ".");
+    toast(back.length === 1 ? words("ui.undone.one") : words("ui.undone", { groups: counted(back.length, "group") }));
     if (seen !== "batches" && seen !== "rules") go(byGroup.get(back[0][0]), true);
   }
   changed();
@@ -138,6 +138,9 @@ function tally() {
 // ---- decisions of one group --------------------------------------------------------------------
 const mustAsk = (group) => Boolean(group.p && group.p.acts && group.p.questions.length && !group.p.refused);
 
+// Another file or value is picked than the plan has: it is planned anew, and approved then.
+const picksAnew = (group) => Boolean(group.p && group.p.acts && (group.m[keeperOf(group)][KEY] !== group.p.keeper || Object.keys(otherValues(group)).length));
+
 // Nothing may be done to the group: there is nothing to accept.
 const refused = (group) => Boolean(group.p && group.p.refused);
 
@@ -148,20 +151,20 @@ function decide(group, decision) {
     return toast(words("choice.first"));
   }
   const name = baseName(group.m[keeperOf(group)][KEY]);
-  const said = { accept: apartOf(group).length ? words("decide.rest") + " " : "Accepted: ", distinct: "Not duplicates: ", linked: "Related, all stay: ", skip: "Left for later: " }[decision];
+  const said = decision === "accept" && apartOf(group).length ? words("decide.rest") + " " : words("ui.said." + (decision === "accept" && picksAnew(group) ? "anew" : decision)) + " ";
   if (change([[group, { d: decision }]], said + shown(name))) forward();
 }
 
 function setKeeper(group, at) {
   if (at >= group.m.length || at === keeperOf(group)) return;
   change([[group, { k: at, d: undefined, apart: apartOf(group).filter((one) => one !== at) }]],
-    "Stays: " + shown(baseName(group.m[at][KEY])) + (group.p && group.p.acts ? "; the plan has to be made anew for it" : ""));
+    words(group.p && group.p.acts ? "ui.keeps.anew" : "ui.keeps", { name: shown(baseName(group.m[at][KEY])) }));
 }
 
 function toggleApart(group, at) {
   const apart = apartOf(group);
   const now = apart.includes(at) ? apart.filter((one) => one !== at) : [...apart, at];
-  change([[group, { apart: now, d: undefined }]], shown(baseName(group.m[at][KEY])) + (now.includes(at) ? " is not a copy" : " is a copy again"));
+  change([[group, { apart: now, d: undefined }]], words(now.includes(at) ? "ui.apart" : "ui.apart.not", { name: shown(baseName(group.m[at][KEY])) }));
 }
 
 // ---- what is said at the foot of the page ------------------------------------------------------
@@ -169,6 +172,6 @@ let fading = 0;
 
 function toast(text, undoable) {
   clearTimeout(fading);
-  put(byId("toast"), text, ...(undoable ? [h("button", { type: "button", on: { click: undo } }, "Undo")] : []));
+  put(byId("toast"), text, ...(undoable ? [h("button", { type: "button", on: { click: undo } }, words("decide.undo"))] : []));
   fading = setTimeout(() => put(byId("toast")), 6000);
 }

@@ -27,6 +27,9 @@ _FRAME = 320
 _LEAST_AGREEING = 0.25
 #: Cells whose strongest channel lies between these tell an exposure, which has at least this gain.
 _TELLS, _UNCLIPPED, _LEAST_GAIN = 24.0, 200.0, 1.08
+#: Around a pixel so wide, pixels, edges vary in the weaker direction by this share of the stronger
+#: one at least, for a displacement to be told; where that holds for so much of what agrees.
+_AROUND, _BOTH_WAYS, _ENOUGH = 5.0, 0.04, 0.1
 #: Fewer pixels in common tell nothing.
 _LEAST_PIXELS = 600
 #: Sides of a frame that the flow's two scales of 8 pixel patches fit into.
@@ -114,7 +117,7 @@ def compare_pixels(left: Features, right: Features, found: Alignment) -> Likenes
     if agreeing.sum() < max(100, _LEAST_AGREEING * windows.textured.sum()):
         return None
     flow = _flow(one, two, frame.mask)
-    correction, parallax = _settle(flow, agreeing)
+    correction, parallax = _settle(flow, _telling(two, agreeing))
     matrix = found.matrix
     if np.abs(correction).max() > 0:
         matrix = _corrected(left, right, found.matrix, correction)
@@ -265,6 +268,24 @@ def _flow(one: Floats, two: Floats, mask: Mask) -> Floats:
         return np.pad(levels, ((0, below), (0, beside)), constant_values=128)
 
     return np.asarray(_dis().calc(normal(one), normal(two), None))[:height, :width]
+
+
+def _telling(grey: Floats, agreeing: Mask) -> Mask:
+    """Where a displacement can be told in both directions; all, where that is too little.
+
+    Along the bars of a bar code or a ruled line any displacement looks alike (the aperture
+    problem), and flow finds one by chance. Told by the structure tensor: Bigun and Granlund,
+    "Optimal orientation detection of linear symmetry", 1987.
+    """
+    across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=3)
+    down = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=3)
+    xx, yy, xy = (
+        cv2.GaussianBlur(product, (0, 0), _AROUND)
+        for product in (across * across, down * down, across * down)
+    )
+    apart = np.hypot(xx - yy, 2 * xy)
+    clear = agreeing & (xx + yy - apart > _BOTH_WAYS * (xx + yy + apart))
+    return clear if clear.sum() >= max(100, _ENOUGH * agreeing.sum()) else agreeing
 
 
 def _settle(flow: Floats, agreeing: Mask) -> tuple[Matrix, float]:

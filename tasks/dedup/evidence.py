@@ -54,8 +54,8 @@ class Evidence:
             :class:`~tasks.dedup.overlay.Overlay`.
         lost: how much detail right has lost against left: fine along rows, fine along columns, and
             less fine, see :func:`~tasks.dedup.detail.compare_detail`; None: not comparable.
-        proof: what the originals said: ``same``, ``differs``, ``unknown`` or ``unreadable``; empty:
-            they were not compared.
+        proof: what the originals said: ``same``, ``differs``, ``reads``, ``unknown`` or
+            ``unreadable``; empty: they were not compared.
         proof_box: around what differs most at full size, in right: x0, y0, x1, y1 in 0..1.
         see_through: share of the common area that is more transparent in one than in the other.
         veil: share of the area that lies under a pattern laid over all of one picture, such as a

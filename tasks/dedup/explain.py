@@ -78,6 +78,7 @@ def kinds_of(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> frozen
         "tones": bool(_tones(evidence)),
         "added": covered,
         "detail": reads_differently(evidence)
+        or evidence.proof == "reads"
         or evidence.besides
         or (not covered and (bool(evidence.differs) or evidence.uneven > _UNEVEN)),
         "format": one.format != two.format,
@@ -140,6 +141,8 @@ def _content(evidence: Evidence) -> list[str]:
     words = []
     if reads_differently(evidence):
         words.append(f"differs in {_READ[evidence.differs]} at the {_place(evidence.differs_at)}")
+    elif evidence.proof == "reads":
+        words.append(f"differs in lettering at full size at the {_proof_place(evidence)}")
     elif evidence.covered >= _COVERED:
         place = _place(evidence.covered_at)
         share = f"{evidence.covered:.0%} of the area"
@@ -147,9 +150,7 @@ def _content(evidence: Evidence) -> list[str]:
     elif evidence.differs:
         words.append(f"something small differs at the {_place(evidence.differs_at)}")
     elif evidence.proof == "differs":
-        (x0, y0, x1, y1) = evidence.proof_box
-        place = _place(((x0 + x1) / 2, (y0 + y1) / 2))
-        words.append(f"differs at full size at the {place}")
+        words.append(f"differs at full size at the {_proof_place(evidence)}")
     if evidence.uneven > _UNEVEN:
         words.append("sharp in other parts of the picture")
     if evidence.veil > 0:
@@ -163,6 +164,11 @@ def _content(evidence: Evidence) -> list[str]:
     if evidence.besides:
         words.append("other pages, frames or hidden samples in the file")
     return words
+
+
+def _proof_place(evidence: Evidence) -> str:
+    x0, y0, x1, y1 = evidence.proof_box
+    return _place(((x0 + x1) / 2, (y0 + y1) / 2))
 
 
 def _place(at: tuple[float, float]) -> str:

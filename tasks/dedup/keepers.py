@@ -9,6 +9,7 @@ import polars as pl
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.origin import PictureFacts, find_origin
 from tasks.dedup.verify import NEAR_SCORE
+from tasks.records import ARCHIVES
 
 #: Formats that lose nothing, before those that do.
 _LOSSLESS = ["tiff", "png", "bmp", "psd"]
@@ -20,12 +21,14 @@ def rank_keepers(assets: pl.DataFrame, copies: Collection[str] = ()) -> pl.DataF
     """Assets, the best keeper first.
 
     What no other was made of before what was made of another; then more pixels, a lossless format,
-    more bytes, the older one, and the key: the last makes the order total, so that the same assets
-    always give the same keeper.
+    more bytes, what is not in an archive, the older one, and the key: the last makes the order
+    total, so that the same assets always give the same keeper.
 
     Args:
         assets: width, height, format, size, last_modified, key, asset_id; with content, lossless
-            files of the very pixels of a lossy one come after it, for they only wrap it.
+            files of the very pixels of a lossy one come after it, for they only wrap it; with
+            storage_class, what is in an archive comes after its equals, for it was only restored
+            for a while.
         copies: contents that were made of others (:func:`find_copies`).
     """
     known = "content" in assets.columns
@@ -37,6 +40,11 @@ def rank_keepers(assets: pl.DataFrame, copies: Collection[str] = ()) -> pl.DataF
                 "_copy"
             ),
             (wraps() if known else pl.lit(value=False)).alias("_wraps"),
+            (
+                pl.col("storage_class").is_in(ARCHIVES).fill_null(value=False)
+                if "storage_class" in assets.columns
+                else pl.lit(value=False)
+            ).alias("_archived"),
         )
         .sort(
             "_copy",
@@ -44,13 +52,14 @@ def rank_keepers(assets: pl.DataFrame, copies: Collection[str] = ()) -> pl.DataF
             "_wraps",
             "_lossless",
             "size",
+            "_archived",
             "last_modified",
             "key",
             "asset_id",
-            descending=[False, True, False, True, True, False, False, False],
+            descending=[False, True, False, True, True, False, False, False, False],
             nulls_last=True,
         )
-        .drop("_copy", "_pixels", "_wraps", "_lossless")
+        .drop("_copy", "_pixels", "_wraps", "_lossless", "_archived")
     )
 
 

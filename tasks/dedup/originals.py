@@ -18,8 +18,10 @@ from tasks.dedup.placement import IDENTITY, Affine, placement
 from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE, score_of
 from tasks.records import digest
 
-#: Verdicts of a proof. ``unreadable``: a file could not be read at full size, for good.
-SAME, DIFFERS, UNKNOWN, UNREADABLE = "same", "differs", "unknown", "unreadable"
+#: Verdicts of a proof. ``reads``: they differ, and a person would read something else.
+#: ``unreadable``: a file could not be read at full size, for good.
+SAME, DIFFERS, READS = "same", "differs", "reads"
+UNKNOWN, UNREADABLE = "unknown", "unreadable"
 #: What stands for a proof: a person called the two duplicates.
 PERSON = "person"
 #: The most that a pair scores whose originals were not found to be the same: ``near``.
@@ -41,7 +43,7 @@ class Compared:
     """What two originals say of each other.
 
     Attributes:
-        verdict: ``same``, ``differs`` or ``unknown``.
+        verdict: ``same``, ``differs``, ``reads`` or ``unknown``.
         box: around what differs most, x0, y0, x1, y1 in 0..1 of the right picture.
         excess: energy of the rest there, in units of the pair's own noise.
     """
@@ -53,7 +55,7 @@ class Compared:
 
 def proof_rule() -> str:
     """Names how originals are compared: proofs by another rule are not reused."""
-    return digest("prove-2")[:12]
+    return digest("prove-3")[:12]
 
 
 def fit_of(evidence: str | None, left: tuple[int, int], right: tuple[int, int]) -> Affine:
@@ -75,7 +77,7 @@ def read_compared(answer: Mapping[str, Any]) -> Compared:
     """
     verdict, excess = answer.get("verdict"), float(answer.get("excess", math.nan))
     box = tuple(float(one) for one in answer.get("box", ()))
-    if verdict not in (SAME, DIFFERS, UNKNOWN) or len(box) != 4:
+    if verdict not in (SAME, DIFFERS, READS, UNKNOWN) or len(box) != 4:
         raise ValueError("no verdict on two originals")
     if not (math.isfinite(excess) and all(0 <= one <= 1 for one in box)):
         raise ValueError("a verdict on two originals with impossible numbers")
@@ -100,6 +102,8 @@ def with_proofs(answers: pl.DataFrame, proofs: pl.DataFrame) -> pl.DataFrame:
       so it may be ``exact``.
     - ``differs``: an exact claim and a page are taken back, to ``similar``. Of another near pair
       the thumbnails had told already that something differs, and it stays ``near``.
+    - ``reads``: any claim is taken back. Another word or number in place of one is another
+      document, on whatever it stands.
     - no proof, or none that tells: ``near`` at most.
 
     Args:
@@ -124,7 +128,7 @@ def with_proofs(answers: pl.DataFrame, proofs: pl.DataFrame) -> pl.DataFrame:
         .then(score)
         .when(proof == SAME)
         .then(score)
-        .when((proof == DIFFERS) & told)
+        .when(((proof == DIFFERS) & told) | (proof == READS))
         .then(pl.min_horizontal(score, pl.lit(DIFFERS_SCORE, pl.Float32)))
         .otherwise(pl.min_horizontal(score, pl.lit(UNPROVEN_SCORE, pl.Float32)))
     )
@@ -155,7 +159,8 @@ def with_proofs(answers: pl.DataFrame, proofs: pl.DataFrame) -> pl.DataFrame:
 
 def proven_score(evidence: Evidence) -> float:
     """The score of a pair whose originals are the same: its small print was read."""
-    return score_of(replace(evidence, page=False))
+    # What stood out a little on the thumbnails was their own noise.
+    return score_of(replace(evidence, page=False, excess=0.0))
 
 
 def no_proofs() -> pl.DataFrame:

@@ -12,14 +12,15 @@ Memory: the two pictures, and for one tile at a time some twenty planes of 512 x
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from tasks.dedup.differences import find_difference
 from tasks.dedup.placement import Affine
-from tasks.dedup.residual import Floats, Mask, expected_energy, measure_residual
+from tasks.dedup.residual import Floats, Mask, Residual, expected_energy, measure_residual
 
 Pixels = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.float64]
@@ -41,6 +42,9 @@ _MOST_MISFIT, _MOST_NOISE = 0.34, 7.9
 _BLOCK = 17
 #: Side at which the tone curve over the whole is fitted, and its knots.
 _WHOLE = 512
+#: A pixel is flat below this steepness, levels a pixel; flat tones that take so much of the picture
+#: and lie so many levels apart tell the tone curve, and all else counts for so much of one of them.
+_FLAT, _TONE, _APART, _ELSE = 1.0, 0.001, 48.0, 0.05
 #: Shorter sides than this are no picture that can be proven.
 _LEAST = 16
 
@@ -50,7 +54,8 @@ class Proof:
     """What two originals say of each other.
 
     Attributes:
-        verdict: ``same``, ``differs`` or ``unknown``.
+        verdict: ``same``, ``differs``, ``reads`` (they differ, in lettering in place of other
+            lettering on one plain ground) or ``unknown``.
         at: centre of what differs most, 0..1 of the right picture's width and height.
         excess: energy of the rest there, in units of the pair's own noise.
         noise: of flat ground, grey levels.
@@ -107,6 +112,8 @@ def prove(left: Pixels, right: Pixels, fit: Affine) -> Proof:
     verdict = "same" if excess <= SAME else "differs" if excess >= DIFFERS else "unknown"
     if misfit > _MOST_MISFIT or noise > _MOST_NOISE:
         verdict = "unknown"  # a fit that does not hold looks like a difference everywhere
+    elif verdict == "differs" and _is_read(fine, coarse, onto, curve, found):
+        verdict = "reads"
     return Proof(verdict, at, excess, noise, misfit, pixels)
 
 
@@ -173,8 +180,9 @@ def _tone_curve(fine: Pixels, coarse: Pixels, onto: Matrix) -> Floats:
     laid = _laid(fine, to_small @ onto, (0, 0, *size))
     if laid is None or laid[1].sum() < 100:
         return levels
-    one = cv2.GaussianBlur(laid[0], (0, 0), 2.0)[laid[1]]
-    two = cv2.GaussianBlur(under, (0, 0), 2.0)[laid[1]]
+    soft, other = (cv2.GaussianBlur(grey, (0, 0), 2.0) for grey in (laid[0], under))
+    one, two = soft[laid[1]], other[laid[1]]
+    weight = _tellers(one, np.maximum(_slope(soft), _slope(other))[laid[1]])
 
     def terms(grey: Floats) -> Floats:
         tone = grey / 128 - 1
@@ -183,13 +191,37 @@ def _tone_curve(fine: Pixels, coarse: Pixels, onto: Matrix) -> Floats:
     design, wanted = terms(one), two - one
     calm = np.ones(len(one), dtype=bool)
     solution = np.zeros(3, np.float32)
-    ridge = np.diag(np.full(3, 1e-3 * len(one), np.float32))
+    ridge = np.diag(np.full(3, 1e-3 * float(weight.sum()), np.float32))
     for _ in range(4):
-        part = design[calm]
-        solution = np.linalg.solve(part.T @ part + ridge, part.T @ wanted[calm])
+        part = design[calm] * weight[calm][:, None]
+        solution = np.linalg.solve(part.T @ design[calm] + ridge, part.T @ wanted[calm])
         off = np.abs(wanted - design @ solution)
         calm = off <= max(float(np.quantile(off, 0.8)), 4.0)
     return np.asarray(levels + terms(levels) @ solution, dtype=np.float32)
+
+
+def _tellers(tones: Floats, steep: Floats) -> Floats:
+    """How much each pixel counts for the tone curve.
+
+    Lettering that was made smaller is lighter or darker by its filter alone. Flat areas are not, so
+    where there are two of different tones they tell, each for as much.
+    """
+    flat = steep < _FLAT
+    steps = (tones / 16).astype(np.intp)
+    counts = np.bincount(steps[flat], minlength=17).astype(np.float64)
+    known = counts > _TONE * len(tones)
+    if not known.any() or np.ptp(np.flatnonzero(known)) * 16 < _APART:
+        return np.ones_like(tones)
+    told = flat & known[steps]
+    weight = np.full(len(tones), _ELSE / max(1, int((~told).sum())))
+    weight[told] = 1 / counts[steps[told]]
+    return np.asarray(weight * len(tones) / weight.sum(), dtype=np.float32)
+
+
+def _slope(grey: Floats) -> Floats:
+    """How steep a picture is, levels a pixel."""
+    x, y = (cv2.Sobel(grey, cv2.CV_32F, *way, ksize=3, scale=1 / 8) for way in ((1, 0), (0, 1)))
+    return np.asarray(np.hypot(x, y), dtype=np.float32)
 
 
 def _tiles(
@@ -256,10 +288,7 @@ def _measured(
         if inked > 200:
             misfits.append((residual.misfit, inked))
         noises.append(residual.noise)
-        energy = residual.energy**2
-        steep = (residual.steep_left**2 + residual.steep_right**2) / 2
-        # A JPEG's block rings as far as it reaches: what an edge lets expect, its surroundings do.
-        steep = steep + cv2.blur(steep, (_BLOCK, _BLOCK))
+        energy, steep = residual.energy**2, _surroundings(residual)
         own = residual.mask & _without_margin(one.shape, x, y, coarse)
         standing = np.where(own, energy / expected_energy(steep), 0).ravel()
         for at in np.argpartition(standing, -_KEPT)[-_KEPT:]:
@@ -274,6 +303,39 @@ def _measured(
     best = max(windows, key=lambda w: w.energy / expected_energy(w.steep, noise, misfit))
     excess = best.energy / expected_energy(best.steep, noise, misfit)
     return best.x, best.y, float(excess), noise, misfit, pixels
+
+
+def _is_read(
+    fine: Pixels,
+    coarse: Pixels,
+    onto: Matrix,
+    curve: Floats,
+    found: tuple[float, float, float, float, float, int],
+) -> bool:
+    """Whether both have ink on one plain ground where they differ most, and not the same ink."""
+    at_x, at_y, _, noise, misfit, _ = found
+    for x, y, one, two, mask in _tiles(fine, coarse, onto, curve):
+        own = _without_margin(one.shape, x, y, coarse)
+        row, column = round(at_y) - y, round(at_x) - x
+        if not (0 <= row < own.shape[0] and 0 <= column < own.shape[1] and own[row, column]):
+            continue
+        residual = measure_residual(one, two, mask, toned=False)
+        if residual is None:
+            return False
+        expected = expected_energy(_surroundings(residual), noise, misfit)
+        excess = np.where(own & residual.mask, residual.energy**2 / expected, 0)
+        place = find_difference(one, two, replace(residual, excess=excess.astype(np.float32)))
+        return place is not None and place.kind == "ink" and place.plain
+    return False
+
+
+def _surroundings(residual: Residual) -> Floats:
+    """Squared steepness of both, and of what is around: a JPEG's block rings as far as it reaches.
+
+    What an edge lets expect, its surroundings do.
+    """
+    steep = (residual.steep_left**2 + residual.steep_right**2) / 2
+    return np.asarray(steep + cv2.blur(steep, (_BLOCK, _BLOCK)), dtype=np.float32)
 
 
 def _without_margin(shape: tuple[int, ...], x: int, y: int, coarse: Pixels) -> Mask:

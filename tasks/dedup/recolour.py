@@ -8,6 +8,7 @@ differ in the shirt alone, though one straight line of tone leads from either to
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -21,8 +22,9 @@ _CELL, _INSIDE = 6, 0.7
 #: The ground: at least this share of the cells, each of this spread at the most, and within so many
 #: levels of its commonest colour.
 _GROUND, _FLAT, _LIKE = 0.15, 5.0, 12.0
-#: The ground stayed where no channel moved by more levels than this.
-_STAYED = 6.0
+#: The ground stayed where no channel moved by more levels than this. By so many more, all channels
+#: alike, a scanner or a slight exposure moves it.
+_STAYED, _SHIFTED = 6.0, 24.0
 #: The thing moved where its luminance did by more levels than this, and half of its own spread.
 #: Ways to make a picture grey differ by more: of pure colours, by 40 levels and more.
 _MOVED, _MOVED_GREY = 12.0, 24.0
@@ -68,15 +70,70 @@ def recoloured(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8], mask: 
     if ground.sum() < _GROUND * inside.sum():
         return 0.0
     moved = np.median(two[ground] - one[ground], axis=0)
-    if np.abs(moved).max() > _STAYED:
+    cells = _Cells(one, two, np.maximum(spread_one, spread_two), inside, ground, commonest)
+    if np.abs(moved).max() <= _STAYED:
+        return _changed(cells)
+    if np.abs(moved).max() > _SHIFTED or np.ptp(moved) > _STAYED:
         return 0.0
+    return min(
+        _changed(replace(cells, one=toned, commonest=np.median(toned[ground], axis=0)))
+        for toned in _shifted(one, commonest, commonest + moved)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Two pictures in cells.
+
+    Attributes:
+        one: float32 (h, w, 3), mean RGB of the left picture's cells.
+        two: of the right one's.
+        spread: float32 (h, w), of the luminance, the larger of both.
+        inside: bool (h, w), where both are.
+        ground: where both have their ground.
+        commonest: float32 (3,), its colour in the left one.
+    """
+
+    one: Floats
+    two: Floats
+    spread: Floats
+    inside: Mask
+    ground: Mask
+    commonest: Floats
+
+
+def _shifted(one: Floats, here: Floats, there: Floats) -> Iterator[Floats]:
+    """The cells under each change of tone that brings the ground to where it is in the other.
+
+    A gain, a loss of contrast about the middle grey, which mixing in a grey veil is too, a gamma,
+    and an offset.
+
+    Args:
+        one: float32 (h, w, 3).
+        here: float32 (3,), the ground's colour in them.
+        there: what it is to become.
+    """
+    a, b = np.clip(here, 4.0, 251.0), np.clip(there, 4.0, 251.0)
+    yield np.asarray(np.clip(one * (b / a), 0, 255), dtype=np.float32)
+    if np.abs(a - 128).min() > _SHIFTED:
+        contrast = (b - 128) / (a - 128)
+        yield np.asarray(np.clip(128 + (one - 128) * contrast, 0, 255), dtype=np.float32)
+    gamma = np.log(b / 255) / np.log(a / 255)
+    yield np.asarray(255 * (np.maximum(one, 1.0) / 255) ** gamma, dtype=np.float32)
+    yield np.asarray(np.clip(one + (there - here), 0, 255), dtype=np.float32)
+
+
+def _changed(cells: _Cells) -> float:
+    """Share of the thing that has another tone, of two pictures with one ground."""
+    one, two, inside, ground = cells.one, cells.two, cells.inside, cells.ground
+    commonest = cells.commonest
     apart = np.abs(one - commonest).max(axis=-1) >= _LIKE
     thing = inside & (apart | (np.abs(two - commonest).max(axis=-1) >= _LIKE))
     if thing.sum() < _THING * inside.sum():
         return 0.0
     chroma = _chroma(one[inside]), _chroma(two[inside])
     grey = min(chroma) < _GREY <= max(chroma)  # of two grey pictures neither was made grey
-    limit = (_MOVED_GREY if grey else _MOVED) + np.maximum(spread_one, spread_two) / 2
+    limit = (_MOVED_GREY if grey else _MOVED) + cells.spread / 2
     painted = _painted(one[thing], two[thing]) if grey else None
     if painted is not None:
         return float(painted)

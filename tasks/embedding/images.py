@@ -542,7 +542,7 @@ class Reduced:
         sides = zip(box[2:], self.whole.size, size, strict=True)
         if any(have < full and have < _GAP * wanted for have, full, wanted in sides):
             # A model that looks at more pixels than a thumbnail has, or a narrow strip.
-            image, box = self.whole, (0.0, 0.0, *map(float, self.whole.size))
+            image, box = self.whole, (0.0, 0.0, float(self.whole.width), float(self.whole.height))
         if mode:
             image = image.convert(mode)
         return image.resize(size, by, box, reducing_gap=3.0)

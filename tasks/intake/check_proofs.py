@@ -15,7 +15,7 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.dedup.evidence import Evidence
-from tasks.dedup.originals import DIFFERS, SAME, UNKNOWN, UNREADABLE, claimed
+from tasks.dedup.originals import DIFFERS, READS, SAME, UNKNOWN, UNREADABLE, claimed
 from tasks.dedup.proof_job import compare_originals
 from tasks.embedding.decoder import DecoderPool
 from tasks.errors import CatalogBusyError, SettingsError, SourceError
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 #: The most claims that one check proves, the best first; the others stay ``near``.
 _MOST = 20
 #: What originals say that were compared.
-_COMPARED = (SAME, DIFFERS, UNKNOWN)
+_COMPARED = (SAME, DIFFERS, READS, UNKNOWN)
 _COLUMNS = ["content", "source", "key", "etag", "size", "width", "height"]
 
 
@@ -74,8 +74,8 @@ class CheckProver:
     ) -> str:
         """Compare the originals of a match that decides; why that cannot be, or nothing.
 
-        What they say is another question: of a ``near`` pair that is no page they may well differ,
-        for its thumbnails told of that already.
+        What they say is another question, unless another word or number is read: of a ``near``
+        pair that is no page they may well differ, for its thumbnails told of that already.
 
         Args:
             catalog: the catalog.
@@ -98,6 +98,8 @@ class CheckProver:
             whose = "this image" if read_again else repr(match.key)
             return f"not compared at full size: the file of {whose} cannot be read again"
         verdict, message = found.select("verdict", "message").row(-1)
+        if verdict == READS:
+            return "at full size they differ in lettering"
         return f"not compared at full size: {message}" if verdict == UNREADABLE else ""
 
     def close(self) -> None:

@@ -58,7 +58,7 @@ from tasks.queries.packets import read_packets
 from tasks.queries.pair_proofs import read_pair_proofs
 from tasks.queries.reviewers import share_groups
 from tasks.queries.scope_assets import read_assets
-from tasks.records import ObjectState, Scan, Space, Tier, now
+from tasks.records import ARCHIVES, ObjectState, Scan, Space, Tier, now
 from tasks.session import open_catalog, open_source, open_store, scope_sql
 from tasks.sources.store import Store
 
@@ -81,6 +81,7 @@ _FACTS = [
     "format",
     "quality",
     "last_modified",
+    "storage_class",
     "flags",
     "etag",
     "tags",
@@ -431,6 +432,7 @@ def _member(row: dict[str, Any], packet: str | None) -> Member:
         packet=packet or "",
         lists=said.lists,
         taken=time_taken(exif),
+        archived=row["storage_class"] in ARCHIVES,
     )
 
 

@@ -20,6 +20,7 @@ KEEPER_COLUMNS = [
     "quality",
     "size",
     "last_modified",
+    "storage_class",
 ]
 
 

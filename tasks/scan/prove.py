@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
-from tasks.dedup.originals import DIFFERS, DIFFERS_SCORE, SAME, UNREADABLE, claimed
+from tasks.dedup.originals import DIFFERS, DIFFERS_SCORE, READS, SAME, UNREADABLE, claimed
 from tasks.dedup.proof_job import compare_originals
 from tasks.dedup.verify import EXACT_SCORE, NEAR_SCORE, SIMILAR_SCORE
 from tasks.embedding.decoder import DecoderPool
@@ -157,13 +157,13 @@ class _Stage:
         done = pl.DataFrame(self._done, schema=dict.fromkeys(_SIDES, pl.String), orient="row")
         mine = self._pairs.join(done, on=_SIDES, how="semi")
         claim, score, proof = pl.col("claim"), pl.col("score"), pl.col("proof")
-        sure = pl.col("proof").is_in([SAME, DIFFERS]).fill_null(value=False)
+        sure = pl.col("proof").is_in([SAME, DIFFERS, READS]).fill_null(value=False)
         needed = self._pairs.join(self._needed, on=_SIDES, how="semi")
         return ProveCounts(
             proven=len(self._done),
             proof_bytes=self._bytes,
             taken_back=mine.filter(
-                (proof == DIFFERS) & (claim > DIFFERS_SCORE) & (score < NEAR_SCORE)
+                proof.is_in([DIFFERS, READS]) & (claim > DIFFERS_SCORE) & (score < NEAR_SCORE)
             ).height,
             lifted=mine.filter((claim < EXACT_SCORE) & (score >= EXACT_SCORE)).height,
             not_proven=needed.filter(~sure).height,

@@ -19,7 +19,7 @@ from tasks.catalog.catalog import Catalog, quote
 from tasks.errors import SourceError
 from tasks.progress import Progress, silent
 from tasks.queries.objects import ARCHIVED, UNREADABLE, asset_row, is_sidecar, is_wanted, own_places
-from tasks.records import Listing, Scan, asset_id, now
+from tasks.records import ARCHIVES, Listing, Scan, asset_id, now
 from tasks.session import open_catalog, open_source, pa_table
 from tasks.sources.base import Source
 from tasks.sources.collection import is_collection
@@ -45,8 +45,6 @@ _LISTING_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "link": pl.Boolean,
     "restored": pl.Boolean,
 }
-#: Classes of S3 whose objects cannot be read before somebody restores them.
-_ARCHIVES = ["GLACIER", "DEEP_ARCHIVE"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +182,7 @@ def _out_of_the_archive(
 ) -> pl.DataFrame:
     """Unchanged assets that could not be read in their archive, and can be now."""
     archived = known.filter(pl.col("removed_at").is_null() & (pl.col("skipped") == ARCHIVED))
-    there = pl.col("storage_class").is_in(_ARCHIVES).fill_null(value=False)
+    there = pl.col("storage_class").is_in(ARCHIVES).fill_null(value=False)
     return (
         listed.filter(pl.col("restored") | ~there)
         .join(archived, on="asset_id", how="semi")

@@ -73,6 +73,54 @@ def test_another_number_on_a_page_is_another_document(known: Known, other, quali
     assert "differs in lettering at the upper right" in words(answer.evidence)
 
 
+def phone(name: str) -> Image.Image:
+    """Messages: dark letters on pale bubbles, below a dark bar with a name in light letters."""
+    screen = Image.new("RGB", (640, 1180), "#ded8ea")
+    draw, font = ImageDraw.Draw(screen), ImageFont.load_default(30)
+    draw.rectangle((0, 0, 640, 90), fill="#40305a")
+    draw.text((50, 26), name, "white", ImageFont.load_default(34))
+    for row, said in enumerate(("the night train", "platform nine", "bring both keys", "it rains")):
+        x, y = (30 if row % 2 else 260), 150 + 240 * row
+        fill = "white" if row % 2 else "#d0ecd8"
+        draw.rounded_rectangle((x, y, x + 350, y + 150), 20, fill=fill)
+        draw.text((x + 24, y + 20), said, "#202020", font)
+        draw.text((x + 24, y + 80), f"before {row + 7} tonight", "#202020", font)
+    return screen
+
+
+@pytest.mark.parametrize("cut", [0, 40])
+def test_light_letters_beside_dark_ones_are_read_too(known: Known, cut):
+    """A page has more than one ground, and ink that is darker than one and lighter than another."""
+    whole, other = phone("Ruth Adler"), phone("Omar Blum").crop((cut, cut, 640 - cut, 1180 - cut))
+    answer = verify_pair(known(whole), known(other))
+    assert answer.evidence.page
+    assert answer.score < NEAR_SCORE
+    copy = whole.crop((cut, cut, 640 - cut, 1180 - cut))
+    assert verify_pair(known(whole), known(copy)).score >= NEAR_SCORE
+
+
+def parcel() -> Image.Image:
+    """A label most of whose ink are the bars of a code, along which every place looks alike."""
+    label = Image.new("RGB", (700, 900), "white")
+    draw, x = ImageDraw.Draw(label), 70
+    draw.rectangle((40, 40, 660, 860), outline="black", width=5)
+    draw.text((80, 80), "Odile Brand", "black", ImageFont.load_default(44))
+    draw.text((80, 160), "14 Chapel row", "black", ImageFont.load_default(38))
+    for wide in np.random.default_rng(3).choice([4, 8, 12], (40, 2)):
+        if x < 600:
+            draw.rectangle((x, 300, x + int(wide[0]) - 1, 680), fill="black")
+        x += int(wide.sum())
+    return label
+
+
+def test_a_cropped_bar_code_is_a_copy(known: Known):
+    """Flow along the bars is chance, and no parallax."""
+    whole = parcel()
+    answer = verify_pair(known(whole), known(whole.crop((28, 36, 672, 864))))
+    assert answer.score >= NEAR_SCORE
+    assert answer.evidence.parallax < 0.5
+
+
 def test_another_level_of_a_gauge_is_another_picture(known: Known):
     assert verify_pair(known(gauge(150)), known(gauge(230))).score < NEAR_SCORE
 
@@ -140,6 +188,20 @@ def lamp(colour: tuple[int, int, int]) -> Image.Image:
 def test_another_colour_on_a_ground_that_stayed_is_a_variant(known: Known, one, other):
     answer = verify_pair(known(lamp(one)), known(lamp(other)))
     assert answer.score < NEAR_SCORE
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [((96, 22, 40), (60, 60, 64)), ((30, 30, 32), (100, 100, 104))],
+    ids=["wine and grey", "black and grey"],
+)
+def test_another_colour_is_a_variant_when_a_scanner_darkened_the_paper(known: Known, one, other):
+    """A ground that moved a little explains another colour no more than one that stayed."""
+    veil = Image.new("RGB", (700, 700), (128, 128, 128))
+    scanned = Image.blend(lamp(other), veil, 0.09)
+    assert verify_pair(known(lamp(one)), known(scanned)).score < NEAR_SCORE
+    copy = Image.blend(lamp(one), veil, 0.09)
+    assert verify_pair(known(lamp(one)), known(copy)).score >= NEAR_SCORE
 
 
 def test_a_darker_exposure_of_ground_and_thing_is_a_copy(known: Known):

@@ -20,6 +20,7 @@ SCHEMA = {
     "format": pl.String,
     "size": pl.Int64,
     "last_modified": pl.Datetime("us", "UTC"),
+    "storage_class": pl.String,
 }
 
 
@@ -41,6 +42,9 @@ def order(*assets: dict) -> list[str]:
         ({"format": "png", "size": 1}, {"format": "webp"}),
         ({"size": 1001}, {"last_modified": DAY - timedelta(days=9)}),
         ({"last_modified": DAY - timedelta(seconds=1)}, {}),
+        ({"storage_class": "STANDARD"}, {"storage_class": "GLACIER"}),
+        ({}, {"storage_class": "DEEP_ARCHIVE", "last_modified": DAY - timedelta(days=9)}),
+        ({"storage_class": "GLACIER", "size": 1001}, {"storage_class": "STANDARD"}),
         ({}, {"width": None}),
     ],
 )

@@ -49,6 +49,9 @@ def settled(score: float, verdict: str | None, *, page: bool = False) -> float:
         (0.99, False, None, 0.945),
         (0.8, False, "same", 0.8),
         (0.8, False, "differs", 0.8),  # a banner: the thumbnails told of it
+        (0.8, False, "reads", 0.69),  # of another word or number they showed no more than a smear
+        (0.99, False, "reads", 0.69),
+        (0.3, False, "reads", 0.3),
         (0.8, False, None, 0.8),
         (0.8, True, "differs", 0.69),
         (0.8, True, "unknown", 0.8),
@@ -84,7 +87,7 @@ def test_a_page_that_was_read_is_exact_and_another_is_told_with_its_place():
         evidence = Evidence.from_json(after["evidence"][0])
         assert evidence.proof == said.verdict
         told = explain_pair(evidence, facts, facts).changes
-        assert ("differs at full size at the lower right" in told) is not exact
+        assert ("differs in lettering at full size at the lower right" in told) is not exact
 
 
 def _thumbnail(picture: np.ndarray) -> bytes:

@@ -53,11 +53,18 @@ def test_a_copy_is_proven_the_same(name):
         assert found.verdict == "same", found
 
 
+def test_lettering_that_was_made_smaller_bends_no_tone_of_a_filled_area():
+    """By its filter it is lighter or darker than before; the bar beside it is not."""
+    page = ledger()
+    ImageDraw.Draw(page).rectangle((110, 30, 320, 80), fill="#e0a020")
+    assert prove(pixels(page), EDITS["half"](page), IDENTITY).verdict == "same"
+
+
 @pytest.mark.parametrize("name", sorted(EDITS))
 @pytest.mark.parametrize("entry", ["4137", "4781"])
 def test_one_digit_of_many_is_found_in_its_place(name, entry):
     found = prove(pixels(ledger()), EDITS[name](ledger(entry)), IDENTITY)
-    assert found.verdict == "differs"
+    assert found.verdict == "reads"
     place = (110 + 118 * 5 + 24) / 1000, (110 + 33 * 15 + 12) / 1000
     assert found.at == pytest.approx(place, abs=0.03)
 
@@ -68,7 +75,21 @@ def test_a_crop_is_compared_where_both_are_and_a_rough_fit_is_made_better():
     rough = (*CROP[:4], CROP[4] + 0.002, CROP[5] - 0.0015)
     assert prove(pixels(page), cut, rough).verdict == "same"
     other = pixels(ledger("9962").crop((50, 50, 950, 950)))
-    assert prove(pixels(page), other, rough).verdict == "differs"
+    assert prove(pixels(page), other, rough).verdict == "reads"
+
+
+def test_what_is_laid_over_a_photograph_is_not_read_in_place_of_something(photo):
+    picture = photo(8, 640, 480)
+    captioned = picture.copy()
+    ImageDraw.Draw(captioned).text((60, 60), "North", "white", ImageFont.load_default(20))
+    found = prove(pixels(picture), pixels(captioned), IDENTITY)
+    assert found.verdict == "differs"
+
+
+def test_a_mark_on_bare_paper_has_replaced_nothing():
+    stamped = ledger()
+    ImageDraw.Draw(stamped).text((400, 940), "COPY", "#202020", ImageFont.load_default(40))
+    assert prove(pixels(ledger()), pixels(stamped), IDENTITY).verdict == "differs"
 
 
 def test_a_fit_that_does_not_hold_proves_nothing():

@@ -219,6 +219,26 @@ def test_owners_see_all_and_first_what_nobody_else_decides(shared):
     assert text.count("?group=") == 2, "what the policy approved needs no decision"
 
 
+def test_what_is_said_of_deciding_is_true_of_what_the_mail_leads_to(shared):
+    opens = "“Review and decide” opens a page; opening it changes nothing. There you merge group by"
+    page = sent(shared, to=[OWNER])
+    assert opens in body(page, "plain")
+    assert opens in body(page, "html")
+    form = sent(shared, to=[OWNER, ANNA])  # a page is one reader's
+    bare = sent(replace(shared, plan=replace(shared.plan, form="", pages={})), to=[OWNER])
+    for mail, where in (
+        (form, "You decide on the form in Prefect."),
+        (bare, "You decide on a terminal: dam-dedup approve a1b2c3 --by NAME"),
+    ):
+        for kind in ("plain", "html"):
+            text = body(mail, kind)
+            assert "opens a page" not in text
+            assert "The report shows each group; opening it changes nothing. You merge" in text
+            assert where in text
+    for mail in (page, form, bare):
+        assert "What you merge is carried out by the next merge." in body(mail, "plain")
+
+
 def test_what_only_others_may_approve_is_not_asked_of_a_reviewer(shared):
     notes = shared.plan.groups | {
         "g0000": GroupNote("quarantine", True, 1, 1500, approvers=("legal@example.com",))

@@ -65,13 +65,13 @@ def papers(make_stock):
 def test_another_invoice_is_taken_back_and_its_place_is_told(papers):
     pairs = pairs_of(papers.outcome)
     told = answers(papers.outcome)
-    across = told.filter(pl.col("proof") == "differs")
+    across = told.filter(pl.col("proof") == "reads")
     assert across.height >= 1
     assert across["claim"].min() >= 0.7  # the thumbnails could not tell the two apart
     assert across["score"].max() < 0.7
     for left, right in (("0417.png", "0418.png"), ("0417.jpg", "0418.jpg")):
         assert (left, right) not in pairs
-    box = proofs_in(papers.outcome).filter(verdict="differs")["box"].to_list()[0]
+    box = proofs_in(papers.outcome).filter(verdict="reads")["box"].to_list()[0]
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     assert (x, y) == pytest.approx((0.62, 0.64), abs=0.03)
     groups = papers.outcome.summary.members.group_by("group_id").agg(pl.col("key").sort())
@@ -93,7 +93,7 @@ def test_what_was_done_is_counted_and_told(papers):
     proofs = proofs_in(papers.outcome)
     assert counts["proven"] == proofs.height
     assert counts["lifted"] == 2
-    assert counts["taken_back"] == proofs.filter(verdict="differs").height
+    assert counts["taken_back"] == proofs.filter(verdict="reads").height
     assert counts["not_proven"] == 0
     said = proof_words(counts)[0]
     assert f"{counts['proven']} pairs proven on originals" in said

@@ -33,6 +33,11 @@ class Measure:
     words: Words
 
 
+#: What is in an archive was only restored for a while: of members that are equal but for their age,
+#: one that can always be read stays.
+READABLE = Measure(lambda member: (member.archived,), lambda _best, _others: "not in an archive")
+
+
 def measure(criterion: Criterion, policy: Policy, now: datetime) -> Measure:
     """The measure of a criterion."""
     if criterion.name == "licence":

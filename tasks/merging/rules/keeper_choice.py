@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from tasks.errors import MergeError
 from tasks.merging.rules.blocks import is_raw
 from tasks.merging.rules.bursts import ask_about_bursts
-from tasks.merging.rules.criteria import Measure, measure
+from tasks.merging.rules.criteria import READABLE, Measure, measure
 from tasks.merging.rules.plans import Member
 from tasks.merging.rules.policy import DEFAULT_KEEPER, Policy, Rule
 from tasks.merging.rules.rights import Licence, last_moment, read_licence, text_of, untouchable
@@ -69,7 +69,7 @@ def choose_keeper(
     """
     if not members:
         raise MergeError("a group without members has no keeper")
-    measures = [measure(criterion, policy, now) for criterion in rule.keeper]
+    measures = _measures(policy, rule, now)
     ranked = sorted(
         members,
         key=lambda one: (*(measured.rank(one) for measured in measures), one.key, one.asset_id),
@@ -105,6 +105,13 @@ def choose_keeper(
         ),
         "; ".join(refusals),
     )
+
+
+def _measures(policy: Policy, rule: Rule, now: datetime) -> list[Measure]:
+    """The rule's criteria; before those of age, or last, whether a member is in an archive."""
+    found = [measure(criterion, policy, now) for criterion in rule.keeper]
+    ages = [at for at, one in enumerate(rule.keeper) if one.name in ("oldest", "newest")]
+    return [*found[: ages[0]], READABLE, *found[ages[0] :]] if ages else [*found, READABLE]
 
 
 def _by_key(members: Sequence[Member], key: str) -> Member:

@@ -84,6 +84,7 @@ class Member:
         more: what its further sidecars say, by their key: fields as in ``xmp``.
         lists: names of fields in ``xmp`` and ``more`` that are lists without an order.
         taken: when its camera took it, as :func:`~tasks.merging.rules.bursts.time_taken` says.
+        archived: whether it is in an archive, and only restored for a while.
     """
 
     asset_id: str
@@ -112,6 +113,7 @@ class Member:
     more: dict[str, dict[str, str]] = field(default_factory=dict)
     lists: frozenset[str] = frozenset()
     taken: str = ""
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tasks.dedup.originals import DIFFERS, PERSON, SAME, UNKNOWN, UNREADABLE
+from tasks.dedup.originals import DIFFERS, PERSON, READS, SAME, UNKNOWN, UNREADABLE
 from tasks.merging.rules.plans import Action
 
 #: Actions after which the keeper stands for its duplicates.
@@ -12,7 +12,7 @@ MERGING = {Action.METADATA, Action.QUARANTINE, Action.REPLACE, Action.DELETE}
 #: Of two contents: what their originals said, and why where they could not be read.
 Proofs = Mapping[frozenset[str], tuple[str, str]]
 #: A person's word that two are duplicates counts as a comparison.
-_COMPARED = (SAME, DIFFERS, UNKNOWN, PERSON)
+_COMPARED = (SAME, DIFFERS, READS, UNKNOWN, PERSON)
 
 
 def why_unproven(members: Sequence[tuple[str, str]], proofs: Proofs) -> str:

@@ -83,6 +83,10 @@ def choose(*members: Member, rule: str = "", wanted: str | None = None, **parts)
             {},
             "newer (2024-01-01 00:00:01 UTC against 2024-01-01 00:00:00 UTC)",
         ),
+        # What was only restored for a while loses against its equal, whichever is the older.
+        ("", {"last_modified": OLD + timedelta(days=9)}, {"archived": True}, "not in an archive"),
+        ("keeper: [size]", {}, {"archived": True}, "not in an archive"),
+        ("", {"archived": True, "size": 1001}, {}, "more bytes (1,001 against 1,000)"),
         ("keeper: [sidecar]", {"sidecar": "x.xmp"}, {}, "has a sidecar (x.xmp)"),
         ("keeper: [{tags: approved}]", {"tags": {"approved": ""}}, {}, "tagged approved"),
         (
