@@ -226,8 +226,8 @@ def _stage(scan: Scan, slower: Rate) -> tuple[Rate, Space]:
     """The embed stage: its pace from a tenth of the pictures on, for the model is loaded first."""
     seen: list[tuple[float, int]] = []
 
-    def watch(_: str, done: int, total: int | None) -> None:
-        if total and done * 10 >= total:
+    def watch(stage: str, done: int, total: int | None) -> None:
+        if stage == "embed" and total and done * 10 >= total:
             seen.append((time.perf_counter(), done))
 
     begun = time.perf_counter()

@@ -85,11 +85,11 @@ class GpuLanes:
             _Slot(
                 torch.zeros(shape, dtype=torch.uint8, pin_memory=True),
                 torch.zeros((self.batch, self._dim), pin_memory=True),
-                torch.cuda.Event(),
+                torch.cuda.Event(),  # type: ignore[no-untyped-call]
             )
             for _ in range(2)
         ]
-        return torch.cuda.Stream(self._device), slots
+        return torch.cuda.Stream(self._device), slots  # type: ignore[no-untyped-call]
 
     def _probe(self) -> tuple[int, int]:
         """Bytes that one image takes on its way through the model, and bytes that are free."""

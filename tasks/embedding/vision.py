@@ -115,9 +115,8 @@ class VisionEmbedder:
             )
         if isinstance(model, torch.nn.Module):
             # channels_last: 25 against 17 images/s for the default on two CPU cores.
-            model = model.eval().to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if native:
-                model = model.to(self._dtype)
+            module = model.eval().to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = module.to(self._dtype) if native else module
         self._model = model
         self._pool = pool
         self._mean = torch.tensor(mean, device=target).view(1, 3, 1, 1)
@@ -178,7 +177,8 @@ class VisionEmbedder:
         with self._precision():
             pooled = self._pool(self._model(values))
         pooled = pooled.to(torch.float32)
-        return pooled / pooled.norm(dim=1, keepdim=True)
+        unit: torch.Tensor = pooled / pooled.norm(dim=1, keepdim=True)
+        return unit
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if self._dtype == torch.float32 or self._native:

@@ -207,7 +207,7 @@ class _Search:
         last = best[:, -1].float()
         near = last + _slack(last) + 10.0**-DIGITS >= cosines[:, self._k - 1]
         unsure = ((last > _REAL) & near).nonzero()[:, 0]
-        for some in unsure.split(_IN_FULL) if len(unsure) else ():
+        for some in torch.split(unsure, _IN_FULL) if len(unsure) else ():
             cosines[some], found[some] = self._in_full(mine[some], some + first)
         return cosines, found
 
@@ -227,7 +227,8 @@ class _Search:
 
     def _keys(self, cosines: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
         """One number that sorts by rounded cosine, then by rank; exact in a double."""
-        return (cosines.double() * 10**DIGITS).round() * 2**32 - self._ranks[names]
+        steps = (cosines.double() * 10**DIGITS).round()
+        return torch.sub(steps * 2**32, self._ranks[names])
 
     def _in_full(self, mine: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The k nearest of some rows among all vectors, whose products are float32."""
@@ -245,7 +246,7 @@ class _Search:
 
 def _highest(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The highest of each row, (rows, count), and their columns; scores are whole groups."""
-    groups = scores.unflatten(1, (-1, _GROUP))
+    groups = scores.view(len(scores), -1, _GROUP)
     if groups.shape[1] <= count:
         values, columns = scores.topk(min(count, scores.shape[1]), dim=1)
         return values, columns
