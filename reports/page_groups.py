@@ -173,10 +173,8 @@ def _edge(pair: dict[str, Any], at: Mapping[str, int], rows: list[dict[str, Any]
             covered = _place(side, evidence.covered_at, evidence.covered)
         if evidence.differs:
             differs = _place(side, evidence.differs_at, evidence.differs_share)
-        elif evidence.proof in {
-            "differs",
-            "reads",
-        }:  # at full size, where the small pictures showed nothing
+        elif evidence.proof in {"differs", "reads"}:
+            # At full size, where the small pictures showed nothing.
             x0, y0, x1, y1 = evidence.proof_box
             differs = _place(side, ((x0 + x1) / 2, (y0 + y1) / 2), (x1 - x0) * (y1 - y0))
     return [

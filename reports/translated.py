@@ -42,6 +42,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (rf"differs in a filled area at the {_PLACE}", "seen.area"),
     (rf"something added or covered at the {_PLACE}: {_SHARE} of the area", "seen.covered"),
     (rf"something small differs at the {_PLACE}", "seen.small"),
+    (rf"differs in lettering at full size at the {_PLACE}", "seen.reads"),
     (rf"differs at full size at the {_PLACE}", "seen.full"),
     (r"sharp in other parts of the picture", "seen.uneven"),
     (rf"a pattern, such as a watermark, over all of it: {_SHARE} of the area", "seen.veil"),
@@ -113,6 +114,15 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         "ask.held",
     ),
 )
+#: Whole messages of the gate's pages.
+MESSAGES: tuple[tuple[str, str], ...] = (
+    (r"The program failed, and has logged why\. .*", "message.unexpected"),
+    (r"Another process is writing to the catalog just now\. .*", "message.busy"),
+    (r"This takes longer than a page waits\. .*", "message.goes"),
+    (r"This link is not valid: .*", "message.broken"),
+    (r"This link ended on (?P<day>[\d-]+) at (?P<clock>[\d:]+) UTC\. .*", "message.ended"),
+    (r"This link is for another plan; .*", "message.another"),
+)
 _NUMBERS = {"factor", "stops"}
 
 
@@ -132,13 +142,23 @@ def translated(said: str) -> str:
 
 def translated_question(question: str) -> str:
     """A plan's question in the language that is spoken."""
+    return _whole(question, QUESTIONS)
+
+
+def translated_message(message: str) -> str:
+    """What a page of the gate says, in the language that is spoken."""
+    return _whole(message, MESSAGES)
+
+
+def _whole(said: str, forms: tuple[tuple[str, str], ...]) -> str:
+    """A sentence that is one of these forms from end to end; any other stays as it is."""
     if spoken() == ENGLISH:
-        return question
-    for form, name in QUESTIONS:
-        match = re.fullmatch(form, question, re.DOTALL)
+        return said
+    for form, name in forms:
+        match = re.fullmatch(form, said, re.DOTALL)
         if match:
             return _told(match, name)
-    return question
+    return said
 
 
 def change_words(changes: str, reasons: str, *, keeper_is_original: bool) -> str:
