@@ -197,7 +197,7 @@ def _decoders(folder: Path, settings: Settings) -> Rate:
     count = settings.embedding.decoders or len(os.sched_getaffinity(0))
     paths = [str(path) for path in sorted(folder.iterdir())]
     parts = [paths[at : at + 16] for at in range(0, len(paths), 16)]
-    with _one_thread_each(), ProcessPoolExecutor(count, get_context("spawn")) as pool:
+    with _one_thread_each(), ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
         list(pool.map(read_files, [paths[:8]] * count * 2))
         begun = time.perf_counter()
         done = sum(pool.map(read_files, parts))

@@ -39,7 +39,7 @@ def vary(images: Path, into: Path, count: int, side: int) -> None:
         (number, str(found[number % len(found)]), side, str(into / f"{number:07}.jpg"))
         for number in range(count)
     ]
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
         list(pool.map(vary_one, jobs, chunksize=16))
 
 
