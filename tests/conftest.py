@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,6 +29,10 @@ from tasks.requests import ScanRequest
 from tasks.settings import EmbeddingSettings, S3Settings, load_settings
 from tasks.sources.s3 import client_for
 from tests.servers import session_folder, shared
+
+# An example that takes long on a busy machine is no failure.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 # Files that take longest. Begun last, one of them keeps a worker busy while the other has nothing
 # left to do.
