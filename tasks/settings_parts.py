@@ -176,7 +176,11 @@ class EmbeddingSettings(_Part):
         "auto", description="Number format of the model; auto: the fastest that the device has"
     )
     batch_size: int = Field(
-        32, ge=1, le=4096, description="Images given to the model at once; a GPU wants more"
+        32,
+        ge=1,
+        le=4096,
+        description="Images given to the model at once; where it is not set, a GPU takes as many "
+        "as its memory allows, 128 at most",
     )
     decoders: int | None = Field(
         None, ge=1, description="Processes that decode images; none: one a core"

@@ -658,7 +658,7 @@ def speed(
 
     All times are processor time, child processes too, so that other work on the machine disturbs
     them little. With --scan a first full scan of the folder follows, by stage, with its catalog's
-    bytes by table.
+    bytes by table. What cores and a GPU do together is measured by ``dam-dedup bench machine``.
 
         dam-dedup bench speed --images ~/Pictures --sizes 640 --sizes 2000 --json
     """
@@ -678,6 +678,68 @@ def speed(
         typer.echo(json.dumps(asdict(found) | {"steps": steps}))
         return
     _show_speed(found)
+
+
+@bench_app.command("machine", cls=Command)
+def machine(
+    images: Annotated[
+        Path, typer.Option(help="Folder of photographs, with subfolders; it is only read.")
+    ],
+    pictures: Annotated[
+        int, typer.Option(help="Files that are made of them, and read and embedded.", min=20)
+    ] = 2000,
+    side: Annotated[int, typer.Option(help="Long side of these files, in pixels.", min=32)] = 640,
+    pairs: Annotated[
+        int, typer.Option(help="Pairs verified with each number of processes.", min=1)
+    ] = 2000,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="A number of processes that verify; may be given more than once. Each is compared "
+            "with as many times the first. Default: 1, 2, 4 and 8."
+        ),
+    ] = None,
+    vectors: Annotated[
+        int, typer.Option(help="Vectors that exact lists are made of; 0: none.", min=0)
+    ] = 20_000,
+    dim: Annotated[int, typer.Option(help="Numbers of each vector.", min=2)] = 1280,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Where files and catalog are put. Default: the temporary folder."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what all cores and the GPU do together, by the clock, beside what each does alone.
+
+    The embed stage beside the slower of the model and the decoders, verification by several
+    processes beside one, exact lists beside the matrix products they are made of. Figures mean
+    something on a machine that does nothing else; without a GPU all of it runs on the CPU.
+
+        dam-dedup bench machine --images ~/Pictures --pictures 4000 --vectors 1000000
+    """
+    from dataclasses import asdict
+
+    import polars as pl
+
+    from deployments.bench.machine import MachinePlan, run_machine
+    from tasks.settings import load_settings
+
+    plan = MachinePlan(pictures, side, pairs, workers or (1, 2, 4, 8), vectors, dim)
+    found = run_machine(
+        images,
+        load_settings(),
+        plan,
+        work=work,
+        # Told at once: a lent machine may be taken back before all is measured.
+        tell=lambda rate: typer.echo(json.dumps(asdict(rate) | {"ratio": rate.ratio}), err=True),
+        progress=_teller(),
+    )
+    rows = [asdict(rate) | {"ratio": rate.ratio} for rate in found]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    kinds = dict.fromkeys(("floor_rate", "seconds", "ratio"), pl.Float64)
+    _table(_console(), "machine", pl.DataFrame(rows, schema_overrides=kinds))
 
 
 def _show_speed(found: SpeedReport) -> None:

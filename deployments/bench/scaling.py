@@ -32,7 +32,7 @@ class Rates:
     """
 
     read_ms: float = 64 + 13.5
-    embed_ms: float = 1000 / 32
+    embed_ms: float = 19.8
     pairs: float = 20
     look_ms: float = 0.35
     copies: float = 0.05

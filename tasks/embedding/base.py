@@ -18,11 +18,13 @@ class Embedder(Protocol):
         space: where the vectors live.
         side: width and height of the input it wants.
         device: where it runs, for people to read.
+        batch: how many images it wants at once.
     """
 
     space: Space
     side: int
     device: str
+    batch: int
 
     def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Unit vectors (n, dim) of uint8 RGB pixels (n, side, side, 3).

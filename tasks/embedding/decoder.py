@@ -14,22 +14,21 @@ import os
 import pickle
 import queue
 import resource
-import select
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tasks.embedding import decoder_protocol as protocol
+from tasks.embedding.decoder_pipe import ChildPipe
 from tasks.embedding.decoder_protocol import Kind
 from tasks.embedding.sidecar_facts import SidecarFacts, read_sidecar_facts
 from tasks.errors import ImageError
@@ -193,6 +192,7 @@ class _Decoder:
         self._compares = compares
         self._describe = describe
         self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: ChildPipe | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -238,6 +238,7 @@ class _Decoder:
     def stop(self) -> None:
         process, self._process = self._process, None
         folder, self._folder = self._folder, None
+        self._pipe = None
         if process is None:
             return
         process.kill()
@@ -260,8 +261,11 @@ class _Decoder:
             stdout=subprocess.PIPE,
             cwd=self._folder.name,
             env=_environment(self._folder.name),
+            bufsize=0,
         )
         try:
+            if self._process.stdin and self._process.stdout:
+                self._pipe = ChildPipe(self._process.stdin, self._process.stdout, _MAX_ANSWER)
             chosen = (self._limits, self._side, self._compares, self._describe)
             self._exchange(Kind.START, pickle.dumps(chosen), _START_SECONDS)
         except (EOFError, OSError) as error:
@@ -269,42 +273,10 @@ class _Decoder:
             raise ImageError("crashed", f"the decoder process does not start: {error!r}") from error
 
     def _exchange(self, kind: Kind, body: bytes, seconds: float) -> bytes:
-        process = self._process
-        if not (process and process.stdin and process.stdout):
+        if self._pipe is None:
             raise EOFError
         deadline = time.monotonic() + seconds
-        # The pipe holds 64 kB: a child that died early must not leave us writing for ever.
-        request = protocol.pack_request(kind, body)
-        writer = threading.Thread(target=_write, args=(process.stdin, *request), daemon=True)
-        writer.start()
-        head = _read(process.stdout, protocol.LENGTH.size, deadline)
-        size = protocol.LENGTH.unpack(head)[0]
-        if size > _MAX_ANSWER:
-            raise EOFError
-        answer = _read(process.stdout, size, deadline)
-        writer.join(timeout=5)
-        return answer
-
-
-def _write(pipe: IO[bytes], head: bytes, data: bytes) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        pipe.write(head)
-        pipe.write(data)
-        pipe.flush()
-
-
-def _read(pipe: IO[bytes], size: int, deadline: float) -> bytes:
-    parts = bytearray()
-    fd = pipe.fileno()
-    while len(parts) < size:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], left)[0]:
-            raise TimeoutError
-        chunk = os.read(fd, min(size - len(parts), 1 << 20))
-        if not chunk:
-            raise EOFError
-        parts += chunk
-    return bytes(parts)
+        return self._pipe.ask(*protocol.pack_request(kind, body), deadline)
 
 
 def main() -> None:
@@ -334,7 +306,7 @@ def main() -> None:
     allowed = mapped + limits.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _write(sink, protocol.LENGTH.pack(5), b"ready")
+    protocol.send_answer(sink, b"ready")
     while (request := protocol.take_request(source)) is not None:
         # A parent that was killed cannot kill us: an endless decode must end by itself.
         seconds = limits.seconds * _TIMES.get(request[0], 1)
@@ -346,7 +318,7 @@ def main() -> None:
         except MemoryError:
             given = protocol.pack_error("too_much_memory", "no memory left while decoding")
         signal.alarm(0)
-        _write(sink, protocol.LENGTH.pack(len(given)), given)
+        protocol.send_answer(sink, given)
 
 
 def _rendering(body: bytes, limits: LimitSettings) -> tuple[bytes, LimitSettings, int]:

@@ -11,6 +11,7 @@ said by the parent alone and never read from the file that a stranger sent. An a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from collections.abc import Sequence
@@ -103,6 +104,13 @@ def take_sidecar(body: bytes) -> tuple[str, bytes]:
 # ---- answers ---------------------------------------------------------------------------------
 
 
+def send_answer(pipe: IO[bytes], answer: bytes) -> None:
+    """An answer with its length, in one write; nothing when nobody reads any more."""
+    with contextlib.suppress(OSError, ValueError):
+        pipe.write(LENGTH.pack(len(answer)) + answer)
+        pipe.flush()
+
+
 def pack_answer(head: dict[str, Any], *blobs: bytes) -> bytes:
     """An answer, without its length."""
     text = json.dumps(head).encode()
@@ -126,8 +134,8 @@ def pack_sidecar(facts: SidecarFacts) -> bytes:
     return pack_answer({"fields": facts.fields, "packet": facts.packet, "holds": facts.holds})
 
 
-def _unpack(answer: bytes) -> tuple[dict[str, Any], list[bytes]]:
-    """The head and the blobs.
+def _unpack(answer: bytes) -> tuple[dict[str, Any], list[memoryview]]:
+    """The head and the blobs, which are parts of the answer and no copies.
 
     Raises:
         ImageError: with the reason, when the answer is that there is none.
@@ -144,9 +152,9 @@ def _unpack(answer: bytes) -> tuple[dict[str, Any], list[bytes]]:
         raise ValueError("parts of another length")
     if "reason" in head:
         raise ImageError(str(head["reason"]), str(head["message"]))
-    blobs = []
+    blobs, view = [], memoryview(answer)
     for size in sizes:
-        blobs.append(answer[at : at + size])
+        blobs.append(view[at : at + size])
         at += size
     return head, blobs
 
@@ -157,12 +165,13 @@ def unpack_picture(answer: bytes, side: int) -> Picture:
     thumbnail, features, flat = blobs
     pixels = np.frombuffer(flat, np.uint8).reshape(side, side, 3)
     facts["flags"] = tuple(facts["flags"])
-    return Picture(**facts, thumbnail=thumbnail, features=features, pixels=pixels)
+    return Picture(**facts, thumbnail=bytes(thumbnail), features=bytes(features), pixels=pixels)
 
 
 def unpack_jpeg(answer: bytes) -> bytes:
     """A picture that was drawn."""
-    (jpeg,) = _unpack(answer)[1]
+    (part,) = _unpack(answer)[1]
+    jpeg = bytes(part)
     if not jpeg.startswith(b"\xff\xd8\xff"):
         raise ValueError("no JPEG")
     return jpeg

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tasks.embedding.gpu_lanes import GpuLanes
 from tasks.errors import ModelError
 from tasks.records import Space
 from tasks.settings import EmbeddingSettings
@@ -76,6 +77,11 @@ class VisionEmbedder:
         mean: per channel, for values in 0..1.
         std: per channel.
         settings: device and number format.
+        native: turn the weights into the number format, instead of each operation's inputs. Faster,
+            for models whose numbers stay within the format's range.
+
+    Attributes:
+        batch: how many images it wants at once.
     """
 
     def __init__(
@@ -90,12 +96,15 @@ class VisionEmbedder:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         settings: EmbeddingSettings,
+        native: bool = False,
     ) -> None:
         target = choose_device(settings.device)
         self._dtype = choose_dtype(settings.dtype, target)
         self._target = target
-        self._chunk = settings.batch_size
+        self._native = native
+        self._chunk = self.batch = settings.batch_size
         self._threads: ThreadPoolExecutor | None = None
+        self._lanes: GpuLanes | None = None
         if target.type == "cpu":
             # One thread a chunk, no barriers between threads: 32 images per CPU second against 14
             # with two threads on one batch of 32, and no collapse when decoders want the cores.
@@ -106,7 +115,8 @@ class VisionEmbedder:
             )
         if isinstance(model, torch.nn.Module):
             # channels_last: 25 against 17 images/s for the default on two CPU cores.
-            model = model.eval().to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module = model.eval().to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = module.to(self._dtype) if native else module
         self._model = model
         self._pool = pool
         self._mean = torch.tensor(mean, device=target).view(1, 3, 1, 1)
@@ -114,6 +124,10 @@ class VisionEmbedder:
         self.side = side
         self.device = f"{target.type} {str(self._dtype).removeprefix('torch.')}"
         try:
+            if target.type == "cuda":
+                wanted = settings.batch_size if "batch_size" in settings.model_fields_set else None
+                self._lanes = GpuLanes(self._forward, target, side, wanted)
+                self._chunk = self.batch = self._lanes.batch
             dim = self.embed(np.full((1, side, side, 3), 127, dtype=np.uint8), check=False).shape[1]
         except ModelError:
             raise
@@ -130,12 +144,17 @@ class VisionEmbedder:
     ) -> npt.NDArray[np.float32]:
         """Unit vectors (n, dim), float32; not finite for an image that has none.
 
+        Threads may call it at once.
+
         Raises:
             ModelError: when no image of the batch has one.
         """
-        chunks = [pixels[at : at + self._chunk] for at in range(0, len(pixels), self._chunk)]
-        run = self._threads.map if self._threads else map
-        vectors = np.concatenate(list(run(self._embed_chunk, chunks)))
+        if self._lanes is not None:
+            vectors = self._lanes.embed(pixels)
+        else:
+            chunks = [pixels[at : at + self._chunk] for at in range(0, len(pixels), self._chunk)]
+            run = self._threads.map if self._threads else map
+            vectors = np.concatenate(list(run(self._embed_chunk, chunks)))
         if check and not np.isfinite(vectors).any():
             raise ModelError(f"the model {self.space.model} gives vectors that are not finite")
         return np.asarray(vectors, dtype=np.float32)
@@ -145,18 +164,24 @@ class VisionEmbedder:
         # depend on how many others happened to come with it.
         padded = np.concatenate([pixels, np.repeat(pixels[-1:], self._chunk - len(pixels), 0)])
         with torch.inference_mode():
-            batch = torch.from_numpy(padded).to(self._target)
-            values = batch.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
-            values = values.sub_(self._mean).div_(self._std)
-            values = values.contiguous(memory_format=torch.channels_last)
-            with self._precision():
-                pooled = self._pool(self._model(values))
-            pooled = pooled.to(torch.float32)
-            unit = pooled / pooled.norm(dim=1, keepdim=True)
-            return np.asarray(unit[: len(pixels)].cpu().numpy())
+            vectors = self._forward(torch.from_numpy(padded).to(self._target))
+            return np.asarray(vectors[: len(pixels)].cpu().numpy())
+
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """From uint8 (n, side, side, 3) on the device to unit vectors (n, dim) there."""
+        values = batch.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
+        values = values.sub_(self._mean).div_(self._std)
+        values = values.contiguous(memory_format=torch.channels_last)
+        if self._native:
+            values = values.to(self._dtype)
+        with self._precision():
+            pooled = self._pool(self._model(values))
+        pooled = pooled.to(torch.float32)
+        unit: torch.Tensor = pooled / pooled.norm(dim=1, keepdim=True)
+        return unit
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        if self._dtype == torch.float32:
+        if self._dtype == torch.float32 or self._native:
             return contextlib.nullcontext()
         return torch.autocast(self._target.type, dtype=self._dtype)
 

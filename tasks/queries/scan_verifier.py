@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -29,8 +30,9 @@ from tasks.settings import MatchSettings
 
 #: Pairs verified between two writes: about half a minute of two cores.
 _CHUNK = 2048
-#: Pairs that a process verifies before it tells.
-_TASK = 64
+#: Pairs that a process verifies before it tells. A copy costs ten times a stranger, so of larger
+#: tasks some processes have more left than others when the last ones are handed out.
+_TASK = 16
 #: Processes are worth their start, a second of a core each, from so many pairs on.
 _WORTH_PROCESSES = 256
 
@@ -126,11 +128,17 @@ class ScanVerifier:
 
     def _by_processes(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
         with VerifyProcesses(self._workers, self._held) as processes:
+            # A chunk is prepared while the one before it is verified, so that no process waits for
+            # the last pairs of a chunk.
+            waiting: deque[tuple[pl.DataFrame, Iterator[list[Answer]]]] = deque()
             for chunk in pairs.iter_slices(_CHUNK):
                 jpegs = self._thumbnails(chunk)
                 tasks = _tasks(chunk, jpegs, processes.describe(jpegs))
-                answers = [one for found in processes.verify(tasks) for one in found]
-                yield chunk, _rows(chunk, answers)
+                waiting.append((chunk, processes.verify(tasks)))
+                if len(waiting) > 1:
+                    yield _told(*waiting.popleft())
+            while waiting:
+                yield _told(*waiting.popleft())
 
     def _by_threads(self, pairs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
         use_one_thread()
@@ -163,6 +171,10 @@ def _tasks(chunk: pl.DataFrame, jpegs: dict[str, bytes], local: dict[str, bytes]
             {name: jpegs[name] for name in names if name in jpegs},
             {name: local[name] for name in names if name in local},
         )
+
+
+def _told(chunk: pl.DataFrame, found: Iterator[list[Answer]]) -> tuple[pl.DataFrame, pa.Table]:
+    return chunk, _rows(chunk, [answer for answers in found for answer in answers])
 
 
 def _rows(pairs: pl.DataFrame, found: Sequence[Answer]) -> pa.Table:

@@ -1,9 +1,10 @@
 """Embed: read each new image once, and keep all that is ever needed of it.
 
-Threads download images and wait for decoder processes; the main thread runs the model on what is
-ready, and writes. The images under way are bounded in number and in bytes. An asset is read when
-the catalog has no reading of its revision, or no vector of its content in this space, so a scan
-that was killed goes on where it stopped.
+Threads download images and wait for decoder processes, another gathers the pictures into batches
+for the model (:mod:`tasks.queries.embedding_batches`), and the main thread writes what is finished.
+The images under way are bounded in number and in bytes. An asset is read when the catalog has no
+reading of its revision, or no vector of its content in this space, so a scan that was killed goes
+on where it stopped.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,12 +31,12 @@ from tasks.embedding.metadata import UNREADABLE
 from tasks.errors import ModelError
 from tasks.progress import Progress, silent
 from tasks.queries.byte_budget import ByteBudget
+from tasks.queries.embedding_batches import Batch, SeenContents, embed_readings
 from tasks.queries.first_looks import features_table
 from tasks.queries.objects import NOT_SHOWN
 from tasks.queries.packets import write_packets
 from tasks.queries.reading_shards import read_by_shards, read_one
 from tasks.queries.readings import (
-    NO_PIXELS,
     Reading,
     names_reading_column,
     reader_of,
@@ -96,13 +96,16 @@ def embed_assets(scan: Scan, progress: Progress = silent) -> EmbedCounts:
         todo = find_unread(scan, source, catalog, space)
         _refuse_unreadable(source, todo, space)
         progress("embed", 0, todo.height)
-        writer = _Writer(catalog, embedder, settings.embedding.batch_size, reader_of(scan.settings))
-        with contextlib.closing(_readings(scan, source, embedder, todo, writer)) as readings:
-            for done, reading in enumerate(readings, start=1):
+        writer = _Writer(catalog, space, reader_of(scan.settings))
+        with contextlib.closing(_batches(scan, source, catalog, embedder, todo)) as batches:
+            done = 0
+            for batch in batches:
                 # Logged in this thread: in others a logger does not find the Prefect run.
-                if reading.failed:
-                    log.warning("%r: %s: %s", reading.key, reading.failed, reading.message)
-                writer.take(reading)
+                for reading in batch.readings:
+                    if reading.failed:
+                        log.warning("%r: %s: %s", reading.key, reading.failed, reading.message)
+                writer.take(batch)
+                done += len(batch.readings)
                 progress("embed", done, todo.height)
         writer.flush()
     log.info("embed: %d read, %d embedded, %d failed", writer.read, writer.embedded, writer.failed)
@@ -166,25 +169,37 @@ def find_unread(scan: Scan, source: Source, catalog: Catalog, space: Space) -> p
     )
 
 
-def _readings(
-    scan: Scan, source: Source, embedder: Embedder, todo: pl.DataFrame, writer: _Writer
-) -> Generator[Reading]:
-    """Readings in order, made on this machine or by the workers of an engine."""
+def _batches(
+    scan: Scan, source: Source, catalog: Catalog, embedder: Embedder, todo: pl.DataFrame
+) -> Generator[Batch]:
+    """Readings in order with their vectors, made on this machine or by the workers of an engine."""
     settings = scan.settings
+    seen = SeenContents(catalog.known_contents(embedder.space.id).to_numpy().astype("S32"))
     with open_engine(settings) if todo.height else contextlib.nullcontext() as engine:
         if engine is not None:
             for reading, vector in read_by_shards(engine, scan, todo):
-                writer.give(reading, vector)
-                yield reading
+                yield _batch_of(reading, vector, seen)
             return
     decoders = settings.embedding.decoders
     with DecoderPool(settings.limits, embedder.side, decoders, describe=make_features) as pool:
-        yield from _read_all(scan, source, pool, todo)
+        yield from embed_readings(_read_all(scan, source, pool, todo), embedder, seen)
+
+
+def _batch_of(
+    reading: Reading, vector: npt.NDArray[np.float16] | None, seen: SeenContents
+) -> Batch:
+    """A reading that was embedded elsewhere."""
+    if reading.picture is None:
+        return Batch([reading])
+    content = reading.picture.content
+    if vector is None:
+        return Batch([reading], bad={content})
+    return Batch([reading], {content: vector} if seen.add(content) else {})
 
 
 def _read_all(
     scan: Scan, source: Source, decoders: DecoderPool, todo: pl.DataFrame
-) -> Iterator[Reading]:
+) -> Generator[Reading]:
     """Readings in order, with a bounded number of images and bytes under way."""
     budget = ByteBudget(scan.settings.limits.inflight_bytes)
     limit = scan.settings.limits.bytes
@@ -205,54 +220,33 @@ def _read_all(
 
 
 class _Writer:
-    """Runs the model on full batches and writes full chunks.
+    """Writes what was read and embedded, in full chunks.
 
     The order of writing makes a crash harmless: vectors and thumbnails first, then the readings
     that point to them. A reading is only ever there when its vector is.
     """
 
-    def __init__(self, catalog: Catalog, embedder: Embedder, batch: int, reader: str) -> None:
-        self._catalog, self._embedder, self._batch = catalog, embedder, batch
-        self._reader = reader
-        self._vectors = catalog.vectors_table(embedder.space.id, embedder.space.dim)
-        # A sorted array of fixed-width texts takes 32 MB a million, a set ten times that.
-        self._known = np.sort(catalog.known_contents(embedder.space.id).to_numpy().astype("S32"))
+    def __init__(self, catalog: Catalog, space: Space, reader: str) -> None:
+        self._catalog, self._dim, self._reader = catalog, space.dim, reader
+        self._vectors = catalog.vectors_table(space.id, space.dim)
         self._bad: set[str] = set()
         self._readings: list[Reading] = []
-        self._pixels: dict[str, Any] = {}
-        self._ready: dict[str, Any] = {}
+        self._ready: dict[str, npt.NDArray[np.float16]] = {}
         self._next_write = time.monotonic() + _WRITE_SECONDS
         self.read = self.embedded = self.failed = self.unread_metadata = 0
 
-    def give(self, reading: Reading, vector: npt.NDArray[np.float16] | None) -> None:
-        """Hand in the vector of a reading that is taken next, for it was embedded elsewhere."""
-        if reading.picture is None:
-            return
-        content = reading.picture.content
-        if vector is None:
-            self._bad.add(content)
-        elif not self._is_known(content):
-            self._ready[content] = vector
-
-    def take(self, reading: Reading) -> None:
-        picture = reading.picture
-        if picture is not None:  # the pixels wait in self._pixels, until the model has seen them
-            reading = replace(reading, picture=replace(picture, pixels=NO_PIXELS))
-        self._readings.append(reading)
-        if picture is None:
-            self.failed += 1
-        else:
-            self.read += 1
-            self.unread_metadata += UNREADABLE in picture.exif.get("Holds", "")
-            if picture.content not in self._ready:
-                self._pixels[picture.content] = picture.pixels
-                if len(self._pixels) >= self._batch:
-                    self._embed()
+    def take(self, batch: Batch) -> None:
+        self._readings += batch.readings
+        self._ready |= batch.vectors
+        self._bad |= batch.bad
+        pictures = [one.picture for one in batch.readings if one.picture]
+        self.read += len(pictures)
+        self.failed += len(batch.readings) - len(pictures)
+        self.unread_metadata += sum(UNREADABLE in one.exif.get("Holds", "") for one in pictures)
         if len(self._readings) >= _WRITE_ROWS or time.monotonic() > self._next_write:
             self.flush()
 
     def flush(self) -> None:
-        self._embed()
         started = time.monotonic()
         if self._ready:
             self._write_vectors()
@@ -281,20 +275,6 @@ class _Writer:
         now = time.monotonic()
         self._next_write = now + max(_WRITE_SECONDS, (now - started) / _WRITE_SHARE)
 
-    def _embed(self) -> None:
-        new = [n for n in self._pixels if n not in self._bad and not self._is_known(n)]
-        if new:
-            vectors = self._embedder.embed(np.stack([self._pixels[name] for name in new]))
-            usable = np.asarray(np.isfinite(vectors).all(axis=1))
-            self._bad |= {name for name, good in zip(new, usable, strict=True) if not good}
-            halves = vectors.astype(np.float16)
-            self._ready |= {n: v for n, v, ok in zip(new, halves, usable, strict=True) if ok}
-        self._pixels = {}
-
-    def _is_known(self, content: str) -> bool:
-        at = int(np.searchsorted(self._known, content.encode()))
-        return at < len(self._known) and self._known[at] == content.encode()
-
     def _judged(self, reading: Reading) -> Reading:
         """The reading, turned into a failure when the model gave its picture no finite vector.
 
@@ -310,15 +290,12 @@ class _Writer:
     def _write_vectors(self) -> None:
         table = self._catalog.table(self._vectors)
         flat = pa.array(np.concatenate(list(self._ready.values())), pa.float16())
-        dim = self._embedder.space.dim
         rows = pa.table(
             [
                 pa.array(list(self._ready), pa.string()),
-                pa.FixedSizeListArray.from_arrays(flat, dim),
+                pa.FixedSizeListArray.from_arrays(flat, self._dim),
             ],
             schema=table.schema,
         )
         self.embedded += self._catalog.upsert(self._vectors, rows, only_new=True)
-        fresh = np.sort(np.array(list(self._ready), dtype="S32"))
-        self._known = np.insert(self._known, np.searchsorted(self._known, fresh), fresh)
         self._ready = {}

@@ -150,18 +150,21 @@ def _look_up(
     """Compare the queries with all contents, and write the lists that this makes or changes."""
     from tasks.embedding.vision import choose_device
     from tasks.search.brute_force import nearest
+    from tasks.search.half_products import nearest_by_halves
 
+    device = choose_device(scan.settings.embedding.device).type
+    find = nearest_by_halves if device == "cuda" else nearest
     k = scan.settings.match.neighbours
     rows = pl.concat([queries, kept.select("content", "side")])
     ordered = rows["content"]
-    blocks = nearest(
+    blocks = find(
         read_vectors(catalog, space, ordered),
         queries.height,
         k,
         _ends(kept, min(k, len(ordered) - 1)),
         ordered.rank("ordinal").cast(pl.Int64).to_numpy(writable=True),
         block=scan.settings.match.block_rows,
-        device=choose_device(scan.settings.embedding.device).type,
+        device=device,
         progress=lambda done: progress("compare", done, queries.height),
         sides=None if undivided(rows) else rows["side"].to_numpy(writable=True),
     )

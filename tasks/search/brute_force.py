@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tasks.search.apart import Apart
+
 #: How many more than k are kept of each block, so that equal cosines at the end of a list can be
 #: put in order by rank.
 _SPARE = 8
@@ -79,7 +81,7 @@ def nearest(
     everything = torch.from_numpy(vectors)
     ends = torch.from_numpy(kth).to(device)
     ranks = torch.from_numpy(rank)
-    apart = _Apart(sides, device)
+    apart = Apart(sides, device)
     for first in range(0, queries, block):
         end = min(first + block, queries)
         rows = everything[first:end].to(device, torch.float32)
@@ -112,32 +114,6 @@ def nearest(
             progress(end)
 
 
-class _Apart:
-    """Which pairs of rows are on one side of a cross-filter scan; without sides, no pair is."""
-
-    def __init__(self, sides: npt.NDArray[np.uint8] | None, device: str) -> None:
-        self._sides = sides
-        if sides is not None:
-            self._facing = sides // 2 + sides % 2 * 2  # 1 has pairs with 2, 2 with 1, 3 with both
-            self._mine = torch.from_numpy(sides).to(device)
-            self._theirs = torch.from_numpy(self._facing).to(device)
-
-    def wholly(self, first: int, end: int, start: int, stop: int) -> bool:
-        """Whether no row of one block may have a pair with any row of the other."""
-        if self._sides is None:
-            return False
-        mine = np.bitwise_or.reduce(self._sides[first:end])
-        return not mine & np.bitwise_or.reduce(self._facing[start:stop])
-
-    def bar(self, scores: torch.Tensor, first: int, start: int) -> None:
-        """Set the scores of pairs on one side below every cosine."""
-        if self._sides is not None:
-            rows, columns = scores.shape
-            mine = self._mine[first : first + rows, None]
-            theirs = self._theirs[None, start : start + columns]
-            scores.masked_fill_((mine & theirs) == 0, -2.0)
-
-
 def _cut_ties(best: torch.Tensor, k: int) -> torch.Tensor:
     """Rows whose kth cosine has more equals than were kept, so that ranks cannot decide yet.
 
@@ -156,7 +132,7 @@ def _by_rank(
     everything: torch.Tensor,
     ranks: torch.Tensor,
     k: int,
-    apart: _Apart,
+    apart: Apart,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k nearest of one row, cosine and row, the lowest rank first among equals."""
     parts = torch.split(everything, 1 << 16)

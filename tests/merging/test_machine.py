@@ -109,7 +109,8 @@ def test_what_is_held_is_never_touched(
         check()
         assert machine.held
     assert STEPS[f"{how} outside"] >= 4
-    assert STEPS["  group replace refused"] > 0
+    if how != "upload held":
+        assert STEPS["  group replace refused"] > 0
     print(json.dumps(STEPS, indent=1, sort_keys=True))  # noqa: T201
 
 
