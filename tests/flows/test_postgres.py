@@ -262,7 +262,9 @@ def test_a_plan_that_many_decide_at_once_is_merged_once(site: Site, workers: Wor
         )
         for n, who in ((0, "anna"), (1, "ben"))
     ]
-    ended = [site.prefect.wait(run, "Completed", "Failed", seconds=400) for run in runs + verdicts]
+    # Of merges that begin at once, Prefect cancels those above the limit of one.
+    ends = ("Completed", "Failed", "Cancelled")
+    ended = [site.prefect.wait(run, *ends, seconds=400) for run in runs + verdicts]
     assert ended[-2:] == ["Completed", "Completed"]
     assert "Completed" in ended[:2]
     listed = client_for(load_settings().s3).list_objects_v2(Bucket="shoes")["Contents"]
