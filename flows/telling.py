@@ -23,6 +23,17 @@ MAIL_FAILED = "dam-dedup.mail.failed"
 MERGE_WAITING = "dam-dedup.merge.waiting"
 
 
+#: What the forms of Prefect's UIs fill in. The newer: ``Incredible-Bowfin``, one of 17 adjectives
+#: and an animal. The older: ``nu4-jenner-anomaly``, a Greek letter with a number, and a place on
+#: earth or in the sky; without a number people write such names too ("beta-test").
+_FORM_NAME = re.compile(
+    r"(?:Awesome|Rustic|Small|Gorgeous|Fantastic|Sleek|Intelligent|Unbranded|Refined|Licensed|Generic"
+    r"|Practical|Ergonomic|Handcrafted|Tasty|Handmade|Incredible)-[A-Z].*"
+    r"|(?:alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho"
+    r"|sigma|tau|upsilon|phi|chi|psi|omega)\d+-[a-z].*"
+)
+
+
 def resource_of(collection: str) -> str:
     """The name under which a collection's events are sent."""
     return f"dam-dedup.collection.{collection}"
@@ -49,8 +60,8 @@ def tell_server(event: str, settings: Settings, said: str = "") -> None:
 def run_name() -> str:
     """``Photos · full · 26 Nov``: the collection, what the run does, and the day.
 
-    A name that somebody gave by hand stays. Every other run begins with two random words, which
-    are known by Prefect's own lists of them.
+    A name that somebody gave by hand stays. Every other run begins with a name that Prefect made
+    up: its server, or the form of one of its two UIs, which fills one in before anybody types.
     """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
@@ -81,7 +92,9 @@ def _what(flow: str, request: Any) -> str:
 
 
 def is_random(name: str) -> bool:
-    """Whether Prefect made up a run's name, rather than a person."""
+    """Whether Prefect made up a run's name, rather than a person: server or form of a UI."""
+    if _FORM_NAME.fullmatch(name):
+        return True
     parts = name.split("-")
     if not re.fullmatch(r"[a-z]+-[a-z]+", name):
         return False

@@ -160,7 +160,7 @@ def _values(
         "totals": totals(summary),
         "receipts": receipts,
         "report": report,
-        "report_until": words.link_end(report) if report else "",
+        "report_until": words.link_end(report, "mail.report") if report else "",
         "plan": summary.plan,
         "later": later,
         "first": words.soon(first, summary.finished) if first else "",
@@ -172,7 +172,7 @@ def _values(
         "what_all": _merging_all(
             found, summary.plan.quarantine_days if summary.plan else 0, on_page=bool(page)
         ),
-        "where": "" if page or part else _where(summary),
+        "when": _when(summary, on_page=bool(page), part=part),
         "if_nothing": _doing_nothing(found),
         # The signed page of a mail's only reader; nobody gets another's.
         "page": page,
@@ -182,13 +182,13 @@ def _values(
     }
 
 
-def _where(summary: Summary) -> str:
-    """Where a reader without a page decides."""
-    if summary.plan is None:
-        return ""
+def _when(summary: Summary, *, on_page: bool, part: bool) -> str:
+    """Where a reader decides, when that is carried out, and how it is taken back."""
+    if part or on_page or summary.plan is None:
+        return words.text("mail.when.part" if part else "mail.when")
     if summary.plan.form:
-        return words.text("mail.where.form")
-    return words.text("mail.where.command", plan=summary.plan.id)
+        return words.text("mail.when.form")
+    return words.text("mail.when.command", plan=summary.plan.id)
 
 
 def _merging_all(found: dict[str, int], days: int, *, on_page: bool) -> str:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from reports import words
 from reports.environment import environment
 from reports.proposals import press_words
-from reports.translated import translated, translated_question
+from reports.translated import translated, translated_message, translated_question
 from reports.why_not import WhyNot, question_words, why_not
 from tasks.merging.rules.plan_note import above_caps
 from tasks.merging.rules.plans import (
@@ -148,9 +148,18 @@ def _confirm_page(review: Review) -> bytes:
     )
 
 
-def message_page(title: str, text: str) -> bytes:
-    """A page that only says something: why a link does not work, say."""
-    return render_page("review_message.html", title=title, message=text)
+def message_page(status: int, said: str, language: str = words.ENGLISH) -> bytes:
+    """A page that only says something: why a link does not work, say.
+
+    Args:
+        status: of the answer; its title goes by it.
+        said: the message, in English.
+        language: of the page.
+    """
+    with words.speaking(language):
+        name = f"message.{status}"
+        title = words.text(name if name in words.texts() else "message.other")
+        return render_page("review_message.html", title=title, message=translated_message(said))
 
 
 def groups_of_page(

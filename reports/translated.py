@@ -114,6 +114,15 @@ QUESTIONS: tuple[tuple[str, str], ...] = (
         "ask.held",
     ),
 )
+#: Whole messages of the gate's pages.
+MESSAGES: tuple[tuple[str, str], ...] = (
+    (r"The program failed, and has logged why\. .*", "message.unexpected"),
+    (r"Another process is writing to the catalog just now\. .*", "message.busy"),
+    (r"This takes longer than a page waits\. .*", "message.goes"),
+    (r"This link is not valid: .*", "message.broken"),
+    (r"This link ended on (?P<day>[\d-]+) at (?P<clock>[\d:]+) UTC\. .*", "message.ended"),
+    (r"This link is for another plan; .*", "message.another"),
+)
 _NUMBERS = {"factor", "stops"}
 
 
@@ -133,13 +142,23 @@ def translated(said: str) -> str:
 
 def translated_question(question: str) -> str:
     """A plan's question in the language that is spoken."""
+    return _whole(question, QUESTIONS)
+
+
+def translated_message(message: str) -> str:
+    """What a page of the gate says, in the language that is spoken."""
+    return _whole(message, MESSAGES)
+
+
+def _whole(said: str, forms: tuple[tuple[str, str], ...]) -> str:
+    """A sentence that is one of these forms from end to end; any other stays as it is."""
     if spoken() == ENGLISH:
-        return question
-    for form, name in QUESTIONS:
-        match = re.fullmatch(form, question, re.DOTALL)
+        return said
+    for form, name in forms:
+        match = re.fullmatch(form, said, re.DOTALL)
         if match:
             return _told(match, name)
-    return question
+    return said
 
 
 def change_words(changes: str, reasons: str, *, keeper_is_original: bool) -> str:

@@ -129,11 +129,16 @@ def shown_key(key: str) -> str:
     )
 
 
-def link_end(receipt: Receipt) -> str:
-    """How long a document's link works; nothing where it does not end."""
+def link_end(receipt: Receipt, link: str = "link") -> str:
+    """How long a document's link works; nothing where it does not end.
+
+    Args:
+        receipt: of the document.
+        link: how it is called: the beginning of the names of two texts, ``until`` and ``sooner``.
+    """
     if not receipt.until:
         return ""
-    return text("link.sooner" if receipt.sooner else "link.until", until=moment(receipt.until))
+    return text(f"{link}.{'sooner' if receipt.sooner else 'until'}", until=moment(receipt.until))
 
 
 def moment(when: datetime) -> str:

@@ -29,15 +29,6 @@ _GOES_ON = (
     "This takes longer than a page waits. It goes on: open the link again in a few minutes to see "
     "what became of it."
 )
-_TITLES = {
-    403: "This link does not work",
-    404: "There is no such page",
-    409: "Nothing was decided",
-    413: "That is too much at once",
-    500: "Something went wrong",
-    503: "Please try again in a minute",
-    504: "This goes on",
-}
 
 
 def guard(app: FastAPI, service: Service) -> None:
@@ -99,10 +90,10 @@ def _failure(request: Request, error: Exception) -> Response:
     if not page:
         return _json(request, answer)
     if isinstance(error, CatalogBusyError):
-        return _message(503, _BUSY, {"Retry-After": "60"})
+        return _message(request, 503, _BUSY, {"Retry-After": "60"})
     if isinstance(error, TimeoutError):  # a thread is not cut off: what it began, it ends
-        return _message(504, _GOES_ON)
-    return _message(500, _UNEXPECTED)
+        return _message(request, 504, _GOES_ON)
+    return _message(request, 500, _UNEXPECTED)
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
@@ -111,7 +102,7 @@ async def _refusal(request: Request, error: Exception) -> Response:
         if request.url.path.startswith(_PAGES):
             text = str(error.detail)
             text = text[:1].upper() + text[1:].rstrip(".") + "."
-            return _message(error.status_code, text, headers)
+            return _message(request, error.status_code, text, headers)
         answer = Problem(
             error.status_code,
             "refused",
@@ -152,6 +143,9 @@ def _method(request: Request) -> str:
     return request.method if request.method in {"GET", "HEAD", "POST"} else "other"
 
 
-def _message(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    page = message_page(_TITLES.get(status, "That cannot be done"), text)
+def _message(
+    request: Request, status: int, text: str, headers: dict[str, str] | None = None
+) -> Response:
+    language = request.app.state.service.settings.mail.language
+    page = message_page(status, text, language)
     return Response(page, status, headers, "text/html; charset=utf-8")

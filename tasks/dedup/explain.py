@@ -80,7 +80,7 @@ def kinds_of(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> frozen
         "detail": reads_differently(evidence)
         or evidence.proof == "reads"
         or evidence.besides
-        or (not covered and (bool(evidence.differs) or evidence.uneven > _UNEVEN)),
+        or (not covered and (bool(evidence.differs) or _unevenly_sharp(evidence))),
         "format": one.format != two.format,
         "saved": bool(one.quality and two.quality and abs(one.quality - two.quality) >= 5),
     }
@@ -151,7 +151,7 @@ def _content(evidence: Evidence) -> list[str]:
         words.append(f"something small differs at the {_place(evidence.differs_at)}")
     elif evidence.proof == "differs":
         words.append(f"differs at full size at the {_proof_place(evidence)}")
-    if evidence.uneven > _UNEVEN:
+    if _unevenly_sharp(evidence):
         words.append("sharp in other parts of the picture")
     if evidence.veil > 0:
         words.append(
@@ -164,6 +164,15 @@ def _content(evidence: Evidence) -> list[str]:
     if evidence.besides:
         words.append("other pages, frames or hidden samples in the file")
     return words
+
+
+def _unevenly_sharp(evidence: Evidence) -> bool:
+    """Whether the two are sharp in other parts.
+
+    A logo that is laid over one is sharper than what it hides, and counts for no more than its
+    area.
+    """
+    return evidence.uneven - evidence.covered > _UNEVEN
 
 
 def _proof_place(evidence: Evidence) -> str:

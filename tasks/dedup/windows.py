@@ -103,27 +103,40 @@ def measure_windows(left: Floats, right: Floats, mask: Mask) -> Windows:
 
 
 def other_tone(windows: Windows) -> Mask:
-    """Where the mean grey is not what the agreeing windows let expect of the other picture."""
+    """Where the mean grey is not what the agreeing windows let expect of the other picture.
+
+    Only windows that do not agree are looked at.
+    """
     agree = windows.agree
+    found = np.zeros_like(agree)
     if agree.sum() < 100:
-        return np.zeros_like(agree)
-    left, right = windows.left, windows.right
-    return windows.mask & (
-        _off_curve(left, right, agree, float(right[windows.mask].std()))
-        | _off_curve(right, left, agree, float(left[windows.mask].std()))
-    )
+        return found
+    asked = windows.mask & ~agree
+    left, right = _Side(windows.left, agree, asked), _Side(windows.right, agree, asked)
+    spreads = [float(side[windows.mask].std()) for side in (windows.left, windows.right)]
+    found[asked] = _off_curve(left, right, spreads[1]) | _off_curve(right, left, spreads[0])
+    return found
 
 
-def _off_curve(of: Floats, there: Floats, agree: Mask, spread: float) -> Mask:
-    """Where ``there`` is far off the curve that the agreeing windows make of ``of`` and it."""
-    x, y = of[agree], there[agree]
+class _Side:
+    """Mean grey of one picture's windows: of those that agree, and of those asked about."""
+
+    __slots__ = ("agreeing", "asked")
+
+    def __init__(self, means: Floats, agree: Mask, asked: Mask) -> None:
+        self.agreeing, self.asked = means[agree], means[asked]
+
+
+def _off_curve(of: _Side, there: _Side, spread: float) -> Mask:
+    """Which asked windows are far off the curve that the agreeing ones make, bool (n,)."""
+    x, y = of.agreeing, there.agreeing
     step = np.clip(x * (_TONES / 256), 0, _TONES - 1).astype(np.intp)
     count = np.bincount(step, minlength=_TONES)
     known = count >= max(_TONE_COUNT, _TONE_SHARE * len(x))
     if known.sum() < 2:
-        return np.zeros_like(agree)
+        return np.zeros(len(of.asked), np.bool_)
     tones = np.bincount(step, x, _TONES)[known] / count[known]
-    expected = np.interp(of, tones, np.bincount(step, y, _TONES)[known] / count[known])
-    inside = (of > tones[0] - _BEYOND) & (of < tones[-1] + _BEYOND)
-    far = np.abs(expected - there) > _TONE_APART * max(spread, _FLAT)
+    expected = np.interp(of.asked, tones, np.bincount(step, y, _TONES)[known] / count[known])
+    inside = (of.asked > tones[0] - _BEYOND) & (of.asked < tones[-1] + _BEYOND)
+    far = np.abs(expected - there.asked) > _TONE_APART * max(spread, _FLAT)
     return np.asarray(far & inside, dtype=np.bool_)

@@ -127,6 +127,14 @@ def test_the_covered_place_has_a_name(at, place):
     assert said == f"something added or covered at the {place}: 7% of the area"
 
 
+def test_a_logo_does_not_make_the_rest_unevenly_sharp():
+    """A red bar on a photograph of coffee: 0.040 of the detail lay under it, 0.051 of the area."""
+    uneven = "sharp in other parts of the picture"
+    assert uneven not in changes(covered=0.051, covered_at=(0.9, 0.9), uneven=0.040)
+    assert uneven in changes(covered=0.051, covered_at=(0.9, 0.9), uneven=0.2)
+    assert changes(uneven=0.040) == uneven
+
+
 def test_all_that_was_done_is_said():
     said = changes(
         right=PictureFacts(200, 150, 9000, "webp"),

@@ -68,7 +68,11 @@ class Prefect:
         return str(self.http.get(f"/flow_runs/{run}").json()["state"]["name"])
 
     def wait(self, run: str, *wanted: str, seconds: float = 180) -> str:
-        return until(lambda: (s := self.state(run)) in wanted and s, seconds, f"run {wanted}")
+        try:
+            return until(lambda: (s := self.state(run)) in wanted and s, seconds, f"run {wanted}")
+        except AssertionError as error:
+            error.add_note(f"it is {self.state(run)}; " + " | ".join(self.logs(run)[-5:]))
+            raise
 
     def resume(self, run: str, **given: str) -> None:
         """Answer what a run asks; it is suspended a moment before its question is written."""

@@ -55,6 +55,9 @@ def test_what_an_older_form_said_is_understood():
 
 def test_names_that_prefect_made_up_are_told_from_those_of_people():
     assert all(is_random(generate_slug(2)) for _ in range(50))
+    forms = ("Incredible-Bowfin", "Small-Border Collie", "nu4-jenner-anomaly", "sigma3-chocola")
+    assert all(map(is_random, forms))  # filled in by the forms of Prefect's two UIs
+    assert not any(map(is_random, ("beta-test", "Incredible", "Spring-Cleaning", "pi-day", "mu4")))
     assert not any(map(is_random, ("test-run", "before the holidays", "Friday", "shoes-again")))
 
 

@@ -401,9 +401,12 @@ class Merges(BucketWorld):
     @rule(which=st.integers(0, 3), kill=KILLS)
     def merge(self, which: int, kill: tuple[str, int] | None) -> None:
         if self.plans:
-            self._merge("merge", self.plans[which % len(self.plans)], kill)
+            self.merge_now("merge", self.plans[which % len(self.plans)], kill)
 
-    def _merge(self, name: str, plan: Plan, kill: tuple[str, int] | None, **options: Any) -> Any:
+    def merge_now(
+        self, name: str, plan: Plan, kill: tuple[str, int] | None = None, **options: Any
+    ) -> Any:
+        """Carry out a plan, and look at what became of it; None where that was cut off."""
         catalog = open_catalog(self.settings)
         events = read_events(catalog, plan)
         waiting = {
@@ -459,7 +462,7 @@ class Merges(BucketWorld):
                         expected = replace(expected, metadata=here.metadata)
                     assert here == expected
 
-    def _ready(self, action: str, again: bool = True) -> Plan:
+    def ready(self, action: str, again: bool = True) -> Plan:
         """A plan, approved, that has something to do."""
         for key in KEYS[1:3]:
             self._put(key, BODIES[0], {key[2]: "1"}, {"note": key[0]})
@@ -471,10 +474,10 @@ class Merges(BucketWorld):
     @rule(action=st.sampled_from(ACTIONS), kill=KILLS, change=st.none() | st.sampled_from(KEYS))
     def one_round(self, action: str, kill: tuple[str, int] | None, change: str | None) -> None:
         """Scan, plan, approve, perhaps an upload in between, merge."""
-        plan = self._ready(action)
+        plan = self.ready(action)
         if change is not None:
             self._put(change, self._new(), {}, {})
-        self._merge(f"round {action}", plan, kill)
+        self.merge_now(f"round {action}", plan, kill)
 
     @rule(
         action=st.sampled_from(ACTIONS),
@@ -485,7 +488,7 @@ class Merges(BucketWorld):
     )
     def disturbed(self, action: str, at: int, key: str, how: str, back: bool) -> None:
         """Somebody else changes an object in the middle of a merge, or of an undo."""
-        plan = self._ready(action)
+        plan = self.ready(action)
         changes: dict[str, Callable[[], Any]] = {
             "put": lambda: self._put(key, self._new(), {}, {}),
             "same": lambda: self._put(key, BODIES[0], {"other": "1"}, {"other": "1"}),
@@ -494,10 +497,10 @@ class Merges(BucketWorld):
             "delete": lambda: self.delete_from_outside(key),
         }
         if back:
-            self._merge(f"merge {action}", plan, None)
+            self.merge_now(f"merge {action}", plan, None)
             self._undo(f"undo disturbed by {how}", plan, plan.id, None, foreign=(at, changes[how]))
         else:
-            self._merge(f"merge disturbed by {how}", plan, None, foreign=(at, changes[how]))
+            self.merge_now(f"merge disturbed by {how}", plan, None, foreign=(at, changes[how]))
 
     @rule(
         action=st.sampled_from(["quarantine", "replace", "metadata", "delete"]),
@@ -506,13 +509,13 @@ class Merges(BucketWorld):
     )
     def stands_still(self, action: str, at: int, back: bool) -> None:
         """The process sleeps for minutes before one of its requests, and goes on with it."""
-        plan = self._ready(action)
+        plan = self.ready(action)
         self.by_the_other = {}
         if back:
-            self._merge(f"merge {action}", plan, None)
+            self.merge_now(f"merge {action}", plan, None)
             self._undo("undo that slept", plan, plan.id, None, foreign=(at, self._meanwhile))
         else:
-            self._merge("merge that slept", plan, None, foreign=(at, self._meanwhile))
+            self.merge_now("merge that slept", plan, None, foreign=(at, self._meanwhile))
         here = self._known_world()
         self.ours |= {key: one for key, one in self.by_the_other.items() if here.get(key) == one}
         # An hour later: what the sleeper was at may be touched again.
@@ -553,7 +556,7 @@ class Merges(BucketWorld):
         """The store deletes what was uploaded after it had looked at the condition."""
         if not self.versioned or self.slips == 3:  # they take a second each
             return
-        plan = self._ready(action)
+        plan = self.ready(action)
         self.slips += 1
         new: dict[str, str] = {}
 
@@ -562,7 +565,7 @@ class Merges(BucketWorld):
             new[key] = digest_of(body)
             self._put(key, body, {}, {})
 
-        outcome = self._merge("merge with a slip", plan, kill, slip=slip)
+        outcome = self.merge_now("merge with a slip", plan, kill, slip=slip)
         if outcome is not None:
             for key, sha in new.items():
                 thing = self._thing(key)
@@ -609,11 +612,11 @@ class Merges(BucketWorld):
         self, action: str, kill: Any, kill_undo: Any, replay: bool
     ) -> None:
         """With nobody else about, an undo restores the very state before, killed runs included."""
-        plan = self._ready(action)
+        plan = self.ready(action)
         before = self._world()
-        self._merge("merge at once", plan, kill)
+        self.merge_now("merge at once", plan, kill)
         if replay:
-            self._merge("merge replayed", plan, None)
+            self.merge_now("merge replayed", plan, None)
         self._undo("undo at once", plan, plan.id, kill_undo)
         left = self._undo("undo at once", plan, plan.id, None)
         assert all(one.state == "undone" for one in left), left

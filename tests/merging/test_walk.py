@@ -245,7 +245,10 @@ def decide(page: Any, link: str, expect: Any) -> list[str]:
         anna.press("a")
     # One split: the file compared now is not a copy. And one set apart.
     said.append(anna.open("masters/6.png"))
-    anna.press("c", "i", "a")
+    anna.press("c", "i")
+    expect(page.locator("#act-line")).to_contain_text("Moves nothing: what you set apart is kept")
+    expect(page.locator("#act-accept")).to_contain_text("Set apart, keep the rest together")
+    anna.press("a")
     said.append(anna.open("masters/7.png"))
     anna.press("d")
     # The batch of what is only resized, looked at and decided on at once.
@@ -259,6 +262,7 @@ def decide(page: Any, link: str, expect: Any) -> list[str]:
     # Another file stays: planned anew, and decided on in the new plan.
     kept = anna.open("masters/5.png")
     anna.press("2")
+    expect(page.locator("#act-line")).to_contain_text("Moves nothing yet: a new plan is made")
     expect(page.locator("#act-accept")).to_contain_text("let the picked file stay")
     anna.press("a")
     page.wait_for_function("() => replanned !== ''", timeout=300_000)

@@ -469,7 +469,10 @@ class BucketWorld(RuleBasedStateMachine):
     )
     def hold_from_outside(self, which: int, how: str) -> None:
         """A person puts an object under a legal hold or a retention, or takes a hold away."""
-        key = self._some(which)
+        self.hold(self._some(which), how)
+
+    def hold(self, key: str, how: str) -> None:
+        """``hold``, ``release`` or ``retain`` what is there, or upload it anew, held at once."""
         if self._thing(key) is None:
             return
         STEPS[f"{how} outside"] += 1

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.order import render
 from reports.mail import scan_mail
 from reports.page import report_page
-from reports.review import Review, confirm_page, review_page
+from reports.review import Review, confirm_page, message_page, review_page
 from reports.translated import QUESTIONS, translated, translated_question
 from reports.words import reason_words, speaking, texts
 from tasks.dedup.explain import explain_pair
@@ -142,6 +143,14 @@ def test_the_report_without_its_script(scan):
     assert english(re.sub(r"\b(?:read|seen|s3\S*)\b", " ", seen)) == set()
 
 
+def test_data_files_keep_their_terms(scan):
+    english_files = {one.name: one.body for one in render(scan)}
+    german = {one.name: one.body for one in render(scan, "de")}
+    assert german.keys() == english_files.keys()
+    differ = {name for name in german if german[name] != english_files[name]}
+    assert {name for name in differ if not name.endswith(".parquet")} == {"report.html"}
+
+
 def test_a_language_is_a_pages_own(scan):
     def tiers(language: str) -> str:
         return report_page(scan, language=language).body.decode()
@@ -212,6 +221,14 @@ def test_reasons_and_questions():
             assert english(told.replace("k.jpg", "")) == set(), told
         assert translated_question("anything else?") == "anything else?"
         assert reason_words("format_heic") == "HEIC, ein Format, das nicht gelesen wird"
+
+
+def test_a_link_that_does_not_work():
+    ended = "This link ended on 2026-11-22 at 12:00 UTC. Nothing was decided with it now; ask."
+    page = message_page(403, ended, "de").decode()
+    assert "Dieser Link funktioniert nicht" in page
+    assert "Dieser Link galt bis 2026-11-22, 12:00 UTC." in page
+    assert "That cannot be done" in message_page(418, "anything else").decode()
 
 
 @pytest.mark.browser

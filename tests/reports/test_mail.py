@@ -6,6 +6,7 @@ import email
 import email.policy
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import polars as pl
 import pytest
@@ -65,6 +66,15 @@ def test_the_link_is_in_both_bodies(make_summary):
     mail = sent(make_summary(["a", "b"]))
     assert "Full report: https://example.com/r?a=1&b=2\n" in body(mail, "plain")
     assert 'href="https://example.com/r?a=1&amp;b=2"' in body(mail, "html")
+    ends = sent(
+        make_summary(["a", "b"]), [replace(REPORT, until=datetime(2026, 12, 4, tzinfo=UTC))]
+    )
+    lines = body(ends, "plain").splitlines()
+    at = lines.index("Full report: https://example.com/r?a=1&b=2")
+    assert lines[at + 1 : at + 3] == [
+        "The link to the report works until 2026-12-04 00:00 UTC.",
+        "",
+    ]
     without = sent(make_summary(["a", "b"]), [Receipt("report.html", "/srv/report.html")])
     assert "Full report" not in body(without, "plain")
     assert "/srv/report.html" in body(without, "plain")
@@ -227,16 +237,19 @@ def test_what_is_said_of_deciding_is_true_of_what_the_mail_leads_to(shared):
     form = sent(shared, to=[OWNER, ANNA])  # a page is one reader's
     bare = sent(replace(shared, plan=replace(shared.plan, form="", pages={})), to=[OWNER])
     for mail, where in (
-        (form, "You decide on the form in Prefect."),
-        (bare, "You decide on a terminal: dam-dedup approve a1b2c3 --by NAME"),
+        (
+            form,
+            "You decide on the form in Prefect: switch “Dry run” off there, and its run merges at",
+        ),
+        (bare, "dam-dedup approve a1b2c3 --by NAME. What you approve is carried out by the next"),
     ):
         for kind in ("plain", "html"):
             text = body(mail, kind)
             assert "opens a page" not in text
             assert "The report shows each group; opening it changes nothing. You merge" in text
             assert where in text
-    for mail in (page, form, bare):
-        assert "What you merge is carried out by the next merge." in body(mail, "plain")
+            assert "a receipt by mail, which says how to undo it." in text
+    assert "What you merge is carried out by the next merge." in body(page, "plain")
 
 
 def test_what_only_others_may_approve_is_not_asked_of_a_reviewer(shared):

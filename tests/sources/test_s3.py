@@ -6,10 +6,12 @@ import threading
 import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore.utils import parse_timestamp
 from pydantic import SecretStr
 
 from tasks.catalog import lease, schema
@@ -21,10 +23,11 @@ from tasks.errors import (
     CatalogError,
     SourceError,
 )
+from tasks.records import now
 from tasks.session import pa_table
 from tasks.settings import S3Settings
 from tasks.sources.base import HEAD_BYTES
-from tasks.sources.s3 import S3Source, client_for, storage_options
+from tasks.sources.s3 import S3Source, client_for, moment_of, storage_options
 from tests.conftest import first_of
 
 ODD = [
@@ -466,3 +469,29 @@ def test_broken_metadata_stops_nothing(s3: Any, value: str) -> None:
     note = S3Source(f"s3://{bucket}", s3.settings).probe("a").metadata["note"]
     note.encode()  # Arrow takes no lone surrogates
     assert "\0" not in note
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Fri, 27 Nov 2026 00:39:54 GMT",
+        "2026-11-27T00:39:54.123Z",
+        "2026-11-27T00:39:54Z",
+        "2026-11-27T02:39:54.123456789+02:00",
+        "Fri, 27 Nov 2026 00:39:54 -0000",
+        "1700000000",
+        1700000000,
+    ],
+)
+def test_moments_are_read_as_the_sdk_reads_them(told: str | int) -> None:
+    assert moment_of(told) == parse_timestamp(told)
+
+
+def test_the_clients_moments_are_the_stores(s3: Any) -> None:
+    bucket = s3.bucket()
+    client = client_for(s3.settings)
+    client.put_object(Bucket=bucket, Key="a", Body=b"a")
+    head = client.head_object(Bucket=bucket, Key="a")
+    (listed,) = client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert head["LastModified"] == listed["LastModified"].replace(microsecond=0)
+    assert abs(now() - head["LastModified"]) < timedelta(days=1)
