@@ -34,6 +34,7 @@ from tasks.requests import ScanRequest
 from tasks.session import open_catalog
 from tasks.settings import Settings, load_settings
 from tests.catalog.old_release import OldRelease, rows_of, unpack
+from tests.conftest import first_of
 
 
 class Site:
@@ -104,6 +105,7 @@ def test_the_merge_of_the_old_release_is_undone(site: Site) -> None:
     assert {one.state for one in kept} == {"released"}
 
 
+@pytest.mark.long
 def test_the_open_plan_of_the_old_release_is_approved_and_merged(site: Site) -> None:
     """Once a scan has compared its originals, which that release did not."""
     catalog = open_catalog(site.settings)
@@ -192,7 +194,7 @@ def test_what_people_and_rules_said_is_still_said(site: Site) -> None:
         ]
 
 
-@pytest.mark.parametrize("mode", ["balanced", "exact"])
+@pytest.mark.parametrize("mode", first_of("exact", "balanced"))
 def test_a_scan_of_nothing_new_looks_at_no_pair_again(
     site: Site, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

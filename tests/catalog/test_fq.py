@@ -256,6 +256,7 @@ queries = st.recursive(
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.long
 @quick
 @given(fq=queries)
 def test_negation_is_the_complement(catalog: Catalog, fq: str) -> None:

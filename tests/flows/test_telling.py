@@ -98,6 +98,7 @@ def test_a_prefix_is_no_pattern(post, monkeypatch):
 # ---- digests ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_digest_collects_the_news_since_the_last_mail(post, monkeypatch):
     library, mails = post
     monkeypatch.setenv("DAM_DEDUP_MAIL__TO", OWNER)

@@ -161,6 +161,7 @@ def test_a_picture_of_the_catalog_is_verified_once(stocked, scanned, monkeypatch
     }
 
 
+@pytest.mark.long
 def test_pages_hold_all_of_it_and_say_how_much(scanned):
     checker = Checker(settings_of(scanned))
     whole = checker.check_asset("p1.png", CheckQuestion(threshold=0.5, limit=100))
@@ -314,6 +315,7 @@ def test_an_asset_is_named_by_key_or_id_and_missing_ones_are_told(scanned, stock
     assert found == {"p0 small.jpg"}, "a checker that lives on sees what was removed"
 
 
+@pytest.mark.long
 def test_several_sources_in_one_catalog(scanned):
     settings = settings_of(scanned)
     with Analyzer(settings) as analyzer:

@@ -86,6 +86,7 @@ def webp(seed: int) -> bytes:
     return body.getvalue()
 
 
+@pytest.mark.long
 def test_a_scans_proof_is_used_and_a_checks_is_kept(site, library):
     settings, _ = site
     library.write("a.jpg", jpeg(0))

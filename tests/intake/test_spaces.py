@@ -93,6 +93,7 @@ def test_the_new_model_is_filled_while_the_old_one_serves_and_then_takes_over(
     assert groups(scanned) == before
 
 
+@pytest.mark.long
 def test_a_preparation_that_was_stopped_goes_on(
     scanned: Library, other_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

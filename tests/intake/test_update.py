@@ -187,6 +187,7 @@ def test_collections_have_simple_names(here, analyses, source):
         update_asset(here, analysis, "1", source=source)
 
 
+@pytest.mark.long
 def test_a_collection_is_scanned_filtered_and_reported_like_any_source(here, analyses):
     files = [encoded(1), encoded(1, "JPEG", quality=60), encoded(2), encoded(3)]
     for number, analysis in enumerate(analyses(*files)):

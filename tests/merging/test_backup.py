@@ -59,6 +59,7 @@ def test_a_backup_is_restored_and_undoes(make_site: Any, tmp_path: Path) -> None
     assert site.tags("d/1.png") == {"word": "d"}
 
 
+@pytest.mark.long
 def test_a_backup_while_a_scan_writes_is_of_one_moment(
     make_site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,7 @@ def test_half_a_backup_is_no_catalog(
     assert not (tmp_path / "new" / "about.lance").exists()
 
 
+@pytest.mark.long
 def test_a_catalog_on_s3_is_backed_up_to_a_folder_and_back(make_site: Any, tmp_path: Path) -> None:
     from tasks.sources.s3 import storage_options
 

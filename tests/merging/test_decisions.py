@@ -24,6 +24,7 @@ from tasks.records import now
 from tasks.reporting.summarize import last_scan
 from tasks.requests import MergeRequest
 from tasks.session import open_catalog
+from tests.conftest import first_of
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x28\x00\x00\x00\x1e"
 POLICY = """
@@ -179,6 +180,7 @@ def test_automatic_approval(site: Any, most: int, expected: int) -> None:
             site.merge(plan)
 
 
+@pytest.mark.long
 def test_a_rule_approves_nothing_that_its_policy_says_no_more(site: Any, tmp_path: Path) -> None:
     """A rule that approved too much was taken out, and all it had approved was merged."""
     file = tmp_path / "policy.yaml"
@@ -344,6 +346,7 @@ def test_a_rejection_is_taken_back_when_it_is_named(site: Any) -> None:
     assert site.merge(plan, groups=[one.group_id]).complete
 
 
+@pytest.mark.long
 def test_planned_anew_is_only_what_was_chosen(site: Any) -> None:
     """The others are as they were, and are not looked at: who waits, waits for one group."""
     plan = site.plan(policy=policy())
@@ -362,6 +365,7 @@ def test_planned_anew_is_only_what_was_chosen(site: Any) -> None:
     assert {"k/0.png", "d/0.png"} & set(site.keys()) == {"d/0.png"}
 
 
+@pytest.mark.long
 def test_an_approval_that_is_taken_back_amid_a_run_stops_its_group(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,7 +384,7 @@ def test_an_approval_that_is_taken_back_amid_a_run_stops_its_group(
     assert site.keys() == before
 
 
-@pytest.mark.parametrize("skew", [-90, 90])
+@pytest.mark.parametrize("skew", first_of(-90, 90))
 def test_the_journals_order_is_no_clocks(
     site: Any, monkeypatch: pytest.MonkeyPatch, skew: int
 ) -> None:

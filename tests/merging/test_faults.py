@@ -184,6 +184,7 @@ def wounded(make_site: Any, request: pytest.FixtureRequest) -> Wounded:
     return Wounded(site, plan, moved, outcome, merged, again, undone, site.snapshot(ours=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_group_that_moved_is_refused_whole(wounded: Wounded, name: str) -> None:
     for outcome in (wounded.outcome, wounded.again):
@@ -486,7 +487,7 @@ def test_a_store_that_ignores_conditions(
     assert site.merge(plan, dry_run=True).complete, "to look is allowed"
 
 
-@pytest.mark.parametrize("kind", ["plain", "versioned"])
+@pytest.mark.parametrize("kind", first_of("plain", "versioned"))
 def test_an_upload_in_the_moment_of_the_delete(
     make_site: Any, answers: list[Any], kind: str
 ) -> None:

@@ -151,6 +151,7 @@ def test_rows_and_plans_of_somebody_else_are_told_and_the_others_come_back(
     assert "not about this bucket" in found.unreadable[0]
 
 
+@pytest.mark.long
 def test_what_was_put_in_a_copys_place_is_not_removed_with_it(
     make_bare_site: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def described(site: Any, key: str) -> dict[str, Any]:
     return {name: found.get(name) for name in names} | {"tags": site.tags(key)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", EITHER_KIND)
 def test_encryption_checksum_and_headers_stay_with_the_object(make_site: Any, kind: str) -> None:
     """Rewritten or copied, an object lost its encryption and its checksum."""

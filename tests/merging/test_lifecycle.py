@@ -83,6 +83,7 @@ def test_a_rule_that_is_new_keeps_the_copies(site: Any, rules: list[Any]) -> Non
     assert site.keys() == ["k/1.png"]
 
 
+@pytest.mark.long
 def test_a_tag_that_comes_with_a_duplicate_takes_no_keeper(site: Any, rules: list[Any]) -> None:
     """A rule for a tag that the keeper took over: it would be gone, and then its copies."""
     plan = site.plan(policy=POLICY % "")
@@ -95,6 +96,7 @@ def test_a_tag_that_comes_with_a_duplicate_takes_no_keeper(site: Any, rules: lis
     assert site.tags("k/1.png") == {}
 
 
+@pytest.mark.long
 def test_the_last_copies_of_such_a_keeper_stay(
     site: Any, rules: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from deployments.gate.report import Gate
 from flows.order import render
 from reports.highlights import merged_words
@@ -21,6 +23,7 @@ def told(site, at=None):
     return merged_bytes(site.settings, f"s3://{site.bucket}", at or now())
 
 
+@pytest.mark.long
 def test_quarantine_old_versions_and_freed_are_told_apart(site, versioned):
     for key in ("a.png", "b.png", "c.png"):
         site.put(key, BODY)

@@ -89,6 +89,7 @@ def test_kept_until_the_policys_days_are_over(site: Any, monkeypatch: pytest.Mon
     assert freed == (0 if site.kind == "versioned" else 3 * len(PNG + b"0"))
 
 
+@pytest.mark.long
 def test_a_clock_that_is_ahead_removes_nothing(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """By that clock the days were over: every copy was gone for good minutes after the merge."""
     monkeypatch.setattr(quarantine, "now", lambda: now() + timedelta(days=400))

@@ -222,6 +222,7 @@ def test_an_emptied_quarantine_is_told_as_freed_where_no_version_is_kept(
     assert [(m.groups, m.moved, m.undone) for m in done.months] == [(2, moved(site)[1], 0)]
 
 
+@pytest.mark.long
 def test_a_merge_that_is_taken_up_again_counts_each_file_once(two, monkeypatch):
     site, plan = two
     write = flows.receipts.read_receipt  # the reader is the same for every run

@@ -145,6 +145,7 @@ def test_a_plan_that_was_tampered_with_is_told_and_the_others_come_back(make_sit
     assert [text[:9] for text in found.unreadable] == ["plan 0000", "plan 1111", "plan 2222"]
 
 
+@pytest.mark.long
 def test_what_another_catalog_undid_is_not_carried_on(
     make_site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def test_tags_of_the_original_outlive_an_upload_of_the_same_bytes(pair, versione
     assert pair.tags(kept[0].at) == {"word": "sea"}
 
 
+@pytest.mark.long
 def test_a_copy_tagged_amid_the_merge_stays(pair, monkeypatch):
     copy = Store.copy
 

@@ -42,6 +42,7 @@ def approved(site: Any, plan: Any) -> set[str]:
     return set(read_decisions(open_catalog(site.settings), plan)["group_id"])
 
 
+@pytest.mark.long
 def test_unproven_is_merged_by_nobody_and_the_proof_lifts_that(pair, monkeypatch):
     def fails(*_: Any) -> None:
         raise ImageError("timeout", "not decoded in 20 s")

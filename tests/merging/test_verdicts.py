@@ -91,6 +91,7 @@ def test_the_last_word_is_the_last_whatever_the_clock_says(
     assert words == ["verdict distinct", "verdict duplicate"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("verdict", first_of("distinct", "linked"))
 def test_a_pair_of_equal_bytes_and_what_comes_after(quick: Any, verdict: str) -> None:
     quick.put("a.png", PNG + b"1")

@@ -174,6 +174,7 @@ def test_what_cannot_be_compared_waits_for_a_full_scan(library, monkeypatch):
     assert pairs_of(library.scan(Kind.FULL))["a.jpg", "a.png"][0] == "exact"
 
 
+@pytest.mark.long
 def test_a_kill_in_the_middle_is_gone_on_from(library, monkeypatch):
     for seed in range(6):
         library.add(f"{seed}.png", seed)

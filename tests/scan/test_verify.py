@@ -240,7 +240,8 @@ def test_a_small_feature_cache_gives_the_same(stocked, monkeypatch):
     assert same(stocked.scan(catalog="fresh"), usual)
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1])
 def test_any_order_of_arrival_ends_like_a_full_scan(library, monkeypatch, seed):
     monkeypatch.setenv("DAM_DEDUP_MATCH__NEIGHBOURS", "2")  # lists that are too short for all
     monkeypatch.setenv("DAM_DEDUP_MATCH__BLOCK_ROWS", "16")
@@ -352,6 +353,7 @@ def test_two_models_in_one_catalog_do_not_mix(stocked, make_model):
     assert same(third, stocked.scan(Kind.FULL, catalog="fresh"))
 
 
+@pytest.mark.long
 def test_another_rule_verifies_everything_again(stocked, monkeypatch):
     stocked.scan()
     modules = (
@@ -481,12 +483,14 @@ def states(outcome) -> list[str]:
     return sorted(outcome.summary.groups["state"])
 
 
+@pytest.mark.long
 def test_what_nobody_was_told_of_stays_new(stocked):
     assert states(stocked.scan(dry_run=True)) == ["new"] * 3
     assert states(stocked.scan()) == ["new"] * 3
     assert states(stocked.scan()) == ["known"] * 3
 
 
+@pytest.mark.long
 def test_a_scan_at_another_threshold_makes_no_news(stocked):
     stocked.scan()
     stocked.scan(threshold=0.95)
@@ -501,6 +505,7 @@ def test_a_better_keeper_is_a_change_and_no_new_group(stocked):
     assert states(outcome) == ["changed", "known", "known"]
 
 
+@pytest.mark.long
 def test_the_mode_is_chosen_kept_and_told(stocked, monkeypatch):
     exact = stocked.scan()
     assert exact.summary.search["mode"] == "exact"
@@ -526,6 +531,7 @@ def test_the_mode_is_chosen_kept_and_told(stocked, monkeypatch):
     assert stocked.scan(mode="exact").summary.search["mode"] == "exact", "the request wins"
 
 
+@pytest.mark.long
 def test_pairs_asked_in_small_parts_are_the_same(stocked, monkeypatch):
     usual = stocked.scan()
     monkeypatch.setattr(matches, "_ASKED_AT_ONCE", 3)
@@ -537,6 +543,7 @@ def test_pairs_asked_in_small_parts_are_the_same(stocked, monkeypatch):
     }
 
 
+@pytest.mark.long
 def test_a_refusal_is_known_by_another_process_and_not_asked_again(stocked, asked):
     stocked.scan()
     refused = answers_of(stocked.scan()).filter(pl.col("score") == 0)

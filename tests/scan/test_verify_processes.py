@@ -75,6 +75,7 @@ def test_a_process_that_dies_of_a_picture_leaves_its_pairs_to_the_others(jpegs, 
         assert set(processes.describe(jpegs)) == set(jpegs)
 
 
+@pytest.mark.long
 def test_a_scan_by_processes_ends_as_one_by_threads(library, monkeypatch):
     for seed in range(4):
         library.add(f"p{seed}.png", seed)
