@@ -29,6 +29,7 @@ from tasks.records import Analysis, Finding, Tier
 from tasks.session import open_catalog, open_source
 from tasks.settings import Settings, load_settings
 from tests.conftest import blobs
+from tests.scan.test_prove import invoice
 
 SHOP = "gate://shop"
 
@@ -190,6 +191,17 @@ def test_nobody_acts_on_a_near_match_whose_originals_were_not_compared(uploads, 
     assert "the file of 'a' cannot be read again: are they the same?" in asked.reason
     update_asset(uploads.settings, uploads.analysis(blobs(1)), "a", source=SHOP)
     assert uploads.put("c", crop, rules).decision == action
+
+
+@pytest.mark.parametrize("action", ["reject", "overwrite"])
+def test_another_number_in_small_print_is_another_document(uploads, action) -> None:
+    """No thumbnail shows which number it is; both originals are at hand, and tell."""
+    rules = policy({"tier": "exact", "action": action}, {"tier": "near", "action": action})
+    uploads.put("0417", invoice("0417"), rules)
+    second = uploads.put("0418", invoice("0418"), rules)
+    assert (second.decision, second.added) == ("add", True)
+    assert uploads.put("0417 again", png(invoice("0417"), "BMP"), rules).decision == action
+    assert "0418" in set(uploads.keys())
 
 
 def test_objects_are_never_overwritten(uploads, library) -> None:
