@@ -287,11 +287,7 @@ def _documents(found: Any) -> list[dict[str, Any]]:
 
 def _commits(document: Any) -> bool:
     """Whether a document of an update is none, but says that enough was added."""
-    return isinstance(document, dict) and set(document) in (
-        {"commit"},
-        {"softCommit"},
-        {"optimize"},
-    )
+    return isinstance(document, dict) and len(document) == 1 and set(document) <= words.COMMITS
 
 
 def _output(found: Any) -> Any:

@@ -32,10 +32,11 @@ _MOST_START = 10_000_000
 _NO_FILTER = {"off", "false", "none", "0", "no"}
 _YES, _NO = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 _STRONG = {"high", "strong", "max", "3"}
-#: Parameters that every route takes, and that change nothing here. The last is what the other
-#: service's public client sends for ``q=*:*``.
-_COMMITS = {"commit", "softCommit", "optimize"}
-_ANYWHERE = {"wt", "indent", "omitHeader", "_", "overwrite", "q*:*", *_COMMITS}
+#: How a client says that enough was added: as a parameter, or as the one word of a document.
+COMMITS = {"commit", "softCommit", "optimize"}
+#: Parameters that every route takes; of them only an update's commit changes anything. The last is
+#: what the other service's public client sends for ``q=*:*``.
+_ANYWHERE = {"wt", "indent", "omitHeader", "_", "overwrite", *COMMITS, "q*:*"}
 _PAGING = {"fq", "fl", "rows", "start", "sort"}
 _SELECTING = {"q", "cursorMark", *_PAGING}
 _BY = {f"rank.by.{name}" for name in ("id", "url", "data", "preprocessed")}
@@ -91,7 +92,7 @@ class Params:
 
 def asks_for_commit(params: Params) -> bool:
     """Whether the parameters of an update ask for a commit; ``commit=true``, as Solr spells it."""
-    return any(params.last(name).lower() == "true" for name in _COMMITS)
+    return any(params.last(name).lower() == "true" for name in COMMITS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,14 +177,20 @@ def test_what_was_put_in_a_copys_place_is_not_removed_with_it(
     assert second not in site.snapshot()
 
 
-def test_other_bytes_in_a_copys_place_are_not_put_back(make_bare_site: Any) -> None:
-    """Of the same length, they came back as the original, and the undo called that undone."""
+def approved_pair(make_bare_site: Any) -> tuple[Any, Any]:
+    """A bucket with one picture twice, and the approved plan that takes the second away."""
     site = make_bare_site("plain")
     for prefix in "kd":
         site.put(f"{prefix}/1.png", png(1))
     site.list()
     plan = site.plan(policy=POLICY)
     site.approve(plan)
+    return site, plan
+
+
+def test_other_bytes_in_a_copys_place_are_not_put_back(make_bare_site: Any) -> None:
+    """Of the same length, they came back as the original, and the undo called that undone."""
+    site, plan = approved_pair(make_bare_site)
     assert site.merge(plan).complete
     (copy,) = (key for key in site.snapshot() if key.startswith("aside/"))
     put(site, copy, png(8))
@@ -196,12 +202,7 @@ def test_other_bytes_in_a_copys_place_are_not_put_back(make_bare_site: Any) -> N
 
 def test_what_lies_in_a_plans_place_stops_its_merge_and_no_undo(make_bare_site: Any) -> None:
     """It was taken for the plan, and the merge could never have been recovered."""
-    site = make_bare_site("plain")
-    for prefix in "kd":
-        site.put(f"{prefix}/1.png", png(1))
-    site.list()
-    plan = site.plan(policy=POLICY)
-    site.approve(plan)
+    site, plan = approved_pair(make_bare_site)
     key = f"{JOURNAL_PREFIX}{plan.id}/plan.json"
     put(site, key, plan.as_json().replace("k/1.png", "k/2.png"))
     with pytest.raises(SourceError, match="is not the plan"):
