@@ -383,6 +383,7 @@ def test_a_catalog_older_than_any_migration_is_refused(tmp_path: Path) -> None:
         Catalog(str(tmp_path / "c"))
 
 
+@pytest.mark.long
 def test_on_s3_killed_in_the_middle_and_opened_again(
     s3: Any, old: OldRelease, before: dict[str, list[Any]]
 ) -> None:
