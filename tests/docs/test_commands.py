@@ -22,8 +22,6 @@ PAGES = [
 #: A line of a block, or a span between backticks, that calls the program.
 LINE = re.compile(r"^(?: {4}| *)(?:\$ )?([^`\n|]*?\bdam-dedup [^`\n]+)$")
 SPAN = re.compile(r"`(dam-dedup(?: [^`\n]+)?)`")
-#: Built once: to build all commands takes a tenth of a second.
-COMMAND: Any = get_command(app)
 #: Words of the pages that stand for any command.
 ANY = {"COMMAND", "..."}
 
@@ -70,7 +68,7 @@ def understand(words: list[str]) -> None:
     Raises:
         Exception: the program's own, when it would refuse the line.
     """
-    command = COMMAND
+    command: Any = get_command(app)
     context: Any = typer.Context(command, info_name="dam-dedup")
     while hasattr(command, "commands"):
         if not words or {"-h", "--help"} & set(words):
