@@ -105,10 +105,10 @@ def migrated(uri: str | Path, options: dict[str, str] | None = None) -> dict[str
 
 
 def command(*words: str, uri: Path) -> str:
-    """What ``dam-dedup`` prints."""
+    """What ``dam-dedup`` prints on standard output."""
     done = CliRunner().invoke(app, [*words, "--catalog", str(uri)])
     assert done.exit_code == 0, done.output
-    return done.output
+    return done.stdout
 
 
 def start(*words: str, uri: Path) -> subprocess.Popen[bytes]:
