@@ -142,6 +142,32 @@ def test_a_batch_is_looked_through_and_decided_on_at_once(make_summary, open_pag
     expect(cards.first).to_contain_text("0 of 4 decided")
 
 
+def test_a_batch_offers_to_decide_on_what_may_be_decided_at_once(make_summary, open_page):
+    keys = [[f"a/{n}.jpg", f"b/{n}.jpg"] for n in range(4)]
+    summary = told(make_summary, *keys, tiers=("near",))
+    groups = summary.planned.groups  # the first is a batch of its own, the second has a question
+    young = replace(groups[3], refused="younger than 24 h: a/3.jpg (2.0 h)", operations=())
+    bare = replace(
+        summary,
+        groups=summary.groups.drop("action", "standing"),
+        members=summary.members.drop("action"),
+    )
+    plan = replace(summary.planned, groups=(*groups[:3], young))
+    page = open_page(told_of(bare, plan), "#batches")
+    card = page.locator(".batch", has=page.locator("#decide-tones"))
+    button = page.locator("#decide-tones")
+    expect(button).to_have_text("Decide on 1 group\u2026")
+    left = "Left out: 1 with a question for a person, 1 that may not be merged."
+    expect(card).to_contain_text(left)
+    page.click("#decide-tones")
+    expect(page.locator("#bulk-sum")).to_contain_text("1 group: ")
+    page.click("#bulk-do")
+    expect(card).to_contain_text("1 of 3 decided")
+    expect(button).to_have_text("Nothing to decide at once")
+    expect(button).to_be_disabled()
+    expect(card).to_contain_text(left)
+
+
 @pytest.mark.long
 def test_filters_by_folder_owner_age_and_bytes(make_summary, open_page):
     import polars as pl
