@@ -234,6 +234,12 @@ def test_what_is_said_of_deciding_is_true_of_what_the_mail_leads_to(shared):
     page = sent(shared, to=[OWNER])
     assert opens in body(page, "plain")
     assert opens in body(page, "html")
+    ends = replace(shared.plan, pages_until=datetime(2026, 12, 4, 9, 30, tzinfo=UTC))
+    when = "The link to review works until 2026-12-04 09:30 UTC."
+    for kind in ("plain", "html"):
+        assert when in body(sent(replace(shared, plan=ends), to=[OWNER]), kind)
+        for other in (page, sent(replace(shared, plan=ends), to=[OWNER, ANNA])):
+            assert "The link to review" not in body(other, kind), "nothing of what is not there"
     form = sent(shared, to=[OWNER, ANNA])  # a page is one reader's
     bare = sent(replace(shared, plan=replace(shared.plan, form="", pages={})), to=[OWNER])
     for mail, where in (
