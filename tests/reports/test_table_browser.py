@@ -99,6 +99,22 @@ def test_all_move_in_step_and_keys_do_everything(make_summary, open_page):
     expect(page.locator("#acts")).to_be_visible()
 
 
+def test_originals_are_shown_only_where_all_of_them_can_be_held(make_summary, open_page):
+    """Else each would push out another, which the next frame would load again, without an end."""
+    page = open_page(told(make_summary, ["a/1.jpg", "b/1.jpg"]), "#table/g0000")
+    spared = """(sides) => {
+      const rows = sides.map(([wide, high], at) => {
+        const row = [...GROUPS[current].m[0]];
+        [row[WIDE], row[HIGH], row[ASSET]] = [wide, high, "asset " + at];
+        return row; });
+      spare(rows);
+      return rows.map((row) => toSpare.has(row[ASSET])); }"""
+    assert page.evaluate(spared, [[6000, 4000]] * 7) == [False] * 6 + [True]
+    assert page.evaluate(spared, [[12000, 12000]] * 2) == [False, True]
+    assert page.evaluate(spared, [[20000, 12000], [6000, 4000]]) == [True, False]
+    assert page.evaluate(spared, [[800, 600]] * 12) == [False] * 12
+
+
 def test_what_is_drawn_is_the_picture_and_where_it_differs(make_summary, open_page):
     page = open_page(told(make_summary, ["a/1.jpg", "b/1.jpg"]), "#table/g0000")
     until(page, "eye.zoom > 0 && previews.size === 2")
