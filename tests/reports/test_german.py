@@ -135,6 +135,7 @@ def test_the_mail_of_a_scan(scan):
         assert english(mail["Subject"] + mail["Thread-Topic"]) == set()
     assert "auf 80% des Bildes beschnitten" in plain
     assert "2 Lizenzen" in plain
+    assert "Zusammengef\u00fchrt: " in plain, "a long word does not touch what is said of it"
     assert "Der Link zum Pr\u00fcfen funktioniert bis 2026-12-04 09:30 UTC." in plain
 
 
