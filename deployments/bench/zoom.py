@@ -218,7 +218,7 @@ def _drive(
         before = table.loads
         page.wait_for_timeout(1000 * _REST_SECONDS)
         rest = table.loads - before
-        moved = []
+        moved: list[Moved] = []
         for view in ("100 %", "fit"):
             page.keyboard.press("0")
             if view != "fit":
@@ -353,7 +353,8 @@ class _Frames:
         self._painted = np.unique(self._frame(np.asarray(marks)))
 
     def _frame(self, moments: FloatArray) -> FloatArray:
-        return np.maximum(np.searchsorted(self._starts, moments, "right") - 1, 0)
+        found: FloatArray = np.maximum(np.searchsorted(self._starts, moments, "right") - 1, 0)
+        return found
 
     def spent(self, events: Sequence[Event]) -> FloatArray:
         """Milliseconds of processor time in each frame that drew the pictures anew.
@@ -364,7 +365,8 @@ class _Frames:
         if events:
             at = self._frame(np.asarray([event["ts"] + event["dur"] for event in events]))
             np.add.at(each, at, [event["tdur"] / 1000 for event in events])
-        return each[self._painted]
+        painted: FloatArray = each[self._painted]
+        return painted
 
 
 def _threads(trace: list[Event]) -> tuple[dict[tuple[int, int], list[Event]], tuple[int, int]]:
