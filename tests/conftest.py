@@ -15,6 +15,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+import typer.main
 from PIL import Image
 from pydantic import SecretStr
 
@@ -33,6 +34,8 @@ from tests.servers import session_folder, shared
 # An example that takes long on a busy machine is no failure.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
+# All commands are built for each call, which takes a tenth of a second; tests call them 400 times.
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 # Files that take longest. Begun last, one of them keeps a worker busy while the other has nothing
 # left to do.

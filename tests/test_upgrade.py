@@ -146,6 +146,7 @@ def test_a_release_with_another_form_of_plans_carries_the_open_plan_on(
     assert {one.state for one in undone} == {"undone"}
 
 
+@pytest.mark.long
 def test_reports_of_old_scans_open_as_they_were(site: Site) -> None:
     assert len(site.told["scans"]) == 4
     for scan_id in site.told["scans"]:

@@ -8,7 +8,7 @@ from deployments.gate.forms import Form
 from reports.review import can_decide
 from tasks.errors import MergeError
 from tasks.merging.approvals import Claim
-from tasks.merging.decide import Decided, decide, withdraw
+from tasks.merging.decide import HOW_TO_ACCEPT, Decided, decide, withdraw
 from tasks.merging.journal import read_decisions
 from tasks.merging.rules.plans import Plan
 from tasks.session import open_catalog
@@ -53,9 +53,9 @@ def decide_form(settings: Settings, claim: Claim, plan: Plan, form: Form) -> lis
 def problems(outcome: list[Decided], decision: str) -> list[str]:
     """Sentences for the page that say why groups stay as they were: undecided, or decided."""
     back = decision == "withdraw"
-    hint = " Approve with --accept-questions to keep the keeper's values, or reject"
     return [
-        f"{one.keeper}: " + one.why.replace(hint, " Tick “I have read this” there, or reject it.")
+        f"{one.keeper}: "
+        + one.why.replace(HOW_TO_ACCEPT, "Tick “I have read this” there, or reject it.")
         for one in outcome
         if one.why and bool(one.decision) is back
     ]

@@ -32,6 +32,8 @@ from tasks.session import locate, open_catalog
 from tasks.settings import Settings
 
 ApproveOrReject = Literal["approve", "reject"]
+#: How a group with questions is decided in a shell; other channels put their own way in its place.
+HOW_TO_ACCEPT = "Approve with --accept-questions to keep the keeper's values, or reject"
 _NAME = 200
 
 
@@ -224,8 +226,7 @@ def _obstacle(
     if group.questions and not accept:
         asked = "; ".join(group.questions)
         return (
-            f"a person has to decide: {asked}. Approve with --accept-questions to keep the "
-            "keeper's values, or reject"
+            f"a person has to decide: {asked}{'' if asked.endswith('?') else '.'} {HOW_TO_ACCEPT}"
         )
     return ""
 

@@ -325,6 +325,7 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_two_processes_leave_no_doubled_key(tmp_path: Path) -> None:
     folder = tmp_path / "catalog"
     Catalog(str(folder))

@@ -105,10 +105,10 @@ def migrated(uri: str | Path, options: dict[str, str] | None = None) -> dict[str
 
 
 def command(*words: str, uri: Path) -> str:
-    """What ``dam-dedup`` prints."""
+    """What ``dam-dedup`` prints on standard output."""
     done = CliRunner().invoke(app, [*words, "--catalog", str(uri)])
     assert done.exit_code == 0, done.output
-    return done.output
+    return done.stdout
 
 
 def start(*words: str, uri: Path) -> subprocess.Popen[bytes]:
@@ -383,6 +383,7 @@ def test_a_catalog_older_than_any_migration_is_refused(tmp_path: Path) -> None:
         Catalog(str(tmp_path / "c"))
 
 
+@pytest.mark.long
 def test_on_s3_killed_in_the_middle_and_opened_again(
     s3: Any, old: OldRelease, before: dict[str, list[Any]]
 ) -> None:

@@ -131,6 +131,7 @@ def test_of_what_leaves_no_trace_nothing_is_told(original, name):
     assert told(original, jpeg(TRACELESS[name](original), quality)).original == "either"
 
 
+@pytest.mark.long
 def test_a_group_keeps_the_original_of_all(original):
     """Three of the copies have more pixels than the original, and match one another too."""
     files = {"o": original} | {

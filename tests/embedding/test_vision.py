@@ -100,6 +100,7 @@ def test_bundled_gives_unit_vectors(bundled):
     assert np.allclose(lengths(vectors), 1, atol=1e-5)
 
 
+@pytest.mark.long
 def test_bundled_loads_without_a_network(bundled):
     code = (
         "import socket\n"
@@ -266,6 +267,7 @@ def test_weights_that_give_no_numbers_are_refused(models, tmp_path):
         load(tmp_path, pooling="cls").embed(noise(1, 32))
 
 
+@pytest.mark.long
 def test_idle_threads_leave_the_cores_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")

@@ -23,7 +23,9 @@ def start_servers(folder) -> Iterator[stack.StackState]:
         stack.down(folder, grace=1)  # nobody needs its data any more
 
 
-@pytest.fixture(scope="session")
+# They stop with the last test of this folder: a worker that asks its server every two seconds for
+# runs keeps both busy.
+@pytest.fixture(scope="package")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.StackState]:
     """S3, Prefect and mail servers, for the files that tests/conftest.py keeps together."""
     yield from start_servers(tmp_path_factory.mktemp("stack"))

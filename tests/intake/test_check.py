@@ -137,6 +137,7 @@ def test_an_upload_is_found_and_leaves_no_trace(scanned):
     assert new.filter((pl.col("left") != content) & (pl.col("right") != content)).is_empty()
 
 
+@pytest.mark.long
 def test_a_picture_of_the_catalog_is_verified_once(stocked, scanned, monkeypatch):
     settings = settings_of(scanned)
     monkeypatch.setenv("DAM_DEDUP_MATCH__CHECK_NEIGHBOURS", "30")
@@ -297,6 +298,7 @@ def test_versions_of_one_document_are_linked_and_equal_ones_are_duplicates(stock
     assert {one.key: one.verdict for one in found}["p0 turned.png"] == "duplicate"
 
 
+@pytest.mark.long
 def test_an_asset_is_named_by_key_or_id_and_missing_ones_are_told(scanned, stocked):
     settings = settings_of(scanned)
     checker = Checker(settings)

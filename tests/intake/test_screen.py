@@ -145,6 +145,7 @@ def pairs_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_copies_across_two_sets_raise_an_alert_with_the_evidence(library, pairs_policy) -> None:
     library.add("archive/one.png", 1)
     library.add("archive/two.png", 2)

@@ -54,6 +54,7 @@ def scanned(library: Library) -> Library:
     return library
 
 
+@pytest.mark.long
 def test_the_new_model_is_filled_while_the_old_one_serves_and_then_takes_over(
     scanned: Library, other_model: Path
 ) -> None:

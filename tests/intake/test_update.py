@@ -61,6 +61,7 @@ def versions_of(settings) -> dict[str, int]:
     return {name: catalog.version(name) for name in catalog._list()}
 
 
+@pytest.mark.long
 def test_the_next_scan_reads_nothing_again_and_finds_what_a_scan_of_its_own_finds(
     library, here, analyses
 ):

@@ -418,6 +418,7 @@ def test_the_journals_order_is_no_clocks(
     ]
 
 
+@pytest.mark.long
 def test_a_chosen_value_is_planned_and_carried_out(site: Any) -> None:
     """The owner that wins is that of the file that goes; nothing is asked about it again."""
     site.put("k/9.png", PNG + b"nine", tags={"owner": "north"})

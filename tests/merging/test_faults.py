@@ -399,6 +399,7 @@ def deny(site: Any, action: str, key: str) -> None:
     site.s3.client.put_bucket_policy(Bucket=site.bucket, Policy=policy)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", EITHER_KIND)
 def test_permission_denied(make_site: Any, kind: str) -> None:
     site = make_site(kind)
@@ -588,6 +589,7 @@ def test_an_edited_plan_is_refused(make_site: Any) -> None:
     assert done.complete
 
 
+@pytest.mark.long
 def test_a_plan_above_a_cap_is_carried_out_in_lots(make_site: Any) -> None:
     site = make_site("plain")
     fill(site, "one", "two")

@@ -70,6 +70,7 @@ def test_a_keeper_that_a_rule_removes_is_asked_about(site: Any, rules: list[Any]
     assert group.questions == ()
 
 
+@pytest.mark.long
 def test_a_rule_that_is_new_keeps_the_copies(site: Any, rules: list[Any]) -> None:
     plan = site.plan(policy=POLICY % "")
     site.approve(plan)

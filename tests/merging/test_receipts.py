@@ -84,6 +84,7 @@ def moved(site) -> tuple[int, int]:
     return rows.height, int(rows["bytes"].sum())
 
 
+@pytest.mark.long
 def test_a_merge_is_told_undone_at_its_link_and_told_again(two, sent, versioned):
     site, plan = two
     before = site.snapshot()

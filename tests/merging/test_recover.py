@@ -36,6 +36,7 @@ def png(seed: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(7) + bytes(f"picture {seed}", "ascii")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", EITHER_KIND)
 def test_three_plans_are_undone_without_the_catalog(make_site: Any, kind: str) -> None:
     site = make_site(kind)

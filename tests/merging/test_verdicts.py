@@ -155,6 +155,7 @@ def test_nothing_was_said_of_the_two_others(quick: Any) -> None:
     assert groups(quick) == set()
 
 
+@pytest.mark.long
 def test_near_copies(make_site: Any) -> None:
     """Pictures that the pixels call copies, and one that they do not."""
     site = make_site("plain")

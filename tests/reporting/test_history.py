@@ -33,6 +33,7 @@ def filled(library):
     return library
 
 
+@pytest.mark.long
 def test_a_report_is_made_again_byte_for_byte_after_the_collection_changed(filled):
     first = filled.scan()
     delivered = {one.name: one.body for one in render(first.summary)}
@@ -57,6 +58,7 @@ def test_a_report_is_made_again_byte_for_byte_after_the_collection_changed(fille
     assert b"notes.txt" in delivered["coverage.csv"]
 
 
+@pytest.mark.long
 def test_what_was_tidied_away_is_said(filled):
     first = filled.scan()
     filled.add("d.png", 2, width=320)
@@ -101,6 +103,7 @@ def test_the_history_lists_every_scan(filled):
     assert [row["groups"] for row in json.loads(documents(first)["history.json"])["scans"]] == [1]
 
 
+@pytest.mark.long
 def test_failed_scans_are_listed_and_count_nothing(filled, monkeypatch):
     first = filled.scan()
     with monkeypatch.context() as broken:
@@ -189,6 +192,7 @@ def test_the_command_lists_scans_with_their_trend(filled):
     assert [row["groups_by"] for row in rows] == [None, 1]
 
 
+@pytest.mark.long
 def test_the_report_command_warns_of_what_it_cannot_make_again(filled, monkeypatch, tmp_path):
     outcome = filled.scan()
     out = str(tmp_path / "again")

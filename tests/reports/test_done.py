@@ -175,6 +175,7 @@ def test_receipts_and_the_page_speak_german():
     assert receipt_headline(receipt()).startswith("Merged"), "the language ends with the letter"
 
 
+@pytest.mark.long
 @pytest.mark.browser
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
 def test_page_question_and_mail_fit_a_phone_and_axe_finds_nothing(tmp_path):

@@ -246,6 +246,7 @@ def test_the_value_that_wins_is_chosen_in_its_cell(make_summary, open_page):
     }
 
 
+@pytest.mark.long
 def test_rules_are_tried_learned_and_exported(make_summary, open_page):
     import polars as pl
 

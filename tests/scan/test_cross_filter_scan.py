@@ -237,6 +237,7 @@ def test_filter_queries_hold_with_the_filter(agency):
             agency.scan(**wrong)
 
 
+@pytest.mark.long
 def test_a_rolling_window_is_one_scope(agency):
     week = agency.scan(fq=["last_modified:[NOW-100YEARS/DAY TO NOW]"])
     assert set(week.summary.groups["state"]) == {"new"}

@@ -33,6 +33,7 @@ def scanned(library):
     return library, library.scan()
 
 
+@pytest.mark.long
 def test_features_are_made_once_while_an_image_is_read(scanned, monkeypatch):
     library, outcome = scanned
     catalog = open_catalog(outcome.scan.settings)

@@ -497,6 +497,7 @@ def test_a_scan_at_another_threshold_makes_no_news(stocked):
     assert states(stocked.scan()) == ["known"] * 3
 
 
+@pytest.mark.long
 def test_a_better_keeper_is_a_change_and_no_new_group(stocked):
     stocked.scan()
     stocked.add("p0 original.png", 0, width=640)

@@ -56,6 +56,7 @@ def keys(source: S3Source) -> list[str]:
     return [item.key for page in source.list_pages() for item in page]
 
 
+@pytest.mark.long
 def test_a_listing_goes_on_beyond_a_page(s3: Any) -> None:
     bucket = s3.bucket()
     names = [f"{n % 2}/{n:04}" for n in range(1003)]

@@ -171,6 +171,7 @@ def test_strata_without_rows_have_no_population():
     assert [stratum.population for stratum in strata_of([], set())] == [0] * 7
 
 
+@pytest.mark.long
 def test_the_commands(library, tmp_path):
     for seed in range(6):
         library.add(f"p{seed}.png", seed)

@@ -32,6 +32,7 @@ def test_all_pairs_of_each_template(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(template_pairs(tmp_path)) == []
 
 
+@pytest.mark.long
 def test_documents_are_of_the_families_for_fitting(monkeypatch: pytest.MonkeyPatch) -> None:
     fitting = [family for family in hard_pairs.FAMILIES if family.fitting][:1]
     other = [family for family in hard_pairs.FAMILIES if not family.fitting][:1]

@@ -22,6 +22,7 @@ def photographs(tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 def test_what_is_called_exact_is_merged_unless_its_times_ask(photographs, monkeypatch):
     """Every pair gets one answer: then all that differs is merged, but for frames with a time."""
     monkeypatch.setattr(smallest_policy, "answer_pair", lambda _: Answer(0.96, 0.97, "same"))

@@ -29,6 +29,7 @@ def run(photographs, *options: str) -> str:
     return found.stdout
 
 
+@pytest.mark.long
 def test_every_step_and_stage_has_its_figures(photographs):
     found = json.loads(run(photographs, "--pictures", "3", "--json"))
     steps = {step["step"].partition(",")[0]: step for step in found["steps"]}

@@ -385,8 +385,9 @@ def test_questions_have_to_be_read(settings, saved, client):
     path = path_of(settings, plan)
     answer = send(client, path, "approve", ["b" * 32])
     assert answer.status_code == 409
-    assert "tags.agency: north or south?" in Page(answer.text).text
-    assert "Tick \u201cI have read this\u201d" in Page(answer.text).text
+    assert (
+        "tags.agency: north or south? Tick \u201cI have read this\u201d" in Page(answer.text).text
+    )
     assert not decisions(settings, plan)
     # One group's tick says nothing of another's question; what can be decided is.
     assert send(client, path, "approve", ["a" * 32, "b" * 32], accept="a" * 32).status_code == 200
