@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TypeVar
 
 import polars as pl
@@ -16,7 +17,7 @@ import polars as pl
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import names_tags, select_sql
 from tasks.errors import MergeError, PolicyError
-from tasks.merging.approvals import sign_link
+from tasks.merging.approvals import link_end, sign_link
 from tasks.merging.journal import past_outcomes, read_decisions, save_decision, save_plan
 from tasks.merging.members import read_members
 from tasks.merging.plan_group import PlanSite, plan_group
@@ -141,10 +142,13 @@ def plan_scan(scan: Scan, space: Space) -> PlanNote | None:
     decided = read_decisions(open_catalog(scan.settings), plan)
     approved = frozenset(decided.filter(decision="approve")["group_id"])
     acting = any(group.operations for group in plan.groups)
-    return note_plan(plan, approved, _pages(scan, plan) if acting else None)
+    # All links of one mail end at one moment, which the mail tells.
+    until = link_end(scan.settings)
+    pages = _pages(scan, plan, until) if acting else {}
+    return note_plan(plan, approved, pages, until if pages else None)
 
 
-def _pages(scan: Scan, plan: Plan) -> dict[str, str]:
+def _pages(scan: Scan, plan: Plan, until: datetime) -> dict[str, str]:
     """Reviewer to the signed page's link, where there is a gate to serve it.
 
     A reviewer's link is for the groups of that reviewer's part, an owner's for all.
@@ -152,10 +156,10 @@ def _pages(scan: Scan, plan: Plan) -> dict[str, str]:
     settings = scan.settings
     if not (settings.merge.gate_url and settings.merge.secret):
         return {}
-    pages = {person: sign_link(settings, plan, person) for person in settings.mail.to}
+    pages = {person: sign_link(settings, plan, person, until=until) for person in settings.mail.to}
     for person, groups in share_groups(open_catalog(settings), scan).items():
         if groups:
-            pages[person] = sign_link(settings, plan, person, groups=groups)
+            pages[person] = sign_link(settings, plan, person, until=until, groups=groups)
     return pages
 
 
