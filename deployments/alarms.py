@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 _PREFIX = "dam-dedup: "
 _ZOMBIES = f"{_PREFIX}crash runs whose worker died"
-_RUN = "{{ flow_run.name }}: {{ flow_run.state.message }}\n{{ flow_run|ui_url or '' }}\n\n"
+# A run that has not begun has a name that Prefect made up: the deployment's says what is waiting.
+_RUN = (
+    "{{ deployment.name }} ({{ flow_run.name }}): "
+    "{{ flow_run.state.message or flow_run.state.name }}\n{{ flow_run|ui_url or '' }}\n\n"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,6 @@ def _sources(collection: Collection) -> tuple[str, ...]:
 def _wanted(
     job: dict[str, Any], one: Collection, source: str, *, filed: bool, home: str, alone: bool
 ) -> Wanted:
-    from prefect.utilities.callables import parameter_schema
-
     module, _, function = job["entrypoint"].rpartition(".")
     flow = getattr(import_module(module), function)
     scan = job["entrypoint"] in _SCANS
@@ -113,9 +111,7 @@ def _wanted(
         "job_variables": {"env": variables},
         "pull_steps": [{STEP: {"directory": home}}],
         "version": version("dam-dedup"),
-        "parameter_openapi_schema": {
-            name: part for name, part in parameter_schema(flow).model_dump().items() if part
-        },
+        "parameter_openapi_schema": form_of(flow),
         "enforce_parameter_schema": True,
         "concurrency_limit": limit.get("limit"),
         "concurrency_options": (
@@ -136,6 +132,21 @@ def _wanted(
         tuple(sorted(_schedules(job, one), key=lambda schedule: str(schedule["slug"]))),
         {"request": request} if "request" in job.get("parameters", {}) else {},
     )
+
+
+def form_of(flow: Any) -> dict[str, Any]:
+    """The form of a flow's parameters, as the Prefect UI draws it.
+
+    Prefect takes the parameter's name for its title, and gives no other way to set one. People
+    read the title of the form's frame, so a phrase stands there.
+    """
+    from prefect.utilities.callables import parameter_schema
+
+    form = {name: part for name, part in parameter_schema(flow).model_dump().items() if part}
+    for part in form.get("properties", {}).values():
+        said = part.get("description", "")
+        part |= {"title": "What to do", "description": said[:1].upper() + said[1:]}
+    return form
 
 
 def _schedules(job: dict[str, Any], one: Collection) -> Iterator[dict[str, Any]]:

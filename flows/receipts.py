@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from email.message import EmailMessage
 
 from reports.receipt import ReceiptLinks, receipt_mail
 from reports.words import text
 from tasks.delivery.smtp import send
 from tasks.errors import DamDedupError
-from tasks.merging.approvals import sign_undo_link
+from tasks.merging.approvals import link_end, sign_undo_link
 from tasks.merging.journal import read_plan
 from tasks.merging.merge import MergeOutcome
 from tasks.merging.quarantine import Quarantined
 from tasks.merging.undo import UndoOutcome
-from tasks.records import now
 from tasks.reporting.receipts import MERGE, PURGE, UNDO, MergeReceipt, NotDone, read_receipt
 from tasks.session import open_catalog
 from tasks.settings import Settings
@@ -123,5 +121,5 @@ def _links(settings: Settings, receipt: MergeReceipt, person: str) -> ReceiptLin
     undo = ""
     if receipt.kind == MERGE and mine:
         undo = sign_undo_link(settings, plan, person, groups=mine) + "?undo=all"
-    until = now() + timedelta(days=settings.merge.link_days)
+    until = link_end(settings)
     return ReceiptLinks(undo, sign_undo_link(settings, plan, person), until)

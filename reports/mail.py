@@ -176,6 +176,7 @@ def _values(
         "if_nothing": _doing_nothing(found),
         # The signed page of a mail's only reader; nobody gets another's.
         "page": page,
+        "page_until": words.until(summary.plan.pages_until) if page and summary.plan else "",
         "part": part,
         "shared": shared,
         "shared_words": _shared(shared, reviewers),

@@ -111,7 +111,7 @@ def _plan(summary: Summary) -> list[str]:
         "### To decide",
         "",
         f"**{counted(mine['waiting'], 'group')} to decide**, {mine['asking']:,} with a question; "
-        f"{mine['approved']:,} approved by the policy; {mine['refused']:,} of which nothing may be "
+        f"{mine['approved']:,} approved already; {mine['refused']:,} of which nothing may be "
         "done.",
         f"The plan would move {counted(mine['files'], 'file')}, {human_bytes(mine['bytes'])}.",
         *(f"**{one}.**" for one in above_words(summary)),

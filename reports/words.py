@@ -141,6 +141,11 @@ def link_end(receipt: Receipt, link: str = "link") -> str:
     return text(f"{link}.{'sooner' if receipt.sooner else 'until'}", until=moment(receipt.until))
 
 
+def until(when: datetime | None) -> str:
+    """How long the signed page of a mail can be opened; nothing where there is none."""
+    return text("mail.review.until", until=moment(when)) if when else ""
+
+
 def moment(when: datetime) -> str:
     """``2026-11-22 14:05 UTC``."""
     return f"{when:%Y-%m-%d %H:%M} UTC"

@@ -427,11 +427,12 @@ class AlarmSettings(_Part):
         description="Address that gets {'text': ...} for each fault, as Slack, Mattermost and "
         "others take it; $NAME: the address is in this variable",
     )
+    # Prefect waits for what does not happen for 10 seconds at least, and refuses less.
     late_minutes: float = Field(
-        60, gt=0, description="A run that has not begun so long after its time is told as late"
+        60, ge=0.2, description="A run that has not begun so long after its time is told as late"
     )
     scan_hours: float = Field(
-        48, gt=0, description="Hours without a finished scan after which that is told"
+        48, ge=0.003, description="Hours without a finished scan after which that is told"
     )
     coverage: float = Field(
         0.95,

@@ -282,6 +282,48 @@ def client(
     )
 
 
+@bench_app.command("zoom", cls=Command)
+def zoom(
+    members: Annotated[int, typer.Option(help="Files of the group.", min=2, max=12)] = 4,
+    wide: Annotated[int, typer.Option(help="Of the browser's window, in pixels.", min=320)] = 1280,
+    high: Annotated[int, typer.Option(help="Of the browser's window, in pixels.", min=320)] = 800,
+    as_json: Json = False,
+) -> None:
+    """Measure how the light table moves photographs of 24 megapixels. Needs Chromium.
+
+    The photographs are made up, scanned and served by a gate. A browser zooms and pans them; its
+    trace tells what each frame cost.
+
+        dam-dedup bench zoom --members 4
+    """
+    import tempfile
+
+    from rich.table import Table
+
+    from deployments.bench.zoom import run_zoom
+
+    with tempfile.TemporaryDirectory(prefix="dam-dedup-bench-") as place:
+        report = run_zoom(Path(place), members, (wide, high), _teller())
+    if as_json:
+        typer.echo(json.dumps(asdict(report)))
+        return
+    table = Table(title=f"{members} photographs of 24 megapixels, window {wide} x {high}")
+    for column in ("view", "way", "frames", "median ms", "p95 ms", "in time", "dropped"):
+        table.add_column(column, justify="left" if column in ("view", "way") else "right")
+    for column in ("painted", "main thread, CPU ms", "p95", "other threads"):
+        table.add_column(column, justify="right")
+    for one in report.moved:
+        clock = [f"{one.median:.1f}", f"{one.p95:.1f}", f"{one.in_time:.0%}", str(one.dropped)]
+        spent = [f"{value:.1f}" for value in (one.main, one.main_p95, one.others)]
+        table.add_row(one.view, one.way, str(one.frames), *clock, str(one.painted), *spent)
+    _console().print(table)
+    typer.echo(
+        f"pictures there after {report.ready:.1f} s; originals asked for {report.loads} times, at "
+        f"rest {report.rest}; script {report.heap / 1e6:.0f} MB, pictures held "
+        f"{report.held / 1e6:.0f} MB, the page's process {report.resident / 1e6:.0f} MB"
+    )
+
+
 def show_gate(report: GateReport) -> None:
     """The figures, for people."""
     from rich.table import Table

@@ -29,6 +29,7 @@ def check(
     dam-dedup policy check docs/policy-example.yaml
     """
     from deployments.cli.output import print_json
+    from reports.words import counted
     from tasks.merging.policy_file import read_policy
 
     policy = read_policy(file)
@@ -41,7 +42,8 @@ def check(
             }
         )
         return
-    typer.echo(f"{file}: policy {policy.name} {policy.version_hash}, {len(policy.rules)} rules")
+    rules = counted(len(policy.rules), "rule")
+    typer.echo(f"{file}: policy {policy.name} {policy.version_hash}, {rules}")
     for rule in policy.rules:
         tiers = ", ".join(tier.value for tier in rule.tier)
         where = f" where {rule.where}" if rule.where else ""

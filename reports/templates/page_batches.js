@@ -12,15 +12,19 @@ function drawBatches() {
 function batchCard({ name, kind, groups }) {
   const files = groups.reduce((sum, group) => sum + group.n - 1, 0), size = groups.reduce((sum, group) => sum + group.b, 0);
   const decided = groups.filter((group) => { const word = decisionOf(group); return word && word !== "skip"; }).length;
+  const open = groups.filter((group) => !closed(group) && (!decisionOf(group) || decisionOf(group) === "skip"));
+  const asks = open.filter((group) => !refused(group) && mustAsk(group)), never = open.filter(refused), ready = open.length - asks.length - never.length;
+  const reasons = [[asks.length, words("ui.left.asks")], [never.length, words("ui.left.refused")]].filter(([n]) => n);
   const count = counted(groups.length, "group"), id = "batch-" + name;
   return h("li", { class: "batch", "aria-labelledby": id },
     h("div", { class: "batch-head" }, h("h2", { id }, words("batch." + name)), h("p", { class: "soft small" }, words("batch." + name + ".means")),
       h("p", {}, h("b", {}, words("batches.facts", { groups: count, files: counted(files, "duplicate"), bytes: bytes(size) }))),
-      h("p", { class: "soft small" }, words("batches.done", { decided: number(decided), groups: number(groups.length) }))),
+      h("p", { class: "soft small" }, words("batches.done", { decided: number(decided), groups: number(groups.length) })),
+      reasons.length ? h("p", { class: "soft small" }, words("ui.left", { reasons: reasons.map(([n, why]) => number(n) + " " + why).join(", ") })) : null),
     h("div", { class: "batch-examples" }, ...groups.slice(0, EXAMPLES).map((group) => example(group))),
     h("div", { class: "batch-acts" },
       h("button", { type: "button", id: "look-" + name, on: { click: () => lookThrough(kind) } }, words("batches.look")),
-      h("button", { type: "button", id: "decide-" + name, class: decided < groups.length ? "primary" : null, disabled: decided === groups.length, on: { click: () => openBulk(kind) } }, words("batches.decide", { groups: counted(groups.length - decided, "group") }))));
+      h("button", { type: "button", id: "decide-" + name, class: ready ? "primary" : null, disabled: !ready, on: { click: () => openBulk(kind) } }, words(ready ? "batches.decide" : "batches.decided", { groups: counted(ready, "group") }))));
 }
 
 // The file that stays and a duplicate, with the evidence drawn on them.

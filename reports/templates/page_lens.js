@@ -97,7 +97,11 @@ function drawLens(pen, group, at, wide, high, lens) {
   pen.clip();
   pen.fillStyle = "#000";
   pen.fillRect(px - radius, py - radius, 2 * radius, 2 * radius);
-  if (best) pen.drawImage(best.image, spot.left + px - wide / 2, spot.top + py - high / 2, spot.wide, spot.high);
+  if (best) {
+    // Only what is seen of it: else the whole original would be laid out behind the window.
+    const left = spot.left + px - wide / 2, top = spot.top + py - high / 2, across = best.image.width / spot.wide, down = best.image.height / spot.high;
+    pen.drawImage(best.image, (px - radius - left) * across, (py - radius - top) * down, 2 * radius * across, 2 * radius * down, px - radius, py - radius, 2 * radius, 2 * radius);
+  }
   pen.restore();
   pen.beginPath();
   pen.arc(px, py, radius, 0, 7);

@@ -1,10 +1,12 @@
 // Pictures in the sizes there are: the preview inside this file; from a gate, 2,048 pixels and the
-// original. Decoded ones are held within a budget, for 24 megapixels take 96 MB.
-const PREVIEW = 384, RENDITION = 2048, AT_ONCE_LOADS = 3, HELD_PIXELS = 130e6;
+// original. Decoded ones are held within a budget, for 24 megapixels take 96 MB: of six such
+// originals, or of one of 144 megapixels with a rendition beside it.
+const PREVIEW = 384, RENDITION = 2048, AT_ONCE_LOADS = 3, HELD_PIXELS = 150e6;
 const sharp = new Map(); // "asset/size" -> { image, pixels } or { failed }; used last, held last
 const wished = []; // what is still to be loaded, the latest wish first
 const previews = new Map(); // number of a picture -> image element
 let loading = 0, heldPixels = 0;
+let toSpare = new Set(); // assets that are shown as renditions, however close: see spare()
 
 // The best picture of a member that is here, for so many pixels on its longer side; asks for better.
 // Gives { image, size } or null; `size` is "", "2048" or "full".
@@ -13,7 +15,7 @@ function bestPicture(member, wanted) {
   if (GATE && GATE.pictures) {
     const least = Math.min(wanted, longer) * 0.9; // a tenth more cannot be seen
     // A preview of a small picture has all of its pixels, but was compressed once more.
-    const size = least > RENDITION ? "full" : least > PREVIEW || wanted >= longer ? "2048" : "";
+    const size = least > RENDITION && !toSpare.has(member[ASSET]) ? "full" : least > PREVIEW || wanted >= longer ? "2048" : "";
     for (const one of size === "full" ? ["full", "2048"] : size ? ["2048", "full"] : []) {
       const found = sharp.get(member[ASSET] + "/" + one);
       if (one === size && !found) wish(member[ASSET] + "/" + size);
@@ -26,6 +28,23 @@ function bestPicture(member, wanted) {
   }
   const image = preview(member[PICTURE]);
   return image ? { image, size: "" } : null;
+}
+
+// Which of these members, those that matter first, are shown as renditions: all originals that
+// are looked at must be held at once. If they were not, each would push out another that the next
+// frame asks for again, without an end.
+function spare(members) {
+  const pixels = (member, side) => {
+    const wide = Math.max(1, member[WIDE]), high = Math.max(1, member[HIGH]), scale = Math.min(1, side / Math.max(wide, high));
+    return wide * high * scale * scale;
+  };
+  let left = HELD_PIXELS - members.reduce((sum, member) => sum + pixels(member, RENDITION), 0);
+  toSpare = new Set();
+  for (const member of members) {
+    const more = pixels(member, Infinity) - pixels(member, RENDITION);
+    if (more <= left) left -= more;
+    else toSpare.add(member[ASSET]);
+  }
 }
 
 function preview(index) {

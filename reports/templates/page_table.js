@@ -124,6 +124,8 @@ function paint() {
   const group = tableGroup();
   if (seen !== "table" || !group || !panes.length) return;
   const first = panes[0].canvas;
+  const keeper = keeperOf(group), with_ = comparedWith(group), rank = (at) => (at === keeper ? 0 : at === with_ ? 1 : 2);
+  spare(onTable(group).sort((one, two) => rank(one) - rank(two)).map((at) => group.m[at]));
   if (eye.fitted && first.clientWidth) fitEye(group, onTable(group), first.clientWidth, first.clientHeight);
   for (const pane of panes) {
     const best = pane.laid ? drawLaid(pane.canvas, group, pane.at) : drawMember(pane.canvas, group, pane.at, lensOn ? lensAt : null);

@@ -158,6 +158,11 @@ def check_secret(settings: Settings) -> str:
     return secret
 
 
+def link_end(settings: Settings) -> datetime:
+    """When a link that is signed now ends, by the settings."""
+    return now() + timedelta(days=settings.merge.link_days)
+
+
 def _token(
     settings: Settings,
     plan: Plan,
@@ -169,7 +174,7 @@ def _token(
     name = " ".join(reviewer.split())
     if not name or not name.isprintable():
         raise MergeError(f"{reviewer!r} is no name of a reviewer: write a name or an address")
-    end = now() + timedelta(days=settings.merge.link_days)
+    end = link_end(settings)
     end = min(end, until) if until else end
     said: dict[str, Any] = {
         "plan": plan.id,

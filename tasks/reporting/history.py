@@ -285,7 +285,12 @@ def _plan_facts(plan: PlanNote | None) -> dict[str, Any] | None:
     if plan is None:
         return None
     facts = asdict(plan)
-    for name in ("pages", "form", "groups"):  # who has a link may decide: none is kept
+    for name in (
+        "pages",
+        "pages_until",
+        "form",
+        "groups",
+    ):  # who has a link may decide: none is kept
         del facts[name]
     return facts
 

@@ -26,6 +26,24 @@ from tests.conftest import Library
 DASHBOARD = Path(__file__).parents[2] / "deployments" / "grafana" / "dam-dedup.json"
 
 
+#: A metric, what is asked of its labels, and the labels that a sum or maximum is split by.
+METRIC = re.compile(r"(dam_dedup_\w+)(?:\{([^}]*)\})?")
+SPLIT = re.compile(r"\bby \(([^)]*)\)")
+
+
+def asked() -> dict[str, set[str]]:
+    """The metrics that the dashboard asks for, with the labels it asks of each."""
+    found: dict[str, set[str]] = {}
+    for panel in json.loads(DASHBOARD.read_text("utf-8"))["panels"]:
+        for target in panel.get("targets", ()):
+            split = {name for some in SPLIT.findall(target["expr"]) for name in some.split(", ")}
+            shown = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            for metric, matchers in METRIC.findall(target["expr"]):
+                labels = set(re.findall(r"(\w+)\s*[=!]", matchers)) | split | shown
+                found[metric] = found.get(metric, set()) | labels
+    return found
+
+
 @dataclass
 class Gateway:
     """Takes numbers as a Pushgateway does."""
@@ -98,6 +116,16 @@ def test_a_scan_sends_its_numbers(library: Library, gateway: Gateway) -> None:
     assert "/job/dam_dedup/" in gateway.paths[0]
     assert "/collection/shoes" in gateway.paths[0]
     assert "/kind/full" in gateway.paths[0]
+    # What the dashboard asks of a number's labels is said of it, by itself or of its group.
+    ours = {
+        family.name: {label for sample in family.samples for label in sample.labels}
+        for family in text_string_to_metric_families(gateway.bodies[0])
+    }
+    words = {part.removesuffix("@base64") for part in gateway.paths[0].split("/")[2::2]}
+    assert words == {"job", "collection", "source", "kind"}
+    for metric, labels in asked().items():
+        if metric in ours:
+            assert labels <= ours[metric] | words, metric
     assert gateway.logins == ["Basic " + base64.b64encode(b"ops:of ops").decode()]
 
 
@@ -133,10 +161,18 @@ def test_the_dashboard_draws_nothing_that_is_not_there() -> None:
     }
     there |= set(re.findall(r"^# TYPE (\S+)", gate.text().decode(), re.M))
     told = json.loads(DASHBOARD.read_text("utf-8"))
-    asked = set(re.findall(r"dam_dedup_\w+", json.dumps(told)))
-    assert asked
-    assert asked <= there, asked - there
-    assert {f"dam_dedup_scan_{name}" for name in SCAN_METRICS} <= asked, "each number is drawn"
+    named = set(re.findall(r"dam_dedup_\w+", json.dumps(told)))
+    assert named
+    assert named <= there, named - there
+    assert {f"dam_dedup_scan_{name}" for name in SCAN_METRICS} <= named, "each number is drawn"
+    assert asked().keys() == named, "every expression is understood here"
+    of_the_gate = {
+        sample.name: set(sample.labels)
+        for family in text_string_to_metric_families(gate.text().decode())
+        for sample in family.samples
+    }
+    for metric, labels in asked().items():
+        assert labels <= of_the_gate.get(metric, labels), metric
     panels = told["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells = {

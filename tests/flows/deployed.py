@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from prefect.client.base import PrefectHttpxSyncClient
 
 from tasks.settings import load_settings
@@ -122,6 +122,36 @@ def put_pictures(first: int, number: int, label: str = "test", bucket: str = BUC
                 Bucket=bucket, Key=key, Body=body.getvalue(), Tagging=f"label={label}"
             )
     client.put_object(Bucket=bucket, Key="readme.txt", Body=b"no picture")
+
+
+def put_form_pictures() -> list[str]:
+    """Two pictures, one with a smaller copy and one with a mirrored one, and one of elsewhere."""
+    random = np.random.default_rng(77)
+    client = client_for(load_settings().s3)
+    keys = []
+    for number, (label, copy, edit) in enumerate(
+        (
+            ("form", "small", lambda image: image.resize((320, 240))),
+            ("form", "mirrored", ImageOps.mirror),
+            ("elsewhere", "small", lambda image: image.resize((320, 240))),
+        )
+    ):
+        layers = [
+            Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).resize((640, 480), 3)
+            for size in ((6, 8, 3), (24, 32, 3), (96, 128, 3))
+        ]
+        image = Image.blend(Image.blend(layers[0], layers[1], 0.4), layers[2], 0.25)
+        for key, shown in (
+            (f"{label}/{number}.jpg", image),
+            (f"{label}/{number}-{copy}.jpg", edit(image)),
+        ):
+            body = io.BytesIO()
+            shown.save(body, "JPEG", quality=88)
+            client.put_object(
+                Bucket=BUCKET, Key=key, Body=body.getvalue(), Tagging=f"label={label}"
+            )
+            keys.append(key)
+    return keys
 
 
 def mails(place: Place) -> list[Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from apprise import Apprise
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
-from deployments.alarms import mail_address, webhook_address
+from deployments.alarms import alarms_of, mail_address, webhook_address
 from flows import scan
 from flows.telling import COVERAGE_LOW, MAIL_FAILED, SCANNED
 from tasks.errors import SettingsError
@@ -66,6 +66,15 @@ def test_the_operators_mail_goes_through_the_settings_server(tls, mode):
     assert (read.user, read.password) == ("dam@example.org", "p@ss/w:rd?")
     assert {address for _, address in read.targets} == {"ops@example.org", "boss@example.org"}
     assert mail_address(AlarmSettings(), mail) is None
+
+
+def test_no_bound_is_shorter_than_the_server_can_wait():
+    """Prefect refuses less than ten seconds, and ``deploy`` ended with its error."""
+    least = AlarmSettings(late_minutes=0.2, scan_hours=0.003)
+    alarms_of(SimpleNamespace(name="photos", title="Photos", notifications=least))
+    for wrong in ({"late_minutes": 0.1}, {"scan_hours": 0.001}):
+        with pytest.raises(ValidationError, match="greater than or equal"):
+            AlarmSettings(**wrong)
 
 
 def test_a_webhooks_address_may_be_in_a_variable(monkeypatch):

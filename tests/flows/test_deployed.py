@@ -2,17 +2,31 @@
 
 import contextlib
 import json
+import os
 import re
 from pathlib import Path
 
 import httpx
+import polars as pl
 import pytest
 
 from deployments.bootstrap import pause_schedules
 from deployments.doctor import examine
+from tasks.session import open_catalog
 from tasks.settings import load_settings
 from tasks.sources.s3 import client_for
-from tests.flows.deployed import BUCKET, Place, Prefect, assets, groups, mails, put_pictures, until
+from tests.flows.deployed import (
+    BUCKET,
+    Place,
+    Prefect,
+    assets,
+    found_groups,
+    groups,
+    mails,
+    put_form_pictures,
+    put_pictures,
+    until,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 PAIRS = 20
@@ -132,3 +146,54 @@ def test_approved_in_the_prefect_ui_from_the_mail(
     told = [mail["Subject"] for mail in mails(place)]
     for said in ("Merged 1 group: 1 file", "Undone: 1 file"):
         assert any(said in subject for subject in told), told
+
+
+@pytest.mark.long
+@pytest.mark.browser
+def test_filter_and_choice_of_the_form_take_effect(place: Place, prefect: Prefect) -> None:
+    """An admin opens a deployment, changes both in the form and runs it: no one else's value."""
+    pytest.importorskip("playwright")
+    if not Path("/usr/bin/chromium").exists():
+        pytest.skip("needs Debian's chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    keys = put_form_pictures()
+    known = {run["id"] for run in prefect.post("/flow_runs/filter", {})}
+    new: list[str] = []
+
+    def made() -> bool:
+        found = [run["id"] for run in prefect.post("/flow_runs/filter", {})]
+        new[:] = [run for run in found if run not in known]
+        return bool(new)
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        found = prefect.http.get("/deployments/name/full-scan/Photos: full scan now").json()["id"]
+        page.goto(f"{os.environ['PREFECT_UI_URL']}/deployments/deployment/{found}/run")
+        page.get_by_text("What to do").first.wait_for()
+        page.locator("textarea").first.fill("label = 'form'")
+        page.get_by_text("as the settings say", exact=True).first.click()
+        page.get_by_role("option", name="the same picture").click()
+        # A form that was typed into a moment ago takes no click yet: until one makes a run.
+        for _ in range(5):
+            page.get_by_role("button", name="Submit").click()
+            with contextlib.suppress(AssertionError):
+                until(made, 10, "a run")
+                break
+        browser.close()
+    assert len(new) == 1
+    prefect.wait(new[0], "Completed")
+    settings = load_settings(catalog={"uri": str(place.catalog)})
+    scan = open_catalog(settings).read("scans", ["where", "threshold", "started"])
+    assert scan.sort("started")["where"][-1] == "label = 'form'"
+    assert scan.sort("started")["threshold"][-1] == pytest.approx(0.95)
+    assert groups(place)["coverage"]["scanned"] == 4, "the filter's"
+    # The mirrored copy was found and scored, and is below what was asked for.
+    assert found_groups(place) == [{"form/0.jpg", "form/0-small.jpg"}]
+    pairs = open_catalog(settings).read("pairs", ["score"])
+    assert pairs.filter(pl.col("score").is_between(0.7, 0.95)).height
+    client_for(load_settings().s3).delete_objects(
+        Bucket=BUCKET, Delete={"Objects": [{"Key": key} for key in keys]}
+    )

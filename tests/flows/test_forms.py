@@ -10,8 +10,10 @@ from prefect.context import FlowRunContext
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.names import generate_slug
 
+from deployments.wanted import form_of
 from flows.check import check_asset
 from flows.forms import LookFor, ScanForm
+from flows.merge import merge_plan, undo_merge
 from flows.scan import full_scan, incremental_scan
 from flows.telling import is_random, run_name
 from tasks.records import Kind
@@ -22,6 +24,15 @@ def test_no_field_asks_whether_it_is_a_number_or_nothing(flow):
     told = parameter_schema(flow).model_dump_for_openapi()
     assert '"null"' not in json.dumps(told)
     assert "DAM_DEDUP" not in json.dumps(told)
+
+
+@pytest.mark.parametrize("flow", [full_scan, check_asset, merge_plan, undo_merge])
+def test_no_variable_name_stands_over_a_form(flow):
+    """Prefect would write the parameter's name there: "request"."""
+    for name, field in form_of(flow)["properties"].items():
+        assert field["title"] != name
+        assert field["title"][0].isupper()
+        assert field["description"][0].isupper()
 
 
 def test_the_first_fields_are_what_an_admin_decides():

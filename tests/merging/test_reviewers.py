@@ -60,6 +60,8 @@ def test_each_link_is_for_its_readers_groups(mailed):
     for person, link in outcome.summary.plan.pages.items():
         assert link in text[person]
         assert [who for who, said in text.items() if link in said] == [person]
+        end = f"{claim_of(outcome, person).until:%Y-%m-%d %H:%M} UTC"
+        assert f"The link to review works until {end}." in text[person]
 
 
 def test_the_owner_decides_on_what_lies_across(mailed):

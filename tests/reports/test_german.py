@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import polars as pl
@@ -108,7 +108,8 @@ def scan(make_summary):
     why = ("larger (40x30 against 20x15)",)
     groups = tuple(replace(one, reasons=why) for one in groups)
     plan = replace(plan, groups=groups, policy="photos 1f2e3d")
-    note = replace(note_plan(plan), pages={"anna@example.org": "https://gate.example/review/x"})
+    pages = {"anna@example.org": "https://gate.example/review/x"}
+    note = note_plan(plan, pages=pages, pages_until=datetime(2026, 12, 4, 9, 30, tzinfo=UTC))
     return replace(summary, pairs=pairs, planned=plan, plan=note, threshold=0.6)
 
 
@@ -134,6 +135,8 @@ def test_the_mail_of_a_scan(scan):
         assert english(mail["Subject"] + mail["Thread-Topic"]) == set()
     assert "auf 80% des Bildes beschnitten" in plain
     assert "2 Lizenzen" in plain
+    assert "Zusammengef\u00fchrt: " in plain, "a long word does not touch what is said of it"
+    assert "Der Link zum Pr\u00fcfen funktioniert bis 2026-12-04 09:30 UTC." in plain
 
 
 def test_the_report_without_its_script(scan):

@@ -226,7 +226,9 @@ def test_owners_see_all_and_first_what_nobody_else_decides(shared):
     assert "If merged: Moves 1 file (1.5 kB) to quarantine, kept 0 days" in text
     assert "If merged: Removes 1 file (1.5 kB) from the bucket" in text
     assert text.index("Review and decide: https://gate.example/review/owner") < text.index("1. ")
-    assert text.count("?group=") == 2, "what the policy approved needs no decision"
+    assert text.count("?group=") == 2, "what is approved needs no decision"
+    # By the policy or by a person: a later scan of the same files finds either.
+    assert "nothing is touched but what is approved already: 1 group, 0 files" in text
 
 
 def test_what_is_said_of_deciding_is_true_of_what_the_mail_leads_to(shared):
@@ -234,6 +236,12 @@ def test_what_is_said_of_deciding_is_true_of_what_the_mail_leads_to(shared):
     page = sent(shared, to=[OWNER])
     assert opens in body(page, "plain")
     assert opens in body(page, "html")
+    ends = replace(shared.plan, pages_until=datetime(2026, 12, 4, 9, 30, tzinfo=UTC))
+    when = "The link to review works until 2026-12-04 09:30 UTC."
+    for kind in ("plain", "html"):
+        assert when in body(sent(replace(shared, plan=ends), to=[OWNER]), kind)
+        for other in (page, sent(replace(shared, plan=ends), to=[OWNER, ANNA])):
+            assert "The link to review" not in body(other, kind), "nothing of what is not there"
     form = sent(shared, to=[OWNER, ANNA])  # a page is one reader's
     bare = sent(replace(shared, plan=replace(shared.plan, form="", pages={})), to=[OWNER])
     for mail, where in (

@@ -99,6 +99,22 @@ def test_all_move_in_step_and_keys_do_everything(make_summary, open_page):
     expect(page.locator("#acts")).to_be_visible()
 
 
+def test_originals_are_shown_only_where_all_of_them_can_be_held(make_summary, open_page):
+    """Else each would push out another, which the next frame would load again, without an end."""
+    page = open_page(told(make_summary, ["a/1.jpg", "b/1.jpg"]), "#table/g0000")
+    spared = """(sides) => {
+      const rows = sides.map(([wide, high], at) => {
+        const row = [...GROUPS[current].m[0]];
+        [row[WIDE], row[HIGH], row[ASSET]] = [wide, high, "asset " + at];
+        return row; });
+      spare(rows);
+      return rows.map((row) => toSpare.has(row[ASSET])); }"""
+    assert page.evaluate(spared, [[6000, 4000]] * 7) == [False] * 6 + [True]
+    assert page.evaluate(spared, [[12000, 12000]] * 2) == [False, True]
+    assert page.evaluate(spared, [[20000, 12000], [6000, 4000]]) == [True, False]
+    assert page.evaluate(spared, [[800, 600]] * 12) == [False] * 12
+
+
 def test_what_is_drawn_is_the_picture_and_where_it_differs(make_summary, open_page):
     page = open_page(told(make_summary, ["a/1.jpg", "b/1.jpg"]), "#table/g0000")
     until(page, "eye.zoom > 0 && previews.size === 2")
@@ -140,6 +156,32 @@ def test_a_batch_is_looked_through_and_decided_on_at_once(make_summary, open_pag
     page.keyboard.press("Escape")
     page.keyboard.press("u")
     expect(cards.first).to_contain_text("0 of 4 decided")
+
+
+def test_a_batch_offers_to_decide_on_what_may_be_decided_at_once(make_summary, open_page):
+    keys = [[f"a/{n}.jpg", f"b/{n}.jpg"] for n in range(4)]
+    summary = told(make_summary, *keys, tiers=("near",))
+    groups = summary.planned.groups  # the first is a batch of its own, the second has a question
+    young = replace(groups[3], refused="younger than 24 h: a/3.jpg (2.0 h)", operations=())
+    bare = replace(
+        summary,
+        groups=summary.groups.drop("action", "standing"),
+        members=summary.members.drop("action"),
+    )
+    plan = replace(summary.planned, groups=(*groups[:3], young))
+    page = open_page(told_of(bare, plan), "#batches")
+    card = page.locator(".batch", has=page.locator("#decide-tones"))
+    button = page.locator("#decide-tones")
+    expect(button).to_have_text("Decide on 1 group\u2026")
+    left = "Left out: 1 with a question for a person, 1 that may not be merged."
+    expect(card).to_contain_text(left)
+    page.click("#decide-tones")
+    expect(page.locator("#bulk-sum")).to_contain_text("1 group: ")
+    page.click("#bulk-do")
+    expect(card).to_contain_text("1 of 3 decided")
+    expect(button).to_have_text("Nothing to decide at once")
+    expect(button).to_be_disabled()
+    expect(card).to_contain_text(left)
 
 
 @pytest.mark.long

@@ -305,7 +305,7 @@ def test_every_document_tells_the_same_number_of_groups_to_decide(told):
     mail = told.mail.get_body(("plain",)).get_content()
     assert f"TO DECIDE: {len(waiting)} groups\n" in mail
     assert f"if you merge all, {files} files ({size}) of {len(waiting)} groups" in mail
-    assert "approved: 1 group, 1 file (" in mail
+    assert "approved already: 1 group, 1 file (" in mail
     html = told.mail.get_body(("html",)).get_content().replace("\u00a0", " ")
     assert f"{files} files ({size}) of {len(waiting)} groups" in html
     page = Reader(told.documents["report.html"])

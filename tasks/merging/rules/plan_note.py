@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
 
@@ -47,6 +48,7 @@ class PlanNote:
         bytes: size of what would leave its place, sidecars included; the sum over the groups.
         form: link to the Prefect UI's form, filled in but for the decision.
         pages: reviewer to the link of the signed page.
+        pages_until: when these links end.
         policy: name and version of the policy.
         groups: group id to what is planned for it.
         quarantine_days: how long the policy keeps what is moved into quarantine.
@@ -62,6 +64,7 @@ class PlanNote:
     bytes: int
     form: str | None = None
     pages: dict[str, str] = field(default_factory=dict)
+    pages_until: datetime | None = None
     policy: str = ""
     groups: dict[str, GroupNote] = field(default_factory=dict, repr=False)
     quarantine_days: int = 0
@@ -69,7 +72,10 @@ class PlanNote:
 
 
 def note_plan(
-    plan: Plan, approved: Collection[str] = (), pages: Mapping[str, str] | None = None
+    plan: Plan,
+    approved: Collection[str] = (),
+    pages: Mapping[str, str] | None = None,
+    pages_until: datetime | None = None,
 ) -> PlanNote:
     """A plan as reports tell it.
 
@@ -77,6 +83,7 @@ def note_plan(
         plan: the plan.
         approved: ids of the groups that the policy approved by itself.
         pages: reviewer to the link of the signed page.
+        pages_until: when these links end.
     """
     notes = {group.group_id: _note(group, approved) for group in plan.groups}
     acting = [note for note in notes.values() if note.acting]
@@ -88,6 +95,7 @@ def note_plan(
         approved=sum(1 for note in notes.values() if note.approved),
         bytes=sum(note.bytes for note in acting),
         pages=dict(pages or {}),
+        pages_until=pages_until,
         policy=plan.policy,
         groups=notes,
         quarantine_days=plan.quarantine_days,

@@ -214,5 +214,8 @@ def test_the_light_table_shows_renditions_and_originals(site, serve):
         page.keyboard.press("z")
         playwright.expect(notes).to_have_text(["original", "original"], timeout=30_000)
         assert "/full" in {one[-5:] for one in page.evaluate("[...sharp.keys()]")}
+        # Two of this size are more than is held: the one that stays is shown, and the other not.
+        page.evaluate("for (const row of GROUPS[current].m) row[WIDE] = row[HIGH] = 12000; paint()")
+        playwright.expect(notes).to_have_text(["original", "2,048 px"], timeout=30_000)
         browser.close()
     assert problems == []
