@@ -28,6 +28,7 @@ from deployments.bench.drawing import (
     word,
     write,
 )
+from deployments.bench.thin_families import THIN_FAMILIES
 
 
 def _invoice(spec: Spec, rng: random.Random) -> Image.Image:
@@ -363,4 +364,5 @@ FAMILIES: tuple[Family, ...] = (
         _timetable,
         fitting=True,
     ),
+    *THIN_FAMILIES,
 )

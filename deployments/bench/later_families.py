@@ -1,14 +1,13 @@
 """Families drawn after the rule was made: nothing was ever chosen on them, and nothing may be.
 
-They measure whether the line between documents holds for layouts that nobody thought of, as notes
-on a staff, lines of a program or rooms of a plan. Once a rule is changed because of one of them, it
-belongs with those for fitting, and another takes its place here.
+They measure whether the line between documents holds for layouts that nobody thought of, as frets
+on strings, lines of a program or trees of a garden. Once a rule is changed because of one of them,
+it belongs with those for fitting, and another takes its place here.
 """
 
 from __future__ import annotations
 
 import random
-from itertools import pairwise
 
 from PIL import Image
 
@@ -73,38 +72,45 @@ def _listing(spec: Spec, rng: random.Random) -> Image.Image:
     return image
 
 
-def _staff(spec: Spec, rng: random.Random) -> Image.Image:
-    """Staves with notes, of which one stands on another line."""
-    image, draw = page((1300, 900), "#fdfcf8")
-    write(draw, 460, 30, f"{rng.choice(WORDS).title()} march", 50)
-    heights = [rng.randint(0, 8) for _ in range(60)]
-    at, moved = spec["note"]
-    heights[at] = (heights[at] + moved) % 9
-    for stave in range(4):
-        top = 170 + 180 * stave
-        for line in range(5):
-            draw.line((60, top + 20 * line, 1240, top + 20 * line), fill="#202020", width=2)
-        for note in range(15):
-            x, y = 110 + 75 * note, top + 80 - 10 * heights[15 * stave + note]
-            draw.ellipse((x - 13, y - 9, x + 13, y + 9), fill="#101010")
-            draw.line((x + 12, y, x + 12, y - 62), fill="#101010", width=3)
+def _tablature(spec: Spec, rng: random.Random) -> Image.Image:
+    """Six strings as thin lines with the frets to be pressed on them, of which one is another."""
+    image, draw = page((1240, 960), "#fcfcfa")
+    write(draw, 420, 30, f"{rng.choice(WORDS).title()} waltz", 46)
+    at, fret = spec["fret"]
+    for system in range(4):
+        top = 150 + 200 * system
+        for string in range(6):
+            draw.line((50, top + 24 * string, 1190, top + 24 * string), fill="#303030", width=1)
+        for bar in range(5):
+            draw.line((50 + 285 * bar, top, 50 + 285 * bar, top + 120), fill="#202020", width=2)
+        for beat in range(16):
+            x, y = 74 + 70 * beat, top + 24 * rng.randrange(6)
+            text = str(rng.randint(0, 12))
+            if 16 * system + beat == at:
+                text = fret
+            draw.rectangle((x - 2, y - 10, x + 12 * len(text) + 2, y + 10), fill="#fcfcfa")
+            write(draw, x, y - 12, text, 20)
     return image
 
 
-def _plan(spec: Spec, rng: random.Random) -> Image.Image:
-    """Rooms of a floor with their names and areas; a door or an area differs."""
-    image, draw = page((1100, 860))
-    draw.rectangle((60, 60, 1040, 800), outline="#202020", width=12)
-    ys = [60, rng.randint(280, 340), rng.randint(520, 600), 800]
-    for band, (top, low) in enumerate(pairwise(ys)):
-        xs = [60, rng.randint(320, 420), rng.randint(640, 760), 1040]
-        for room, (left, right) in enumerate(pairwise(xs)):
-            draw.rectangle((left, top, right, low), outline="#202020", width=8)
-            area = spec["area"] if (band, room) == (1, 1) else str(rng.randint(6, 40))
-            write(draw, left + 30, top + 40, rng.choice(WORDS).title(), 30)
-            write(draw, left + 30, top + 84, f"{area} m2", 26, "#404040")
-            if band == int(spec["door"]) and room < 2:
-                draw.rectangle((right - 6, low - 110, right + 6, low - 40), fill="white")
+def _garden(spec: Spec, rng: random.Random) -> Image.Image:
+    """Beds, paths and trees of a garden in thin lines with names; a tree or a name differs."""
+    image, draw = page((1180, 900), "#fbfdf8")
+    draw.rectangle((50, 50, 1130, 850), outline="#182018", width=10)
+    for _ in range(7):
+        x, y = rng.randint(90, 860), rng.randint(90, 660)
+        wide, high = rng.randint(120, 230), rng.randint(80, 150)
+        draw.rounded_rectangle((x, y, x + wide, y + high), 24, outline="#203020", width=2)
+        write(draw, x + 20, y + 20, rng.choice(WORDS).title(), 24)
+    trees = [(rng.randint(90, 1090), rng.randint(90, 810)) for _ in range(26)]
+    at, away = spec["tree"]
+    trees[at] = (trees[at][0], 90 + (trees[at][1] + away) % 700)
+    for x, y in trees:
+        draw.ellipse((x - 22, y - 22, x + 22, y + 22), outline="#101810", width=1)
+        draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill="#101810")
+    draw.line([(50, 500), (400, 470), (760, 560), (1130, 520)], fill="#303030", width=1)
+    draw.line([(50, 530), (400, 500), (760, 590), (1130, 550)], fill="#303030", width=1)
+    write(draw, 520, 800, f"{spec['name'].title()} garden", 30)
     return image
 
 
@@ -132,7 +138,13 @@ LATER_FAMILIES: tuple[Family, ...] = (
     ),
     Family("ticket", {"row": number(1, 40), "seat": number(1, 60), "date": date}, _ticket),
     Family("listing", {"name": word, "value": number(0, 999)}, _listing),
-    Family("staff", {"note": lambda rng: (rng.randrange(60), rng.randint(1, 8))}, _staff),
-    Family("plan", {"area": number(6, 40), "door": number(0, 2)}, _plan),
+    Family(
+        "tablature", {"fret": lambda rng: (rng.randrange(64), str(rng.randint(0, 12)))}, _tablature
+    ),
+    Family(
+        "garden",
+        {"tree": lambda rng: (rng.randrange(26), rng.randint(60, 600)), "name": word},
+        _garden,
+    ),
     Family("swatches", {"colour": shade}, _swatches, colours=True),
 )

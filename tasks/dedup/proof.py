@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from tasks.dedup.differences import find_difference
+from tasks.dedup.laid import FILTERS, Filter, Matrix, Pixels, grey_of, is_smaller, lay
 from tasks.dedup.placement import Affine
 from tasks.dedup.residual import Floats, Mask, Residual, expected_energy, measure_residual
+from tasks.dedup.tone import fit_curve, joined, slope_of, tones_of
 
-Pixels = npt.NDArray[np.uint8]
-Matrix = npt.NDArray[np.float64]
+_Box = tuple[int, int, int, int]
 
 #: Side of a tile and of what is added to it for windows at its edge, pixels of the coarser picture,
 #: and how far a tile's shift is looked for.
@@ -40,11 +40,14 @@ SAME, DIFFERS = 12.0, 24.0
 _MOST_MISFIT, _MOST_NOISE = 0.34, 7.9
 #: Twice a block of 8 pixels, and one more: as far as ringing reaches.
 _BLOCK = 17
-#: Side at which the tone curve over the whole is fitted, and its knots.
-_WHOLE = 512
-#: A pixel is flat below this steepness, levels a pixel; flat tones that take so much of the picture
-#: and lie so many levels apart tell the tone curve, and all else counts for so much of one of them.
-_FLAT, _TONE, _APART, _ELSE = 1.0, 0.001, 48.0, 0.05
+#: Side at which the tone curve over the whole is fitted first, and of how many pixels of the
+#: coarser picture it is fitted once more where that was made smaller.
+_WHOLE, _TOLD = 512, 30_000
+#: The tone curve that changes nothing.
+_AS_IT_IS: Floats = np.arange(256, dtype=np.float32)
+#: The filter is told by what is left after a blur of so many pixels, where most pixels are steeper
+#: than so many levels.
+_SOFT, _INK = 0.9, 4.0
 #: Shorter sides than this are no picture that can be proven.
 _LEAST = 16
 
@@ -69,6 +72,23 @@ class Proof:
     noise: float
     misfit: float
     pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two pictures: the coarser one, whose pixels count, and the finer one, as it is laid over it.
+
+    Attributes:
+        fine: uint8 (h, w, 3).
+        coarse: the same.
+        curve: grey levels of the coarse one for each of 256 of the fine one.
+        by: how the fine one is made smaller.
+    """
+
+    fine: Pixels
+    coarse: Pixels
+    curve: Floats
+    by: Filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +118,11 @@ def prove(left: Pixels, right: Pixels, fit: Affine) -> Proof:
     swapped = scale > 1  # the coarser picture is the one whose pixels count
     fine, coarse = (right, left) if swapped else (left, right)
     onto: Matrix = np.asarray(np.linalg.inv(matrix), dtype=np.float64) if swapped else matrix
-    curve = _tone_curve(fine, coarse, onto)
+    pair = _Pair(fine, coarse, _tone_curve(fine, coarse, onto), FILTERS[0])
     for _ in range(2):
-        onto = _refined(fine, coarse, onto, curve)
-    found = _measured(fine, coarse, onto, curve)
+        onto = _refined(pair, onto)
+    pair = _as_made_smaller(pair, onto)
+    found = _measured(pair, onto)
     if found is None:
         return _unknown()
     x, y, excess, noise, misfit, pixels = found
@@ -112,7 +133,7 @@ def prove(left: Pixels, right: Pixels, fit: Affine) -> Proof:
     verdict = "same" if excess <= SAME else "differs" if excess >= DIFFERS else "unknown"
     if misfit > _MOST_MISFIT or noise > _MOST_NOISE:
         verdict = "unknown"  # a fit that does not hold looks like a difference everywhere
-    elif verdict == "differs" and _is_read(fine, coarse, onto, curve, found):
+    elif verdict == "differs" and _is_read(pair, onto, found):
         verdict = "reads"
     return Proof(verdict, at, excess, noise, misfit, pixels)
 
@@ -131,105 +152,22 @@ def _in_pixels(fit: Affine, left: Pixels, right: Pixels) -> Matrix:
     return np.asarray(to_right @ there @ to_unit)
 
 
-def _grey(rgb: Pixels) -> Floats:
-    grey = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
-    return np.asarray(grey, dtype=np.float32)
-
-
-def _laid(fine: Pixels, onto: Matrix, box: tuple[int, int, int, int]) -> tuple[Floats, Mask] | None:
-    """The part of the fine picture that lies in a box of the coarse one, in its pixels.
-
-    Args:
-        fine: the finer picture.
-        onto: its pixels to those of the coarser one.
-        box: x0, y0, x1, y1 in the coarser one.
-    """
-    x0, y0, x1, y1 = box
-    corners = np.array([[x0, y0, 1], [x1, y0, 1], [x1, y1, 1], [x0, y1, 1.0]]).T
-    back = np.linalg.inv(onto) @ corners
-    low = np.maximum(np.floor(back[:2].min(axis=1)).astype(int) - 8, 0)
-    high = np.ceil(back[:2].max(axis=1)).astype(int) + 8
-    part = fine[low[1] : max(high[1], 0), low[0] : max(high[0], 0)]
-    if min(part.shape[:2]) < 2:
-        return None
-    grey = _grey(part)
-    here = onto @ np.array([[1, 0, low[0]], [0, 1, low[1]], [0, 0, 1.0]])
-    scale = float(np.sqrt(abs(np.linalg.det(here[:2, :2]))))
-    if scale < 0.8:  # averaged, not sampled: else what is fine turns into noise
-        size = tuple(max(2, round(side * scale)) for side in grey.shape[::-1])
-        x, y = grey.shape[1] / size[0], grey.shape[0] / size[1]
-        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
-        here = here @ np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1.0]])
-    here = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1.0]]) @ here
-    size = x1 - x0, y1 - y0
-    laid = cv2.warpAffine(grey, here[:2], size, flags=cv2.INTER_LINEAR)
-    full = np.full(grey.shape, 255, np.uint8)
-    mask = cv2.warpAffine(full, here[:2], size, flags=cv2.INTER_NEAREST)
-    mask = cv2.erode(mask, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return np.asarray(laid, dtype=np.float32), mask > 0
-
-
 def _tone_curve(fine: Pixels, coarse: Pixels, onto: Matrix) -> Floats:
-    """Grey levels of the coarse picture for each of 256 of the fine one: a parabola at the most."""
+    """Grey levels of the coarse picture for each of 256 of the fine one, from both made small."""
     less = min(1.0, _WHOLE / max(coarse.shape[:2]))
     size = max(2, round(coarse.shape[1] * less)), max(2, round(coarse.shape[0] * less))
-    under = _grey(cv2.resize(coarse, size, interpolation=cv2.INTER_AREA).astype(np.uint8))
+    under = grey_of(cv2.resize(coarse, size, interpolation=cv2.INTER_AREA).astype(np.uint8))
     x, y = size[0] / coarse.shape[1], size[1] / coarse.shape[0]
     to_small = np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1.0]])
-    levels = np.arange(256, dtype=np.float32)
-    laid = _laid(fine, to_small @ onto, (0, 0, *size))
+    laid = lay(fine, to_small @ onto, (0, 0, *size), "BOX")
     if laid is None or laid[1].sum() < 100:
-        return levels
-    soft, other = (cv2.GaussianBlur(grey, (0, 0), 2.0) for grey in (laid[0], under))
-    one, two = soft[laid[1]], other[laid[1]]
-    weight = _tellers(one, np.maximum(_slope(soft), _slope(other))[laid[1]])
-
-    def terms(grey: Floats) -> Floats:
-        tone = grey / 128 - 1
-        return np.stack([np.ones_like(tone), tone, tone**2], axis=1)
-
-    design, wanted = terms(one), two - one
-    calm = np.ones(len(one), dtype=bool)
-    solution = np.zeros(3, np.float32)
-    ridge = np.diag(np.full(3, 1e-3 * float(weight.sum()), np.float32))
-    for _ in range(4):
-        part = design[calm] * weight[calm][:, None]
-        solution = np.linalg.solve(part.T @ design[calm] + ridge, part.T @ wanted[calm])
-        off = np.abs(wanted - design @ solution)
-        calm = off <= max(float(np.quantile(off, 0.8)), 4.0)
-    return np.asarray(levels + terms(levels) @ solution, dtype=np.float32)
+        return _AS_IT_IS
+    return fit_curve(tones_of(laid[0], under, laid[1]))
 
 
-def _tellers(tones: Floats, steep: Floats) -> Floats:
-    """How much each pixel counts for the tone curve.
-
-    Lettering that was made smaller is lighter or darker by its filter alone. Flat areas are not, so
-    where there are two of different tones they tell, each for as much.
-    """
-    flat = steep < _FLAT
-    steps = (tones / 16).astype(np.intp)
-    counts = np.bincount(steps[flat], minlength=17).astype(np.float64)
-    known = counts > _TONE * len(tones)
-    if not known.any() or np.ptp(np.flatnonzero(known)) * 16 < _APART:
-        return np.ones_like(tones)
-    told = flat & known[steps]
-    weight = np.full(len(tones), _ELSE / max(1, int((~told).sum())))
-    weight[told] = 1 / counts[steps[told]]
-    return np.asarray(weight * len(tones) / weight.sum(), dtype=np.float32)
-
-
-def _slope(grey: Floats) -> Floats:
-    """How steep a picture is, levels a pixel."""
-    x, y = (cv2.Sobel(grey, cv2.CV_32F, *way, ksize=3, scale=1 / 8) for way in ((1, 0), (0, 1)))
-    return np.asarray(np.hypot(x, y), dtype=np.float32)
-
-
-def _tiles(
-    fine: Pixels, coarse: Pixels, onto: Matrix, curve: Floats
-) -> Iterator[tuple[int, int, Floats, Floats, Mask]]:
-    """x, y, the fine picture, the coarse one, where both are: of each tile where they meet."""
+def _boxes(coarse: Pixels) -> Iterator[_Box]:
+    """x0, y0, x1, y1 of each tile, its margin with it."""
     high, wide = coarse.shape[:2]
-    levels = np.arange(256, dtype=np.float32)
     for y in range(0, high, _TILE):
         for x in range(0, wide, _TILE):
             box = (
@@ -238,24 +176,70 @@ def _tiles(
                 min(wide, x + _TILE + _MARGIN),
                 min(high, y + _TILE + _MARGIN),
             )
-            if min(box[2] - box[0], box[3] - box[1]) < _LEAST:
-                continue
-            laid = _laid(fine, onto, box)
-            if laid is None or laid[1].sum() < 400:
-                continue
-            one = np.interp(laid[0].ravel(), levels, curve).reshape(laid[0].shape)
-            under = _grey(coarse[box[1] : box[3], box[0] : box[2]])
-            yield box[0], box[1], one.astype(np.float32), under, laid[1]
+            if min(box[2] - box[0], box[3] - box[1]) >= _LEAST:
+                yield box
 
 
-def _refined(fine: Pixels, coarse: Pixels, onto: Matrix, curve: Floats) -> Matrix:
+def _tile(pair: _Pair, onto: Matrix, box: _Box) -> tuple[Floats, Floats, Mask] | None:
+    """The fine picture, the coarse one, where both are; None where they do not meet."""
+    laid = lay(pair.fine, onto, box, pair.by)
+    if laid is None or laid[1].sum() < 400:
+        return None
+    under = grey_of(pair.coarse[box[1] : box[3], box[0] : box[2]])
+    return _toned(laid[0], pair.curve), under, laid[1]
+
+
+def _toned(grey: Floats, curve: Floats) -> Floats:
+    """A picture with a tone curve."""
+    return np.interp(grey.ravel(), _AS_IT_IS, curve).reshape(grey.shape).astype(np.float32)
+
+
+def _tiles(pair: _Pair, onto: Matrix) -> Iterator[tuple[int, int, Floats, Floats, Mask]]:
+    """x, y, the fine picture, the coarse one, where both are: of each tile where they meet."""
+    for box in _boxes(pair.coarse):
+        tile = _tile(pair, onto, box)
+        if tile is not None:
+            yield box[0], box[1], *tile
+
+
+def _as_made_smaller(pair: _Pair, onto: Matrix) -> _Pair:
+    """The pair with the filter by which the coarse one was made smaller, and its tone curve.
+
+    The filter is the one that leaves least where there is most ink, each with the tone curve that
+    goes with it: by another filter thin strokes are lighter or darker, which bends the curve of a
+    page that has little else.
+    """
+    if not is_smaller(onto):
+        return pair
+
+    def ink(box: _Box) -> int:
+        part = pair.coarse[box[1] : box[3], box[0] : box[2]]
+        return int((slope_of(grey_of(part)) > _INK).sum())
+
+    rests: dict[Filter, float] = {}
+    for box in sorted(_boxes(pair.coarse), key=ink, reverse=True):
+        for by in FILTERS:
+            tile = _tile(replace(pair, by=by, curve=_AS_IT_IS), onto, box)
+            if tile is not None:
+                one, two, mask = tile
+                told = tones_of(one, two, mask, max(1, mask.size // _TOLD))
+                rest = np.abs(cv2.GaussianBlur(_toned(one, fit_curve(told)) - two, (0, 0), _SOFT))
+                rests[by] = float(rest[mask].mean())
+        if rests:
+            break
+    if not rests:
+        return pair
+    chosen = replace(pair, by=min(rests, key=lambda by: rests[by]), curve=_AS_IT_IS)
+    step = max(1, pair.coarse.shape[0] * pair.coarse.shape[1] // _TOLD)
+    parts = [tones_of(one, two, mask, step) for _, _, one, two, mask in _tiles(chosen, onto)]
+    return replace(chosen, curve=fit_curve(joined(parts)))
+
+
+def _refined(pair: _Pair, onto: Matrix) -> Matrix:
     """The fit made better by the shifts of all tiles that have enough to tell theirs."""
     places, shifts = [], []
-    for x, y, one, two, mask in _tiles(fine, coarse, onto, curve):
-        window = cv2.createHanningWindow((one.shape[1], one.shape[0]), cv2.CV_32F)
-        middle = float(two[mask].mean())
-        a, b = (np.where(mask, grey - middle, 0).astype(np.float32) for grey in (one, two))
-        (dx, dy), peak = cv2.phaseCorrelate(a, b, window)
+    for x, y, one, two, mask in _tiles(pair, onto):
+        dx, dy, peak = _shift(one, two, mask)
         if peak > _PEAK and max(abs(dx), abs(dy)) < _REACH:
             places.append((x + one.shape[1] / 2, y + one.shape[0] / 2, 1.0))
             shifts.append((dx, dy))
@@ -273,13 +257,27 @@ def _refined(fine: Pixels, coarse: Pixels, onto: Matrix, curve: Floats) -> Matri
     return np.asarray(step @ onto)
 
 
-def _measured(
-    fine: Pixels, coarse: Pixels, onto: Matrix, curve: Floats
-) -> tuple[float, float, float, float, float, int] | None:
+def _shift(one: Floats, two: Floats, mask: Mask) -> tuple[float, float, float]:
+    """How far two tiles lie apart, pixels, and the peak of their phase correlation.
+
+    OpenCV pads a tile to a size that its transform likes, and where that is odd it names a shift of
+    half a pixel for a tile and itself. So tiles are padded here, to even sizes that it likes.
+    """
+    high, wide = one.shape
+    below, beside = (2 * cv2.getOptimalDFTSize((side + 1) // 2) - side for side in (high, wide))
+    middle = float(two[mask].mean())
+    planes = [np.where(mask, grey - middle, 0).astype(np.float32) for grey in (one, two)]
+    planes.append(cv2.createHanningWindow((wide, high), cv2.CV_32F))
+    a, b, window = (np.pad(plane, ((0, below), (0, beside))) for plane in planes)
+    (dx, dy), peak = cv2.phaseCorrelate(a, b, window)
+    return dx, dy, peak
+
+
+def _measured(pair: _Pair, onto: Matrix) -> tuple[float, float, float, float, float, int] | None:
     """x, y and excess of what stands out most, the pair's noise and misfit, pixels compared."""
     windows: list[_Window] = []
     noises, misfits, pixels = [], [], 0
-    for x, y, one, two, mask in _tiles(fine, coarse, onto, curve):
+    for x, y, one, two, mask in _tiles(pair, onto):
         residual = measure_residual(one, two, mask, toned=False)
         if residual is None:
             continue
@@ -289,7 +287,7 @@ def _measured(
             misfits.append((residual.misfit, inked))
         noises.append(residual.noise)
         energy, steep = residual.energy**2, _surroundings(residual)
-        own = residual.mask & _without_margin(one.shape, x, y, coarse)
+        own = residual.mask & _without_margin(one.shape, x, y, pair.coarse)
         standing = np.where(own, energy / expected_energy(steep), 0).ravel()
         for at in np.argpartition(standing, -_KEPT)[-_KEPT:]:
             row, column = divmod(int(at), one.shape[1])
@@ -306,16 +304,12 @@ def _measured(
 
 
 def _is_read(
-    fine: Pixels,
-    coarse: Pixels,
-    onto: Matrix,
-    curve: Floats,
-    found: tuple[float, float, float, float, float, int],
+    pair: _Pair, onto: Matrix, found: tuple[float, float, float, float, float, int]
 ) -> bool:
     """Whether both have ink on one plain ground where they differ most, and not the same ink."""
     at_x, at_y, _, noise, misfit, _ = found
-    for x, y, one, two, mask in _tiles(fine, coarse, onto, curve):
-        own = _without_margin(one.shape, x, y, coarse)
+    for x, y, one, two, mask in _tiles(pair, onto):
+        own = _without_margin(one.shape, x, y, pair.coarse)
         row, column = round(at_y) - y, round(at_x) - x
         if not (0 <= row < own.shape[0] and 0 <= column < own.shape[1] and own[row, column]):
             continue

@@ -6,61 +6,35 @@ how they are now and not on how the last listing showed them.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
 from tasks.catalog.filters import names_tags, select_sql
-from tasks.dedup.keepers import wraps
-from tasks.embedding.sidecar_facts import SidecarFacts
 from tasks.errors import MergeError, PolicyError
 from tasks.merging.approvals import link_end, sign_link
-from tasks.merging.companions import Belongings, ask_about, find_belongings
 from tasks.merging.journal import past_outcomes, read_decisions, save_decision, save_plan
+from tasks.merging.members import read_members
+from tasks.merging.plan_group import PlanSite, plan_group
 from tasks.merging.policy_file import read_policy
-from tasks.merging.rules.actions import (
-    Work,
-    fingerprint,
-    link_key,
-    plan_operations,
-    sidecar_key,
-    sidecar_names,
-)
-from tasks.merging.rules.blocks import exif_as_xmp, left_behind, what_it_holds
-from tasks.merging.rules.bursts import time_taken
 from tasks.merging.rules.caps import refuse_above_caps
-from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
-from tasks.merging.rules.lifecycle import ask_about_expiry
-from tasks.merging.rules.metadata import list_rules, merge_metadata
 from tasks.merging.rules.plan_note import PlanNote, note_plan
 from tasks.merging.rules.plans import (
     PLAN_FORM,
-    Action,
-    FieldRule,
     Member,
     Plan,
-    PlannedGroup,
 )
-from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
-from tasks.merging.rules.proofs import MERGING, Proofs, why_unproven
-from tasks.merging.rules.voices import said_by
-from tasks.merging.sidecars import read_sidecars, with_sidecars, with_thumbnails
+from tasks.merging.rules.policy import Policy
 from tasks.progress import Progress, silent
-from tasks.queries.asset_pairs import list_pairs
-from tasks.queries.matches import read_matches
-from tasks.queries.packets import read_packets
 from tasks.queries.pair_proofs import read_pair_proofs
 from tasks.queries.reviewers import share_groups
-from tasks.queries.scope_assets import read_assets
-from tasks.records import ARCHIVES, ObjectState, Scan, Space, Tier, now
+from tasks.records import Scan, Space, now
 from tasks.session import open_catalog, open_source, open_store, scope_sql
-from tasks.sources.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -68,65 +42,6 @@ _Given = TypeVar("_Given")
 
 #: Groups of one plan; what is beyond waits for the next, for a person has to read it.
 _MOST_GROUPS = 5000
-#: Actions after which the duplicates are gone.
-_LEAVING = {Action.QUARANTINE, Action.REPLACE, Action.DELETE}
-_FACTS = [
-    "key",
-    "asset_id",
-    "content",
-    "sha256",
-    "size",
-    "width",
-    "height",
-    "format",
-    "quality",
-    "last_modified",
-    "storage_class",
-    "flags",
-    "etag",
-    "tags",
-    "metadata",
-    "exif",
-    "xmp",
-    "sidecar_xmp",
-    "sidecars",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class _Site:
-    """Where a plan is made: what all of its groups share.
-
-    Attributes:
-        untold: ids of assets of which the policy's filters cannot say whether they select them,
-            for these filters name tags, and their tags may not be read.
-    """
-
-    scan: Scan
-    policy: Policy
-    store: Store | None
-    users: dict[str, list[str]]
-    past: dict[str, str]
-    proofs: Proofs
-    keepers: dict[str, str]
-    values: dict[str, dict[str, str]]
-    time: datetime
-    untold: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What was seen of one group in the bucket.
-
-    Attributes:
-        states: of members, sidecars and what may be written, by key.
-        bodies: of sidecars, by key.
-        said: by sidecars, by key.
-    """
-
-    states: dict[str, ObjectState]
-    bodies: dict[str, bytes]
-    said: dict[str, SidecarFacts]
 
 
 def plan_merges(
@@ -261,7 +176,7 @@ def make_plan(
 ) -> Plan:
     """The same plan, not kept; with ``only``, of the groups whose ids begin so."""
     catalog = open_catalog(scan.settings)
-    groups = _members(catalog, scan, space)
+    groups = read_members(catalog, scan, space)
     names = [name for name, _ in groups]
     wanted, chosen = _whole_ids(keepers or {}, names), _whole_ids(values or {}, names)
     site = _site(catalog, scan, policy, wanted, chosen, again, groups)
@@ -270,7 +185,7 @@ def make_plan(
     planned = []
     total = min(len(groups), _MOST_GROUPS)
     for at, (group_id, members) in enumerate(groups[:_MOST_GROUPS]):
-        planned.append(_plan_group(site, group_id, members, allowed))
+        planned.append(plan_group(site, group_id, members, allowed))
         progress("plan", at + 1, total)
     if len(groups) > _MOST_GROUPS:
         log.warning(
@@ -316,7 +231,7 @@ def _site(
     values: dict[str, dict[str, str]],
     again: bool,
     groups: Sequence[tuple[str, Sequence[Member]]],
-) -> _Site:
+) -> PlanSite:
     _check_collection(policy, scan.source)
     # Not the scan's scope alone: a raw file that is no image, or another filter's, has it too.
     source = open_source(scan.source, scan.settings)
@@ -332,7 +247,7 @@ def _site(
         schema={"asset_id": pl.String, "content": pl.String},
         orient="row",
     )
-    return _Site(
+    return PlanSite(
         scan=scan,
         policy=policy,
         store=open_store(scan.source, scan.settings),
@@ -366,229 +281,6 @@ def _allowed(catalog: Catalog, scan: Scan, policy: Policy) -> dict[str, frozense
     return found
 
 
-def _members(catalog: Catalog, scan: Scan, space: Space) -> list[tuple[str, list[Member]]]:
-    """Group id to members, the groups with the most to save first."""
-    rows = catalog.read(
-        "groups", ["group_id", "asset_id", "role", "tier", "score"], f"scan_id = {quote(scan.id)}"
-    )
-    assets = read_assets(catalog, scan, _FACTS)
-    facts = rows.join(assets, on="asset_id", how="inner")
-    inside = assets.join(facts.select("asset_id"), on="asset_id", how="semi")
-    originals, copies = _originals(catalog, scan, space, inside, facts)
-    packets = read_packets(catalog, facts["sha256"].drop_nulls())
-    groups: dict[str, list[Member]] = {}
-    for row in facts.sort("group_id", "key").iter_rows(named=True):
-        key, member = row["key"], _member(row, packets.get(row["sha256"] or ""))
-        member = replace(member, original=key in originals, copy=key in copies)
-        groups.setdefault(row["group_id"], []).append(member)
-
-    def order(item: tuple[str, list[Member]]) -> tuple[int, str]:
-        sizes = sorted(member.size for member in item[1])
-        return -sum(sizes[:-1]), item[0]
-
-    return sorted(((name, found) for name, found in groups.items() if len(found) > 1), key=order)
-
-
-def _originals(
-    catalog: Catalog, scan: Scan, space: Space, assets: pl.DataFrame, members: pl.DataFrame
-) -> tuple[set[str], set[str]]:
-    """Keys of assets that some pair calls the original and none the copy, and of the copies."""
-    inside = assets["content"].implode()
-    matches = read_matches(catalog, scan, space).filter(
-        pl.col("left").is_in(inside) & pl.col("right").is_in(inside)
-    )
-    pairs = list_pairs(assets, matches, members).filter(pl.col("relation") == "duplicate")
-    left, right = pairs.filter(original="left"), pairs.filter(original="right")
-    copies = {*left["right"], *right["left"], *assets.filter(wraps())["key"]}
-    wrapped = assets.filter(wraps().any().over("content"))["key"]
-    return {*left["left"], *right["right"], *wrapped} - copies, copies
-
-
-def _member(row: dict[str, Any], packet: str | None) -> Member:
-    exif = json.loads(row["exif"] or "{}")
-    said = said_by(packet or "")
-    xmp = exif_as_xmp(exif) if packet is None else {}
-    xmp |= json.loads(row["xmp"] or "{}") | said.fields
-    xmp |= json.loads(row["sidecar_xmp"] or "{}")
-    sidecars = sorted(key for key in row["sidecars"] or [] if key.lower().endswith(".xmp"))
-    return Member(
-        asset_id=row["asset_id"],
-        key=row["key"],
-        content=row["content"],
-        size=row["size"],
-        width=row["width"],
-        height=row["height"],
-        format=row["format"],
-        last_modified=row["last_modified"],
-        tier=Tier(row["tier"]),
-        score=round(row["score"], 4),
-        quality=row["quality"],
-        flags=tuple(row["flags"] or ()),
-        tags=json.loads(row["tags"] or "{}"),
-        metadata=json.loads(row["metadata"] or "{}"),
-        xmp=xmp,
-        held=row["etag"],  # the listing's, until the object has been looked at
-        sidecar=sidecars[0] if sidecars else None,
-        sha256=row["sha256"] or "",
-        holds=what_it_holds(exif, packet),
-        sidecars=tuple(sidecars),
-        packet=packet or "",
-        lists=said.lists,
-        taken=time_taken(exif),
-        archived=row["storage_class"] in ARCHIVES,
-    )
-
-
-def _plan_group(
-    site: _Site,
-    group_id: str,
-    members: Sequence[Member],
-    allowed: dict[str, frozenset[str] | None],
-) -> PlannedGroup:
-    tier = max((member.tier for member in members), key=[Tier.EXACT, Tier.NEAR].index)
-    rule = _rule_for(site.policy, tier, members, allowed)
-    states: dict[str, ObjectState] = {}
-    refused = site.past.get(fingerprint(members), "")
-    unread = [member.key for member in members if member.asset_id in site.untold]
-    if unread and not refused:
-        refused = (
-            f"the policy's filters ask for tags, and those of {unread[0]!r} may not be read; "
-            "allow s3:GetObjectTagging and scan again"
-        )
-    if rule.action is not Action.REPORT and not refused:
-        if site.store is None:
-            refused = (
-                f"the action {rule.action.value} needs a bucket; {site.scan.source} is a folder"
-            )
-        else:
-            states = site.store.states(_keys(members))
-            refused = _moved(members, states)
-    members = [_looked_at(member, states.get(member.key)) for member in members]
-    bodies: dict[str, bytes] = {}
-    said: dict[str, SidecarFacts] = {}
-    if site.store is not None and states and not refused:
-        try:
-            _check_sidecars(members, states)
-            bodies, said = read_sidecars(site.store, site.scan.settings, members, states)
-        except MergeError as error:
-            refused = str(error)
-    members = [with_sidecars(member, said) for member in members]
-    choice = choose_keeper(
-        members,
-        site.policy,
-        rule,
-        site.time,
-        wanted=site.keepers.get(group_id),
-        answered=site.values.get(group_id, ()),
-    )
-    return _with_operations(
-        site, group_id, tier, rule, choice, _Seen(states, bodies, said), refused
-    )
-
-
-def _with_operations(
-    site: _Site,
-    group_id: str,
-    tier: Tier,
-    rule: Rule,
-    choice: KeeperChoice,
-    seen: _Seen,
-    refused: str,
-) -> PlannedGroup:
-    states, keeper, duplicates = seen.states, choice.keeper, list(choice.duplicates)
-    refused = refused or choice.refused
-    acting = site.store is not None and bool(states)
-    asked: list[str] = []
-    belongings = Belongings()
-    if site.store is not None and states and rule.action in _LEAVING and not refused:
-        try:
-            belongings = find_belongings(site.store, keeper, duplicates, site.users)
-            wanted = {*belongings.all_moving, *belongings.beside} - states.keys()
-            states = states | site.store.states(sorted(wanted))
-            duplicates = with_thumbnails(
-                site.store, site.scan.settings, duplicates, belongings.moving, states
-            )
-            asked = ask_about(belongings, duplicates, states)
-        except MergeError as error:
-            refused = str(error)
-    everyone = (keeper, *duplicates)
-    merge = merge_metadata(
-        keeper, duplicates, _field_rules(rule, everyone), site.values.get(group_id)
-    )
-    # A tag or a link takes nothing from anybody: there is nothing to ask.
-    questions = (*choice.questions, *merge.conflicts) if rule.action in MERGING else ()
-    if rule.action in MERGING:
-        refused = refused or why_unproven([(m.content, m.key) for m in everyone], site.proofs)
-    if rule.action in _LEAVING:
-        questions = (*questions, *left_behind(keeper, duplicates), *asked)
-        if acting:
-            leaving = [states[member.key] for member in duplicates]
-            questions = (*questions, *ask_about_expiry(states[keeper.key], leaving))
-    operations: tuple[Any, ...] = ()
-    if not refused and acting:
-        try:
-            work = Work(
-                group_id=group_id,
-                source=site.scan.source,
-                keeper=keeper,
-                duplicates=tuple(duplicates),
-                merge=merge,
-                states=states,
-                sidecars=seen.bodies,
-                own_sidecars=_own(site, everyone),
-                quarantine=f"{site.policy.quarantine.prefix}{site.scan.id}/",
-                packets={key: facts.packet for key, facts in seen.said.items()},
-                moving=belongings.moving,
-            )
-            operations = plan_operations(rule.action, work)
-        except MergeError as error:
-            refused = str(error)
-    relied_on = {member.key for member in everyone}
-    if rule.action in MERGING:  # a sidecar that appears knows something that would be left behind
-        relied_on |= {name for member in everyone for name in sidecar_names(member)}
-    return PlannedGroup(
-        group_id=group_id,
-        fingerprint=fingerprint((choice.keeper, *choice.duplicates)),
-        tier=tier,
-        score=min(member.score for member in choice.duplicates),
-        rule=rule.name,
-        action=rule.action,
-        keeper=choice.keeper.key,
-        duplicates=tuple(member.key for member in choice.duplicates),
-        reasons=choice.reasons,
-        fields=merge.fields,
-        questions=questions,
-        refused=refused,
-        bytes=sum(member.size for member in choice.duplicates),
-        approvers=site.policy.approvers(rule),
-        automatic=rule.automatic is not None
-        and tier is rule.automatic.tier
-        and not questions
-        and not refused,
-        operations=operations,
-        states=tuple(states[key] for key in sorted(relied_on & set(states))),
-    )
-
-
-def _field_rules(rule: Rule, members: Sequence[Member]) -> tuple[FieldRule, ...]:
-    """The policy's own rules of fields, then those of lists, then the defaults."""
-    own = () if rule.metadata == DEFAULT_METADATA else rule.metadata
-    return (*own, *list_rules(members), *DEFAULT_METADATA)
-
-
-def _rule_for(
-    policy: Policy,
-    tier: Tier,
-    members: Sequence[Member],
-    allowed: dict[str, frozenset[str] | None],
-) -> Rule:
-    """The first rule that is for such a group; a group that no rule is for is only reported."""
-    for rule in policy.rules:
-        if tier in rule.tier and _all_in(members, allowed[rule.name]):
-            return rule
-    return Rule(name="no rule")
-
-
 def _check_collection(policy: Policy, source: str) -> None:
     """Refuse a policy that was written for another collection."""
     wanted = policy.collection.rstrip("/")
@@ -596,49 +288,6 @@ def _check_collection(policy: Policy, source: str) -> None:
         raise PolicyError(
             f"the policy {policy.name} is for {policy.collection}, and this is a scan of {source}"
         )
-
-
-def _all_in(members: Iterable[Member], chosen: frozenset[str] | None) -> bool:
-    return chosen is None or all(member.asset_id in chosen for member in members)
-
-
-def _keys(members: Sequence[Member]) -> list[str]:
-    """Every key that a group's plan looks at: members, sidecars, what may be written."""
-    names = {name for m in members for name in (m.key, sidecar_key(m), link_key(m.key))}
-    return sorted(names.union(*(sidecar_names(m) for m in members)))
-
-
-def _own(site: _Site, members: Sequence[Member]) -> frozenset[str]:
-    """Sidecars that the catalog knows of one asset only."""
-    named = {member.sidecar for member in members if member.sidecar}
-    return frozenset(key for key in named if len(site.users.get(key, ())) < 2)
-
-
-def _moved(members: Sequence[Member], states: dict[str, ObjectState]) -> str:
-    """Why the group is not the one that was scanned, or nothing."""
-    for member in members:
-        if not states[member.key].exists:
-            return f"{member.key!r} is no longer in the bucket: scan again"
-        if states[member.key].etag != member.held:
-            return f"{member.key!r} changed since it was scanned: scan again"
-    return ""
-
-
-def _check_sidecars(members: Sequence[Member], states: dict[str, ObjectState]) -> None:
-    """Refuse a group of which a sidecar is gone, or one is there that no scan has read."""
-    for member in members:
-        for name in sidecar_names(member):
-            known = name in member.sidecars
-            if known and not states[name].exists:
-                raise MergeError(f"{name!r} is no longer in the bucket: scan again")
-            if states[name].exists and not known:
-                raise MergeError(f"{name!r} appeared since {member.key!r} was scanned: scan again")
-
-
-def _looked_at(member: Member, state: ObjectState | None) -> Member:
-    if state is None:
-        return replace(member, held="")
-    return replace(member, held=state.held, tags=state.tags)
 
 
 def _approve_by_rule(catalog: Catalog, plan: Plan, policy: Policy) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from tasks.catalog.catalog import Catalog, quote
@@ -16,6 +18,9 @@ ALL_OF_ONE_HASH = 12
 
 _SIDES = ["left", "right"]
 
+#: A pair's number holds the left name's place above this bit, and the right one's below it.
+_HALF, _LOWER = np.uint64(32), np.uint64(0xFFFF_FFFF)
+
 #: How many neighbour lists are read at once.
 READ_ROWS = 1 << 15
 
@@ -23,8 +28,10 @@ READ_ROWS = 1 << 15
 class Candidates:
     """The candidate pairs of a scope, each once, in order.
 
-    They are held as numbers of the sorted names, eight bytes a pair: a million contents have some
-    twenty million pairs, whose names would not fit into memory.
+    They are held as one sorted array of eight bytes a pair: the places of its two names among all
+    names, the left one's in the upper half. A million contents have some twenty million pairs:
+    their names would not fit into memory, and a table's search for those that occur twice took 3.3
+    GiB where sorting the numbers takes 0.6.
 
     Args:
         catalog: where the neighbour lists are.
@@ -41,35 +48,52 @@ class Candidates:
         for batch in catalog.stream("neighbours", ["content", "names"], where, READ_ROWS):
             lists = pl.DataFrame(pl.from_arrow(batch)).rename({"content": "a", "names": "b"})
             pairs = lists.explode("b", empty_as_null=True).drop_nulls("b")
-            parts.append(self._numbered(pairs).unique())
-        self._pairs = pl.concat(parts).unique().sort("left", "right")
+            parts.append(np.unique(self._numbered(pairs)))
+        self._pairs = _each_once(np.concatenate(parts))
 
     def parts(self, most: int) -> Iterator[pl.DataFrame]:
         """All pairs: left, right (names, left < right), so many at a time."""
-        for part in self._pairs.iter_slices(most):
-            pairs = part.select(self._names.gather(part[side]).alias(side) for side in _SIDES)
+        for start in range(0, len(self._pairs), most):
+            part = self._pairs[start : start + most]
+            sides = zip(_SIDES, (part >> _HALF, part & _LOWER), strict=True)
+            pairs = pl.DataFrame(
+                [self._names.gather(pl.Series(numbers)).alias(side) for side, numbers in sides]
+            )
             yield crossing(pairs, self._contents)
 
     def others(self, pairs: pl.DataFrame) -> pl.DataFrame:
         """Those of some pairs (left, right, ...) that are no candidates."""
-        numbered = pairs.with_row_index("_row")
-        for side in _SIDES:
-            numbers = pl.DataFrame({side: self._names}).with_row_index(f"_{side}")
-            numbered = numbered.join(numbers, on=side, how="left")
-        new = numbered.join(self._pairs, left_on=["_left", "_right"], right_on=_SIDES, how="anti")
-        return pairs.with_row_index("_row").join(new, on="_row", how="semi").drop("_row")
-
-    def _numbered(self, pairs: pl.DataFrame) -> pl.DataFrame:
-        numbers = pl.DataFrame({"name": self._names}).with_row_index("at")
-        for side in ("a", "b"):
-            pairs = (
-                pairs.join(numbers, left_on=side, right_on="name")
-                .with_columns(pl.col("at").alias(side))
-                .drop("at")
-            )
-        return pairs.select(
-            pl.min_horizontal("a", "b").alias("left"), pl.max_horizontal("a", "b").alias("right")
+        if not len(self._pairs):
+            return pairs
+        inside = pl.all_horizontal(pl.col(_SIDES).is_in(self._names.implode()))
+        known = pairs.with_row_index("_row").filter(inside)
+        numbers = self._numbered(known.rename({"left": "a", "right": "b"}))
+        at = np.minimum(np.searchsorted(self._pairs, numbers), len(self._pairs) - 1)
+        rows = known["_row"].filter(pl.Series(self._pairs[at] == numbers))
+        return (
+            pairs.with_row_index("_row").filter(~pl.col("_row").is_in(rows.implode())).drop("_row")
         )
+
+    def _numbered(self, pairs: pl.DataFrame) -> npt.NDArray[np.uint64]:
+        """Pairs (a, b) as one number each, in their order; those with an unknown name left out."""
+        places = pl.DataFrame({"name": self._names}).with_row_index("at")
+        found = pl.DataFrame(
+            pairs.select(pl.col(side).alias("name"))
+            .join(places, on="name", how="left", maintain_order="left")["at"]
+            .alias(side)
+            for side in ("a", "b")
+        ).drop_nulls()
+        a, b = (found[side].to_numpy().astype(np.uint64) for side in ("a", "b"))
+        numbers: npt.NDArray[np.uint64] = (np.minimum(a, b) << _HALF) | np.maximum(a, b)
+        return numbers
+
+
+def _each_once(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The numbers in order, each once, with little more memory than they take."""
+    numbers.sort()
+    if len(numbers):
+        numbers = numbers[np.concatenate([[True], numbers[1:] != numbers[:-1]])]
+    return numbers
 
 
 def lists_where(scan: Scan, space: Space) -> str:

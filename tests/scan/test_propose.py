@@ -219,6 +219,28 @@ def test_candidates_are_listed_by_either_side(bench):
     }, "who is not in scope is no candidate"
 
 
+def test_others_are_the_pairs_that_no_list_proposes(bench):
+    catalog = bench.catalog()
+    bench.refresh(catalog, set(NAMES))
+    contents = pl.DataFrame(
+        {"content": NAMES, "phash": None}, schema_overrides={"phash": pl.UInt64}
+    )
+    known = Candidates(catalog, bench.request, SPACE, contents)
+    listed = pl.concat(known.parts(1000))
+    every = contents.select(left="content").join(contents.select(right="content"), how="cross")
+    asked = pl.concat([every.filter(pl.col("left") < pl.col("right")), listed.head(0)])
+    asked = asked.with_columns(rank=pl.int_range(pl.len())).sample(fraction=1, shuffle=True, seed=1)
+    strange = pl.DataFrame({"left": ["003"], "right": ["nobody"], "rank": [0]})
+    others = known.others(pl.concat([asked, strange]))
+    assert others.height == asked.height - listed.height + 1
+    assert others.join(listed, on=["left", "right"], how="semi").is_empty()
+    assert others.equals(
+        pl.concat([asked, strange])
+        .join(others, on=["left", "right"], maintain_order="left")
+        .select("left", "right", "rank")
+    ), "the order stays"
+
+
 def test_equal_hashes_are_candidates_whatever_the_vectors_say(bench):
     catalog = bench.catalog()  # no lists at all
     hashes = dict.fromkeys(NAMES) | {"003": 7, "050": 7, "080": 7, "001": 2**64 - 1}
