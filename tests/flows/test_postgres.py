@@ -128,7 +128,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             stack.down(servers)
 
 
-def collections_file(folder: Path) -> Path:
+def collections_file(folder: Path, **more: Any) -> Path:
+    """Both collections, with what a test wants besides."""
     (folder / "policy.yaml").write_text(POLICY)
     both = [
         {
@@ -140,6 +141,7 @@ def collections_file(folder: Path) -> Path:
             "schedules": {"scan": "* * * * *", "full_scan": [], "merge": "*/5 * * * *"},
             "delivery": {"folder": str(folder / name / "reports")},
         }
+        | more
         for name in COLLECTIONS
     ]
     file = folder / "collections.yaml"
@@ -333,3 +335,37 @@ def test_a_cancelled_scan_ends_and_the_next_goes_on(site: Site, workers: Workers
     site.prefect.wait(site.scan("hats"), "Completed", seconds=400)
     assert len(site.groups("hats")["groups"]) == 89
     assert len(site.mails("hats")) == told + 1
+
+
+@SOAK
+def test_operators_are_told_by_mail_and_webhook_when_the_storage_is_gone(
+    site: Site, workers: Workers, webhook: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last test here: it leaves neither a storage nor a worker behind."""
+    address, said = webhook
+    monkeypatch.setenv("DAM_OPS", address)
+    told = {"to": "ops@example.test", "webhook": "$DAM_OPS", "late_minutes": 0.2}
+    bootstrap(choices=Choices(file=collections_file(site.folder, notifications=told)))
+    pause_schedules()
+    storage = site.state.service("s3")
+    assert storage
+    stop(family([psutil.Process(storage.pid)]), grace=0)
+    failed = site.scan("hats")
+    site.prefect.wait(failed, "Failed", seconds=400)
+    stop(family([psutil.Process(one.pid) for one in (workers.first, workers.second)]), grace=0)
+    late = site.scan("shoes")
+    for title, subject, run in (
+        ("Hats", "a run failed", failed),
+        ("Shoes", "a run has waited for 0.2 minutes", late),
+    ):
+        until(
+            lambda run=run: [one for one in said if run in one], 120, f"the webhook hears of {run}"
+        )
+        (heard,) = [one for one in said if run in one]
+        assert heard.startswith(f"*{title}: {subject}*\n{title}: scan now (")
+        assert "What to do: " in heard
+        mailed = until(
+            lambda run=run: [m for m in site.mails("ops") if run in m.get_content()], 60, "a mail"
+        )
+        assert [m["Subject"] for m in mailed] == [f"{title}: {subject}"]
+    assert any("Could not connect to the endpoint" in one for one in said if failed in one)
