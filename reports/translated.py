@@ -84,6 +84,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     (r"has a sidecar \((?P<key>[^()]*)\)", "stays.sidecar"),
     (r"first by its key, all else being equal", "stays.first"),
     (r"not in an archive", "stays.archive"),
+    (r"not named as a copy", "stays.named"),
     (r"chosen by a person", "stays.chosen"),
     (r"may not be touched \((?P<why>[^()]*)\)", "stays.held"),
     (

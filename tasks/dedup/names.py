@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 #: What programs and people put behind a name when they make something of a file.
 _MADE = (
     r"(?:copy|kopie|copie|copia|web|small|medium|thumb|thumbnail|preview|resized|scaled|"
     r"cropped|crop|edit|edited|bearbeitet|export|lowres|low-res|low)"
 )
+_NUMBERED = rf"{_MADE}(?:[ _.-]*\d{{1,3}})?"
 _BEHIND = re.compile(
-    rf"(?:[ _.-]*\(\d{{1,3}}\)|[ _.-]+\d{{2,5}}x\d{{2,5}}|[ _.-]+{_MADE}(?:[ _.-]*\d{{1,3}})?)+",
+    rf"(?:[ _.-]*\((?:\d{{1,3}}|{_NUMBERED})\)|[ _.-]+\d{{2,5}}x\d{{2,5}}|[ _.-]+{_NUMBERED})+",
     re.IGNORECASE,
 )
 
@@ -26,6 +28,17 @@ def named_after(copy: str, original: str) -> bool:
     if not one or not two.lower().startswith(one.lower()) or len(two) == len(one):
         return False
     return _BEHIND.fullmatch(two[len(one) :]) is not None
+
+
+def marked_copies(keys: Iterable[str]) -> set[str]:
+    """The keys whose name is that of another of them with a mark of a copy behind it."""
+    stems = {key: _stem(key).lower() for key in keys}
+    known = set(stems.values()) - {""}
+    return {
+        key
+        for key, stem in stems.items()
+        if any(stem[:end] in known and _BEHIND.fullmatch(stem[end:]) for end in range(1, len(stem)))
+    }
 
 
 def _stem(key: str) -> str:

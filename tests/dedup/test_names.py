@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.dedup.names import named_after
+from tasks.dedup.names import marked_copies, named_after
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,8 @@ from tasks.dedup.names import named_after
         "beach-1024x768.jpg",
         "beach_edited copy 2.jpg",
         "beach Kopie.tif",
+        "beach (copy).jpg",
+        "beach(Kopie 2).png",
     ],
 )
 def test_a_name_with_a_mark_behind_it_is_a_copys(copy):
@@ -31,3 +33,8 @@ def test_a_name_with_a_mark_behind_it_is_a_copys(copy):
 def test_other_names_say_nothing(other):
     assert not named_after(other, "beach.jpg")
     assert not named_after("beach.jpg", other)
+
+
+def test_of_many_names_those_of_copies_are_found():
+    keys = ["a/beach (copy).jpg", "b/beach.jpg", "c/beach_web.png", "beachcopy.jpg", "copy.jpg", ""]
+    assert marked_copies(keys) == {"a/beach (copy).jpg", "c/beach_web.png"}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from tasks.dedup.names import marked_copies
 from tasks.merging.rules.plans import Member
 from tasks.merging.rules.policy import Criterion, Policy
 from tasks.merging.rules.rights import read_licence
@@ -36,6 +37,14 @@ class Measure:
 #: What is in an archive was only restored for a while: of members that are equal but for their age,
 #: one that can always be read stays.
 READABLE = Measure(lambda member: (member.archived,), lambda _best, _others: "not in an archive")
+
+
+def named_as_copies(keys: Iterable[str]) -> Measure:
+    """Whether a member's name is another one's with a mark behind it: ``beach (copy).jpg``."""
+    marked = marked_copies(keys)
+    return Measure(
+        lambda member: (member.key in marked,), lambda _best, _others: "not named as a copy"
+    )
 
 
 def measure(criterion: Criterion, policy: Policy, now: datetime) -> Measure:

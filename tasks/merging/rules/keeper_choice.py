@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from tasks.errors import MergeError
 from tasks.merging.rules.blocks import is_raw
 from tasks.merging.rules.bursts import ask_about_bursts
-from tasks.merging.rules.criteria import READABLE, Measure, measure
+from tasks.merging.rules.criteria import READABLE, Measure, measure, named_as_copies
 from tasks.merging.rules.plans import Member
 from tasks.merging.rules.policy import DEFAULT_KEEPER, Policy, Rule
 from tasks.merging.rules.rights import Licence, last_moment, read_licence, text_of, untouchable
@@ -69,7 +69,7 @@ def choose_keeper(
     """
     if not members:
         raise MergeError("a group without members has no keeper")
-    measures = _measures(policy, rule, now)
+    measures = _measures(policy, rule, now, members)
     ranked = sorted(
         members,
         key=lambda one: (*(measured.rank(one) for measured in measures), one.key, one.asset_id),
@@ -107,11 +107,19 @@ def choose_keeper(
     )
 
 
-def _measures(policy: Policy, rule: Rule, now: datetime) -> list[Measure]:
-    """The rule's criteria; before those of age, or last, whether a member is in an archive."""
+def _measures(
+    policy: Policy, rule: Rule, now: datetime, members: Sequence[Member]
+) -> list[Measure]:
+    """The rule's criteria; before those of age, or last, whether a member is in an archive.
+
+    Of what is equal by all of them, what is named as a copy of another member goes.
+    """
     found = [measure(criterion, policy, now) for criterion in rule.keeper]
+    named = named_as_copies(one.key for one in members)
     ages = [at for at, one in enumerate(rule.keeper) if one.name in ("oldest", "newest")]
-    return [*found[: ages[0]], READABLE, *found[ages[0] :]] if ages else [*found, READABLE]
+    if ages:
+        return [*found[: ages[0]], READABLE, *found[ages[0] :], named]
+    return [*found, READABLE, named]
 
 
 def _by_key(members: Sequence[Member], key: str) -> Member:

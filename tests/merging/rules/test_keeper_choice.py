@@ -157,6 +157,14 @@ def test_every_criterion_that_separated_somebody_is_a_reason_once():
     assert [one.key for one in choice.duplicates] == ["d", "c", "e", "b"]
 
 
+def test_of_equal_files_the_one_that_is_named_as_a_copy_goes():
+    choice = choose(member("b/photo 1 (copy).png"), member("c/photo 1.png"))
+    assert choice.keeper.key == "c/photo 1.png"
+    assert choice.reasons == ("not named as a copy",)
+    older = choose(member("photo 1 (copy).png"), member("photo 1.png", last_modified=NOW))
+    assert older.keeper.key == "photo 1 (copy).png", "what the policy asks for comes first"
+
+
 def test_several_others_share_one_reason():
     choice = choose(
         member("a", tags={"licence-expires": "2031-01-01"}),
