@@ -638,10 +638,27 @@ class Merges(BucketWorld):
             if not any(left):
                 break
         here = self._world()
-        for key in here.keys() | self.theirs.keys():
+        for key in (here.keys() | self.theirs.keys()) - self._written_over_a_marker():
             # Copies in quarantine stay for an hour after an undo, wherever that was.
             if key not in self.mixed and not key.startswith((".dam-dedup/", *PLACES)):
                 assert here.get(key) == self.theirs.get(key), key
+
+    def _written_over_a_marker(self) -> set[str]:
+        """Keys that one catalog's merge removed and the other's wrote anew.
+
+        Where a bucket keeps versions, undoing the second leaves a delete marker over the first
+        one's, which the first takes for a person's deletion: its copy stays in quarantine, and that
+        is told (docs/merging.md, "Several catalogs").
+        """
+        mine, theirs = (
+            [operation for plan in plans for group in plan.groups for operation in group.operations]
+            for plans in (self.begun, self.elsewhere)
+        )
+        found: set[str] = set()
+        for removing, writing in ((mine, theirs), (theirs, mine)):
+            gone = {one.key for one in removing if one.kind is OperationKind.DELETE}
+            found |= gone & {one.key for one in writing if one.kind is OperationKind.PUT}
+        return found if self.versioned else set()
 
     # ---- what always holds -------------------------------------------------------------------
 
