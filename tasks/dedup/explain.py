@@ -28,7 +28,8 @@ class Explanation:
 
     Attributes:
         changes: what was done, the right file described against the left one, or the other way
-            round where the right one looks like the original.
+            round where the right one looks like the original, or where neither does and it is the
+            one that stays.
         original: ``left``, ``right`` or ``either``.
         reasons: why.
     """
@@ -38,16 +39,20 @@ class Explanation:
     reasons: tuple[str, ...]
 
 
-def explain_pair(evidence: Evidence, left: PictureFacts, right: PictureFacts) -> Explanation:
+def explain_pair(
+    evidence: Evidence, left: PictureFacts, right: PictureFacts, *, right_stays: bool = False
+) -> Explanation:
     """Put a pair's evidence in words.
 
     Args:
         evidence: right against left.
         left: the file the evidence calls left.
         right: the other.
+        right_stays: whether the right file is the one that stays; readers expect the words to say
+            how the other one differs from it.
     """
     origin = find_origin(evidence, left, right)
-    if origin.side == "right":
+    if origin.side == "right" or (origin.side == "either" and right_stays):
         changes = _changes(turn_around(evidence), right, left)
     else:
         changes = _changes(evidence, left, right)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import polars as pl
 
 from tasks.dedup.cross_filter import on_sides, pairs_sharing, undivided
@@ -17,13 +19,20 @@ _ALL_PAIRS = 32
 _NEAR_COPIES = 8
 
 
-def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
+def list_pairs(
+    assets: pl.DataFrame,
+    matches: pl.DataFrame,
+    members: pl.DataFrame,
+    keepers: Collection[str] = (),
+) -> pl.DataFrame:
     """Pairs of assets, each with its evidence in words.
 
     Args:
         assets: key, content, sha256, width, height, size, format, quality.
         matches: left, right (contents), score, evidence (JSON).
         members: key, group_id: pairs inside one group are duplicates, others are related.
+        keepers: keys of the files that stay: where neither file of a pair looks like the original,
+            its words say how the other one differs from the one that stays.
 
     Returns:
         left, right (keys, left < right), score, tier, relation, changes, original, reasons,
@@ -42,7 +51,8 @@ def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame, members: pl.DataFram
         .iter_rows()
     }
     columns = ("left", "right", "score", "same_pixels", "same_bytes", "flipped", "evidence")
-    rows = [_explained(facts, *row) for row in pairs.select(columns).iter_rows()]
+    stay = frozenset(keepers)
+    rows = [_explained(facts, stay, *row) for row in pairs.select(columns).iter_rows()]
     said = pl.DataFrame(
         rows,
         schema=dict.fromkeys(("tier", "changes", "original", "reasons"), pl.String),
@@ -69,6 +79,7 @@ def list_pairs(assets: pl.DataFrame, matches: pl.DataFrame, members: pl.DataFram
 
 def _explained(
     facts: dict[str, PictureFacts],
+    keepers: frozenset[str],
     left: str,
     right: str,
     score: float,
@@ -83,7 +94,12 @@ def _explained(
     if text is None:
         return tier, "no texture; the same colours everywhere", "either", ""
     evidence = Evidence.from_json(text)
-    said = explain_pair(turn_around(evidence) if flipped else evidence, facts[left], facts[right])
+    said = explain_pair(
+        turn_around(evidence) if flipped else evidence,
+        facts[left],
+        facts[right],
+        right_stays=right in keepers and left not in keepers,
+    )
     return tier, said.changes, said.original, "; ".join(said.reasons)
 
 

@@ -103,7 +103,7 @@ def summarize_scan(
             f"the groups of the scan {scan.id} are no longer kept; scan again, or read the "
             "documents that were delivered then"
         )
-    pairs = list_pairs(assets, read_matches(catalog, scan, space), members)
+    pairs = list_pairs(assets, read_matches(catalog, scan, space), members, _keepers(members, note))
     groups, members = with_plan(_groups(members), members.drop("state"), pairs, note)
     coverage = measure_coverage(catalog, scan, counts["seen"])
     thumbnails, small = _pictures(catalog, groups, members, scan.settings.delivery.page_groups)
@@ -342,6 +342,13 @@ def _members(catalog: Catalog, scan: Scan, assets: pl.DataFrame) -> pl.DataFrame
         .with_columns(pl.col("score").cast(pl.Float64).round(4))
         .sort("group_id", pl.col("role") != Role.KEEPER.value, "key")
     )
+
+
+def _keepers(members: pl.DataFrame, note: PlanNote | None) -> set[str]:
+    """Keys of the files that stay: the plan's, and the scan's where the plan names none."""
+    planned = {name: one.keeper for name, one in note.groups.items()} if note else {}
+    rows = members.filter(pl.col("role") == Role.KEEPER.value).select("group_id", "key")
+    return {planned.get(group) or key for group, key in rows.iter_rows()}
 
 
 def _groups(members: pl.DataFrame) -> pl.DataFrame:

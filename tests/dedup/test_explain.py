@@ -228,6 +228,22 @@ def test_a_frame_is_not_more_of_the_picture():
     assert told.reasons == ("the other has a frame or a page around it",)
 
 
+def test_without_an_original_the_file_that_stays_is_what_the_other_is_compared_with():
+    brighter, png = replace(SAME, gain=0.6, contrast=1.4), replace(JPEG, format="png", quality=None)
+    told = explain_pair(brighter, JPEG, png)
+    assert told.original == "either"
+    assert told.changes.startswith("brighter by 0.6 stops")
+    assert "png instead of jpeg" in told.changes
+    stays = explain_pair(brighter, JPEG, png, right_stays=True)
+    assert stays.original == "either"
+    assert stays.changes.startswith("darker by 0.6 stops")
+    assert "jpeg instead of png" in stays.changes
+    copy = replace(SAME, share_left=0.6, around_left=-0.8)
+    assert explain_pair(copy, JPEG, JPEG, right_stays=True) == explain_pair(copy, JPEG, JPEG), (
+        "a copy is described as what was made of its original"
+    )
+
+
 def test_equal_sides_have_no_original():
     told = explain_pair(SAME, JPEG, JPEG)
     assert (told.original, told.reasons) == ("either", ())

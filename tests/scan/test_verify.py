@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from tasks.records import Kind
 from tasks.reporting.summarize import last_scan, summarize_scan
 from tasks.session import open_catalog
 from tests.conftest import blobs
+from tests.dedup.test_explain import SAME
 
 
 def groups_of(outcome) -> dict[str, list[tuple]]:
@@ -477,6 +479,32 @@ def test_pairs_of_very_many_copies_are_listed_against_the_first(stocked):
     few = list_pairs(assets.head(32), matches.clear(), members)
     assert few.height == 32 * 31 // 2
     assert (few["left"] < few["right"]).all()
+
+
+def test_a_pairs_words_say_how_the_other_file_differs_from_the_one_that_stays():
+    brighter = replace(SAME, gain=0.6, contrast=1.4).as_json()
+    usual = {"width": 160, "height": 120, "size": 9_000, "quality": None}
+    assets = pl.DataFrame(
+        [
+            {"key": key, "content": key, "sha256": key, "format": kind} | usual
+            for key, kind in (("a", "jpeg"), ("b", "png"))
+        ],
+        schema_overrides={"quality": pl.Int32},
+    )
+    matches = pl.DataFrame(
+        {"left": ["a"], "right": ["b"], "score": [0.9], "evidence": [brighter]},
+        schema_overrides={"score": pl.Float32},
+    )
+    members = assets.select("key", pl.lit("g").alias("group_id"))
+    said = {
+        keeper: list_pairs(assets, matches, members, {keeper}).row(0, named=True)
+        for keeper in ("a", "b")
+    }
+    assert [said[keeper]["original"] for keeper in ("a", "b")] == ["either", "either"]
+    assert "png instead of jpeg" in said["a"]["changes"]
+    assert "brighter" in said["a"]["changes"]
+    assert "jpeg instead of png" in said["b"]["changes"]
+    assert "darker" in said["b"]["changes"]
 
 
 def states(outcome) -> list[str]:
