@@ -199,11 +199,14 @@ def _result(summary: Summary) -> str:
     scanned = words.counted(coverage.scanned, "image")
     if not found["groups"]:
         return text(f"headline.none{'.across' if summary.across else ''}", images=scanned)
+    # What is refused saves nothing: then the bytes are not those of all groups.
+    acting = summary.groups.filter(pl.col("savings") > 0).height
     return text(
-        "headline.found",
+        "headline.found.some" if 0 < acting < found["groups"] else "headline.found",
         groups=words.counted(found["groups"], "group"),
         duplicates=words.counted(found["duplicates"], "duplicate"),
         images=scanned,
+        acting=words.grouped(acting),
         bytes=words.human_bytes(found["savings"]),
     )
 
