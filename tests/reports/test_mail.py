@@ -223,7 +223,7 @@ def test_owners_see_all_and_first_what_nobody_else_decides(shared):
     assert "1 group of these lies in the part of a reviewer; the others are yours alone." in text
     assert "TO DECIDE: 2 groups" in text
     assert "Question:  which agency?" in text
-    assert "If merged: Moves 1 file (1.5 kB) to quarantine, kept 0 days" in text
+    assert "If merged: Moves 1 file (1.5 kB) to quarantine, kept at least 0 days" in text
     assert "If merged: Removes 1 file (1.5 kB) from the bucket" in text
     assert text.index("Review and decide: https://gate.example/review/owner") < text.index("1. ")
     assert text.count("?group=") == 2, "what is approved needs no decision"

@@ -270,7 +270,7 @@ def test_the_button_says_what_it_does_and_what_may_not_be_done_has_none(make_sum
     expect(page.locator("#act-accept")).to_contain_text("Merge: move 1 file to quarantine")
     line = page.locator("#act-line")
     expect(line).to_have_text(
-        "Moves 1 file (9 B) to quarantine, kept 30 days and can be put back until then."
+        "Moves 1 file (9 B) to quarantine, kept at least 30 days and can be put back until then."
     )
     expect(page.locator("#group")).to_contain_text("licence 'b/1.jpg' would be lost")
     page.goto(page.url.replace("g0000", "g0001"))

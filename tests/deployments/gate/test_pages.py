@@ -225,7 +225,7 @@ def test_the_page_says_what_would_be_done(settings, saved, client):
     page = Page(client.get(path_of(settings, saved(three()))).text)
     assert "You decide as anna@example.org" in page.text
     assert "3 groups of duplicates wait for your decision" in page.text
-    assert "moves 2 files (4.8 MB) to quarantine, kept for 30 days" in page.text
+    assert "moves 2 files (4.8 MB) to quarantine, kept for at least 30 days" in page.text
     assert "Nothing is deleted for good by your approval." in page.text
     assert "has the most pixels; is in masters/" in page.text
     assert "You may not decide about this group; legal@example.org may." in page.text
