@@ -17,6 +17,7 @@ from tasks.merging.merge import MergeOutcome
 from tasks.merging.quarantine import Quarantined
 from tasks.merging.rules.caps import caps_note
 from tasks.merging.rules.plans import Plan, PlannedGroup, as_data
+from tasks.merging.rules.policy import NO_RULE
 from tasks.merging.undo import UndoOutcome
 
 
@@ -73,10 +74,17 @@ def show_group(
     group: PlannedGroup, *, operations: bool, state: str = "", decision: str = "", by: str = ""
 ) -> None:
     """One group: keeper and why, duplicates, metadata merge, questions, operations."""
-    said = f", {decision}d by {shown_key(by)}".replace("rejectd", "rejected") if decision else ""
+    told = state
+    if decision:
+        word = {"approve": "approved", "reject": "rejected"}.get(decision, decision)
+        said = f"{word} by {shown_key(by)}"
+        told = said if state in ("", "waiting") else f"{state}, {said}"
+    elif state == "waiting" and not group.operations:
+        told = "nothing to decide"
+    rule = "no rule fits" if group.rule == NO_RULE else f"rule {shown_key(group.rule)}"
     typer.echo(
         f"{group.group_id[:8]}  {group.tier.value} {group.score:.2f}  "
-        f"{group.action.value} (rule {shown_key(group.rule)})  {state}{said}"
+        f"{group.action.value} ({rule})  {told}"
     )
     typer.echo(
         f"  keep {shown_key(group.keeper)}: {shown_key('; '.join(group.reasons)) or 'first by key'}"

@@ -26,7 +26,7 @@ from tasks.merging.rules.keeper_choice import KeeperChoice, choose_keeper
 from tasks.merging.rules.lifecycle import ask_about_expiry
 from tasks.merging.rules.metadata import list_rules, merge_metadata
 from tasks.merging.rules.plans import Action, FieldRule, Member, PlannedGroup
-from tasks.merging.rules.policy import DEFAULT_METADATA, Policy, Rule
+from tasks.merging.rules.policy import DEFAULT_METADATA, NO_RULE, Policy, Rule
 from tasks.merging.rules.proofs import MERGING, Proofs, why_unproven
 from tasks.merging.sidecars import read_sidecars, with_sidecars, with_thumbnails
 from tasks.records import ObjectState, Scan, Tier
@@ -237,7 +237,7 @@ def _rule_for(
     for rule in policy.rules:
         if tier in rule.tier and _all_in(members, allowed[rule.name]):
             return rule
-    return Rule(name="no rule")
+    return Rule(name=NO_RULE)
 
 
 def _all_in(members: Iterable[Member], chosen: frozenset[str] | None) -> bool:

@@ -644,21 +644,21 @@ class Merges(BucketWorld):
                 assert here.get(key) == self.theirs.get(key), key
 
     def _written_over_a_marker(self) -> set[str]:
-        """Keys that one catalog's merge removed and the other's wrote anew.
+        """Keys that one merge removed and another one wrote anew, on a bucket with versions.
 
-        Where a bucket keeps versions, undoing the second leaves a delete marker over the first
-        one's, which the first takes for a person's deletion: its copy stays in quarantine, and that
-        is told (docs/merging.md, "Several catalogs").
+        Undoing the second leaves a delete marker over the first one's, which the first takes for a
+        person's deletion: its copy stays in quarantine, and that is told (docs/merging.md).
         """
-        mine, theirs = (
-            [operation for plan in plans for group in plan.groups for operation in group.operations]
-            for plans in (self.begun, self.elsewhere)
-        )
-        found: set[str] = set()
-        for removing, writing in ((mine, theirs), (theirs, mine)):
-            gone = {one.key for one in removing if one.kind is OperationKind.DELETE}
-            found |= gone & {one.key for one in writing if one.kind is OperationKind.PUT}
-        return found if self.versioned else set()
+        gone: dict[str, set[str]] = {}
+        written: dict[str, set[str]] = {}
+        for plan in (*self.begun, *self.elsewhere):
+            for operation in (one for group in plan.groups for one in group.operations):
+                if operation.kind is OperationKind.DELETE:
+                    gone.setdefault(operation.key, set()).add(plan.id)
+                elif operation.kind is OperationKind.PUT:
+                    written.setdefault(operation.key, set()).add(plan.id)
+        both = gone.keys() & written.keys() if self.versioned else set()
+        return {key for key in both if len(gone[key] | written[key]) > 1}
 
     # ---- what always holds -------------------------------------------------------------------
 

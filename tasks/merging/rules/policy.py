@@ -242,6 +242,10 @@ class Automatic(Part):
     groups: int = Field(ge=1, strict=True, description="The most groups of one plan")
 
 
+#: Name of the rule of groups that no rule is for.
+NO_RULE = "no rule"
+
+
 class Rule(Part):
     """What is done with the groups it matches."""
 
