@@ -364,7 +364,7 @@ def _evidence() -> str:
     whole = (0.0, 0.0, 1.0, 1.0)
     return Evidence(
         method="whole",
-        scale=0.8,
+        scale=1.0,
         rotation=0.0,
         mirrored=False,
         aspect=1.0,
