@@ -16,13 +16,12 @@ import numpy as np
 import polars as pl
 from PIL import Image, ImageFilter
 
+from deployments.bench.browser import open_browser
 from reports.page import report_page
-from tasks.errors import SettingsError
 from tasks.records import Kind, Space
 from tasks.reporting.summarize import share_out
 from tasks.summary import Coverage, Summary
 
-_CHROMIUM = Path("/usr/bin/chromium")
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 #: Different pictures; more would only take longer to make.
 _PICTURES = 60
@@ -145,14 +144,7 @@ def measure(groups: int) -> Opened:
 
 
 def _drive(file: Path) -> tuple[float, float, int, float, float]:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise SettingsError("install the development tools: pip install -e .[dev]") from error
-    if not _CHROMIUM.exists():
-        raise SettingsError(f"there is no {_CHROMIUM}: apt install chromium")
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(_CHROMIUM), args=["--no-sandbox"])
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(120_000)
         session = page.context.new_cdp_session(page)

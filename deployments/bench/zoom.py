@@ -16,9 +16,10 @@ import numpy.typing as npt
 import psutil
 from PIL import Image, ImageEnhance
 
+from deployments.bench.browser import need_browser, open_browser
 from deployments.bench.served_gate import ServedGate
 from flows.order import run_scan
-from tasks.errors import DamDedupError, SettingsError
+from tasks.errors import DamDedupError
 from tasks.merging.approvals import sign_link
 from tasks.merging.journal import list_plans, read_plan
 from tasks.progress import Progress, silent
@@ -29,7 +30,6 @@ from tasks.settings import Settings, load_settings
 FloatArray = npt.NDArray[Any]
 Event = dict[str, Any]
 
-_CHROMIUM = Path("/usr/bin/chromium")
 _POLICY = "version: 1\nname: zoom\nminimum_age_hours: 0\nrules:\n  - {name: all, action: report}\n"
 #: Milliseconds of a frame at 60 a second.
 FRAME = 1000 / 60
@@ -139,8 +139,7 @@ def run_zoom(
         SettingsError: where there is no Chromium, or nothing to drive it.
         DamDedupError: where the files did not become one group, or the gate did not start.
     """
-    if not _CHROMIUM.exists():
-        raise SettingsError(f"there is no {_CHROMIUM}: apt install chromium")
+    need_browser()
     files = draw_photographs(work / "photographs", members, progress)
     (work / "policy.yaml").write_text(_POLICY)
     secret = secrets.token_hex(16)
@@ -202,12 +201,7 @@ def _planned(
 def _drive(
     address: str, files: list[Path], screen: tuple[int, int], progress: Progress
 ) -> ZoomReport:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise SettingsError("install the development tools: pip install -e .[dev]") from error
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(_CHROMIUM), args=["--no-sandbox"])
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": screen[0], "height": screen[1]})
         page.set_default_timeout(300_000)
         table = _Table(browser, page)

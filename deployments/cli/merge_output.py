@@ -20,6 +20,9 @@ from tasks.merging.rules.plans import Plan, PlannedGroup, as_data
 from tasks.merging.rules.policy import NO_RULE
 from tasks.merging.undo import UndoOutcome
 
+#: What a person's word, or none, makes of a group.
+_DECIDED = {"approve": "approved", "reject": "rejected", "": "not decided"}
+
 
 def plan_data(plan: Plan, decisions: pl.DataFrame, events: pl.DataFrame) -> dict[str, Any]:
     """A plan with what was decided and done, as plain data."""
@@ -76,8 +79,7 @@ def show_group(
     """One group: keeper and why, duplicates, metadata merge, questions, operations."""
     told = state
     if decision:
-        word = {"approve": "approved", "reject": "rejected"}.get(decision, decision)
-        said = f"{word} by {shown_key(by)}"
+        said = f"{_DECIDED[decision]} by {shown_key(by)}"
         told = said if state in ("", "waiting") else f"{state}, {said}"
     elif state == "waiting" and not group.operations:
         told = "nothing to decide"
@@ -115,10 +117,9 @@ def show_group(
 
 def show_decided(plan_id: str, outcome: Sequence[Decided]) -> None:
     """What became of each group's decision."""
-    words = {"approve": "approved", "reject": "rejected", "": "not decided"}
     for one in outcome:
         why = f": {shown_key(one.why)}" if one.why else ""
-        typer.echo(f"{one.group_id[:8]}  {words[one.decision]}  {shown_key(one.keeper)}{why}")
+        typer.echo(f"{one.group_id[:8]}  {_DECIDED[one.decision]}  {shown_key(one.keeper)}{why}")
     if not outcome:
         typer.echo("nothing to decide: the plan acts on no group")
     if any(one.decision == "approve" and one.new for one in outcome):

@@ -24,11 +24,7 @@ from tasks.merging.plan_group import PlanSite, plan_group
 from tasks.merging.policy_file import read_policy
 from tasks.merging.rules.caps import refuse_above_caps
 from tasks.merging.rules.plan_note import PlanNote, note_plan
-from tasks.merging.rules.plans import (
-    PLAN_FORM,
-    Member,
-    Plan,
-)
+from tasks.merging.rules.plans import PLAN_FORM, Member, Plan
 from tasks.merging.rules.policy import Policy
 from tasks.progress import Progress, silent
 from tasks.queries.pair_proofs import read_pair_proofs
