@@ -202,6 +202,29 @@ def read_kept_plans(store: Store) -> Iterator[KeptPlan | str]:
         yield KeptPlan(plan, found[_PLAN], tuple(rows))
 
 
+def read_kept_events(store: Store, event: str) -> Iterator[dict[str, Any]]:
+    """The rows of one event in all plans of a bucket's journal.
+
+    What cannot be read is logged and left out: whoever asks goes on without it.
+
+    Raises:
+        SourceError: when the bucket cannot be listed or read.
+    """
+    plans: dict[str, list[str]] = {}
+    for key, _ in store.listed(JOURNAL_PREFIX):
+        plan_id, _, name = key.removeprefix(JOURNAL_PREFIX).partition("/")
+        if _step_of(name)[1] == event:
+            plans.setdefault(plan_id, []).append(key)
+    for plan_id, keys in sorted(plans.items()):
+        try:
+            plan = read_kept_plan(store, plan_id)
+            rows = [row for key in keys for row in _read_rows(store, plan, key)]
+        except (MergeError, ValueError, KeyError, TypeError, RecursionError) as error:
+            log.error("plan %s in the bucket's journal: %s", plan_id, error)
+            continue
+        yield from rows
+
+
 def read_kept_plan(store: Store, plan_id: str) -> Plan:
     """One plan of a bucket's journal.
 

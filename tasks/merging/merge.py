@@ -50,7 +50,8 @@ from tasks.merging.journal import (
     write_group_event,
 )
 from tasks.merging.late_hands import late_hands, why_too_early
-from tasks.merging.operations import Operator, Stand
+from tasks.merging.looks import Stand
+from tasks.merging.operations import Operator
 from tasks.merging.policy_file import why_lapsed
 from tasks.merging.rules.caps import next_lot, over_caps
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup, places_of

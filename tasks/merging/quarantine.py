@@ -32,9 +32,10 @@ from tasks.merging.journal import (
     write_events,
 )
 from tasks.merging.late_hands import GRACE, late_hands, why_too_early
-from tasks.merging.operations import Operator
+from tasks.merging.looks import Looks
 from tasks.merging.rules.lifecycle import why_expiring
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
+from tasks.merging.undo_operations import Undoer
 from tasks.progress import Progress, silent
 from tasks.records import now
 from tasks.session import open_catalog, open_store
@@ -226,10 +227,10 @@ def _purge_in_turn(
                 store.announce(f"{plan.id}/{group.group_id}")
                 # The journal last: what is gone and not written down is found by the next run.
                 if released:
-                    event = _end_release(Operator(store, group, last), entry.number)
+                    event = _end_release(Undoer(store, group, last), entry.number)
                 else:
                     _check_keeper(store, group, last)
-                    copy = Operator(store, group, last).quarantined(entry.number)
+                    copy = Looks(store, group, last).quarantined(entry.number)
                     if copy is not None:
                         store.delete(copy)
                     event = PURGED
@@ -273,7 +274,7 @@ def _why_not_yet(entry: Quarantined, age: timedelta, least: timedelta) -> str:
     )
 
 
-def _end_release(operator: Operator, number: int) -> str:
+def _end_release(operator: Undoer, number: int) -> str:
     """Remove the copy of what an undo put back, if that is still there; the event to write."""
     return LEFT if operator.undo(number) else SETTLED
 

@@ -38,8 +38,9 @@ from tasks.merging.journal import (
     read_plan,
     write_events,
 )
-from tasks.merging.operations import Operator
+from tasks.merging.own_markers import LEFT_MARKER, OwnMarkers
 from tasks.merging.rules.plans import OperationKind, Plan, PlannedGroup
+from tasks.merging.undo_operations import Undoer
 from tasks.progress import Progress, silent
 from tasks.records import now
 from tasks.session import open_catalog, open_store
@@ -117,15 +118,15 @@ def undo_merge(
             todo = _todo(plan, events, group_id, number, groups)
         run = Run(f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}", plan, " ".join(by.split()), book)
         outcomes: list[UndoOutcome] = []
+        is_ours = OwnMarkers(catalog, store).has
         for at, (group, numbers) in enumerate(todo):
             last = last_events(events, group.group_id)
             if dry_run:
                 outcomes += [_outcome(plan, group, n, "would undo") for n in numbers]
             else:
+                operator = Undoer(store, group, last, is_ours)
                 with catalog.writing(settings.catalog.busy_seconds):
-                    outcomes += _undo_group(
-                        catalog, settings, run, group, numbers, Operator(store, group, last)
-                    )
+                    outcomes += _undo_group(catalog, settings, run, group, numbers, operator)
             progress("undo", at + 1, len(todo))
         return outcomes if dry_run else [replace(end, run_id=run.id) for end in outcomes]
 
@@ -205,7 +206,7 @@ def _undo_group(
     run: Run,
     group: PlannedGroup,
     numbers: list[int],
-    operator: Operator,
+    operator: Undoer,
 ) -> list[UndoOutcome]:
     operator.announce(run.plan.id)
     # What is to be known of each object before the first request; see `before_undo`.
@@ -225,7 +226,8 @@ def _undo_group(
         else:
             outcome = _undo_one(run.plan, group, n, operator)
         outcomes.append(outcome)
-        _write_end(catalog, run, group, n, outcome)
+        marker = operator.left_markers.get(n, "")
+        _write_end(catalog, run, group, n, outcome, marker)
         if outcome.state == "gone":  # for good; the others may come back
             lost = outcome.why
         elif outcome.state == "failed":
@@ -236,7 +238,7 @@ def _undo_group(
     return [replace(end, state="failed") if end.state == "gone" else end for end in outcomes]
 
 
-def _undo_one(plan: Plan, group: PlannedGroup, number: int, operator: Operator) -> UndoOutcome:
+def _undo_one(plan: Plan, group: PlannedGroup, number: int, operator: Undoer) -> UndoOutcome:
     try:
         why = operator.undo(number, keep_copies=True)
     except MergeError as error:
@@ -247,7 +249,7 @@ def _undo_one(plan: Plan, group: PlannedGroup, number: int, operator: Operator) 
 
 
 def _write_end(
-    catalog: Catalog, run: Run, group: PlannedGroup, number: int, end: UndoOutcome
+    catalog: Catalog, run: Run, group: PlannedGroup, number: int, end: UndoOutcome, marker: str
 ) -> None:
     """Write down at once what became of an operation.
 
@@ -265,7 +267,9 @@ def _write_end(
     operation = group.operations[number]
     if event == UNDONE and operation.kind is OperationKind.COPY:
         event = RELEASED
-    write_events(catalog, run, group, event, [(number, operation, {"why": end.why})])
+    # By it an earlier merge's undo knows that nobody else deleted what lies there.
+    detail = {"why": end.why} | ({LEFT_MARKER: marker} if marker else {})
+    write_events(catalog, run, group, event, [(number, operation, detail)])
 
 
 _EVENTS = {"undone": UNDONE, "left": LEFT}

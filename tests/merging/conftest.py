@@ -71,6 +71,17 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def png(seed: int = 0) -> bytes:
+    """Bytes that pass for a picture; each seed its own."""
+    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(7) + bytes(f"picture {seed}", "ascii")
+
+
+def other_catalog(site: Site, folder: Path) -> Site:
+    """The same bucket, as another catalog knows it."""
+    catalog = site.settings.catalog.model_copy(update={"uri": str(folder)})
+    return Site(site.s3, site.bucket, site.settings.model_copy(update={"catalog": catalog}))
+
+
 def later(patch: pytest.MonkeyPatch, passed: timedelta) -> None:
     """Let the quarantine be looked at so much later, by this machine's clock and the store's."""
     age = _AGE

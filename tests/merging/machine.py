@@ -638,27 +638,10 @@ class Merges(BucketWorld):
             if not any(left):
                 break
         here = self._world()
-        for key in (here.keys() | self.theirs.keys()) - self._written_over_a_marker():
+        for key in here.keys() | self.theirs.keys():
             # Copies in quarantine stay for an hour after an undo, wherever that was.
             if key not in self.mixed and not key.startswith((".dam-dedup/", *PLACES)):
                 assert here.get(key) == self.theirs.get(key), key
-
-    def _written_over_a_marker(self) -> set[str]:
-        """Keys that one merge removed and another one wrote anew, on a bucket with versions.
-
-        Undoing the second leaves a delete marker over the first one's, which the first takes for a
-        person's deletion: its copy stays in quarantine, and that is told (docs/merging.md).
-        """
-        gone: dict[str, set[str]] = {}
-        written: dict[str, set[str]] = {}
-        for plan in (*self.begun, *self.elsewhere):
-            for operation in (one for group in plan.groups for one in group.operations):
-                if operation.kind is OperationKind.DELETE:
-                    gone.setdefault(operation.key, set()).add(plan.id)
-                elif operation.kind is OperationKind.PUT:
-                    written.setdefault(operation.key, set()).add(plan.id)
-        both = gone.keys() & written.keys() if self.versioned else set()
-        return {key for key in both if len(gone[key] | written[key]) > 1}
 
     # ---- what always holds -------------------------------------------------------------------
 

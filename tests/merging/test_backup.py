@@ -16,8 +16,8 @@ from tasks.catalog.catalog import Catalog
 from tasks.errors import CatalogError
 from tasks.merging.recover import recover
 from tasks.session import open_catalog
-from tests.merging.conftest import encoded, picture
-from tests.merging.test_late_hands import POLICY, png
+from tests.merging.conftest import encoded, picture, png
+from tests.merging.test_late_hands import POLICY
 from tests.merging.test_verdicts import groups
 
 

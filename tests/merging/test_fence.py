@@ -12,7 +12,8 @@ from tasks.merging import late_hands
 from tasks.merging.operations import Operator
 from tasks.merging.quarantine import empty_quarantine
 from tasks.session import open_store
-from tests.merging.test_late_hands import POLICY, other_catalog, png
+from tests.merging.conftest import other_catalog, png
+from tests.merging.test_late_hands import POLICY
 
 
 class Stopped(BaseException):

@@ -21,8 +21,7 @@ from tasks.merging.rules.plans import Plan
 from tasks.queries.objects import own_places
 from tasks.session import open_source, open_store
 from tasks.sources.places import PLACES_KEY
-from tests.merging.conftest import later
-from tests.merging.test_late_hands import png
+from tests.merging.conftest import later, png
 
 POLICY = """
 version: 1

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tasks.merging import operations
+from tasks.merging import looks
 from tasks.sources.places import OUR_PREFIX
-from tests.merging.conftest import EITHER_KIND
+from tests.merging.conftest import EITHER_KIND, png
 
 POLICY = """
 version: 1
@@ -20,11 +20,6 @@ caps: {share: 1.0}
 rules:
   - {name: all, keeper: [{prefix: [k/]}], action: quarantine}
 """
-
-
-def png(seed: int) -> bytes:
-    """Bytes that pass for a picture; each seed its own."""
-    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(7) + bytes(f"picture {seed}", "ascii")
 
 
 def described(site: Any, key: str) -> dict[str, Any]:
@@ -107,7 +102,7 @@ def test_a_keeper_that_is_too_large_to_be_rewritten_is_refused(
     make_site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is rewritten through our memory; above a limit nothing is done to its group."""
-    monkeypatch.setattr(operations, "_REWRITTEN", len(png(1)) - 1)
+    monkeypatch.setattr(looks, "REWRITTEN", len(png(1)) - 1)
     site = make_site("plain")
     for key, words in (("k/a.png", {"shot": "7"}), ("d/a.png", {"client": "acme"})):
         site.put(key, png(1), {}, words, ContentType="image/png")

@@ -14,12 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.merging.conftest import png
+
 GROUPS = 8
-
-
-def png(seed: int) -> bytes:
-    """Bytes that pass for a picture; each seed its own."""
-    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(7) + bytes(f"picture {seed}", "ascii")
 
 
 @pytest.fixture

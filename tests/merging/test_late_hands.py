@@ -21,7 +21,7 @@ from tasks.merging.merge import merge_plan
 from tasks.merging.operations import Operator
 from tasks.merging.quarantine import empty_quarantine, list_quarantine
 from tasks.session import open_store
-from tests.merging.conftest import EITHER_KIND
+from tests.merging.conftest import EITHER_KIND, other_catalog, png
 
 POLICY = """
 version: 1
@@ -31,17 +31,6 @@ caps: {share: 1.0}
 rules:
   - {name: all, keeper: [{prefix: [%s]}], action: %s}
 """
-
-
-def png(seed: int) -> bytes:
-    """Bytes that pass for a picture; each seed its own."""
-    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(7) + bytes(f"picture {seed}", "ascii")
-
-
-def other_catalog(site: Any, folder: Path) -> Any:
-    """The same bucket, as another catalog knows it."""
-    catalog = site.settings.catalog.model_copy(update={"uri": str(folder)})
-    return type(site)(site.s3, site.bucket, site.settings.model_copy(update={"catalog": catalog}))
 
 
 @pytest.mark.parametrize("kind", EITHER_KIND)

@@ -13,8 +13,7 @@ import tasks.sources.bucket
 from tasks.merging.quarantine import empty_quarantine
 from tasks.merging.rules.lifecycle import ask_about_expiry
 from tasks.records import ObjectState
-from tests.merging.conftest import later
-from tests.merging.test_late_hands import png
+from tests.merging.conftest import later, png
 
 POLICY = """
 version: 1

@@ -10,8 +10,7 @@ import pytest
 
 from tasks.merging.quarantine import list_quarantine
 from tasks.merging.recover import recover
-from tests.merging.conftest import sidecar
-from tests.merging.test_late_hands import png
+from tests.merging.conftest import png, sidecar
 from tests.sources.test_store import ODD
 
 NAMES = [*ODD, unicodedata.normalize("NFC", "Zoë.jpg"), "-rf *.png", ".hidden.png"]

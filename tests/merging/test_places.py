@@ -13,6 +13,7 @@ from tasks.merging.quarantine import list_quarantine
 from tasks.session import open_source
 from tasks.sources.places import PLACES_KEY, note_places, read_places
 from tests.conftest import first_of
+from tests.merging.conftest import other_catalog, png
 
 POLICY = """
 version: 1
@@ -29,16 +30,6 @@ XMP = (
     b'xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" crs:Exposure2012="+1.2"/>'
     b"</rdf:RDF></x:xmpmeta>"
 )
-
-
-def png(seed: int) -> bytes:
-    """Bytes that pass for a picture; each seed its own."""
-    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(7) + bytes(f"picture {seed}", "ascii")
-
-
-def other_catalog(site: Any, folder: Path) -> Any:
-    catalog = site.settings.catalog.model_copy(update={"uri": str(folder)})
-    return type(site)(site.s3, site.bucket, site.settings.model_copy(update={"catalog": catalog}))
 
 
 @pytest.mark.long

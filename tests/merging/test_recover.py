@@ -17,7 +17,7 @@ from tasks.merging.operations import Operator
 from tasks.merging.quarantine import list_quarantine
 from tasks.merging.recover import recover
 from tasks.session import open_catalog
-from tests.merging.conftest import EITHER_KIND
+from tests.merging.conftest import EITHER_KIND, png
 from tests.merging.test_late_hands import other_catalog
 from tests.merging.world import Killed
 
@@ -29,11 +29,6 @@ caps: {share: 1.0}
 rules:
   - {name: all, keeper: [{prefix: [k/]}], action: %s}
 """
-
-
-def png(seed: int) -> bytes:
-    """Bytes that pass for a picture; each seed its own."""
-    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(7) + bytes(f"picture {seed}", "ascii")
 
 
 @pytest.mark.long

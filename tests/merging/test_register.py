@@ -12,7 +12,8 @@ from deployments import doctor
 from tasks.errors import MergeError
 from tasks.merging.bucket_register import CATALOGS_PREFIX, read_register
 from tasks.session import open_store
-from tests.merging.test_late_hands import POLICY, other_catalog, png
+from tests.merging.conftest import other_catalog, png
+from tests.merging.test_late_hands import POLICY
 
 
 def of_bucket(site: Any) -> Any:

@@ -29,10 +29,9 @@ from tasks.errors import DamDedupError
 from tasks.merging import journal, merge, undo
 from tasks.records import now
 from tasks.session import open_catalog
-from tests.merging.conftest import KINDS
+from tests.merging.conftest import KINDS, other_catalog, png
 from tests.merging.frugal import frugally
 from tests.merging.soak_child import POLICY, work
-from tests.merging.test_late_hands import other_catalog, png
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(24 * 3600)]
 

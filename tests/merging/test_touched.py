@@ -8,6 +8,7 @@ import pytest
 
 from tasks.merging.quarantine import list_quarantine
 from tasks.sources.store import Store
+from tests.merging.conftest import png
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
@@ -16,11 +17,6 @@ XMP = (
     b"</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"
 )
 KEEPER, COPY = "k/1.png", "d/1.png"
-
-
-def png(seed: int = 0) -> bytes:
-    """Bytes that pass for a picture; each seed its own."""
-    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(7) + bytes(f"picture {seed}", "ascii")
 
 
 @pytest.fixture

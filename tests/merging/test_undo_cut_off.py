@@ -9,6 +9,8 @@ import pytest
 from tasks.catalog.catalog import Catalog
 from tasks.merging.operations import Operator
 from tasks.merging.quarantine import list_quarantine
+from tasks.merging.undo_operations import Undoer
+from tests.merging.conftest import png
 from tests.merging.world import Killed
 
 POLICY = """
@@ -19,11 +21,6 @@ caps: {share: 1.0}
 rules:
   - {name: all, keeper: [{prefix: [k/]}], action: %s}
 """
-
-
-def png(seed: int) -> bytes:
-    """Bytes that pass for a picture; each seed its own."""
-    return b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(7) + bytes(f"picture {seed}", "ascii")
 
 
 def merged(site: Any, action: str) -> Any:
@@ -40,11 +37,11 @@ def merged(site: Any, action: str) -> Any:
 def killed_undo(site: Any, plan: Any, patch: pytest.MonkeyPatch, after: int, *, row: bool) -> str:
     """Undo a plan, and die once so many assets are back, before or after the row about it."""
     back: list[str] = []
-    undo, upsert = Operator.undo, Catalog.upsert
+    undo, upsert = Undoer.undo, Catalog.upsert
 
-    def watched(self: Operator, number: int, **options: Any) -> str:
+    def watched(self: Undoer, number: int, **options: Any) -> str:
         why = undo(self, number, **options)
-        operation = self._group.operations[number]
+        operation = self.group.operations[number]
         if operation.kind == "delete" and not why:
             back.append(operation.key)
         if len(back) == after and not row:
@@ -58,7 +55,7 @@ def killed_undo(site: Any, plan: Any, patch: pytest.MonkeyPatch, after: int, *, 
         return done
 
     with patch.context() as inner:
-        inner.setattr(Operator, "undo", watched)
+        inner.setattr(Undoer, "undo", watched)
         inner.setattr(Catalog, "upsert", written)
         with pytest.raises(Killed):
             site.undo(plan.id, settle=False)
@@ -110,7 +107,7 @@ def test_a_later_marker_is_never_taken_for_ours(
 
     def perform(self: Operator, number: int, stand: Any) -> Any:
         detail = real(self, number, stand)
-        if self._group.operations[number].kind == "delete":
+        if self.group.operations[number].kind == "delete":
             raise Killed
         return detail
 

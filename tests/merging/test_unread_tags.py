@@ -9,7 +9,7 @@ import pytest
 
 from tasks.catalog import schema
 from tasks.session import open_catalog, pa_table
-from tests.merging.test_touched import png
+from tests.merging.conftest import png
 
 
 @pytest.mark.parametrize(
