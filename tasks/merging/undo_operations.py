@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tasks.errors import AssetChangedError, AssetGoneError, MergeError, SourceError
-from tasks.merging.journal import UNDOING
+from tasks.merging.journal import UNDOING, UNTOUCHED
 from tasks.merging.looks import REWRITTEN, Looks, bytes_of
 from tasks.merging.rules.plans import Operation, OperationKind, PlannedGroup
 from tasks.records import ObjectState
@@ -61,7 +61,8 @@ class Undoer(Looks):
             return {}
         if not self.store.versioned:
             return {}
-        detail = {"marker": self.marker_of(operation) or ""}
+        ours = None if self._untouched(operation) else self.marker_of(operation)
+        detail = {"marker": ours or ""}
         self.last[number] = (self.last.get(number, ("", {}))[0], known | detail)
         return detail
 
@@ -190,6 +191,8 @@ class Undoer(Looks):
                 self._write_again(operation)
             return ""
         copy = self.copy_of(operation)
+        if copy is None and self._untouched(operation):
+            return f"{operation.key!r} was removed by somebody else before the merge came to it"
         if copy is None:
             raise MergeError(
                 f"{operation.key!r} cannot be brought back: its copy {operation.to!r} is not "
@@ -216,6 +219,11 @@ class Undoer(Looks):
             headers=before.headers,
             tags=before.tags,
         )
+
+    def _untouched(self, operation: Operation) -> bool:
+        """Whether the merge ended before it came to an operation."""
+        number = self.group.operations.index(operation)
+        return bool(self.last.get(number, ("", {}))[1].get(UNTOUCHED))
 
     def _known_marker(self, operation: Operation) -> str:
         """The marker that is ours, as the journal says; empty where none is."""
