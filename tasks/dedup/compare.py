@@ -36,6 +36,9 @@ _TELLS, _UNCLIPPED, _LEAST_GAIN = 24.0, 200.0, 1.08
 #: one at least, for a displacement to be told; where that holds for so much of what agrees. More
 #: would leave out shelves' edges, whose parallax tells two shots apart: it fell by a fifth at 0.04.
 _AROUND, _BOTH_WAYS, _ENOUGH = 5.0, 0.005, 0.1
+#: Chroma of cells that lies no further apart than this, levels, root mean square, is the same: by
+#: JPEG 60 it is 0.6 to 0.8 on drawn pages and up to 1.18 on 40 photographs.
+_SAME_COLOURS = 1.2
 #: Fewer pixels in common tell nothing.
 _LEAST_PIXELS = 600
 #: Sides of a frame that the flow's two scales of 8 pixel patches fit into.
@@ -360,6 +363,11 @@ def _colours(frame: Frame, same: Mask) -> tuple[float, float, float]:
     if keep.sum() < 12:
         return 1.0, 0.0, 0.0
     a, b = (small(rgb)[keep] / weight[keep][:, None] for rgb in (frame.left, frame.right))
+    apart = float(np.sqrt(np.mean((b - a)[:, 1:] ** 2)))
+    if apart <= _SAME_COLOURS:
+        # Of a page of one pale tone nothing tells a weaker colour from a tint against it: the two
+        # would be told as 0.25 and 2 levels, for a JPEG that looks the same.
+        return 1.0, apart, 0.0
     there, error, tint = _told_either_way(a, b)
     for one, two, rgb, forward in ((a, b, frame.left, True), (b, a, frame.right, False)):
         gain = _exposure(one, two)

@@ -121,7 +121,7 @@ def prove(left: Pixels, right: Pixels, fit: Affine) -> Proof:
     pair = _Pair(fine, coarse, _tone_curve(fine, coarse, onto), FILTERS[0])
     for _ in range(2):
         onto = _refined(pair, onto)
-    pair = _as_made_smaller(pair, onto)
+    pair = _as_made(pair, onto)
     found = _measured(pair, onto)
     if found is None:
         return _unknown()
@@ -202,15 +202,26 @@ def _tiles(pair: _Pair, onto: Matrix) -> Iterator[tuple[int, int, Floats, Floats
             yield box[0], box[1], *tile
 
 
-def _as_made_smaller(pair: _Pair, onto: Matrix) -> _Pair:
+def _as_made(pair: _Pair, onto: Matrix) -> _Pair:
     """The pair with the filter by which the coarse one was made smaller, and its tone curve.
 
-    The filter is the one that leaves least where there is most ink, each with the tone curve that
-    goes with it: by another filter thin strokes are lighter or darker, which bends the curve of a
-    page that has little else.
+    The curve fitted on both made small served to find the fit. Strokes that are thin there are
+    lighter or darker by how they were made small, which bends the curve of a page that has little
+    else: by 10 levels of its black in a sheet of staves. So it is fitted once more, at full size.
+    """
+    made = replace(pair, by=_filter_of(pair, onto), curve=_AS_IT_IS)
+    step = max(1, pair.coarse.shape[0] * pair.coarse.shape[1] // _TOLD)
+    parts = [tones_of(one, two, mask, step) for _, _, one, two, mask in _tiles(made, onto)]
+    return replace(made, curve=fit_curve(joined(parts))) if parts else pair
+
+
+def _filter_of(pair: _Pair, onto: Matrix) -> Filter:
+    """The filter that leaves least where there is most ink, each with the curve that goes with it.
+
+    By another filter than the one that made the coarse picture thin strokes are lighter or darker.
     """
     if not is_smaller(onto):
-        return pair
+        return pair.by
 
     def ink(box: _Box) -> int:
         part = pair.coarse[box[1] : box[3], box[0] : box[2]]
@@ -226,13 +237,8 @@ def _as_made_smaller(pair: _Pair, onto: Matrix) -> _Pair:
                 rest = np.abs(cv2.GaussianBlur(_toned(one, fit_curve(told)) - two, (0, 0), _SOFT))
                 rests[by] = float(rest[mask].mean())
         if rests:
-            break
-    if not rests:
-        return pair
-    chosen = replace(pair, by=min(rests, key=lambda by: rests[by]), curve=_AS_IT_IS)
-    step = max(1, pair.coarse.shape[0] * pair.coarse.shape[1] // _TOLD)
-    parts = [tones_of(one, two, mask, step) for _, _, one, two, mask in _tiles(chosen, onto)]
-    return replace(chosen, curve=fit_curve(joined(parts)))
+            return min(rests, key=lambda by: rests[by])
+    return pair.by
 
 
 def _refined(pair: _Pair, onto: Matrix) -> Matrix:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from tasks.dedup import compare
 from tasks.dedup.align import Alignment
@@ -56,3 +58,25 @@ def test_a_copy_and_another_shot_are_compared(photo, known, flows):
     assert compare_pixels(known(photo(0)), known(photo(0)), FIT) is not None
     assert compare_pixels(known(photo(0)), known(shared(photo, 0.8)), FIT) is not None
     assert len(flows) == 2
+
+
+def test_a_pale_page_keeps_its_colours_when_it_is_encoded(known):
+    """Nothing tells a weaker colour of its one tone from a tint against it: both were told."""
+    page = Image.new("RGB", (900, 1200), "#fbf6ea")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(26)
+    numbers = np.random.default_rng(5).integers(1000, 9999, (30, 6))
+    for row in range(30):
+        for column in range(6):
+            draw.text(
+                (80 + 130 * column, 80 + 35 * row), str(numbers[row, column]), "#402010", font
+            )
+    buffer = io.BytesIO()
+    page.save(buffer, "JPEG", quality=60)
+    encoded = Image.open(buffer).convert("RGB")
+    for one, two in ((page, encoded), (encoded, page)):
+        found = compare_pixels(known(one), known(two), FIT)
+        assert found is not None
+        assert (found.saturation, found.tint) == (1.0, 0.0)
+    grey = compare_pixels(known(page), known(page.convert("L").convert("RGB")), FIT)
+    assert grey is not None
+    assert grey.saturation < 0.1 or grey.tint > 4, "and is told where it lost them"

@@ -113,6 +113,32 @@ def test_tiles_of_any_size_lie_where_they_are():
     assert found.misfit < 0.08
 
 
+def staves(moved: int = 0) -> Image.Image:
+    """Notes on staves: thin black strokes and small blots, and one note may stand elsewhere."""
+    page = Image.new("RGB", (1300, 900), "#fdfcf8")
+    draw = ImageDraw.Draw(page)
+    heights = np.random.default_rng(3).integers(0, 8, (4, 15))
+    heights[2, 7] += moved
+    for stave in range(4):
+        top = 170 + 180 * stave
+        for line in range(5):
+            draw.line((60, top + 20 * line, 1240, top + 20 * line), fill="#202020", width=2)
+        for note in range(15):
+            x, y = 110 + 75 * note, top + 80 - 10 * int(heights[stave, note])
+            draw.ellipse((x - 13, y - 9, x + 13, y + 9), fill="#101010")
+            draw.line((x + 12, y, x + 12, y - 62), fill="#101010", width=3)
+    return page
+
+
+def test_thin_strokes_bend_no_tone_of_a_blot():
+    """Made small, by a fit that is half a pixel off, they are lighter; blots are not."""
+    rough: Affine = (1.001, 0.0, 0.0, 1.001, -0.0005, -0.0005)
+    found = prove(pixels(staves()), saved(staves(), 85), rough)
+    assert found.verdict == "same"
+    assert found.excess < 4
+    assert prove(pixels(staves()), saved(staves(1), 85), rough).verdict in ("reads", "differs")
+
+
 def sheet(entry: str) -> Image.Image:
     """Small print on thin ruled lines."""
     page = Image.new("RGB", (1000, 500), "#fdfdf8")
