@@ -12,14 +12,20 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from tasks.catalog import schema
-from tasks.errors import MergeError, SourceError
+from tasks.errors import (
+    AssetChangedError,
+    AssetGoneError,
+    MergeError,
+    SourceError,
+    StoreRefusedError,
+)
 from tasks.merging.rules.plans import Plan
 from tasks.records import ObjectState
 from tasks.session import pa_table
@@ -31,6 +37,17 @@ log = logging.getLogger(__name__)
 JOURNAL_PREFIX = f"{OUR_PREFIX}journal/"
 _PLAN = "plan.json"
 _JSON = "application/json"
+#: What reading something raises that is not what a merge wrote, or that is not there any more.
+NO_NOTE = (
+    MergeError,
+    StoreRefusedError,
+    AssetChangedError,
+    AssetGoneError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RecursionError,
+)
 #: A plan of 5,000 groups has some 50 MB.
 _MOST = 1024**3
 #: No journal counts so far (older releases counted nanoseconds). What is written after a row of a
@@ -131,9 +148,11 @@ class BucketJournal:
             MergeError: when one is not what a merge writes.
             SourceError: when one cannot be read.
         """
-        names = self._names()
+        known = _steps_of(self._plan)
         return [
-            row for name in names for row in _read_rows(self._store, self._plan, self._key(name))
+            row
+            for name in self._names()
+            for row in _read_rows(self._store, self._plan, self._key(name), known)
         ]
 
     def _names(self) -> list[str]:
@@ -190,11 +209,12 @@ def read_kept_plans(store: Store) -> Iterator[KeptPlan | str]:
             if _PLAN not in found:
                 raise MergeError("its plan is not there")
             plan = read_kept_plan(store, plan_id)
+            known = _steps_of(plan)
             rows = [
                 row
                 for name in sorted(found)
                 if name != _PLAN
-                for row in _read_rows(store, plan, f"{JOURNAL_PREFIX}{plan_id}/{name}")
+                for row in _read_rows(store, plan, f"{JOURNAL_PREFIX}{plan_id}/{name}", known)
             ]
         except (MergeError, ValueError, KeyError, TypeError, RecursionError) as error:
             yield f"plan {plan_id}: {error}"
@@ -202,27 +222,32 @@ def read_kept_plans(store: Store) -> Iterator[KeptPlan | str]:
         yield KeptPlan(plan, found[_PLAN], tuple(rows))
 
 
-def read_kept_events(store: Store, event: str) -> Iterator[dict[str, Any]]:
-    """The rows of one event in all plans of a bucket's journal.
-
-    What cannot be read is logged and left out: whoever asks goes on without it.
+def find_kept_steps(store: Store, event: str) -> dict[str, list[str]]:
+    """Of each plan in a bucket's journal that has steps of one event, the names of those.
 
     Raises:
-        SourceError: when the bucket cannot be listed or read.
+        SourceError: when the bucket cannot be listed.
     """
-    plans: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for key, _ in store.listed(JOURNAL_PREFIX):
         plan_id, _, name = key.removeprefix(JOURNAL_PREFIX).partition("/")
         if _step_of(name)[1] == event:
-            plans.setdefault(plan_id, []).append(key)
-    for plan_id, keys in sorted(plans.items()):
+            found.setdefault(plan_id, []).append(name)
+    return found
+
+
+def read_kept_steps(store: Store, plan: Plan, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The rows of some steps of a plan; what is not what a merge wrote is logged and left out.
+
+    Raises:
+        TransientSourceError: when the store does not answer.
+    """
+    known = _steps_of(plan)
+    for name in names:
         try:
-            plan = read_kept_plan(store, plan_id)
-            rows = [row for key in keys for row in _read_rows(store, plan, key)]
-        except (MergeError, ValueError, KeyError, TypeError, RecursionError) as error:
-            log.error("plan %s in the bucket's journal: %s", plan_id, error)
-            continue
-        yield from rows
+            yield from _read_rows(store, plan, f"{JOURNAL_PREFIX}{plan.id}/{name}", known)
+        except NO_NOTE as error:
+            log.error("plan %s in the bucket's journal: %s", plan.id, error)
 
 
 def read_kept_plan(store: Store, plan_id: str) -> Plan:
@@ -242,7 +267,20 @@ def read_kept_plan(store: Store, plan_id: str) -> Plan:
     return plan
 
 
-def _read_rows(store: Store, plan: Plan, key: str) -> list[dict[str, Any]]:
+_Steps = dict[tuple[str, int], tuple[str, str]]
+
+
+def _steps_of(plan: Plan) -> _Steps:
+    """Kind and key of each operation, by group and number; -1 is the whole group."""
+    known = {
+        (group.group_id, number): (operation.kind.value, operation.key)
+        for group in plan.groups
+        for number, operation in enumerate(group.operations)
+    }
+    return known | {(group.group_id, -1): ("group", group.keeper) for group in plan.groups}
+
+
+def _read_rows(store: Store, plan: Plan, key: str, known: _Steps) -> list[dict[str, Any]]:
     """The rows of one step, each about an operation of this plan, or about one of its groups.
 
     Raises:
@@ -250,12 +288,6 @@ def _read_rows(store: Store, plan: Plan, key: str) -> list[dict[str, Any]]:
         SourceError: when they cannot be read.
     """
     data = _read(store, key)
-    known = {
-        (group.group_id, number): (operation.kind.value, operation.key)
-        for group in plan.groups
-        for number, operation in enumerate(group.operations)
-    }
-    known |= {(group.group_id, -1): ("group", group.keeper) for group in plan.groups}
     try:
         rows = [{**row, "at": datetime.fromisoformat(row["at"])} for row in json.loads(data)]
         for row in rows:

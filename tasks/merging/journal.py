@@ -31,10 +31,6 @@ log = logging.getLogger(__name__)
 
 #: Events of one operation, in the order in which they may come.
 INTENDED, DONE, UNDOING, UNDONE, LEFT = "intended", "done", "undoing", "undone", "left"
-#: Event of an operation that a merge which ended early did not come to.
-STOPPED = "stopped"
-#: Its detail, which is true from then on, until the operation is intended again.
-UNTOUCHED = "untouched"
 #: Event of a copy whose original an undo put back; it is removed after a while.
 RELEASED = "released"
 #: Event of such a copy, when it was removed.

@@ -38,7 +38,6 @@ from tasks.merging.journal import (
     INTENDED,
     LEFT,
     REFUSED,
-    STOPPED,
     Run,
     group_state,
     last_events,
@@ -464,7 +463,7 @@ def _merge_group(
     try:
         stands = operator.look_all()
         _check_group(store, group, stands, begun)
-        intended = [] if dry_run else operator.intentions()
+        intended = [] if begun or dry_run else operator.intentions()
     except (SourceError, MergeError) as error:
         if _may_pass(error):  # the next run tries it again
             return outcome("failed", f"{error}. Nothing was done to the group now")
@@ -477,7 +476,7 @@ def _merge_group(
         if why := why_too_early(run.late, run.plan.id, group):
             return outcome("failed", why)
         operator.announce(run.plan.id)
-        if intended:
+        if not begun:
             write_events(catalog, run, group, INTENDED, intended)
     except SourceError as error:
         return outcome("failed", f"{error}. Nothing was done to the group now")
@@ -539,8 +538,6 @@ def _perform(
             break
         done.append((number, operation, detail))
     write_events(catalog, run, group, DONE, done)
-    if failed is not None:
-        write_events(catalog, run, group, STOPPED, operator.untouched(len(done), stands))
     remember_objects(catalog, settings, run.plan, group, [n for n, _, _ in done], undone=False)
     if failed is None:
         return outcome("merged")

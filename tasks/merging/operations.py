@@ -5,11 +5,10 @@ Each is idempotent: before it acts it looks whether it was done already.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tasks.errors import AssetChangedError, AssetGoneError
-from tasks.merging.journal import STOPPED, UNTOUCHED
 from tasks.merging.looks import REWRITTEN, Looks, Stand, bytes_of, put_headers
 from tasks.merging.rules.lifecycle import why_expiring
 from tasks.merging.rules.plans import Operation, OperationKind, PlannedGroup
@@ -32,18 +31,9 @@ class Operator(Looks):
     def intentions(self) -> list[tuple[int, Operation, dict[str, Any]]]:
         """Every operation, with what must be known of its object before it is done.
 
-        Of a group that was begun, those alone that a merge which ended early did not come to: the
-        others are written down.
-
         Raises:
             SourceError: when an object that is to be rewritten cannot be read.
         """
-        if self.last:
-            return [
-                (number, operation, {UNTOUCHED: False})
-                for number, operation in enumerate(self.group.operations)
-                if self.last.get(number, ("", {}))[0] == STOPPED
-            ]
         return [
             (
                 number,
@@ -54,21 +44,6 @@ class Operator(Looks):
                 else {},
             )
             for number, operation in enumerate(self.group.operations)
-        ]
-
-    def untouched(
-        self, failed: int, stands: Sequence[Stand]
-    ) -> list[tuple[int, Operation, dict[str, Any]]]:
-        """The operations that a merge which ended early did not come to.
-
-        Args:
-            failed: number of the one that failed, which may have been done all the same.
-            stands: how all stood before the merge.
-        """
-        return [
-            (number, operation, {UNTOUCHED: True})
-            for number, operation in enumerate(self.group.operations)
-            if number > failed and stands[number] is Stand.READY
         ]
 
     def perform(self, number: int, stand: Stand) -> dict[str, Any]:

@@ -9,12 +9,21 @@ writes its marker down.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 
 from tasks.catalog.catalog import Catalog, quote
-from tasks.merging.bucket_journal import read_kept_events
+from tasks.merging.bucket_journal import (
+    NO_NOTE,
+    find_kept_steps,
+    read_kept_plan,
+    read_kept_steps,
+)
 from tasks.merging.journal import UNDONE
+from tasks.merging.rules.plans import OperationKind
 from tasks.sources.store import Store
+
+log = logging.getLogger(__name__)
 
 #: Where the detail of an undone PUT has the marker.
 LEFT_MARKER = "left_marker"
@@ -25,33 +34,63 @@ class OwnMarkers:
 
     Args:
         catalog: whose journal is asked first.
-        store: the bucket, whose journal is read once, if a marker is not known to the catalog.
+        store: the bucket. Of its journal a plan is read when a marker is not known to the catalog,
+            and its steps when it wrote at that key; each once.
     """
 
     def __init__(self, catalog: Catalog, store: Store) -> None:
         self._catalog = catalog
         self._store = store
-        self._of_others: dict[str, set[str]] | None = None
+        self._steps: dict[str, list[str]] | None = None
+        self._written: dict[str, frozenset[str]] = {}
+        self._markers: dict[str, dict[str, set[str]]] = {}
 
     def has(self, key: str, marker: str) -> bool:
         """Whether undoing our own writing at a key left this delete marker.
 
         Raises:
-            SourceError: when the bucket's journal cannot be read.
+            TransientSourceError: when the store does not answer.
         """
+        put = quote(OperationKind.PUT.value)
         mine = self._catalog.read(
-            "journal", ["key", "detail"], f"event = {quote(UNDONE)} AND key = {quote(key)}"
+            "journal",
+            ["key", "detail"],
+            f"event = {quote(UNDONE)} AND kind = {put} AND key = {quote(key)}",
         )
-        return marker in _markers(mine["detail"]) or marker in self._others().get(key, set())
+        if marker in _told(mine["detail"]):
+            return True
+        if self._steps is None:
+            self._steps = find_kept_steps(self._store, UNDONE)
+        return any(marker in self._of(plan_id, key) for plan_id in self._steps)
 
-    def _others(self) -> dict[str, set[str]]:
-        if self._of_others is None:
-            self._of_others = {}
-            for row in read_kept_events(self._store, UNDONE):
-                self._of_others.setdefault(row["key"], set()).update(_markers([row["detail"]]))
-        return self._of_others
+    def _of(self, plan_id: str, key: str) -> set[str]:
+        """Markers that undoing one plan of the bucket's journal left at a key."""
+        if key not in self._written.get(plan_id, {key}):
+            return set()
+        if plan_id not in self._markers:
+            try:
+                self._read(plan_id, key)
+            except NO_NOTE as error:
+                log.error("plan %s in the bucket's journal: %s", plan_id, error)
+                self._written[plan_id] = frozenset()
+        return self._markers.get(plan_id, {}).get(key, set())
+
+    def _read(self, plan_id: str, key: str) -> None:
+        plan = read_kept_plan(self._store, plan_id)
+        self._written[plan_id] = frozenset(
+            operation.key
+            for group in plan.groups
+            for operation in group.operations
+            if operation.kind is OperationKind.PUT
+        )
+        if key not in self._written[plan_id]:
+            return
+        found = self._markers.setdefault(plan_id, {})
+        for row in read_kept_steps(self._store, plan, (self._steps or {})[plan_id]):
+            if row["event"] == UNDONE and row["kind"] == OperationKind.PUT.value:
+                found.setdefault(row["key"], set()).update(_told([row["detail"]]))
 
 
-def _markers(details: Iterable[str]) -> set[str]:
+def _told(details: Iterable[str]) -> set[str]:
     told = (json.loads(detail).get(LEFT_MARKER) for detail in details)
     return {marker for marker in told if isinstance(marker, str)}

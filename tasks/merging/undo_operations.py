@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tasks.errors import AssetChangedError, AssetGoneError, MergeError, SourceError
-from tasks.merging.journal import UNDOING, UNTOUCHED
+from tasks.errors import (
+    AssetChangedError,
+    AssetGoneError,
+    MergeError,
+    SourceError,
+    StoreRefusedError,
+    TransientSourceError,
+)
+from tasks.merging.journal import UNDOING
 from tasks.merging.looks import REWRITTEN, Looks, bytes_of
 from tasks.merging.rules.plans import Operation, OperationKind, PlannedGroup
 from tasks.records import ObjectState
@@ -61,8 +68,7 @@ class Undoer(Looks):
             return {}
         if not self.store.versioned:
             return {}
-        ours = None if self._untouched(operation) else self.marker_of(operation)
-        detail = {"marker": ours or ""}
+        detail = {"marker": self.marker_of(operation) or ""}
         self.last[number] = (self.last.get(number, ("", {}))[0], known | detail)
         return detail
 
@@ -154,12 +160,16 @@ class Undoer(Looks):
     def _find_left_marker(self, number: int) -> None:
         """Find the marker of an undo that was killed before it could write it down.
 
-        It lies on what the merge wrote, and nobody but an undo that had begun would have left it
-        there, or a person in the same moment: who asks for undo twice wants the state before.
+        It lies on what the merge wrote, and the undo had come to this operation: an undo goes from
+        the last to the first, and writes down at once what became of each.
+
+        Raises:
+            TransientSourceError: when the store does not answer: the next undo asks again.
         """
         operation = self.group.operations[number]
-        begun = self.last.get(number, ("", {}))[0] == UNDOING
-        if not begun or operation.had is not None or not self.store.versioned:
+        open_ones = {n for n, (event, _) in self.last.items() if event == UNDOING}
+        at_it = bool(open_ones) and max(open_ones) == number
+        if not at_it or operation.had is not None or not self.store.versioned:
             return
         found = self.store.newest(operation.key, 2)
         if len(found) < 2 or not found[0].is_marker or found[1].is_marker:
@@ -167,7 +177,11 @@ class Undoer(Looks):
         body = bytes_of(operation.body)
         try:
             wrote = self.store.read_version(operation.key, found[1].version_id, len(body))
-        except SourceError:  # larger, or gone: then it is not what the merge wrote
+        except (AssetChangedError, AssetGoneError, StoreRefusedError):
+            return
+        except TransientSourceError:
+            raise
+        except SourceError:  # larger: then it is not what the merge wrote
             return
         if wrote == body:
             self.left_markers[number] = found[0].version_id
@@ -191,12 +205,11 @@ class Undoer(Looks):
                 self._write_again(operation)
             return ""
         copy = self.copy_of(operation)
-        if copy is None and self._untouched(operation):
-            return f"{operation.key!r} was removed by somebody else before the merge came to it"
         if copy is None:
             raise MergeError(
                 f"{operation.key!r} cannot be brought back: its copy {operation.to!r} is not "
-                "there, or is something else by now"
+                "there, or is something else by now. Either somebody removed the copy, or "
+                "somebody removed the object before the merge came to it"
             )
         self.store.copy(copy, operation.key)
         return ""
@@ -219,11 +232,6 @@ class Undoer(Looks):
             headers=before.headers,
             tags=before.tags,
         )
-
-    def _untouched(self, operation: Operation) -> bool:
-        """Whether the merge ended before it came to an operation."""
-        number = self.group.operations.index(operation)
-        return bool(self.last.get(number, ("", {}))[1].get(UNTOUCHED))
 
     def _known_marker(self, operation: Operation) -> str:
         """The marker that is ours, as the journal says; empty where none is."""

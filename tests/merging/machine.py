@@ -586,6 +586,10 @@ class Merges(BucketWorld):
             group = plan.group(one.operation.split("/")[1])
             assert group is not None
             self.words[group.fingerprint] = "undone" if one.state in ("undone", "left") else ""
+            if one.state == "left" and "of an asset that is gone" in one.why:
+                # Somebody removed it while the merge was at its group. Without versions nothing
+                # tells that from a loss, so that the keeper keeps what was known of it.
+                self.mixed.add(one.key)
         return outcomes
 
     @rule(

@@ -388,37 +388,6 @@ def test_an_undo_that_was_stopped_is_not_merged_again(
     assert site.snapshot(ours=True) == before
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("again", [False, True], ids=["once", "merged again"])
-@pytest.mark.parametrize("kind", EITHER_KIND)
-def test_what_somebody_removed_in_the_middle_is_not_missed_by_the_undo(
-    make_site: Any, answers: list[Any], kind: str, again: bool
-) -> None:
-    """The keeper's part of the merge is taken back; the merge had not come to what is gone.
-
-    The undo said for ever that the copy of what a person had deleted was lost, and left the tags.
-    """
-    site = make_site(kind)
-    plan, before = approved(site, "one")
-
-    def removed(request: Any) -> None:
-        if touches(request, "PUT", "/.dam-dedup/quarantine/"):
-            remove(site, "d/one.png")
-
-    answers.append(removed)
-    assert states(site.merge(plan)) == {"one": "failed"}
-    answers.clear()
-    assert site.snapshot(ours=True) != before, "the keeper was given what the duplicate knew"
-    if again:
-        assert states(site.merge(plan)) == {"one": "refused"}
-    said = {(one.kind, one.state) for one in site.undo(plan.id)}
-    assert ("delete", "left") in said
-    assert "failed" not in {state for _, state in said}
-    del before["d/one.png"]
-    assert site.snapshot(ours=True) == before
-    assert "failed" not in {one.state for one in site.undo(plan.id)}
-
-
 def deny(site: Any, action: str, key: str) -> None:
     statement = {
         "Effect": "Deny",

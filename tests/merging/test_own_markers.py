@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tasks.errors import StoreRefusedError, TransientSourceError
 from tasks.merging import undo
+from tasks.merging.bucket_journal import JOURNAL_PREFIX
+from tasks.merging.undo_operations import Undoer
+from tasks.sources.bucket import Bucket
 from tests.merging.conftest import other_catalog, png, sidecar
 from tests.merging.world import Killed
 
@@ -47,6 +52,13 @@ def two_merges(site: Any, other: Any, action: str) -> tuple[Any, Any]:
     return first, second
 
 
+def refusing(error: Exception) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return refuse
+
+
 def gone(site: Any) -> bool:
     return KEY not in set(site.keys())
 
@@ -79,8 +91,9 @@ def test_another_catalog_knows_it_from_the_bucket(site: Any, tmp_path: Path) -> 
     assert site.body(KEY) == sidecar("harbour")
 
 
+@pytest.mark.parametrize("busy", [False, True], ids=["", "and the next finds the store busy"])
 def test_an_undo_that_died_before_it_wrote_the_marker_down(
-    site: Any, monkeypatch: pytest.MonkeyPatch
+    site: Any, monkeypatch: pytest.MonkeyPatch, busy: bool
 ) -> None:
     first, second = two_merges(site, site, "quarantine")
     write = undo.write_events
@@ -95,6 +108,10 @@ def test_an_undo_that_died_before_it_wrote_the_marker_down(
         with pytest.raises(Killed):
             site.undo(second.id)
     assert gone(site), "it was removed, and that is not written down"
+    if busy:
+        with monkeypatch.context() as patch:
+            patch.setattr(Bucket, "read_version", refusing(TransientSourceError("SlowDown")))
+            assert "failed" in {one.state for one in site.undo(second.id)}
     site.undo(second.id)
     site.undo(first.id)
     assert site.body(KEY) == sidecar("harbour")
@@ -129,3 +146,69 @@ def test_what_a_person_deleted_stays_deleted(site: Any, when: str) -> None:
     said = {one.key: one.state for one in site.undo(first.id) if one.kind == "delete"}
     assert said[KEY] == "left"
     assert gone(site)
+
+
+def test_what_a_person_deleted_after_an_undo_that_failed_stays_deleted(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The undo of the second merge had begun, and had not come to this object."""
+    first, second = two_merges(site, site, "quarantine")
+    with monkeypatch.context() as patch:
+        patch.setattr(Undoer, "undo", refusing(TransientSourceError("SlowDown")))
+        assert {one.state for one in site.undo(second.id, settle=False)} == {"failed"}
+    site.s3.client.delete_object(Bucket=site.bucket, Key=KEY)
+    site.undo(second.id)
+    site.undo(first.id)
+    assert gone(site)
+
+
+@pytest.mark.parametrize("what", ["no plan", "no rows", "forged", "refused"])
+def test_a_bad_note_neither_stops_an_undo_nor_restores_anything(
+    site: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A note of another plan or of this one; and somebody deleted what he had uploaded anew."""
+    first, second = two_merges(site, site, "quarantine")
+    site.undo(second.id)
+    site.put(KEY, sidecar("quay"), ContentType="text/xml")
+    marker = site.s3.client.delete_object(Bucket=site.bucket, Key=KEY)["VersionId"]
+    site.put("d/1.png", png(9), ContentType="image/png")
+    site.s3.client.delete_object(Bucket=site.bucket, Key="d/1.png")
+    folder = f"{JOURNAL_PREFIX}{'0123456789ab' if what == 'no plan' else second.id}/"
+    name = "0000000000-00000000000000000001-undone-ab.json"
+    body: Any = "no rows"
+    if what == "forged":
+        group = second.groups[0]
+        number = next(n for n, one in enumerate(group.operations) if one.kind == "tag" or n == 0)
+        body = [
+            {
+                "event_id": "f" * 32,
+                "sequence": 1,
+                "run_id": "r",
+                "plan_id": second.id,
+                "scope": second.scope,
+                "group_id": group.group_id,
+                "fingerprint": group.fingerprint,
+                "number": number,
+                "kind": group.operations[number].kind.value,
+                "key": group.operations[number].key,
+                "event": "intended",
+                "by": "mallory",
+                "at": "2026-11-27T00:00:00+00:00",
+                "bytes": 1,
+                "detail": json.dumps({"left_marker": marker}),
+            }
+        ]
+    site.s3.client.put_object(Bucket=site.bucket, Key=folder + name, Body=json.dumps(body).encode())
+    if what == "refused":
+        read = Bucket.read
+
+        def refuse(self: Bucket, key: str, *rest: Any) -> bytes:
+            if name in key:
+                raise StoreRefusedError("archived")
+            return read(self, key, *rest)
+
+        monkeypatch.setattr(Bucket, "read", refuse)
+    said = {one.key: one.state for one in site.undo(first.id) if one.kind == "delete"}
+    assert said == {KEY: "left", "d/1.png": "left"}
+    assert gone(site)
+    assert site.body("k/1.png") == png(1)
