@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
+from tasks.dedup.chroma import compare_colours
 from tasks.dedup.placement import IDENTITY, Affine
 from tasks.dedup.proof import prove
 
@@ -166,3 +167,38 @@ def test_small_print_is_read_in_a_copy_made_smaller_by_any_filter(by):
             (smaller(other), pixels(sheet("4187"))),
         ):
             assert prove(*sides, IDENTITY).verdict in ("reads", "differs")
+
+
+def orders(colour: str, size: int) -> Image.Image:
+    """Orders with a coloured dot each, of which one may have another colour of the same light."""
+    page = Image.new("RGB", (1000, 1000), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(22)
+    for row in range(20):
+        draw.text((90, 90 + 40 * row), f"Order {4187 + 31 * row}, line {row}", "#202020", font)
+        fill = colour if row == 7 else ("#d03030", "#2e8b2e")[row % 2]
+        draw.ellipse((600, 95 + 40 * row, 600 + size, 95 + 40 * row + size), fill=fill)
+    return page
+
+
+@pytest.mark.parametrize("size", [12, 26])
+@pytest.mark.parametrize("other", ["#2e8228", "#3c60d0"])
+def test_a_dot_of_another_colour_and_the_same_light_is_another_page(size, other):
+    """Red for overdue, green for paid: in grey levels the two are one."""
+    red = orders("#d03030", size)
+    for second in (pixels(orders(other, size)), saved(orders(other, size), 60)):
+        for sides in ((pixels(red), second), (second, pixels(red))):
+            found = prove(*sides, IDENTITY)
+            assert found.verdict == "differs"
+            assert abs(found.at[0] - 0.6) < 0.04
+            assert abs(found.at[1] - 0.38) < 0.04
+
+
+def test_colours_that_changed_over_the_whole_explain_themselves():
+    """Encoded, weaker, without any, or under another light: no place has another colour."""
+    page = orders("#d03030", 26)
+    weaker = pixels(ImageEnhance.Color(page).enhance(0.6))
+    warmer = (pixels(page) * np.array([1.0, 0.96, 0.88])).astype(np.uint8)
+    for other in (saved(page, 60), pixels(page.convert("L")), weaker, warmer):
+        assert compare_colours(pixels(page), other, np.eye(3)).apart < 12
+    blue = pixels(orders("#3c60d0", 26))
+    assert compare_colours(weaker, blue, np.eye(3)).apart > 48, "of these one has"
