@@ -120,15 +120,7 @@ class Undoer(Looks):
             return ""  # undone already: a rewrite makes a new version
         if not self.is_rewritten(operation, state):
             return f"{operation.key!r} changed since: its metadata is left as it is"
-        body = self.store.read(state.key, state.etag, REWRITTEN)
-        self.store.put(
-            state.key,
-            body,
-            expected=state.etag,
-            metadata=before.metadata,
-            headers=before.headers,
-            tags=before.tags,
-        )
+        self._put_back(before, self.store.read(state.key, state.etag, REWRITTEN), state.etag)
         return ""
 
     def _unput(self, operation: Operation, state: ObjectState) -> str:
@@ -146,16 +138,19 @@ class Undoer(Looks):
             return ""
         if not self.is_put(operation, state):
             return f"{operation.key!r} changed since: it is left as it is"
-        before = operation.before
+        self._put_back(operation.before, old, state.etag)
+        return ""
+
+    def _put_back(self, before: ObjectState, body: bytes, expected: str) -> None:
+        """Write bytes with all that the object had; `expected` is the ETag there, or empty."""
         self.store.put(
-            state.key,
-            old,
-            expected=state.etag,
+            before.key,
+            body,
+            expected=expected,
             metadata=before.metadata,
             headers=before.headers,
             tags=before.tags,
         )
-        return ""
 
     def _find_left_marker(self, number: int) -> None:
         """Find the marker of an undo that was killed before it could write it down.
@@ -224,14 +219,8 @@ class Undoer(Looks):
             self.store.copy(copy, operation.key)
             return
         before = operation.before
-        self.store.put(
-            before.key,
-            self.store.read_version(before.key, before.version_id or "null", REWRITTEN),
-            expected="",
-            metadata=before.metadata,
-            headers=before.headers,
-            tags=before.tags,
-        )
+        body = self.store.read_version(before.key, before.version_id or "null", REWRITTEN)
+        self._put_back(before, body, "")
 
     def _known_marker(self, operation: Operation) -> str:
         """The marker that is ours, as the journal says; empty where none is."""
