@@ -11,10 +11,11 @@ import io
 import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -45,6 +46,8 @@ _SAVED = (
 _SAVED_FEW = (_SAVED[0], _SAVED[2], _SAVED[5])
 #: Photographs are also compared with so many others that look most like them when very small.
 _LOOKALIKES = 5
+#: Photographs whose files are held at once.
+_AT_ONCE = 25
 #: Frames of a burst, and how much of the picture's side the thing takes that moves.
 _FRAMES, _THING = 4, (0.04, 0.12)
 _EXIF_IFD, _TIME_TAKEN = 0x8769, 0x9003
@@ -122,32 +125,24 @@ def run_policy(
     """
     use_one_thread()
     photos = _draw(images, seed, photographs)
-    rows, wrong = [], []
     families = [*FAMILIES, *LATER_FAMILIES] if things else []
-    batches = {
-        "documents": _documents(families, seed, things),
-        "photographs": iter([photos]),
-        "templates": _templates(photos[:7], seed),
-        "bursts": _bursts(photos[: photographs // 6], seed),
+    bursts = photos[: photographs // 6]
+    kinds: dict[str, tuple[int, Iterator[_Batch]]] = {
+        "documents": (len(families), _documents(families, seed, things)),
+        "photographs": (len(range(0, photographs, _AT_ONCE)) + 1, _photographs(photos)),
+        "templates": (sum(len(shares) for *_, shares in TEMPLATES), _templates(photos[:7], seed)),
+        "bursts": (2 * len(bursts), _bursts(bursts, seed)),
     }
+    rows, wrong = [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (kind, named) in enumerate(batches.items()):
+        for kind, (total, batches) in kinds.items():
             counted = []
-            for pictures in named:
-                ways = _SAVED if kind == "photographs" else _SAVED_FEW
-                saved = [one for picture in pictures for one in _save(picture, ways)]
-                known = pool.map(read_known, [data for _, _, data in saved])
-                files = [
-                    _File(thing, name, one)
-                    for (thing, name, _), one in zip(saved, known, strict=True)
-                ]
-                pairs = list(_pairs(files, all_of_them=kind != "photographs"))
-                answers = pool.map(answer_pair, [(one.known, two.known) for one, two in pairs])
-                row, merged = _count(kind, files, pairs, list(answers))
+            for done, batch in enumerate(batches, 1):
+                row, merged = _answer(kind, batch, pool)
                 counted.append(row)
                 wrong += merged
+                progress(kind, done, total)
             rows.append(_total(kind, counted))
-            progress("policy", done + 1, len(batches))
     return [*rows, _total("all", rows)], wrong
 
 
@@ -158,6 +153,24 @@ class _Picture:
     thing: str
     image: Image.Image
     taken: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Pictures that are saved in some ways, and which pairs of the files are compared."""
+
+    pictures: Sequence[_Picture]
+    ways: Sequence[tuple[str, int, float]] = _SAVED_FEW
+    pairs: Literal["all", "own", "alike"] = "all"
+
+
+def _answer(kind: str, batch: _Batch, pool: Executor) -> tuple[PolicyRow, list[Merged]]:
+    saved = [one for picture in batch.pictures for one in _save(picture, batch.ways)]
+    known = pool.map(read_known, [data for _, _, data in saved])
+    files = [_File(thing, name, one) for (thing, name, _), one in zip(saved, known, strict=True)]
+    pairs = list(_pairs(files, batch.pairs))
+    answers = pool.map(answer_pair, [(one.known, two.known) for one, two in pairs])
+    return _count(kind, files, pairs, list(answers))
 
 
 def _draw(images: Path, seed: int, count: int) -> list[_Picture]:
@@ -178,40 +191,55 @@ def _draw(images: Path, seed: int, count: int) -> list[_Picture]:
     return found
 
 
-def _documents(families: Sequence[Family], seed: int, things: int) -> Iterator[list[_Picture]]:
+def _documents(families: Sequence[Family], seed: int, things: int) -> Iterator[_Batch]:
     for family in families:
         drawn = enumerate(family.things(f"{seed} policy", things))
-        yield [_Picture(f"{family.name} {number}", image) for number, (_, image) in drawn]
+        yield _Batch([_Picture(f"{family.name} {number}", image) for number, (_, image) in drawn])
 
 
-def _templates(photos: Sequence[_Picture], seed: int) -> Iterator[list[_Picture]]:
+def _photographs(photos: Sequence[_Picture]) -> Iterator[_Batch]:
+    """Each one's own files, few at once since all are held; then which look most alike."""
+    for first in range(0, len(photos), _AT_ONCE):
+        yield _Batch(photos[first : first + _AT_ONCE], _SAVED, "own")
+    yield _Batch(photos, _SAVED[:1], "alike")
+
+
+def _templates(photos: Sequence[_Picture], seed: int) -> Iterator[_Batch]:
     *filled, pattern = photos
     for name, make, shares in TEMPLATES:
         for share in shares:
             rng = random.Random(f"{seed} {name} {share}")  # noqa: S311 - must be repeatable
-            yield [
-                _Picture(f"{name} {share} {one.thing}", make(one.image, share, pattern.image, rng))
-                for one in filled
-            ]
+            yield _Batch(
+                [
+                    _Picture(
+                        f"{name} {share} {one.thing}", make(one.image, share, pattern.image, rng)
+                    )
+                    for one in filled
+                ]
+            )
 
 
-def _bursts(photos: Sequence[_Picture], seed: int) -> Iterator[list[_Picture]]:
+def _bursts(photos: Sequence[_Picture], seed: int) -> Iterator[_Batch]:
     """Of each photograph frames in which a thing moved, and frames that only their times tell."""
     for number, photo in enumerate(photos):
         other = photos[(number + 1) % len(photos)]
         rng = random.Random(f"{seed} burst {photo.thing}")  # noqa: S311 - must be repeatable
-        yield [
-            _Picture(f"{photo.thing} moved {at}", _frame(photo.image, other.image, rng))
-            for at in range(_FRAMES)
-        ]
-        yield [
-            _Picture(
-                f"{photo.thing} still {at}",
-                _frame(photo.image, None, rng),
-                f"2025:05:04 10:20:{30 + at:02d}",
-            )
-            for at in range(_FRAMES)
-        ]
+        yield _Batch(
+            [
+                _Picture(f"{photo.thing} moved {at}", _frame(photo.image, other.image, rng))
+                for at in range(_FRAMES)
+            ]
+        )
+        yield _Batch(
+            [
+                _Picture(
+                    f"{photo.thing} still {at}",
+                    _frame(photo.image, None, rng),
+                    f"2025:05:04 10:20:{30 + at:02d}",
+                )
+                for at in range(_FRAMES)
+            ]
+        )
 
 
 def _frame(image: Image.Image, thing: Image.Image | None, rng: random.Random) -> Image.Image:
@@ -256,16 +284,20 @@ def _save(
         yield picture.thing, f"{picture.thing} {kind} {quality} {side}", buffer.getvalue()
 
 
-def _pairs(files: Sequence[_File], *, all_of_them: bool) -> Iterator[tuple[_File, _File]]:
-    """Pairs to compare: all, or each thing's own, and those of things that look most alike."""
-    if all_of_them:
+def _pairs(
+    files: Sequence[_File], which: Literal["all", "own", "alike"]
+) -> Iterator[tuple[_File, _File]]:
+    """Pairs to compare: all, each thing's own, or those of things that look most alike."""
+    if which == "all":
         yield from combinations(files, 2)
         return
     things: dict[str, list[_File]] = {}
     for file in files:
         things.setdefault(file.thing, []).append(file)
-    for own in things.values():
-        yield from combinations(own, 2)
+    if which == "own":
+        for own in things.values():
+            yield from combinations(own, 2)
+        return
     firsts = [own[0] for own in things.values()]
     coarse = np.stack([one.known.features.coarse.ravel() for one in firsts])
     coarse /= np.maximum(np.linalg.norm(coarse, axis=1, keepdims=True), 1e-6)
