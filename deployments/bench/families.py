@@ -28,6 +28,7 @@ from deployments.bench.drawing import (
     word,
     write,
 )
+from deployments.bench.filled_families import FILLED_FAMILIES
 from deployments.bench.thin_families import THIN_FAMILIES
 
 
@@ -365,4 +366,5 @@ FAMILIES: tuple[Family, ...] = (
         fitting=True,
     ),
     *THIN_FAMILIES,
+    *FILLED_FAMILIES,
 )

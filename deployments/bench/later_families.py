@@ -19,7 +19,6 @@ from deployments.bench.drawing import (
     date,
     number,
     page,
-    shade,
     word,
     write,
 )
@@ -114,19 +113,6 @@ def _garden(spec: Spec, rng: random.Random) -> Image.Image:
     return image
 
 
-def _swatches(spec: Spec, rng: random.Random) -> Image.Image:
-    """A card of paints, one of which is another colour."""
-    image, draw = page((960, 720), "#fafafa")
-    write(draw, 60, 30, f"{rng.choice(WORDS).title()} paints", 44)
-    at = rng.randrange(12)
-    for which in range(12):
-        x, y = 60 + 216 * (which % 4), 120 + 190 * (which // 4)
-        colour = spec["colour"] if which == at else rng.choice(SHADES)
-        draw.rectangle((x, y, x + 190, y + 130), fill=colour, outline="#909090")
-        write(draw, x, y + 138, f"No. {which + 1}", 22)
-    return image
-
-
 LATER_FAMILIES: tuple[Family, ...] = (
     Family(
         "calendar",
@@ -146,5 +132,4 @@ LATER_FAMILIES: tuple[Family, ...] = (
         {"tree": lambda rng: (rng.randrange(26), rng.randint(60, 600)), "name": word},
         _garden,
     ),
-    Family("swatches", {"colour": shade}, _swatches, colours=True),
 )

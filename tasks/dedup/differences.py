@@ -37,6 +37,12 @@ _GRAIN, _BARE = 0.2, 9
 _REACH, _BIN = 15, 4
 #: Share of what is around ink that its ground takes, at least.
 _GROUND = 0.3
+#: Even fills: so much of what is away from ink has no grain, and by so much of the ink so
+#: much of the window is less steep than this, levels a pixel. In the families of filled areas 0.76
+#: and more is even, beside 0.91 and more of the ink (JPEG 60 and scans among them). Of 400
+#: photographs, of 242 whose ground was clipped to white, of 400 cut out by threshold and of 400 of
+#: twelve colours that is the case beside 0.89 of the ink at the most, JPEG of quality 8 has 0.90.
+_FILLED, _FILL, _EDGED, _EVEN = 0.7, 0.1, 0.88, 0.5
 #: Ground that two pictures share around a place: its tone in either varies by so many levels. Under
 #: the fitting families' letters it varies by 0 to 2 where no other lines stand beside them, cloth
 #: of one colour by 3 to 5.
@@ -111,15 +117,21 @@ def _plain(grey: Floats, there: Mask, mask: Mask) -> bool:
 def is_page(grey: Floats, mask: Mask) -> bool:
     """Whether a picture is ink on paper: a document, a slide, a chart, a flat design."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 0.9)
-    if _commonest(smooth[mask]) < _FEW_TONES:
-        return False
     across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
     down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
-    ink = mask & (across * across + down * down > 16)
+    steep = np.hypot(across, down)
+    ink = mask & (steep > 4)
     if ink.sum() < 50:
         return False
-    bare = mask & ~(cv2.dilate(ink.astype(np.uint8), np.ones((_BARE, _BARE), np.uint8)) > 0)
-    if bare.any() and float(np.median(np.hypot(across[bare], down[bare]))) > _GRAIN:
+    bare = steep[mask & ~(cv2.dilate(ink.astype(np.uint8), np.ones((_BARE, _BARE), np.uint8)) > 0)]
+    if len(bare) and float((bare > _GRAIN).mean()) < 1 - _FILLED:
+        # Nothing but even fills, however many: paint charts, maps, patchwork.
+        even = _share((steep < _EVEN) & mask, mask)
+        if float((even[ink] > _FILL).mean()) > _EDGED:
+            return True
+    if _commonest(smooth[mask]) < _FEW_TONES:
+        return False
+    if len(bare) and float(np.median(bare)) > _GRAIN:
         return False  # cloth, skin or a wall: a plain ground, and no paper
     around = np.ones((_REACH, _REACH), np.uint8)
     # What lies beyond the common area is no ground of its ink.
@@ -143,7 +155,12 @@ def _grounds(grey: Floats, mask: Mask) -> Floats:
         at = int(np.convolve(counts, np.ones(5), "same").argmax())
         ground[max(0, at - 2) : at + 3] = True
         counts[ground] = 0
-    share = cv2.blur((ground[bins] & mask).astype(np.float32), (_REACH, _REACH))
+    return _share(ground[bins] & mask, mask)
+
+
+def _share(which: Mask, mask: Mask) -> Floats:
+    """Share of the part of the window around each pixel that lies in the mask."""
+    share = cv2.blur(which.astype(np.float32), (_REACH, _REACH))
     inside = cv2.blur(mask.astype(np.float32), (_REACH, _REACH))
     return np.asarray(share / np.maximum(inside, 1e-3), dtype=np.float32)
 
