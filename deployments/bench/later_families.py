@@ -19,6 +19,7 @@ from deployments.bench.drawing import (
     date,
     number,
     page,
+    shade,
     word,
     write,
 )
@@ -113,6 +114,42 @@ def _garden(spec: Spec, rng: random.Random) -> Image.Image:
     return image
 
 
+def _hall(spec: Spec, rng: random.Random) -> Image.Image:
+    """Seats of a hall by their price, of which one is another's, or a price is."""
+    image, draw = page((1080, 860), rng.choice(("#ffffff", "#f6f4ee")))
+    write(draw, 40, 20, f"{rng.choice(WORDS).title()} hall, seats", 36)
+    prices = rng.sample(SHADES, 4)
+    taken, changed = int(spec["seat"]), spec["colour"]
+    for row in range(12):
+        for seat in range(20):
+            x, y = 50 + 49 * seat, 100 + 50 * row
+            fill = prices[min(3, row // 3 + (abs(seat - 9.5) > 7))]
+            if 20 * row + seat == taken:
+                fill = changed
+            draw.rounded_rectangle((x, y, x + 40, y + 38), 9, fill=fill)
+    for at, fill in enumerate(prices):
+        draw.rectangle((60 + 250 * at, 740, 100 + 250 * at, 770), fill=fill)
+        amount = spec["price"] if at == 1 else str(20 + 13 * at)
+        write(draw, 112 + 250 * at, 738, f"{amount} EUR", 28)
+    return image
+
+
+def _stacked(spec: Spec, rng: random.Random) -> Image.Image:
+    """Stacked columns without gaps between them, one part of which is another's size."""
+    image, draw = page((1000, 720))
+    write(draw, 60, 20, f"{rng.choice(WORDS).title()} by {rng.choice(WORDS)}", 38)
+    fills = rng.sample(SHADES, 5)
+    at, by = spec["part"]
+    for column in range(12):
+        top, left = 640.0, 60 + 74 * column
+        for part, fill in enumerate(fills):
+            high = rng.uniform(40, 110) + (by if (column, part) == divmod(at, 5) else 0)
+            draw.rectangle((left, top - high, left + 73, top - 1), fill=fill)
+            top -= high
+        write(draw, left + 10, 650, spec["label"] if column == 4 else f"Q{column}", 26)
+    return image
+
+
 LATER_FAMILIES: tuple[Family, ...] = (
     Family(
         "calendar",
@@ -131,5 +168,16 @@ LATER_FAMILIES: tuple[Family, ...] = (
         "garden",
         {"tree": lambda rng: (rng.randrange(26), rng.randint(60, 600)), "name": word},
         _garden,
+    ),
+    Family(
+        "hall",
+        {"seat": number(0, 239), "colour": shade, "price": number(20, 99)},
+        _hall,
+        colours=True,
+    ),
+    Family(
+        "stacked",
+        {"part": lambda rng: (rng.randrange(60), rng.choice((-30, -20, 20, 30))), "label": word},
+        _stacked,
     ),
 )

@@ -19,6 +19,7 @@ import numpy as np
 
 from tasks.dedup.chroma import compare_colours
 from tasks.dedup.differences import find_difference
+from tasks.dedup.flow import flow_step
 from tasks.dedup.laid import FILTERS, Filter, Matrix, Pixels, grey_of, is_smaller, lay
 from tasks.dedup.placement import Affine
 from tasks.dedup.residual import Floats, Mask, Residual, expected_energy, measure_residual
@@ -31,6 +32,9 @@ _Box = tuple[int, int, int, int]
 _TILE, _MARGIN, _REACH = 512, 16, 12.0
 #: A tile's shift counts from this peak of its phase correlation.
 _PEAK = 0.08
+#: The fit is made better along edges in so many steps at the most, until no corner moves by more
+#: than this, pixels; a step by more than the last is none.
+_STEPS, _STILL, _TOO_FAR = 3, 0.1, 4.0
 #: Of each tile so many windows are kept, the ones that stand out most.
 _KEPT = 48
 #: Energy of the rest in units of the pair's noise: up to the first the two are the same, from the
@@ -124,8 +128,7 @@ def prove(left: Pixels, right: Pixels, fit: Affine) -> Proof:
     fine, coarse = (right, left) if swapped else (left, right)
     onto: Matrix = np.asarray(np.linalg.inv(matrix), dtype=np.float64) if swapped else matrix
     pair = _Pair(fine, coarse, _tone_curve(fine, coarse, onto), FILTERS[0])
-    for _ in range(2):
-        onto = _refined(pair, onto)
+    onto = _fitted(pair, _refined(pair, onto))
     pair = _as_made(pair, onto)
     found = _measured(pair, onto)
     if found is None:
@@ -271,6 +274,25 @@ def _refined(pair: _Pair, onto: Matrix) -> Matrix:
     else:
         step[:2, 2] += np.median(moved, axis=0)
     return np.asarray(step @ onto)
+
+
+def _fitted(pair: _Pair, onto: Matrix) -> Matrix:
+    """The fit made better along the edges of all tiles, until it stands still."""
+    high, wide = pair.coarse.shape[:2]
+    corners = np.array([(0, 0, 1), (wide, 0, 1), (0, high, 1), (wide, high, 1.0)]).T
+    for _ in range(_STEPS):
+        own = (
+            (x, y, one, two, mask & _without_margin(one.shape, x, y, pair.coarse))
+            for x, y, one, two, mask in _tiles(pair, onto)
+        )
+        step = flow_step(own, (wide, high))
+        moved = float(np.abs((step @ corners - corners)[:2]).max())
+        if moved > _TOO_FAR:
+            break  # no fit for all of it
+        onto = np.asarray(step @ onto)
+        if moved < _STILL:
+            break
+    return onto
 
 
 def _shift(one: Floats, two: Floats, mask: Mask) -> tuple[float, float, float]:

@@ -86,6 +86,41 @@ def test_light_letters_beside_dark_ones_make_a_page_too():
     assert is_page(np.asarray(page, np.float32), np.ones((240, 384), np.bool_))
 
 
+def paints(last: str = "#2050b8") -> Image.Image:
+    """A chart that is nearly all paints, of more tones than paper has; the last one may differ."""
+    chart, fills = Image.new("RGB", (960, 720), "#fafafa"), [
+        "#1c1c1e", "#3a3a3e", "#96969a", "#b81e2a", "#1e7a44", "#d8c8ac",
+        "#ee9ab0", "#6a1428", "#e0a020", "#506040", "#c06030", last,
+    ]  # fmt: skip
+    draw = ImageDraw.Draw(chart)
+    for at, fill in enumerate(fills):
+        x, y = 10 + 238 * (at % 4), 10 + 236 * (at // 4)
+        draw.rectangle((x, y, x + 226, y + 196), fill=fill)
+        draw.text((x, y + 198), f"No. {at + 1}", "#303030", ImageFont.load_default(24))
+    return chart
+
+
+@pytest.mark.parametrize("quality", [None, 60])
+def test_a_page_may_be_nearly_all_filled(known: Known, quality):
+    grey = Image.open(io.BytesIO(encoded(paints(), quality=quality))) if quality else paints()
+    grey = np.asarray(grey.resize((384, 288)).convert("L"), np.float32)
+    everywhere = np.ones(grey.shape, np.bool_)
+    assert is_page(grey, everywhere)
+    grain = np.random.default_rng(1).normal(0, 3, grey.shape)
+    assert not is_page((grey + grain).astype(np.float32), everywhere), "cloth is no paper"
+
+
+def test_a_chart_with_another_paint_is_another_chart(known: Known):
+    """Whether cropped or in a window: what is left of the paper is no matter."""
+    crop = paints().crop((38, 29, 922, 691))
+    framed = Image.new("RGB", (1248, 828), "#f0f1f4")
+    framed.paste(paints("#96969a").resize((864, 648)), (312, 99))
+    own = Image.new("RGB", (1248, 828), "#f0f1f4")
+    own.paste(paints().resize((864, 648)), (312, 99))
+    assert verify_pair(known(crop), known(own)).score >= NEAR_SCORE
+    assert verify_pair(known(crop), known(framed)).score < NEAR_SCORE
+
+
 def parcel() -> Image.Image:
     """A label most of whose ink are the bars of a code, along which every place looks alike."""
     label = Image.new("RGB", (800, 1000), "white")
