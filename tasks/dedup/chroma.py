@@ -53,7 +53,7 @@ def compare_colours(fine: Pixels, coarse: Pixels, onto: Matrix) -> Colours:
     if min(size) < 2:
         return nothing
     under = _levels(cv2.resize(coarse, size, interpolation=cv2.INTER_AREA))
-    over, mask = _laid(fine, coarse, onto, size)
+    over, mask = _cells(fine, coarse, onto, size)
     if mask.sum() < _LEAST or min(_coloured(over, mask), _coloured(under, mask)) < _GREY:
         return nothing
     explained = _explained(over, under, mask)
@@ -81,9 +81,24 @@ def _levels(rgb: npt.NDArray[np.uint8]) -> Floats:
     return np.asarray(levels, dtype=np.float32)
 
 
+def _cells(
+    fine: Pixels, coarse: Pixels, onto: Matrix, size: tuple[int, int]
+) -> tuple[Floats, Mask]:
+    """The cells of the finer picture on those of the coarser one, and where both are.
+
+    It is laid at twice the cells' number and averaged then, so that a cell of either holds the
+    same: half a cell off, a thin stroke of colour has another cell's strength.
+    """
+    twice = 2 * size[0], 2 * size[1]
+    laid, mask = _laid(fine, coarse, onto, twice)
+    over = cv2.resize(laid, size, interpolation=cv2.INTER_AREA)
+    both = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(over, dtype=np.float32), both > 0.99
+
+
 def _laid(fine: Pixels, coarse: Pixels, onto: Matrix, size: tuple[int, int]) -> tuple[Floats, Mask]:
-    """The cells of the finer picture on those of the coarser one, and where both are."""
-    scale = float(np.sqrt(abs(np.linalg.det(onto[:2, :2])))) / _CELL
+    """The finer picture on the coarser one, made so small, and where both are."""
+    scale = float(np.sqrt(abs(np.linalg.det(onto[:2, :2])))) * size[0] / coarse.shape[1]
     less = tuple(max(2, round(side * scale)) for side in fine.shape[1::-1])
     small = _levels(cv2.resize(fine, less, interpolation=cv2.INTER_AREA))
     back = _scaled(fine.shape[1] / less[0], fine.shape[0] / less[1])

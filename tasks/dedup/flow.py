@@ -1,10 +1,10 @@
 """A fit made better by what is left along edges: one least squares step over all tiles of a pair.
 
-A tile's phase correlation is off by a tenth of a pixel and more where the tile has a few long edges,
-or a part of it is not shared; edges of full contrast then leave 20 times the noise. Here every
-steep pixel says how far it lies off along its own slope, and one affine step is fitted to all of
-them (Lucas and Kanade 1981, An Iterative Image Registration Technique; the six numbers as in Bergen
-et al. 1992, Hierarchical Model-Based Motion Estimation).
+A tile's phase correlation is off by a tenth of a pixel and more where it has a few long edges, or a
+part of it is not shared; edges of full contrast then leave 20 times the noise. Here every steep
+pixel says how far it lies off along its own slope, and one affine step is fitted to all of them
+(Lucas and Kanade 1981, An Iterative Image Registration Technique; the six numbers as in Bergen et
+al. 1992, Hierarchical Model-Based Motion Estimation).
 """
 
 from __future__ import annotations

@@ -41,10 +41,10 @@ _KEPT = 48
 #: second they differ, between them nobody can tell. Of fitting families, copies had 7 at the most
 #: (of 11, a place at a tile's edge left out), 12 pairs with another word or number 33 at the least.
 SAME, DIFFERS = 12.0, 24.0
-#: Chroma that lies no further apart is the same, levels. In the 25 fitting families copies encoded
-#: anew had 8 at the most and all others 29 (scans), 25 photographs as JPEG 20 had 12. A dot of 12
-#: pixels in another colour has 69 and more.
-_SAME_COLOURS = 34.0
+#: Chroma that lies no further apart is the same, levels. In the 29 fitting families copies encoded
+#: anew had 9 at the most and all others 17 (scans), 25 photographs as JPEG 20 had 12. Navy and
+#: black lie 21 to 24 apart, a red dot and a green one of 12 pixels 69 and more.
+_SAME_COLOURS = 20.0
 #: Noise that is no noise any more: the fit does not hold, or the two were treated too differently.
 _MOST_MISFIT, _MOST_NOISE = 0.34, 7.9
 #: Twice a block of 8 pixels, and one more: as far as ringing reaches.

@@ -193,6 +193,26 @@ def test_a_dot_of_another_colour_and_the_same_light_is_another_page(size, other)
             assert abs(found.at[1] - 0.38) < 0.04
 
 
+@pytest.mark.parametrize("size", [12, 26])
+def test_a_navy_dot_is_not_proven_to_be_a_black_one(size):
+    """They lie little further apart than colours off a scanner do: nobody can tell."""
+    navy, black = orders("#18204a", size), orders("#1c1c1e", size)
+    for second in (pixels(black), saved(black, 75)):
+        assert prove(pixels(navy), second, IDENTITY).verdict != "same"
+
+
+def test_a_pixel_off_the_grid_of_cells_changes_no_colour():
+    """Thin coloured strokes lie in other cells of a crop, and are as coloured there."""
+    page = orders("#d03030", 26)
+    draw = ImageDraw.Draw(page)
+    for row in range(20):
+        draw.line((700, 90 + 41 * row, 900, 90 + 41 * row), fill="#e0a020", width=3)
+    for off in range(1, 4):
+        crop = pixels(page.crop((off, off, 1000, 1000)))
+        onto = np.array([[1, 0, -off], [0, 1, -off], [0, 0, 1.0]])
+        assert compare_colours(pixels(page), crop, onto).apart < 8
+
+
 def test_colours_that_changed_over_the_whole_explain_themselves():
     """Encoded, weaker, without any, or under another light: no place has another colour."""
     page = orders("#d03030", 26)
