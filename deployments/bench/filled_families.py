@@ -63,7 +63,8 @@ def _regions(spec: Spec, rng: random.Random) -> Image.Image:
     apart = [(across - x) ** 2 + (down - y) ** 2 for x, y in points]
     nearest = np.argmin(apart, axis=0)
     fills = [rng.choice(SHADES) for _ in points]
-    fills[int(spec["region"])] = spec["colour"]
+    at = int(spec["region"])
+    fills[at] = spec["colour"] if spec["colour"] != fills[at] else "#40c0c0"
     colours = np.array([tuple(bytes.fromhex(fill[1:])) for fill in fills], np.uint8)
     pixels = colours[nearest]
     border = np.zeros(nearest.shape, np.bool_)
@@ -85,7 +86,7 @@ def _patchwork(spec: Spec, rng: random.Random) -> Image.Image:
             x, y = 150 * column, 150 * row
             one, two = rng.choice(SHADES), rng.choice(SHADES)
             if 6 * row + column == int(spec["patch"]):
-                one = spec["colour"]
+                one = spec["colour"] if spec["colour"] != one else "#40c0c0"
             draw.rectangle((x, y, x + 149, y + 149), fill=two)
             corner = (x + 149, y) if rng.random() < 0.5 else (x, y + 149)
             draw.polygon(((x, y), corner, (x + 149, y + 149)), fill=one)

@@ -125,7 +125,7 @@ def _hall(spec: Spec, rng: random.Random) -> Image.Image:
             x, y = 50 + 49 * seat, 100 + 50 * row
             fill = prices[min(3, row // 3 + (abs(seat - 9.5) > 7))]
             if 20 * row + seat == taken:
-                fill = changed
+                fill = changed if changed != fill else "#ff60ff"  # another one in any case
             draw.rounded_rectangle((x, y, x + 40, y + 38), 9, fill=fill)
     for at, fill in enumerate(prices):
         draw.rectangle((60 + 250 * at, 740, 100 + 250 * at, 770), fill=fill)

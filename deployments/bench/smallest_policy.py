@@ -12,7 +12,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -170,7 +170,9 @@ def _answer(kind: str, batch: _Batch, pool: Executor) -> tuple[PolicyRow, list[M
     files = [_File(thing, name, one) for (thing, name, _), one in zip(saved, known, strict=True)]
     pairs = list(_pairs(files, batch.pairs))
     answers = pool.map(answer_pair, [(one.known, two.known) for one, two in pairs])
-    return _count(kind, files, pairs, list(answers))
+    row, wrong = _count(kind, files, pairs, list(answers))
+    # Those that look alike were counted with their own files before.
+    return (row if batch.pairs != "alike" else replace(row, files=0)), wrong
 
 
 def _draw(images: Path, seed: int, count: int) -> list[_Picture]:

@@ -2,7 +2,8 @@
 
 A number, a word, a bar, a module on a page makes another document. A logo, a watermark or a caption
 that was laid over a photograph leaves a copy of it. The line between the two runs by what is under
-the ink: on a page most of the area is of a few tones and all ink stands on few grounds.
+the ink: on a page most of the area is of a few tones and all ink stands on few grounds, or all of
+it is even fills.
 """
 
 from __future__ import annotations

@@ -17,9 +17,12 @@ import numpy.typing as npt
 
 from tasks.dedup.residual import Floats, Mask
 
-#: Pixels count that are as steep as this, levels a pixel, and lie off by no more than so many
-#: pixels along their slope: what lies further off differs.
-_STEEP, _FAR = 4.0, 1.0
+#: Pixels count that are as steep as this, levels a pixel.
+_STEEP = 4.0
+#: What blur and slopes of a pixel see of its neighbours: where a picture ends they see its end.
+_AROUND = np.ones((7, 7), np.uint8)
+#: Of each tile so many steep pixels are taken at the most, evenly: a step has six numbers.
+_TAKEN = 20_000
 #: Blur before slopes are taken, pixels, and the slope whose pixels count half: from there on each
 #: counts by how far it lies off, below by how many levels.
 _SOFT, _HALF = 0.8, 5.0
@@ -30,12 +33,15 @@ _LEAST = 200
 Tile = tuple[int, int, Floats, Floats, Mask]
 
 
-def flow_step(tiles: Iterable[Tile], size: tuple[int, int]) -> npt.NDArray[np.float64]:
+def flow_step(
+    tiles: Iterable[Tile], size: tuple[int, int], far: float = 1.0
+) -> npt.NDArray[np.float64]:
     """The affine step that lays the first picture of all tiles better over the second.
 
     Args:
         tiles: of one pair; the two lie on one another up to about a pixel.
         size: width and height of the second picture, pixels.
+        far: pixels that lie further off along their slope do not count: they differ.
 
     Returns:
         float64 (3, 3), pixels to pixels, to be applied after the fit; the identity where too few
@@ -50,16 +56,21 @@ def flow_step(tiles: Iterable[Tile], size: tuple[int, int]) -> npt.NDArray[np.fl
         across = cv2.Sobel(middle, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
         down = cv2.Sobel(middle, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
         steep = across**2 + down**2
-        counts = mask & (steep > _STEEP**2) & (rest**2 < _FAR**2 * steep)
-        rows, columns = np.nonzero(counts)
+        inside = cv2.erode(
+            mask.astype(np.uint8), _AROUND, borderType=cv2.BORDER_CONSTANT, borderValue=1
+        )
+        rows, columns = np.nonzero((inside > 0) & (steep > _STEEP**2) & (rest**2 < far**2 * steep))
         if not len(rows):
             continue
+        every = max(1, len(rows) // _TAKEN)
+        rows, columns = rows[::every], columns[::every]
+        here = rows, columns
         count += len(rows)
         place = to_unit @ np.stack([columns + x, rows + y, np.ones(len(rows))])
-        moved = np.concatenate([across[counts] * place, down[counts] * place])
-        weighted = moved / (steep[counts] + _HALF**2)
+        moved = np.concatenate([across[here] * place, down[here] * place])
+        weighted = moved / (steep[here] + _HALF**2)
         normal += weighted @ moved.T
-        right -= weighted @ rest[counts]
+        right -= weighted @ rest[here]
     if count < _LEAST:
         return np.eye(3)
     # What no edge tells, such as a shift along stripes, stays as it is.

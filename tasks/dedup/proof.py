@@ -2,11 +2,12 @@
 
 A thumbnail of 384 pixels does not show a digit of a page. Here the finer original is laid over the
 coarser one, tile by tile, in the coarser one's pixels; each tile's shift is measured and the fit
-made better by all of them; then every tile is asked what is left of it. The noise that bounds a
-difference is the pair's own, over all tiles, so that a tile that differs in all its parts does not
-pass for a noisy one.
+made better by all of them, and then by all edges; then every tile is asked what is left of it. The
+noise that bounds a difference is the pair's own, over all tiles, so that a tile that differs in all
+its parts does not pass for a noisy one.
 
-Memory: the two pictures, and for one tile at a time some twenty planes of 512 x 512 numbers.
+Memory: the two pictures, some 7 bytes for each pixel of the coarser one while colours are compared,
+and for one tile at a time some twenty planes of 512 x 512 numbers.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ _Box = tuple[int, int, int, int]
 _TILE, _MARGIN, _REACH = 512, 16, 12.0
 #: A tile's shift counts from this peak of its phase correlation.
 _PEAK = 0.08
-#: The fit is made better along edges in so many steps at the most, until no corner moves by more
-#: than this, pixels; a step by more than the last is none.
-_STEPS, _STILL, _TOO_FAR = 3, 0.1, 4.0
+#: The fit is made better along edges in so many steps at the most, in each of which an edge counts
+#: that lies off by no more than so many pixels: one that was itself moved, a bar by one pixel, must
+#: not move the fit. It stands still when no corner moves by more than this from the second step on;
+#: a step by more than the last is none. All in pixels.
+_NEARER, _STILL, _TOO_FAR = (1.0, 0.4, 0.3), 0.1, 4.0
 #: Of each tile so many windows are kept, the ones that stand out most.
 _KEPT = 48
 #: Energy of the rest in units of the pair's noise: up to the first the two are the same, from the
@@ -280,17 +283,17 @@ def _fitted(pair: _Pair, onto: Matrix) -> Matrix:
     """The fit made better along the edges of all tiles, until it stands still."""
     high, wide = pair.coarse.shape[:2]
     corners = np.array([(0, 0, 1), (wide, 0, 1), (0, high, 1), (wide, high, 1.0)]).T
-    for _ in range(_STEPS):
+    for done, far in enumerate(_NEARER):
         own = (
             (x, y, one, two, mask & _without_margin(one.shape, x, y, pair.coarse))
             for x, y, one, two, mask in _tiles(pair, onto)
         )
-        step = flow_step(own, (wide, high))
+        step = flow_step(own, (wide, high), far)
         moved = float(np.abs((step @ corners - corners)[:2]).max())
         if moved > _TOO_FAR:
             break  # no fit for all of it
         onto = np.asarray(step @ onto)
-        if moved < _STILL:
+        if done and moved < _STILL:
             break
     return onto
 

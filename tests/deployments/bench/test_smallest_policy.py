@@ -33,6 +33,7 @@ def test_what_is_called_exact_is_merged_unless_its_times_ask(photographs, monkey
     said = json.loads(found.stdout)
     rows = {row["kind"]: row for row in said["rows"]}
     assert list(rows) == ["documents", "photographs", "templates", "bursts", "all"]
+    assert rows["photographs"]["files"] == 8 * 7
     assert rows["photographs"]["same"] == rows["photographs"]["exact"] == 8 * 21
     assert rows["photographs"]["merged"] == rows["photographs"]["different"] > 0
     bursts = rows["bursts"]
