@@ -1,8 +1,8 @@
-"""Families of large filled areas, for fitting: paint charts, heat maps, regions, patchwork.
+"""Families of filled areas, for fitting: paint charts, heat maps, regions, patchwork, seats.
 
 Ink is little of them, and the paper shows between the fills or not at all. What makes a page is
-that all its tones are even; how one is known was made on these. Paint charts were drawn to measure
-it before, and eight pairs of them were called copies.
+that all its tones are even; how one is known was made on these. Paint charts and seats were drawn
+to measure it before, and 8 and 178 pairs of them were called copies.
 """
 
 from __future__ import annotations
@@ -93,6 +93,26 @@ def _patchwork(spec: Spec, rng: random.Random) -> Image.Image:
     return image
 
 
+def _hall(spec: Spec, rng: random.Random) -> Image.Image:
+    """Seats of a hall by their price, of which one is another's, or a price is."""
+    image, draw = page((1080, 860), rng.choice(("#ffffff", "#f6f4ee")))
+    write(draw, 40, 20, f"{rng.choice(WORDS).title()} hall, seats", 36)
+    prices = rng.sample(SHADES, 4)
+    taken, changed = int(spec["seat"]), spec["colour"]
+    for row in range(12):
+        for seat in range(20):
+            x, y = 50 + 49 * seat, 100 + 50 * row
+            fill = prices[min(3, row // 3 + (abs(seat - 9.5) > 7))]
+            if 20 * row + seat == taken:
+                fill = changed if changed != fill else "#ff60ff"  # another one in any case
+            draw.rounded_rectangle((x, y, x + 40, y + 38), 9, fill=fill)
+    for at, fill in enumerate(prices):
+        draw.rectangle((60 + 250 * at, 740, 100 + 250 * at, 770), fill=fill)
+        amount = spec["price"] if at == 1 else str(20 + 13 * at)
+        write(draw, 112 + 250 * at, 738, f"{amount} EUR", 28)
+    return image
+
+
 FILLED_FAMILIES: tuple[Family, ...] = (
     Family("swatches", {"colour": shade}, _swatches, colours=True, fitting=True),
     Family(
@@ -116,6 +136,13 @@ FILLED_FAMILIES: tuple[Family, ...] = (
         "patchwork",
         {"patch": number(0, 35), "colour": shade},
         _patchwork,
+        colours=True,
+        fitting=True,
+    ),
+    Family(
+        "hall",
+        {"seat": number(0, 239), "colour": shade, "price": number(20, 99)},
+        _hall,
         colours=True,
         fitting=True,
     ),

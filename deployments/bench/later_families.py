@@ -19,7 +19,6 @@ from deployments.bench.drawing import (
     date,
     number,
     page,
-    shade,
     word,
     write,
 )
@@ -114,26 +113,6 @@ def _garden(spec: Spec, rng: random.Random) -> Image.Image:
     return image
 
 
-def _hall(spec: Spec, rng: random.Random) -> Image.Image:
-    """Seats of a hall by their price, of which one is another's, or a price is."""
-    image, draw = page((1080, 860), rng.choice(("#ffffff", "#f6f4ee")))
-    write(draw, 40, 20, f"{rng.choice(WORDS).title()} hall, seats", 36)
-    prices = rng.sample(SHADES, 4)
-    taken, changed = int(spec["seat"]), spec["colour"]
-    for row in range(12):
-        for seat in range(20):
-            x, y = 50 + 49 * seat, 100 + 50 * row
-            fill = prices[min(3, row // 3 + (abs(seat - 9.5) > 7))]
-            if 20 * row + seat == taken:
-                fill = changed if changed != fill else "#ff60ff"  # another one in any case
-            draw.rounded_rectangle((x, y, x + 40, y + 38), 9, fill=fill)
-    for at, fill in enumerate(prices):
-        draw.rectangle((60 + 250 * at, 740, 100 + 250 * at, 770), fill=fill)
-        amount = spec["price"] if at == 1 else str(20 + 13 * at)
-        write(draw, 112 + 250 * at, 738, f"{amount} EUR", 28)
-    return image
-
-
 def _stacked(spec: Spec, rng: random.Random) -> Image.Image:
     """Stacked columns without gaps between them, one part of which is another's size."""
     image, draw = page((1000, 720))
@@ -168,12 +147,6 @@ LATER_FAMILIES: tuple[Family, ...] = (
         "garden",
         {"tree": lambda rng: (rng.randrange(26), rng.randint(60, 600)), "name": word},
         _garden,
-    ),
-    Family(
-        "hall",
-        {"seat": number(0, 239), "colour": shade, "price": number(20, 99)},
-        _hall,
-        colours=True,
     ),
     Family(
         "stacked",

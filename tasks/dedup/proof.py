@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from tasks.dedup.chroma import compare_colours
-from tasks.dedup.differences import find_difference
+from tasks.dedup.differences import find_difference, is_page
 from tasks.dedup.flow import flow_step
 from tasks.dedup.laid import FILTERS, Filter, Matrix, Pixels, grey_of, is_smaller, lay
 from tasks.dedup.placement import Affine
@@ -69,8 +69,8 @@ class Proof:
     """What two originals say of each other.
 
     Attributes:
-        verdict: ``same``, ``differs``, ``reads`` (they differ, in lettering in place of other
-            lettering on one plain ground) or ``unknown``.
+        verdict: ``same``, ``differs``, ``reads`` (they differ, in ink in place of other ink on one
+            plain ground, or on a page) or ``unknown``.
         at: centre of what differs most, 0..1 of the right picture's width and height.
         excess: energy of the rest there, in units of the pair's own noise.
         noise: of flat ground, grey levels.
@@ -347,7 +347,10 @@ def _measured(pair: _Pair, onto: Matrix) -> tuple[float, float, float, float, fl
 def _is_read(
     pair: _Pair, onto: Matrix, found: tuple[float, float, float, float, float, int]
 ) -> bool:
-    """Whether both have ink on one plain ground where they differ most, and not the same ink."""
+    """Whether both have ink where they differ most, not the same, and on a plain ground or a page.
+
+    Fills that are too small on a thumbnail to be a page's are none too small here.
+    """
     at_x, at_y, _, noise, misfit, _ = found
     for x, y, one, two, mask in _tiles(pair, onto):
         own = _without_margin(one.shape, x, y, pair.coarse)
@@ -360,7 +363,9 @@ def _is_read(
         expected = expected_energy(_surroundings(residual), noise, misfit)
         excess = np.where(own & residual.mask, residual.energy**2 / expected, 0)
         place = find_difference(one, two, replace(residual, excess=excess.astype(np.float32)))
-        return place is not None and place.kind == "ink" and place.plain
+        if place is None or place.kind != "ink":
+            return False
+        return place.plain or (is_page(one, mask) and is_page(two, mask))
     return False
 
 

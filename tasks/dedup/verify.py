@@ -176,7 +176,11 @@ def _verified(left: Features, right: Features) -> Verified:
             best = max(best, second, key=lambda answer: answer.score)
         if best.evidence is None:
             best = _flat(left, right)
-    if best.score < NEAR_SCORE or (best.evidence and best.evidence.covered > _MUCH_COVERED):
+    seen = best.evidence
+    # What differs on a page is read; nothing that is laid over it explains it away.
+    if (best.score < NEAR_SCORE and not (seen and seen.page)) or (
+        seen and seen.covered > _MUCH_COVERED
+    ):
         best = max(best, _unveiled(left, right, best.evidence), key=lambda answer: answer.score)
     return best
 

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from deployments.bench.filled_families import FILLED_FAMILIES
 from tasks.dedup.differences import is_page
 from tasks.dedup.evidence import Evidence
 from tasks.dedup.explain import explain_pair
 from tasks.dedup.features import Features
 from tasks.dedup.origin import PictureFacts
+from tasks.dedup.proof import prove
 from tasks.dedup.verify import (
     EXACT_SCORE,
     NEAR_SCORE,
@@ -264,3 +266,42 @@ def test_a_narrow_pair_leaves_other_pairs_answers_alone(known: Known, photo, siz
     narrow = known(Image.fromarray(strip))
     verify_pair(narrow, narrow)
     assert verify_pair(*pair) == before
+
+
+def seats(taken: int, colour: str = "#1c1c1e") -> Image.Image:
+    """Rows of seats in the colour of their price, one of them taken; every row is like the next."""
+    hall = Image.new("RGB", (1080, 860), "white")
+    draw = ImageDraw.Draw(hall)
+    draw.text((40, 20), "Canvas hall", "black", ImageFont.load_default(40))
+    for row in range(12):
+        for seat in range(20):
+            x, y = 50 + 49 * seat, 100 + 50 * row
+            fill = ("#e0a020", "#2050b8", "#ee9ab0")[(row // 4 + (abs(seat - 9.5) > 7)) % 3]
+            fill = colour if 20 * row + seat == taken else fill
+            draw.rounded_rectangle((x, y, x + 40, y + 38), 9, fill=fill)
+    return hall
+
+
+@pytest.mark.parametrize("other", [1, 2], ids=["seat", "colour"])
+def test_a_seat_that_is_taken_is_no_watermark(known: Known, other):
+    """Small fills in rows: what differs is a tone of the page, and no veil over all of it."""
+    hall = next(family for family in FILLED_FAMILIES if family.name == "hall")
+    pictures = [image for _, image in hall.things("9219", 3)]
+    small = pictures[0].resize((540, 430), Image.Resampling.LANCZOS)
+    answer = verify_pair(
+        known(encoded(small, quality=80)), known(encoded(pictures[other], quality=60))
+    )
+    assert answer.score < NEAR_SCORE
+    assert not answer.evidence.veil
+    same = verify_pair(known(encoded(small, quality=80)), known(pictures[0]))
+    assert same.score >= NEAR_SCORE
+
+
+def test_fills_too_small_for_a_thumbnail_are_read_on_the_originals():
+    """In a window a seat has eleven pixels on a thumbnail; at full size it is a filled area."""
+    framed = Image.new("RGB", (1404, 989), "#f0f1f4")
+    framed.paste(seats(77).resize((972, 774)), (351, 119))
+    fit = (972 / 1404, 0.0, 0.0, 774 / 989, 351 / 1404, 119 / 989)
+    own, other = np.asarray(seats(77)), np.asarray(seats(41))
+    assert prove(own, np.asarray(framed), fit).verdict == "same"
+    assert prove(other, np.asarray(framed), fit).verdict == "reads"
