@@ -90,12 +90,12 @@ def test_light_letters_beside_dark_ones_make_a_page_too():
 
 def paints(last: str = "#2050b8") -> Image.Image:
     """A chart that is nearly all paints, of more tones than paper has; the last one may differ."""
-    chart, fills = Image.new("RGB", (960, 720), "#fafafa"), [
-        "#1c1c1e", "#3a3a3e", "#96969a", "#b81e2a", "#1e7a44", "#d8c8ac",
-        "#ee9ab0", "#6a1428", "#e0a020", "#506040", "#c06030", last,
-    ]  # fmt: skip
+    chart = Image.new("RGB", (960, 720), "#fafafa")
     draw = ImageDraw.Draw(chart)
-    for at, fill in enumerate(fills):
+    fills = (
+        "#1c1c1e #3a3a3e #96969a #b81e2a #1e7a44 #d8c8ac #ee9ab0 #6a1428 #e0a020 #506040 #c06030"
+    )
+    for at, fill in enumerate([*fills.split(), last]):
         x, y = 10 + 238 * (at % 4), 10 + 236 * (at // 4)
         draw.rectangle((x, y, x + 226, y + 196), fill=fill)
         draw.text((x, y + 198), f"No. {at + 1}", "#303030", ImageFont.load_default(24))
