@@ -25,6 +25,11 @@ from deployments.bench.drawing import (
 )
 
 
+def _another(colour: str, old: str) -> str:
+    """A colour, or a further one where it is the old one: things of a family are never equal."""
+    return colour if colour != old else "#40c0c0"
+
+
 def _swatches(spec: Spec, rng: random.Random) -> Image.Image:
     """A card of paints, one of which is another colour."""
     image, draw = page((960, 720), "#fafafa")
@@ -64,7 +69,7 @@ def _regions(spec: Spec, rng: random.Random) -> Image.Image:
     nearest = np.argmin(apart, axis=0)
     fills = [rng.choice(SHADES) for _ in points]
     at = int(spec["region"])
-    fills[at] = spec["colour"] if spec["colour"] != fills[at] else "#40c0c0"
+    fills[at] = _another(spec["colour"], fills[at])
     colours = np.array([tuple(bytes.fromhex(fill[1:])) for fill in fills], np.uint8)
     pixels = colours[nearest]
     border = np.zeros(nearest.shape, np.bool_)
@@ -86,7 +91,7 @@ def _patchwork(spec: Spec, rng: random.Random) -> Image.Image:
             x, y = 150 * column, 150 * row
             one, two = rng.choice(SHADES), rng.choice(SHADES)
             if 6 * row + column == int(spec["patch"]):
-                one = spec["colour"] if spec["colour"] != one else "#40c0c0"
+                one = _another(spec["colour"], one)
             draw.rectangle((x, y, x + 149, y + 149), fill=two)
             corner = (x + 149, y) if rng.random() < 0.5 else (x, y + 149)
             draw.polygon(((x, y), corner, (x + 149, y + 149)), fill=one)
@@ -104,7 +109,7 @@ def _hall(spec: Spec, rng: random.Random) -> Image.Image:
             x, y = 50 + 49 * seat, 100 + 50 * row
             fill = prices[min(3, row // 3 + (abs(seat - 9.5) > 7))]
             if 20 * row + seat == taken:
-                fill = changed if changed != fill else "#ff60ff"  # another one in any case
+                fill = _another(changed, fill)
             draw.rounded_rectangle((x, y, x + 40, y + 38), 9, fill=fill)
     for at, fill in enumerate(prices):
         draw.rectangle((60 + 250 * at, 740, 100 + 250 * at, 770), fill=fill)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.dedup.residual import Floats, Mask, Residual
+from tasks.dedup.tone import slope_of
 
 #: Energy of the rest, in units of the pair's own noise, that no copy reaches. Of seven families of
 #: pages 250 copies had 14.7 at the most, of pairs with another number, word or mark none less than
@@ -118,16 +119,14 @@ def _plain(grey: Floats, there: Mask, mask: Mask) -> bool:
 def is_page(grey: Floats, mask: Mask) -> bool:
     """Whether a picture is ink on paper: a document, a slide, a chart, a flat design."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 0.9)
-    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
-    steep = np.hypot(across, down)
+    steep = slope_of(smooth)
     ink = mask & (steep > 4)
     if ink.sum() < 50:
         return False
     bare = steep[mask & ~(cv2.dilate(ink.astype(np.uint8), np.ones((_BARE, _BARE), np.uint8)) > 0)]
     if len(bare) and float((bare > _GRAIN).mean()) < 1 - _FILLED:
         # Nothing but even fills, however many: paint charts, maps, seats, patchwork.
-        even = _share(((steep < _EVEN) | _common(smooth, mask)) & mask, mask)
+        even = _share((steep < _EVEN) | _common(smooth, mask), mask)
         if float((even[ink] > _GROUND).mean()) > _EDGED:
             return True
     if _commonest(smooth[mask]) < _FEW_TONES:
@@ -142,7 +141,7 @@ def is_page(grey: Floats, mask: Mask) -> bool:
     ):
         return True
     # So a page is known that has light ink on dark ground beside dark ink on light.
-    grounds = _share(_common(smooth, mask) & mask, mask)
+    grounds = _share(_common(smooth, mask), mask)
     return float((grounds[ink] > _GROUND).mean()) > _ON_PAPER
 
 
@@ -159,8 +158,8 @@ def _common(grey: Floats, mask: Mask) -> Mask:
 
 
 def _share(which: Mask, mask: Mask) -> Floats:
-    """Share of the part of the window around each pixel that lies in the mask."""
-    share = cv2.blur(which.astype(np.float32), (_REACH, _REACH))
+    """Share of the window around each pixel, as far as it lies in the mask."""
+    share = cv2.blur((which & mask).astype(np.float32), (_REACH, _REACH))
     inside = cv2.blur(mask.astype(np.float32), (_REACH, _REACH))
     return np.asarray(share / np.maximum(inside, 1e-3), dtype=np.float32)
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tasks.dedup.residual import Floats, Mask
+from tasks.dedup.residual import Floats, Mask, slopes_of
 
 #: Pixels count that are as steep as this, levels a pixel.
 _STEEP = 4.0
@@ -51,10 +51,9 @@ def flow_step(
     to_unit = np.array([[unit, 0, -size[0] * unit / 2], [0, unit, -size[1] * unit / 2], [0, 0, 1]])
     normal, right, count = np.zeros((6, 6)), np.zeros(6), 0
     for x, y, one, two, mask in tiles:
-        middle = cv2.GaussianBlur((one + two) / 2, (0, 0), _SOFT)
+        middle = np.asarray(cv2.GaussianBlur((one + two) / 2, (0, 0), _SOFT), dtype=np.float32)
         rest = cv2.GaussianBlur(two - one, (0, 0), _SOFT)
-        across = cv2.Sobel(middle, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-        down = cv2.Sobel(middle, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
+        across, down = slopes_of(middle)
         steep = across**2 + down**2
         inside = cv2.erode(
             mask.astype(np.uint8), _AROUND, borderType=cv2.BORDER_CONSTANT, borderValue=1

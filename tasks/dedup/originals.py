@@ -103,7 +103,7 @@ def with_proofs(answers: pl.DataFrame, proofs: pl.DataFrame) -> pl.DataFrame:
     - ``differs``: an exact claim and a page are taken back, to ``similar``. Of another near pair
       the thumbnails had told already that something differs, and it stays ``near``.
     - ``reads``: any claim is taken back. Another word or number in place of one is another
-      document, on whatever it stands.
+      document, on whatever it stands, and so is another fill of a page.
     - no proof, or none that tells: ``near`` at most.
 
     Args:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tasks.dedup.align import Matrix
 from tasks.dedup.compare import make_frame
 from tasks.dedup.features import Features
+from tasks.dedup.tone import slope_of
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -146,10 +147,7 @@ def _grey(planes: Floats) -> Floats:
 
 
 def _steepness(rgb: Floats) -> Floats:
-    grey = _grey(np.moveaxis(rgb, 2, 0))
-    across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
-    down = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
-    return np.asarray(np.hypot(across, down), dtype=np.float32)
+    return slope_of(_grey(np.moveaxis(rgb, 2, 0)))
 
 
 def _unlike_filling(rgb: Pixels, place: Mask, share: float) -> float:

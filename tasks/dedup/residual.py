@@ -110,7 +110,7 @@ def measure_residual(
 def _explained(one: Floats, two: Floats, inside: Mask, *, toned: bool) -> Floats:
     """The left picture with the tone, blur and affine motion that bring it closest to the right."""
     height, width = one.shape
-    across, down = _slopes(one)
+    across, down = slopes_of(one)
     rows, columns = np.nonzero(inside)
     step = max(1, len(rows) // _FITTED)
     rows, columns = rows[::step], columns[::step]
@@ -194,7 +194,7 @@ def _unclipped(rest: Floats, one: Floats, two: Floats) -> Floats:
 
 def _warped(of: Floats, rest: Floats, inside: Mask) -> Floats:
     """What a displacement that changes slowly over the picture explains of the rest."""
-    across, down = _slopes(of)
+    across, down = slopes_of(of)
 
     size = rest.shape[1], rest.shape[0]
     small = max(2, size[0] // 8), max(2, size[1] // 8)
@@ -232,14 +232,15 @@ def _noise(energy: Floats, steep: Floats, inside: Mask) -> tuple[float, float]:
     return noise, float(np.clip(misfit, _LEAST_MISFIT, _MOST_MISFIT))
 
 
-def _slopes(grey: Floats) -> tuple[Floats, Floats]:
+def slopes_of(grey: Floats) -> tuple[Floats, Floats]:
+    """How steep a picture is across and down, levels a pixel, both float32 (h, w)."""
     across = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)
     down = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)
     return np.asarray(across, dtype=np.float32), np.asarray(down, dtype=np.float32)
 
 
 def _steepness(grey: Floats) -> Floats:
-    across, down = _slopes(grey)
+    across, down = slopes_of(grey)
     return across * across + down * down
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tasks.dedup.residual import Floats, Mask
+from tasks.dedup.residual import Floats, Mask, slopes_of
 
 #: Both are smoothed by this before their tones are compared, pixels.
 _SMOOTH = 2.0
@@ -71,8 +71,7 @@ def fit_curve(tones: Tones) -> Floats:
 
 def slope_of(grey: Floats) -> Floats:
     """How steep a picture is, levels a pixel."""
-    x, y = (cv2.Sobel(grey, cv2.CV_32F, *way, ksize=3, scale=1 / 8) for way in ((1, 0), (0, 1)))
-    return np.asarray(np.hypot(x, y), dtype=np.float32)
+    return np.asarray(np.hypot(*slopes_of(grey)), dtype=np.float32)
 
 
 def _tellers(tones: Floats, steep: Floats) -> Floats:
