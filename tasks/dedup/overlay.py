@@ -3,7 +3,9 @@
 Under a caption, a logo or a plate the original goes on as its surroundings let expect; ink does not
 follow from what is around it. So the place is filled in from its surroundings in both pictures, and
 the one that is further from its own filling has the ink. Source of the filling: Telea, "An image
-inpainting technique based on the fast marching method", 2004.
+inpainting technique based on the fast marching method", 2004. And what was laid over a picture ends
+where the two cease to differ: along that line its picture has an edge, and the original only what
+it has anywhere. A plain plate over a printed shirt is told by that alone.
 """
 
 from __future__ import annotations
@@ -31,11 +33,17 @@ _BAR, _EDGE = 20.0, 0.8
 #: Places smaller than this, pixels of the frame, are encoding; the share of the area from which and
 #: up to which they are something laid over a picture.
 _SPECK, _LEAST, _MOST = 8, 0.008, 0.45
-#: Around a place, pixels; and how steep the ground is there, against the steeper of the two places,
-#: for it to be all texture. A lean of less than the last says nothing there.
-_AROUND, _BUSY, _CLEAR = np.ones((25, 25), np.uint8), 0.5, 0.5
+#: Around a place, pixels; how steep the ground is there, against the steeper of the two places, for
+#: it to be all texture; and what the filling counts there: of 80 labels on grass, gravel and brick
+#: 66 lean right, 6 wrong, without it 61 and 10.
+_AROUND, _BUSY, _FILLING = np.ones((25, 25), np.uint8), 0.5, 0.7
 #: Above this share of the area the filling is made at half the size, for it takes long.
 _LARGE = 0.05
+#: What becomes one place, and the line around a place, pixels outward and inward.
+_CLOSED, _OUT, _IN = (np.ones((side, side), np.uint8) for side in (7, 5, 3))
+#: Smaller than the least share, down to this, a place tells by its edge if that leans so far: what
+#: encoding, a blur or a change of tone leaves is that large in one of 50 pairs, and leans less.
+_TINY, _EDGED = 0.004, 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +52,10 @@ class Overlay:
 
     Attributes:
         share: of the common area that differs.
-        lean: how much further right is from its filling than left, and how much steeper, two
-            logarithms of base two, summed: positive where the ink is right's, negative where it is
-            left's. Of 115 captions and logos on clothes 3 have less than 0.25.
+        lean: how much further right is from its filling than left, how much steeper, and how much
+            steeper along the place's edge, logarithms of base two, summed: positive where the ink
+            is right's, negative where it is left's. Of 400 lines of text and logos on photographs
+            93 in a hundred have more than 0.3, one in a hundred less than -0.3.
     """
 
     share: float
@@ -66,22 +75,39 @@ def find_overlay(left: Features, right: Features, matrix: Matrix) -> Overlay:
         return Overlay(0.0, 0.0)
     differs = _differing(frame.left, frame.right, frame.mask)
     share = float(differs.sum() / max(1, frame.mask.sum()))
-    if not _LEAST <= share <= _MOST:
+    if not _TINY <= share <= _MOST:
         return Overlay(share, 0.0)
-    sides = (frame.left, frame.right)
-    slopes = [_steepness(side.astype(np.float32)) for side in sides]
+    slopes = [_steepness(side.astype(np.float32)) for side in (frame.left, frame.right)]
+    border = _edge_of(differs, frame.mask)
+    edges = [float(slope[border].mean()) if border.any() else 0.0 for slope in slopes]
+    edge = _times(edges[1], edges[0])
+    if share < _LEAST:
+        return Overlay(share, edge if abs(edge) > _EDGED else 0.0)
     flat, steep = (float(slope[differs].mean()) for slope in slopes)
+    one, two = (_unlike_filling(side, differs, share) for side in (frame.left, frame.right))
+    unlike = float(np.log2((two + 1.0) / (one + 1.0))) + _times(steep, flat)
     ring = (cv2.dilate(differs.astype(np.uint8), _AROUND) > 0) & ~differs & frame.mask
-    if ring.any():
-        ground = float(np.mean([slope[ring].mean() for slope in slopes]))
-        if ground > _BUSY * max(flat, steep):
-            # Nothing is steeper than grass or gravel, and no filling is like it: the original goes
-            # on as it is around the place, and what was laid over it does not.
-            unlike = [abs(float(np.log2((at + 0.5) / (ground + 0.5)))) for at in (flat, steep)]
-            if abs(unlike[1] - unlike[0]) > _CLEAR:
-                return Overlay(share, unlike[1] - unlike[0])
-    one, two = (_unlike_filling(side, differs, share) for side in sides)
-    return Overlay(share, float(np.log2((two + 1.0) / (one + 1.0) * (steep + 0.5) / (flat + 0.5))))
+    ground = float(np.mean([slope[ring].mean() for slope in slopes])) if ring.any() else 0.0
+    if ground <= _BUSY * max(flat, steep):
+        return Overlay(share, unlike + edge)
+    # Nothing is steeper than grass or gravel, and no filling is like it: the original goes on as
+    # it is around the place, and what was laid over it does not.
+    busy = [abs(_times(inside, ground)) for inside in (flat, steep)]
+    along = [abs(_times(line, ground)) for line in edges]
+    return Overlay(share, busy[1] - busy[0] + along[1] - along[0] + _FILLING * unlike)
+
+
+def _edge_of(differs: Mask, mask: Mask) -> Mask:
+    """The line along which two pictures cease to differ; places were grown by two pixels."""
+    whole = cv2.morphologyEx(differs.astype(np.uint8), cv2.MORPH_CLOSE, _CLOSED)
+    core = cv2.erode(whole, _OUT)
+    line: Mask = (cv2.dilate(core, _OUT) > 0) & (cv2.erode(core, _IN) == 0) & mask
+    return line
+
+
+def _times(one: float, two: float) -> float:
+    """How much steeper one is than two, a logarithm of base two."""
+    return float(np.log2((one + 0.5) / (two + 0.5)))
 
 
 def _differing(left: Pixels, right: Pixels, mask: Mask) -> Mask:

@@ -25,6 +25,9 @@ _LEAST = 10
 _ROUGH, _GOES_ON, _BREAKS = 3.0, 0.6, 0.4
 #: At a break colours step by so many levels, and by so many times what is usual further in.
 _STEP, _STEEPER = 8.0, 1.3
+#: Grass and gravel are like nothing two lines away, inside as little as across the edge: there it
+#: goes on where it is this rough, half as rough as inside, and steps by no more than this.
+_GRAIN, _AS_ROUGH, _AS_STEEP = 8.0, 0.5, 1.2
 #: A picture goes on where so much of the edges does, as a share of those where it breaks.
 _SOME = 0.35
 
@@ -103,14 +106,16 @@ def _verdict(lines: tuple[Floats, Floats, Floats]) -> int:
     """Of one edge: -1 where the picture goes on across it, 1 where it breaks, 0 where none shows.
 
     In 90 framed copies of clothes no edge had a correlation above 0.52, and in 20 crops each had
-    one with more than 0.7.
+    one with more than 0.7. Of 1,791 edges of frames, pages and screens none counts as grain.
     """
     outer, inner, deeper = lines
-    rough = float(outer.std(axis=0).mean())
+    rough, within = (float(line.std(axis=0).mean()) for line in (outer, inner))
     alike = _correlation(outer, inner)
     if rough > _ROUGH and alike > _GOES_ON:
         return -1
     step, usual = (float(np.abs(inner - other).mean()) for other in (outer, deeper))
+    if rough > max(_GRAIN, _AS_ROUGH * within) and step < _AS_STEEP * usual:
+        return -1
     breaks = alike < _BREAKS or rough <= _ROUGH
     return 1 if breaks and step > _STEP and step > _STEEPER * usual else 0
 

@@ -170,6 +170,16 @@ def test_scale_is_of_the_files_not_of_their_thumbnails():
         ({"rotation": 3.0, "lost": (0.6, 0.7, 0.1)}, "not turned"),
         ({"saturation": 0.0}, "in full colour"),
         ({"sharpness": 0.5, "lost": (2.0, 1.8, 1.6)}, "sharper"),
+        (
+            {"scale": 0.65, "lost": (0.4, 0.08, -0.23), "sharpness": 1.33},
+            "higher resolution (300 x 200 against 300 x 200)",
+        ),
+        # The copy was sharpened: its original has less at that end, but was not enlarged.
+        (
+            {"scale": 0.65, "lost": (-0.16, -0.49, -0.57), "sharpness": 1.39},
+            "higher resolution (300 x 200 against 300 x 200)",
+        ),
+        ({"overlaid": 0.006, "differs": "right"}, "nothing is laid over it"),
     ],
 )
 def test_the_original_is_the_side_that_has_more(measured, reason):
@@ -192,6 +202,14 @@ def test_less_compressed_is_the_original():
     assert (told.original, told.reasons) == ("right", ("less compressed",))
 
 
+def test_strong_compression_adds_edges_of_blocks_and_is_no_original():
+    """They lie at the fine end, and may look laid over the other in places."""
+    strong = replace(JPEG, quality=20, size=5_000)
+    blocks = {"lost": (-1.66, -0.57, 0.1), "overlaid": 0.017, "overlay": 0.49}
+    told = explain_pair(replace(SAME, **blocks), replace(JPEG, format="png", quality=None), strong)
+    assert (told.original, told.reasons) == ("left", ("less compressed",))
+
+
 @pytest.mark.parametrize(
     "measured",
     [
@@ -202,6 +220,11 @@ def test_less_compressed_is_the_original():
         {"aspect": 1.2, "lost": (0.1, 0.0, 0.1)},
         {"scale": 0.5},
         {"scale": 0.5, "lost": (0.1, -0.1, 0.1)},
+        # Neither has anything so fine.
+        {"scale": 0.42, "lost": (0.0, 0.0, -0.69)},
+        # A light that was clipped by a brighter copy, and the blocks of quality 20.
+        {"gain": 0.43, "contrast": 1.2, "overlaid": 0.013, "overlay": 1.8},
+        {"differs": "ink", "overlaid": 0.008},
         {"share_left": 0.6},
         {"share_left": 0.8, "share_right": 0.8, "around_left": 1.0, "around_right": 1.0},
     ],

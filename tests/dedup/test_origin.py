@@ -220,3 +220,38 @@ def test_on_texture_everywhere_the_label_is_what_was_laid_over():
     evidence = verify_pair(*sides).evidence
     facts = [PictureFacts(512, 512, 400_000, "png"), PictureFacts(512, 512, 130_000, "jpeg", 90)]
     assert explain_pair(evidence, *facts).original == "left"
+
+
+@pytest.mark.parametrize("pad", [4, 8])
+@pytest.mark.parametrize("print_", ["brick", "gravel", "grass"])
+def test_a_logo_in_a_plain_gap_of_a_print_is_what_was_laid_over(photo, print_, pad):
+    """It is as steep as the print around it, and the gap is not; but the gap has no ink."""
+    image = photo(50, *SIZE)
+    image.paste(Image.fromarray(getattr(skimage.data, print_)()).crop((0, 0, 150, 90)), (230, 200))
+    x, y = 260, 230
+    gap = (x - pad, y - pad, x + 70 + pad, y + 32 + pad)
+    ImageDraw.Draw(image).rectangle(gap, fill="#d8d2c4")
+    image = jpeg(image, 88)
+    edited = image.copy()
+    draw = ImageDraw.Draw(edited)
+    draw.ellipse((x, y, x + 32, y + 32), fill="#1e50c8", outline="white")
+    draw.text((x + 8, y + 4), "N", fill="white", font=ImageFont.load_default(20))
+    said = told(image, jpeg(edited, 92))
+    assert said.original == "left", said
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7])
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee"])
+def test_what_was_reduced_and_sharpened_is_not_the_original(name, share):
+    """It has more at its fine end than its original has there, and in the middle as well."""
+    image = jpeg(scaled(Image.fromarray(getattr(skimage.data, name)()), 0.6), 85)
+    small = scaled(image, share).filter(ImageFilter.UnsharpMask(1, 60, 2))
+    assert told(image, jpeg(small, 90)).original != "right"
+
+
+def test_a_part_of_grass_is_a_part_and_not_framed():
+    """Two lines of grass are never alike, inside as little as across the edge of a part."""
+    grass = Image.fromarray(skimage.data.grass()).convert("RGB").crop((0, 0, 384, 384))
+    said = told(jpeg(grass, 80), jpeg(grass.crop((60, 50, 310, 330)), 90))
+    assert said.original == "left"
+    assert "shows more of the picture" in said.reasons
