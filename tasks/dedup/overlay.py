@@ -5,7 +5,7 @@ follow from what is around it. So the place is filled in from its surroundings i
 the one that is further from its own filling has the ink. Source of the filling: Telea, "An image
 inpainting technique based on the fast marching method", 2004. And what was laid over a picture ends
 where the two cease to differ: along that line its picture has an edge, and the original only what
-it has anywhere. A plain plate over a printed shirt is told by that alone.
+it has anywhere.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ _LEAST = 10
 _ROUGH, _GOES_ON, _BREAKS = 3.0, 0.6, 0.4
 #: At a break colours step by so many levels, and by so many times what is usual further in.
 _STEP, _STEEPER = 8.0, 1.3
-#: Grass and gravel are like nothing two lines away, inside as little as across the edge: there it
-#: goes on where it is this rough, half as rough as inside, and steps by no more than this.
-_GRAIN, _AS_ROUGH, _AS_STEEP = 8.0, 0.5, 1.2
+#: Grass and gravel are like little two lines away, inside as across the edge: there it goes on
+#: where it is this rough, nearly as rough as inside, steps no further than this, and is alike.
+_GRAIN, _AS_ROUGH, _AS_STEEP, _AT_ALL = 8.0, 0.8, 1.2, 0.05
 #: A picture goes on where so much of the edges does, as a share of those where it breaks.
 _SOME = 0.35
 
@@ -114,7 +114,8 @@ def _verdict(lines: tuple[Floats, Floats, Floats]) -> int:
     if rough > _ROUGH and alike > _GOES_ON:
         return -1
     step, usual = (float(np.abs(inner - other).mean()) for other in (outer, deeper))
-    if rough > max(_GRAIN, _AS_ROUGH * within) and step < _AS_STEEP * usual:
+    grain = rough > max(_GRAIN, _AS_ROUGH * within) and alike > _AT_ALL
+    if grain and step < _AS_STEEP * usual:
         return -1
     breaks = alike < _BREAKS or rough <= _ROUGH
     return 1 if breaks and step > _STEP and step > _STEEPER * usual else 0

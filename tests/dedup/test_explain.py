@@ -180,6 +180,7 @@ def test_scale_is_of_the_files_not_of_their_thumbnails():
             "higher resolution (300 x 200 against 300 x 200)",
         ),
         ({"overlaid": 0.006, "differs": "right"}, "nothing is laid over it"),
+        ({"gain": 0.32, "overlaid": 0.013, "overlay": 3.0}, "nothing is laid over it"),
     ],
 )
 def test_the_original_is_the_side_that_has_more(measured, reason):
@@ -225,6 +226,10 @@ def test_strong_compression_adds_edges_of_blocks_and_is_no_original():
         # A light that was clipped by a brighter copy, and the blocks of quality 20.
         {"gain": 0.43, "contrast": 1.2, "overlaid": 0.013, "overlay": 1.8},
         {"differs": "ink", "overlaid": 0.008},
+        # A plain plate over print: the print is the only ink, and the lean points at the plate.
+        {"differs": "left", "overlaid": 0.031, "overlay": 1.5},
+        # A slight blur that was saved well.
+        {"lost": (1.14, 1.12, 0.56)},
         {"share_left": 0.6},
         {"share_left": 0.8, "share_right": 0.8, "around_left": 1.0, "around_right": 1.0},
     ],
