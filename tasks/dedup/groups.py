@@ -21,6 +21,10 @@ _MEET = 0.1
 #: A member that shows more of the keeper than this is no mere part of it.
 _PART = 0.6
 
+#: A member that matches fewer of its group than the first is compared with its best members, up to
+#: the second. For 61 groups of 770 members these were 48 pairs beside 49,397, and 45 of them match.
+_FEW, _BEST = 6, 12
+
 Box = tuple[float, float, float, float]
 
 
@@ -165,6 +169,55 @@ def bridging_pairs(
         .unique()
         .sort("left", "right")
     )
+
+
+def inner_pairs(
+    ranks: pl.DataFrame,
+    pairs: pl.DataFrame,
+    unasked: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+) -> pl.DataFrame:
+    """Pairs inside of groups that are worth asking: left, right (left < right).
+
+    A member that an embedding hardly finds, a collage, a deep crop, matches its keeper and one or
+    two others, and whether it shows the group's other members nobody has asked. Those that match
+    many are not asked more: 10,000 copies of one logo list each other.
+
+    Args:
+        ranks: as of :func:`bridging_pairs`.
+        pairs: likewise, when there are no bridging pairs left.
+        unasked: likewise.
+    """
+    none = pl.DataFrame(schema={"left": pl.String, "right": pl.String})
+    homes = _homes(ranks, pairs)
+    if not homes:
+        return none
+    members = pl.DataFrame(
+        {"content": list(homes), "home": [keeper for keeper, _ in homes.values()]}
+    ).join(ranks, on="content")
+    best = members.filter(pl.col("rank").rank("ordinal").over("home") <= _BEST)
+    within = (
+        _both_ways(pairs.filter(pl.col("score") >= NEAR_SCORE))
+        .join(members.select(pl.col("content").alias("a"), "home"), on="a")
+        .join(members.select(pl.col("content").alias("b"), pl.col("home").alias("of_b")), on="b")
+        .filter(pl.col("home") == pl.col("of_b"))
+        .group_by("a")
+        .agg(pl.len().alias("known"))
+    )
+    lonely = members.join(within, left_on="content", right_on="a").filter(pl.col("known") < _FEW)
+    wishes = (
+        lonely.select(pl.col("content").alias("a"), "home")
+        .join(best.select(pl.col("content").alias("b"), "home"), on="home")
+        .filter(pl.col("a") != pl.col("b"))
+        .select(
+            pl.min_horizontal("a", "b").alias("left"), pl.max_horizontal("a", "b").alias("right")
+        )
+        .unique()
+        .join(pairs.select("left", "right"), on=["left", "right"], how="anti")
+    )
+    wishes = crossing(wishes, ranks)
+    if unasked is not None:
+        wishes = unasked(wishes)
+    return none if wishes.is_empty() else wishes.select("left", "right").sort("left", "right")
 
 
 def _both_ways(matches: pl.DataFrame) -> pl.DataFrame:

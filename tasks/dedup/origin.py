@@ -34,7 +34,7 @@ _FINER = 1.0
 #: wrong; by 0.25 at the fine end alone 89 and 3.
 _BENT = 0.1
 #: Letters laid over a picture add detail, so a blur must also show where the two are alike.
-_SOFT = 0.88
+_SOFT, _SOFTER = 0.88, 0.85
 #: JPEG quality and bytes a pixel up to which compression is strong; and doublings of light and
 #: levels of tint from which tones are others. Either leaves places that look laid over a picture,
 #: lights that are clipped or blocks, of up to this share of the area.
@@ -102,8 +102,7 @@ def made_of_other(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> l
     """What speaks for ``two`` having been made of ``one``, said of ``one``."""
     marks = [*_frame(evidence), *_resampling(evidence, one, two), *_tones(evidence)]
     # Beside a blurred picture a sharp one looks inked wherever it has fine lines.
-    lost = evidence.lost
-    blurred = lost is not None and lost[2] < -_BLURRED and evidence.sharpness > 1 / _SOFT
+    blurred = _is_blurred(turn_around(evidence))
     if evidence.veiled == "right":
         marks.append("without the watermark")
     elif not blurred and _is_laid_over(evidence, one, two):
@@ -157,7 +156,15 @@ def _resampling(evidence: Evidence, one: PictureFacts, two: PictureFacts) -> lis
         return [f"higher resolution ({sizes})" if zoom < 0 else f"not enlarged ({sizes})"]
     if _TURN < abs(evidence.rotation) < _SMALL_TURN and mean > _LOST and not _framed(evidence):
         return ["not turned"]
-    return ["sharper"] if lost[2] > _BLURRED and evidence.sharpness < _SOFT else []
+    return ["sharper"] if _is_blurred(evidence) else []
+
+
+def _is_blurred(evidence: Evidence) -> bool:
+    """Whether right was blurred; of soft pictures an encoder's blocks alone reach the middle."""
+    lost = evidence.lost
+    if lost is None:
+        return False
+    return lost[2] > _BLURRED and evidence.sharpness < (_SOFT if _mean(lost) > _FINER else _SOFTER)
 
 
 def _framed(evidence: Evidence) -> bool:

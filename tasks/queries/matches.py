@@ -12,7 +12,7 @@ import polars as pl
 
 from tasks.catalog.catalog import Catalog
 from tasks.dedup.cross_filter import content_sides
-from tasks.dedup.groups import bridging_pairs
+from tasks.dedup.groups import bridging_pairs, inner_pairs
 from tasks.dedup.keepers import find_copies, rank_keepers
 from tasks.dedup.verify import SIMILAR_SCORE, tiers_of
 from tasks.queries.candidates import Candidates
@@ -21,8 +21,8 @@ from tasks.queries.proofs import KnownProofs
 from tasks.queries.scope_assets import embedded_assets
 from tasks.records import Scan, Space
 
-#: How often the bridging pairs of groups are asked for (:func:`tasks.dedup.groups.bridging_pairs`),
-#: since each answer may change the groups. Three rounds are usual; a ring of 3,000 copies, each
+#: How often the bridging and inner pairs of groups are asked for (:mod:`tasks.dedup.groups`), since
+#: each answer may change the groups. Three rounds are usual; a ring of 3,000 copies, each
 #: like its neighbours only, takes 17.
 _ROUNDS = 30
 
@@ -72,7 +72,10 @@ def settled_pairs(
     ask: Callable[[pl.DataFrame], pl.DataFrame],
     least: float = SIMILAR_SCORE,
 ) -> SettledPairs:
-    """The candidate pairs with their answers, and the pairs that decide between two groups.
+    """The candidate pairs with their answers, and those asked for the groups' sake.
+
+    These decide between two groups, or show what a member that was hardly found has in common with
+    the rest of its group.
 
     The result depends on what is in scope and on the pairs' answers alone: not on the order in
     which the assets came, nor on earlier scans.
@@ -104,6 +107,8 @@ def settled_pairs(
             .join(sides, on="content")
         )
         missing = bridging_pairs(ranks, pairs, candidates.others)
+        if missing.is_empty():
+            missing = inner_pairs(ranks, pairs, candidates.others)
         if missing.is_empty():
             break
         answers = ask(missing)

@@ -41,10 +41,11 @@ class VerifyCounts:
 
 
 def verify_candidates(scan: Scan, space: Space, progress: Progress = silent) -> VerifyCounts:
-    """Verify the candidate pairs without an answer, and those that may join two groups.
+    """Verify the candidate pairs without an answer, and those that groups ask for.
 
-    The second come from :func:`tasks.dedup.groups.bridging_pairs`: a match between members of two
-    groups makes it worth asking whether the member also matches the better keeper.
+    These come from :mod:`tasks.dedup.groups`: a match between members of two groups makes it worth
+    asking whether the member also matches the better keeper, and a member that matches few of its
+    group, whether it matches more of them.
     """
     catalog = open_catalog(scan.settings)
     with catalog.writing(scan.settings.catalog.busy_seconds), open_engine(scan.settings) as engine:

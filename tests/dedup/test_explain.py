@@ -228,6 +228,8 @@ def test_strong_compression_adds_edges_of_blocks_and_is_no_original():
         {"differs": "ink", "overlaid": 0.008},
         # A plain plate over print: the print is the only ink, and the lean points at the plate.
         {"differs": "left", "overlaid": 0.031, "overlay": 1.5},
+        # Soft light, of which an encoder's blocks are the finest that there is.
+        {"lost": (0.0, 0.0, 1.47), "sharpness": 0.866},
         # A slight blur that was saved well.
         {"lost": (1.14, 1.12, 0.56)},
         {"share_left": 0.6},

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.dedup.groups import bridging_pairs, group_matches
+from tasks.dedup.groups import bridging_pairs, group_matches, inner_pairs
 from tasks.dedup.keepers import rank_keepers
 from tasks.records import Role
 
@@ -203,6 +203,43 @@ def test_members_are_offered_to_the_better_keeper():
     assert keys(group_matches(assets, refused)) == [["a", "b"], ["c", "d"]]
     joined = pl.concat([chain, pairs(("a", "c"))])
     assert bridging_pairs(ranks_of(assets), joined).rows() == [("a", "d")]
+
+
+def test_a_member_that_matches_few_is_compared_with_the_best_of_its_group():
+    """A collage is found through one edit of a picture, and shows the picture as well."""
+    names = [chr(ord("a") + number) for number in range(9)]
+    assets = library(*[(name, name, 90 - number) for number, name in enumerate(names)])
+    everyone = [(a, b) for a in names[:8] for b in names[:8] if a < b]
+    known = pairs(*everyone, ("a", "i"))
+    ranks = ranks_of(assets)
+    assert bridging_pairs(ranks, known).is_empty()
+    asked = inner_pairs(ranks, known)
+    assert asked.rows() == [(name, "i") for name in "bcdefgh"], "those that match many ask nothing"
+    answers = asked.with_columns(score=pl.lit(0.1, pl.Float32))
+    assert inner_pairs(ranks, pl.concat([known, answers])).is_empty(), "a refusal is an answer"
+
+
+def test_a_large_group_asks_for_its_best_members_alone():
+    names = [f"{number:03}" for number in range(200)]
+    assets = library(*[(name, name, 900 - number) for number, name in enumerate(names)])
+    star = pairs(*[("000", name) for name in names[1:]])
+    asked = inner_pairs(ranks_of(assets), star)
+    assert asked.height == 11 * 10 // 2 + 11 * 188
+    assert set(asked["left"]) == set(names[1:12])
+
+
+@settings(deadline=None, max_examples=40)
+@given(case=libraries())
+def test_inner_pairs_are_asked_once_and_lie_in_one_group(case):
+    assets, known = case
+    ranks = ranks_of(assets)
+    asked = inner_pairs(ranks, known)
+    assert (asked["left"] < asked["right"]).all()
+    assert asked.is_unique().all()
+    assert asked.join(known, on=["left", "right"], how="semi").is_empty()
+    homes = group_matches(assets, known).join(assets.select("asset_id", "content"), on="asset_id")
+    home = dict(homes.select("content", "group_id").iter_rows())
+    assert all(home[left] == home[right] for left, right in asked.iter_rows())
 
 
 @settings(deadline=None, max_examples=40)
