@@ -155,15 +155,10 @@ def bridging_pairs(
             pl.min_horizontal("a", "home_b").alias("left"),
             pl.max_horizontal("a", "home_b").alias("right"),
         )
-        .join(pairs.select("left", "right"), on=["left", "right"], how="anti")
     )
-    wishes = crossing(wishes, ranks)
-    if unasked is not None:
-        wishes = unasked(wishes)
-    if wishes.is_empty():
-        return none
     return (
-        wishes.sort("best_b", "left", "right")
+        _not_asked(wishes, ranks, pairs, unasked)
+        .sort("best_b", "left", "right")
         .unique("member", keep="first", maintain_order=True)
         .select("left", "right")
         .unique()
@@ -212,12 +207,20 @@ def inner_pairs(
             pl.min_horizontal("a", "b").alias("left"), pl.max_horizontal("a", "b").alias("right")
         )
         .unique()
-        .join(pairs.select("left", "right"), on=["left", "right"], how="anti")
     )
+    return _not_asked(wishes, ranks, pairs, unasked).sort("left", "right")
+
+
+def _not_asked(
+    wishes: pl.DataFrame,
+    ranks: pl.DataFrame,
+    pairs: pl.DataFrame,
+    unasked: Callable[[pl.DataFrame], pl.DataFrame] | None,
+) -> pl.DataFrame:
+    """Those of some pairs (left, right, ...) that may be asked, and were not."""
+    wishes = wishes.join(pairs.select("left", "right"), on=["left", "right"], how="anti")
     wishes = crossing(wishes, ranks)
-    if unasked is not None:
-        wishes = unasked(wishes)
-    return none if wishes.is_empty() else wishes.select("left", "right").sort("left", "right")
+    return wishes if unasked is None else unasked(wishes)
 
 
 def _both_ways(matches: pl.DataFrame) -> pl.DataFrame:

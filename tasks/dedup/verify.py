@@ -119,7 +119,7 @@ def calibration() -> Calibration:
 
 def rule_id() -> str:
     """Names how pairs are verified: answers of another rule are not reused."""
-    return digest("verify-15", repr(calibration()), look_rule())[:12]
+    return digest("verify-16", repr(calibration()), look_rule())[:12]
 
 
 def tier_of(score: float, *, same_pixels: bool = False) -> Tier:
